@@ -1,0 +1,1 @@
+"""The command line. Nothing else imports it, and importing it loads neither torch nor numpy."""

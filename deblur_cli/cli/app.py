@@ -1,0 +1,61 @@
+"""Registers the commands; each lives in a file of its own.
+
+A command's file may import at its top only what its options need. Whatever needs torch, numpy or
+Pillow is imported inside the command, so that `deblur --help` answers at once.
+"""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from deblur_cli import __version__
+from deblur_cli.cli.errors import USAGE, guard
+from deblur_cli.cli.info import info
+from deblur_cli.cli.options import Version
+from deblur_cli.cli.run import run
+
+
+class GuardedGroup(TyperGroup):
+    """The group of all commands; every exception leaves it as one line and an exit code."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run the command line; in standalone mode exit with its code."""
+
+        def action() -> object:
+            return super(GuardedGroup, self).main(
+                args, prog_name, complete_var, False, windows_expand_args, **extra
+            )
+
+        if not standalone_mode:
+            return action()
+        words = sys.argv[1:] if args is None else args
+        sys.exit(guard(action, debug="--debug" in words))
+
+
+# Typer's Rich help doubles the time that --help takes, hence plain text.
+app = typer.Typer(cls=GuardedGroup, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.callback(invoke_without_command=True)
+def start(context: typer.Context, version: Version = False) -> None:
+    """Deblur what moved in a photo and leave the rest as it was."""
+    if version:
+        typer.echo(f"deblur {__version__}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(USAGE)
+
+
+app.command()(run)
+app.command()(info)

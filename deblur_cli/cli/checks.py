@@ -1,0 +1,81 @@
+"""Checks of option values that need nothing but the value. Each raises UsageError."""
+
+import math
+import re
+
+from deblur_cli.errors import UsageError
+
+STEP = 16  # pixels; the network halves its input four times
+TILE_RANGE = (128, 16384)  # pixels; below it a tile is all overlap, above it nothing is gained
+OVERLAP_RANGE = (32, 1024)  # pixels
+FORMATS = {"jpeg": "JPEG", "jpg": "JPEG", "png": "PNG", "webp": "WEBP", "tiff": "TIFF", "tif": "TIFF"}
+
+
+def parse_epsilon(text: str) -> float:
+    """Return a confidence from 0 to 1; not-a-number is none."""
+    try:
+        epsilon = float(text)
+    except ValueError:
+        epsilon = math.nan
+    if not 0 <= epsilon <= 1:
+        raise UsageError(f"--epsilon is a number from 0 to 1, not {text!r}")
+    return epsilon
+
+
+def parse_tile(text: str, overlap: int) -> int | None:
+    """Return the tile size in pixels, None for auto, and check the overlap along with it."""
+    low, high = OVERLAP_RANGE
+    if overlap % STEP or not low <= overlap <= high:
+        raise UsageError(f"--overlap is a multiple of {STEP} from {low} to {high}, not {overlap}")
+    if text == "auto":
+        return None
+    low, high = TILE_RANGE
+    size = int(text) if re.fullmatch(r"[0-9]{1,9}", text) else 0
+    if size % STEP or not low <= size <= high:
+        raise UsageError(f"--tile is auto or a multiple of {STEP} from {low} to {high}, not {text!r}")
+    least = 2 * overlap + STEP
+    if size < least:
+        raise UsageError(f"tiles of {size} pixels are too small for --overlap {overlap}; at least {least}")
+    return size
+
+
+def check_device(name: str) -> None:
+    """Accept what names a device; whether this machine has it is another question."""
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]{1,3})?", name):
+        raise UsageError(
+            f"there is no device {name!r}; choose auto, cpu, cuda, cuda:0 (or another number), mps"
+        )
+
+
+def parse_format(name: str | None) -> str | None:
+    """Return Pillow's name of a format that can be written."""
+    if name is None:
+        return None
+    try:
+        return FORMATS[name.lower()]
+    except KeyError:
+        raise UsageError(f"--format is jpeg, png, webp or tiff, not {name!r}") from None
+
+
+def check_quality(quality: int | None) -> None:
+    """Accept JPEG and WebP qualities."""
+    if quality is not None and not 1 <= quality <= 100:
+        raise UsageError(f"--quality is a number from 1 to 100, not {quality}")
+
+
+def check_suffix(suffix: str) -> None:
+    """Accept what can stand in a file name."""
+    if any(c in "/\\\0" or not c.isprintable() for c in suffix):
+        raise UsageError(f"--suffix becomes part of a file name, which {suffix!r} cannot")
+
+
+def check_megapixels(megapixels: float) -> None:
+    """Accept a limit above nothing."""
+    if not megapixels > 0 or math.isinf(megapixels):
+        raise UsageError(f"--max-megapixels is a number above 0, not {megapixels:g}")
+
+
+def exclude(first: str, first_given: bool, second: str, second_given: bool) -> None:
+    """Refuse two options that contradict each other."""
+    if first_given and second_given:
+        raise UsageError(f"{first} and {second} exclude each other; give only one of them")

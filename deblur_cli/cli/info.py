@@ -1,0 +1,130 @@
+"""`deblur info`: what deblur found on this machine."""
+
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+from deblur_cli import __version__
+from deblur_cli.cli import options
+from deblur_cli.errors import WeightsError
+
+CPU_INFO = Path("/proc/cpuinfo")
+
+
+def info(json: options.Json = False, debug: options.Debug = False) -> None:
+    """Show version, devices, precision, memory, installed weights and folders."""
+    del debug  # read where errors are translated
+    from deblur_cli.cli.output import Output
+
+    streams = Output()
+    facts = gather()
+    if json:
+        streams.json_line(facts)
+        return
+    for line in lines(facts):
+        streams.result(line)
+
+
+def gather() -> dict[str, Any]:
+    """Return everything that `deblur info` tells, ready for JSON."""
+    import psutil
+    import torch
+
+    from deblur_cli import device as devices
+
+    device = devices.choose_device("auto")
+    precision = devices.choose_precision(device, "auto")
+    memory = psutil.virtual_memory()
+    return {
+        "version": __version__,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "torch": torch.__version__,
+        "cpu": cpu_name(),
+        "cores": psutil.cpu_count(logical=False),
+        "threads": torch.get_num_threads(),
+        "memory_bytes": memory.total,
+        "memory_free_bytes": memory.available,
+        "devices": devices.describe_devices(),
+        "device": device,
+        "precision": precision.name,
+        "precision_reason": precision.reason,
+        **found_weights(),
+        "cache": str(cache_folder()),
+    }
+
+
+def found_weights() -> dict[str, Any]:
+    """Describe the weights of the catalogue, or say why there is none."""
+    from deblur_cli import weights
+
+    try:
+        entries = weights.installed()
+    except WeightsError as error:  # what a user may have called this command for
+        return {"weights": [], "weights_problem": str(error)}
+    described = [
+        {
+            "name": entry.name,
+            "architecture": entry.architecture,
+            "path": str(entry.path) if entry.path.is_file() else None,
+            "bytes": entry.bytes,
+            "training": entry.training,
+            "default": entry.name == weights.DEFAULT,
+        }
+        for entry in entries
+    ]
+    return {"weights": described, "weights_problem": None}
+
+
+def cache_folder() -> Path:
+    """Return the folder for what can be fetched again, where the system wants it."""
+    match sys.platform:
+        case "win32":
+            base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
+        case "darwin":
+            base = Path.home() / "Library" / "Caches"
+        case _:
+            base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "deblur"
+
+
+def lines(facts: dict[str, Any]) -> list[str]:
+    """Lay the facts out for people, one per line."""
+    cores = facts["cores"] or "unknown"
+    table = [
+        ("deblur", facts["version"]),
+        ("Python", f"{facts['python']} on {facts['system']}"),
+        ("torch", facts["torch"]),
+        ("CPU", f"{facts['cpu']}, {cores} cores, {facts['threads']} threads used"),
+        ("memory", f"{_gib(facts['memory_bytes'])}, {_gib(facts['memory_free_bytes'])} of it free"),
+        *(("device", str(device)) for device in facts["devices"]),
+        ("chosen", f"{facts['device']}, {facts['precision']} ({facts['precision_reason']})"),
+        *(("weights", _weights_line(entry)) for entry in facts["weights"]),
+        ("cache", facts["cache"]),
+    ]
+    if facts["weights_problem"]:
+        table.insert(-1, ("weights", facts["weights_problem"]))
+    return [f"{name:<9} {value}" for name, value in table]
+
+
+def _weights_line(entry: dict[str, Any]) -> str:
+    mark = ", the default" if entry["default"] else ""
+    where = entry["path"] or "file is missing"
+    size = f"{entry['bytes'] / 1e6:.1f} MB"
+    return f"{entry['name']} ({entry['architecture']}, {size}{mark}): {where}"
+
+
+def _gib(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB"
+
+
+def cpu_name() -> str:
+    """Return the processor's name as its maker gives it, else its architecture."""
+    try:
+        text = CPU_INFO.read_text(encoding="utf-8", errors="replace")
+    except OSError:  # not Linux
+        return platform.processor() or platform.machine()
+    names = (line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name"))
+    return next(names, platform.machine())

@@ -1,0 +1,91 @@
+"""Every option that a command shares with another one, or that needs explaining, named once."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DEFAULT_SUFFIX = "_deblurred"
+DEFAULT_MAX_MEGAPIXELS = 250.0
+
+
+class Precision(StrEnum):
+    """Number formats that a network can run in."""
+
+    auto = "auto"
+    fp32 = "fp32"
+    bf16 = "bf16"
+    fp16 = "fp16"
+
+
+Inputs = Annotated[
+    list[Path],
+    # readable: Typer would refuse a whole batch for one file without permission
+    typer.Argument(metavar="INPUT", help="Photos, or folders of photos.", show_default=False, readable=False),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="OUT",
+        help="Folder for the results, or a file name if there is one photo.",
+        readable=False,
+    ),
+]
+Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Also take the folders inside a folder.")]
+Epsilon = Annotated[
+    str,
+    typer.Option(
+        "--epsilon", "-e", metavar="0-1", help="Confidence above which a pixel counts as blurred (ε)."
+    ),
+]
+Mask = Annotated[bool, typer.Option("--mask", help="Also draw where blur was found: PHOTO_mask.png.")]
+Trajectory = Annotated[
+    bool, typer.Option("--trajectory", help="Also draw how it moved: PHOTO_trajectory.png.")
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        "--weights", "-w", metavar="NAME|FILE", help="Weights to use; `deblur info` lists what is installed."
+    ),
+]
+Device = Annotated[
+    str, typer.Option("--device", metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute.")
+]
+PrecisionChoice = Annotated[
+    Precision, typer.Option("--precision", help="Number format; auto takes the fastest safe one.")
+]
+Tile = Annotated[
+    str,
+    typer.Option("--tile", metavar="auto|PIXELS", help="Tile size, a multiple of 16; auto fits the memory."),
+]
+Overlap = Annotated[int, typer.Option("--overlap", metavar="PIXELS", help="How far tiles overlap.")]
+KeepSharp = Annotated[
+    bool,
+    typer.Option(
+        "--keep-sharp/--no-keep-sharp",
+        help="Leave sharp pixels exactly as they were, or give the network's bare output.",
+    ),
+]
+Suffix = Annotated[str, typer.Option("--suffix", metavar="TEXT", help="Added to the name of each result.")]
+Format = Annotated[
+    str | None,
+    typer.Option("--format", metavar="jpeg|png|webp|tiff", help="Format of the results; else as the photo."),
+]
+Quality = Annotated[
+    int | None,
+    typer.Option("--quality", metavar="1-100", help="Quality of JPEG and WebP; else as the photo."),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")]
+SkipExisting = Annotated[bool, typer.Option("--skip-existing", help="Leave out what exists already.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
+MaxMegapixels = Annotated[
+    float, typer.Option("--max-megapixels", metavar="N", help="Refuse photos larger than this.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Give results as JSON, one object per line.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Tell more on stderr.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors on stderr.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")]
+Version = Annotated[bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)]

@@ -1,0 +1,195 @@
+"""Where the results of a run go: named, compared and checked before any photo is opened."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+
+from deblur_cli.cli.inputs import MASK_ENDING, TRAJECTORY_ENDING, Found, Problem
+from deblur_cli.errors import EncodeError, UsageError
+from deblur_cli.photo import encode
+from deblur_cli.photo.decode import is_picture_name
+
+# Kinds of pictures that a user may expect as a result; a folder of such a name is surely not meant.
+_NOT_WRITTEN = frozenset({".gif", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".dng"})
+
+
+class Existing(Enum):
+    """What becomes of a result that exists already."""
+
+    refuse = "refuse"
+    skip = "skip"
+    replace = "replace"
+
+
+@dataclass(frozen=True)
+class Naming:
+    """How results are named. `format` is Pillow's name, or None to keep each photo's own."""
+
+    output: Path | None = None
+    suffix: str = "_deblurred"
+    format: str | None = None
+    mask: bool = False
+    trajectory: bool = False
+
+
+@dataclass(frozen=True)
+class Job:
+    """One photo and the files that shall come of it. Those in `present` exist already and stay."""
+
+    source: Path
+    output: Path
+    mask: Path | None = None
+    trajectory: Path | None = None
+    present: frozenset[Path] = frozenset()
+
+    @property
+    def results(self) -> tuple[Path, ...]:
+        """All files that belong to the photo."""
+        return tuple(path for path in (self.output, self.mask, self.trajectory) if path is not None)
+
+    @property
+    def missing(self) -> tuple[Path, ...]:
+        """The files to write."""
+        return tuple(path for path in self.results if path not in self.present)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will do: jobs in order, photos that have all their results, and what cannot be done."""
+
+    jobs: tuple[Job, ...]
+    skipped: tuple[Job, ...]
+    problems: tuple[Problem, ...]
+
+
+def names_a_file(output: Path | None) -> bool:
+    """Tell whether -o is meant as the name of a picture rather than of a folder."""
+    if output is None or output.is_dir():
+        return False
+    return output.suffix.lower() in _NOT_WRITTEN or is_picture_name(Path("any" + output.suffix))
+
+
+def check_output(naming: Naming, photos: int, folders: int) -> None:
+    """Check what -o names. Raises UsageError, or EncodeError where nothing may be written."""
+    out = naming.output
+    if out is None:
+        return
+    if names_a_file(out):
+        if photos > 1 or folders:
+            raise UsageError(f"{out} names one file, but there may be several photos; give -o a folder")
+        _check_format(out, naming.format)
+        out = out.parent
+    ancestor = _nearest_existing(out)
+    if not ancestor.is_dir():
+        raise UsageError(f"{ancestor} is a file, so results cannot go into a folder of that name")
+    if not _may_write(ancestor):
+        raise EncodeError(f"{ancestor}: no permission to write there; choose another folder with -o")
+
+
+def _check_format(out: Path, wanted: str | None) -> None:
+    try:
+        named = encode.format_of(out.name)
+    except EncodeError as error:
+        raise UsageError(str(error)) from error
+    if wanted is not None and named != wanted:
+        raise UsageError(f"{out} is the name of a {named} file, but --format asks for {wanted}")
+
+
+def make_plan(photos: Sequence[Found], naming: Naming, existing: Existing) -> Plan:
+    """Name the results of every photo. Raises UsageError where two photos or an original would clash."""
+    jobs = [name_results(photo, naming) for photo in photos]
+    _refuse_clashes(jobs)
+    _refuse_originals(jobs)
+    ready: list[Job] = []
+    skipped: list[Job] = []
+    problems: list[Problem] = []
+    for job in map(_keep_present, jobs) if existing is Existing.skip else jobs:
+        reason = _obstacle(job, existing)
+        if not job.missing:
+            skipped.append(job)
+        elif reason is None:
+            ready.append(job)
+        else:
+            problems.append(Problem(job.source, reason))
+    return Plan(tuple(ready), tuple(skipped), tuple(problems))
+
+
+def _keep_present(job: Job) -> Job:
+    return replace(job, present=frozenset(path for path in job.results if os.path.lexists(path)))
+
+
+def name_results(photo: Found, naming: Naming) -> Job:
+    """Name the files that shall come of one photo."""
+    if naming.output is not None and names_a_file(naming.output):
+        output = naming.output
+    else:
+        folder = photo.path.parent if naming.output is None else naming.output / photo.relative.parent
+        output = folder / f"{photo.path.stem}{naming.suffix}{_extension(photo.path, naming.format)}"
+    stem = photo.path.stem
+    return Job(
+        photo.path,
+        output,
+        output.with_name(stem + MASK_ENDING) if naming.mask else None,
+        output.with_name(stem + TRAJECTORY_ENDING) if naming.trajectory else None,
+    )
+
+
+def _extension(path: Path, wanted: str | None) -> str:
+    """Return the wanted format's extension; else the photo's own, or .png where it cannot be written."""
+    if wanted is not None:
+        return encode.output_suffix(wanted)
+    try:
+        encode.format_of(path.name)
+    except EncodeError:
+        return encode.output_suffix("PNG")
+    return path.suffix
+
+
+def _refuse_clashes(jobs: Iterable[Job]) -> None:
+    owner: dict[Path, Path] = {}
+    for job in jobs:
+        for result in job.results:
+            first = owner.setdefault(_identity(result), job.source)
+            if first != job.source:
+                raise UsageError(f"{first} and {job.source} would both be written to {result}")
+
+
+def _refuse_originals(jobs: Sequence[Job]) -> None:
+    originals = {job.source.resolve() for job in jobs}
+    for job in jobs:
+        for result in job.results:
+            if result.resolve() in originals:
+                raise UsageError(f"{result} is an original and is never written; use another --suffix or -o")
+
+
+def _identity(path: Path) -> Path:
+    return path.parent.resolve() / path.name
+
+
+def _obstacle(job: Job, existing: Existing) -> str | None:
+    """Say why the results of a job cannot be written, or return None."""
+    return next(_obstacles(job, existing), None)
+
+
+def _obstacles(job: Job, existing: Existing) -> Iterator[str]:
+    for result in job.missing:
+        if result.is_dir():
+            yield f"{result} is a folder, so no result can have that name"
+        elif existing is Existing.refuse and os.path.lexists(result):
+            yield f"{result} exists already; use --overwrite or --skip-existing"
+        folder = _nearest_existing(result.parent)
+        if not folder.is_dir():
+            yield f"{folder} is a file, so {result.name} cannot be written below it"
+        elif not _may_write(folder):
+            yield f"no permission to write into {folder}; choose another folder with -o"
+
+
+def _nearest_existing(folder: Path) -> Path:
+    absolute = folder.absolute()
+    return next(path for path in (absolute, *absolute.parents) if path.exists())
+
+
+def _may_write(folder: Path) -> bool:
+    return os.access(folder, os.W_OK | os.X_OK)

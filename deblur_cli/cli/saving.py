@@ -1,0 +1,59 @@
+"""Writes what came of one photo: all of it, or nothing."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from deblur_cli.cli.plan import Job
+from deblur_cli.overlays import Pixels8, mask_overlay, trajectory_overlay
+from deblur_cli.photo import encode
+from deblur_cli.photo.photo import Metadata, Photo
+
+if TYPE_CHECKING:
+    from deblur_cli.restore import Result
+
+
+def save(job: Job, photo: Photo, result: "Result", *, quality: int | None, overwrite: bool) -> None:
+    """Write the results of a job that are missing. Raises EncodeError, and then leaves no new file.
+
+    The restored photo comes last, so that where it exists all its companions do.
+    """
+    written: list[Path] = []
+    new = [path for path in job.missing if not path.exists()]
+    try:
+        for path in reversed(job.missing):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path == job.output:
+                _save_photo(path, photo, result, quality, overwrite)
+            else:
+                picture = _overlay(path, job, photo, result)
+                encode.encode(picture, path, format="PNG", overwrite=overwrite)
+            written.append(path)
+    except BaseException:
+        for path in set(written) & set(new):
+            path.unlink(missing_ok=True)
+        raise
+
+
+def _save_photo(path: Path, photo: Photo, result: "Result", quality: int | None, overwrite: bool) -> None:
+    form = encode.format_of(path.name)
+    if not result.changed and encode.is_copy_possible(photo, form):
+        encode.copy_unchanged(photo, path, overwrite=overwrite)
+    else:
+        encode.encode(result.photo, path, format=form, quality=quality, overwrite=overwrite)
+
+
+def _overlay(path: Path, job: Job, photo: Photo, result: "Result") -> Photo:
+    draw = mask_overlay if path == job.mask else trajectory_overlay
+    pixels = draw(_eight_bits(photo), result.maps, result.epsilon)
+    # An RGB profile still describes the drawing's background; a grey or CMYK one would not fit it.
+    has_rgb_profile = photo.cmyk is None and photo.pixels.shape[2] == 3
+    metadata = Metadata(icc=photo.metadata.icc if has_rgb_profile else None)
+    return Photo(pixels=pixels, source=photo.source, format="PNG", metadata=metadata)
+
+
+def _eight_bits(photo: Photo) -> Pixels8:
+    if photo.pixels.dtype == np.uint16:
+        return (photo.pixels.astype(np.uint16) >> 8).astype(np.uint8)
+    return photo.pixels.astype(np.uint8, copy=False)

@@ -1,0 +1,140 @@
+"""What a run tells about its photos: a line for people, a record for programs."""
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from deblur_cli.cli.errors import FAILED, OK
+from deblur_cli.cli.inputs import Problem
+from deblur_cli.cli.plan import Job
+
+if TYPE_CHECKING:
+    from deblur_cli.restore import Deblurrer, Result
+
+_FIELDS = (
+    *("type", "status", "input", "output", "mask", "trajectory", "width", "height"),
+    *("blurred_share", "tiles", "tiles_restored", "tiles_kept", "seconds", "epsilon"),
+    *("device", "precision", "weights", "weights_sha256", "changed", "notes", "error"),
+)
+
+
+@dataclass(frozen=True)
+class Work:
+    """One photo that was worked on, and what came of it."""
+
+    job: Job
+    result: "Result"
+    deblurrer: "Deblurrer"
+    seconds: float
+
+    def __str__(self) -> str:
+        result, network = self.result, self.deblurrer
+        what = "nothing blurred, left as it is"
+        if result.changed:
+            what = f"{result.blurred_share:.1%} blurred"
+            what += f", {result.tiles_restored} of {result.tiles} tiles restored"
+        if result.tiles_kept:
+            what += f", {result.tiles_kept} kept because they could not be restored"
+        return f"{what}, {self.seconds:.1f} s ({network.device}, {network.precision}, {network.weights.name})"
+
+    def record(self) -> dict[str, object]:
+        """Return the same for programs."""
+        result, network = self.result, self.deblurrer
+        return _record(
+            "done",
+            **_names(self.job),
+            width=result.photo.width,
+            height=result.photo.height,
+            blurred_share=round(result.blurred_share, 6),
+            tiles=result.tiles,
+            tiles_restored=result.tiles_restored,
+            tiles_kept=result.tiles_kept,
+            seconds=round(self.seconds, 3),
+            epsilon=result.epsilon,
+            device=network.device,
+            precision=network.precision,
+            weights=network.weights.name,
+            weights_sha256=network.weights.sha256,
+            changed=result.changed,
+            notes=list(result.notes),
+        )
+
+
+def failure_record(problem: Problem) -> dict[str, object]:
+    """Describe for programs a photo that could not be worked on."""
+    return _record("failed", input=str(problem.path), error=problem.reason)
+
+
+def skip_record(job: Job) -> dict[str, object]:
+    """Describe for programs a photo whose results were all there."""
+    return _record("skipped", **_names(job))
+
+
+def plan_record(job: Job, size: tuple[int, int]) -> dict[str, object]:
+    """Describe for programs a photo that would be worked on; its size is (width, height)."""
+    return _record("planned", **_names(job), width=size[0], height=size[1])
+
+
+def _record(status: str, **known: object) -> dict[str, object]:
+    """Return an object that has every field, so that a reader need not ask which are there."""
+    return dict.fromkeys(_FIELDS) | {"type": "photo", "status": status} | known
+
+
+def _names(job: Job) -> dict[str, object]:
+    return {
+        "input": str(job.source),
+        "output": str(job.output),
+        "mask": None if job.mask is None else str(job.mask),
+        "trajectory": None if job.trajectory is None else str(job.trajectory),
+    }
+
+
+@dataclass
+class Tally:
+    """Counts of a run. `stopped` is the exit code of what ended it early."""
+
+    restored: int = 0
+    unchanged: int = 0
+    skipped: int = 0
+    failed: int = 0
+    left: int = 0
+    stopped: int | None = None
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def photos(self) -> int:
+        """All photos that the run was about."""
+        return self.restored + self.unchanged + self.skipped + self.failed + self.left
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of the whole run."""
+        if self.stopped is not None:
+            return self.stopped
+        return FAILED if self.failed else OK
+
+    def __str__(self) -> str:
+        counts = {
+            "restored": self.restored,
+            "without blur": self.unchanged,
+            "skipped": self.skipped,
+            "failed": self.failed,
+            "not done": self.left,
+        }
+        parts = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+        photos = "1 photo" if self.photos == 1 else f"{self.photos} photos"
+        return f"{photos}: {parts}, {time.monotonic() - self.began:.1f} s"
+
+    def record(self) -> dict[str, object]:
+        """Return the same for programs."""
+        return {
+            "type": "summary",
+            "photos": self.photos,
+            "restored": self.restored,
+            "unchanged": self.unchanged,
+            "skipped": self.skipped,
+            "failed": self.failed,
+            "not_done": self.left,
+            "seconds": round(time.monotonic() - self.began, 3),
+            "exit_code": self.exit_code,
+        }

@@ -1,0 +1,115 @@
+"""Which device and which precision a run uses, and why."""
+
+import ctypes
+import logging
+import sys
+from dataclasses import dataclass
+
+import psutil
+import torch
+
+from deblur_cli.errors import DeviceError
+
+LOG = logging.getLogger(__name__)
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names and numbers of glibc's malloc.h
+KEEP = 1 << 30  # bytes that the allocator may keep instead of returning them to the system
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Number format of a run ("fp32", "bf16" or "fp16") and the reason for it."""
+
+    name: str
+    reason: str
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The format as torch names it."""
+        return DTYPES[self.name]
+
+
+def choose_device(name: str = "auto") -> str:
+    """The torch device that "auto", "cpu", "cuda", "cuda:N" or "mps" stands for.
+
+    Raises DeviceError where it does not exist here.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return "cuda:0"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    kind, _, number = name.partition(":")
+    if kind == "cpu" and not number:
+        return "cpu"
+    if kind == "mps" and not number:
+        if torch.backends.mps.is_available():
+            return "mps"
+        raise DeviceError("no Apple GPU (mps) is available here: use --device cpu")
+    if kind == "cuda" and (number.isdecimal() or name == "cuda"):
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if int(number or 0) < count:
+            return f"cuda:{int(number or 0)}"
+        found = f"only {count} CUDA device(s) are" if count else "no CUDA device is"
+        raise DeviceError(f"{found} available here: use --device cpu or see `deblur info`")
+    raise DeviceError(f"unknown device {name!r}: use auto, cpu, cuda, cuda:N or mps")
+
+
+def choose_precision(device: str, name: str = "auto") -> Precision:
+    """The number format for a device: bfloat16 where the device is fast in it, else float32.
+
+    Raises DeviceError for an unknown name.
+    """
+    if name != "auto":
+        if name not in DTYPES:
+            raise DeviceError(f"unknown precision {name!r}: use auto, fp32, bf16 or fp16")
+        return Precision(name, "as asked")
+    if device.startswith("cuda"):
+        if torch.cuda.get_device_capability(device) >= (8, 0):
+            return Precision("bf16", "this GPU multiplies bfloat16 at full speed")
+        return Precision("fp32", "this GPU has no fast bfloat16")
+    if device == "cpu" and cpu_has_bfloat16():
+        return Precision("bf16", "this CPU multiplies bfloat16 in hardware")
+    if device == "cpu":
+        return Precision("fp32", "this CPU has no bfloat16 hardware (AVX512-BF16 or AMX)")
+    return Precision("fp32", "the safe choice for this device")
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether the CPU multiplies bfloat16 in hardware; other CPUs would only emulate it, slowly."""
+    checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # no public names as of torch 2.13
+    return any(getattr(torch.cpu, check, lambda: False)() for check in checks)
+
+
+def free_memory(device: str) -> int:
+    """Bytes that a run may use on the device."""
+    if device.startswith("cuda"):
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
+
+
+def describe_devices() -> list[str]:
+    """One line for each device that a run can use."""
+    lines = [f"cpu ({torch.get_num_threads()} threads)"]
+    for number in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        properties = torch.cuda.get_device_properties(number)
+        lines.append(f"cuda:{number} ({properties.name}, {properties.total_memory / 2**30:.1f} GiB)")
+    if torch.backends.mps.is_available():
+        lines.append("mps (Apple GPU)")
+    return lines
+
+
+def keep_freed_memory() -> bool:
+    """Let glibc's allocator keep the buffers of one layer for the next one; false where it is not glibc.
+
+    Otherwise each large buffer is returned to the system and its pages are cleared again on first use,
+    which costs about as much time as the layers at full resolution themselves.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        LOG.info("the C library has no mallopt: freed buffers go back to the system")
+        return False
+    return all(mallopt(option, KEEP) == 1 for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD))

@@ -1,0 +1,57 @@
+"""Every error that deblur raises on purpose. Imports nothing.
+
+DeblurError                 one line that says what to do next; exit code 1
+├── UsageError              an option or argument is wrong; exit code 2
+├── PhotoError              a photo cannot be used
+│   ├── DecodeError         not a picture, damaged, or a kind that is not read
+│   ├── PhotoTooLargeError  more megapixels than the limit allows
+│   └── EncodeError         the result cannot be written
+├── WeightsError            weights are unknown, damaged or do not fit the network
+├── DeviceError             the device does not exist or cannot do what was asked
+├── OutOfMemoryError        even the smallest tile does not fit
+└── TrainingError           training cannot start or go on
+"""
+
+
+class DeblurError(Exception):
+    """An expected failure. Its text is one line for the user and says what to do next."""
+
+    exit_code = 1
+
+
+class UsageError(DeblurError):
+    """An option or argument has a value that cannot be used."""
+
+    exit_code = 2
+
+
+class PhotoError(DeblurError):
+    """A photo cannot be used."""
+
+
+class DecodeError(PhotoError):
+    """The file is not a picture, is damaged, or is of a kind that is not read."""
+
+
+class PhotoTooLargeError(PhotoError):
+    """The picture holds more megapixels than the limit allows."""
+
+
+class EncodeError(PhotoError):
+    """The result cannot be written."""
+
+
+class WeightsError(DeblurError):
+    """Weights are unknown, damaged, or do not fit the network."""
+
+
+class DeviceError(DeblurError):
+    """The device does not exist or cannot do what was asked of it."""
+
+
+class OutOfMemoryError(DeblurError):
+    """Even the smallest tile does not fit into memory."""
+
+
+class TrainingError(DeblurError):
+    """Training cannot start or go on."""

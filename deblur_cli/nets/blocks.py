@@ -1,0 +1,79 @@
+"""The mask- and motion-aware simple block of M²AENet (Fig. 2, Eq. 5 and 6)."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from deblur_cli.nets.layers import NAFBlock
+from deblur_cli.nets.motion import SamplingPlan, deformable_rows
+from deblur_cli.nets.pruned import PruningPlan, depthwise, gather, scatter
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """What the 28 blocks of a stage share: where it is blurred and how each pixel moved.
+
+    mask:     B 1 H W of zeros and ones, or None where every pixel is processed
+    pruning:  the mask as a gathering plan; None runs the dense reference
+    sampling: the motion as sampling positions, or None for a block without motion
+    """
+
+    mask: Tensor | None
+    pruning: PruningPlan | None
+    sampling: SamplingPlan | None
+
+
+class MotionBlock(NAFBlock):
+    """NAFBlock whose first half works on blurred pixels and whose second half follows the motion.
+
+    Without mask or motion in its guidance, that half is the one of NAFNet.
+    """
+
+    def __init__(self, channels: int, pooling: int | None = None, motion: bool = True) -> None:
+        super().__init__(channels, pooling)
+        if motion:  # holds the parameters of the depth-wise deformable convolution
+            self.dconv = nn.Conv2d(2 * channels, 2 * channels, 3, padding=1, groups=2 * channels)
+
+    def forward(self, x: Tensor, guidance: Guidance) -> Tensor:
+        gated = self.prune(x, guidance.pruning) if guidance.pruning else self.mask(x, guidance.mask)
+        x = x + self.conv3(gated * self.sca(gated)) * self.beta
+        features = self.conv4(self.norm2(x))
+        if guidance.sampling is not None:
+            features = self.deform(features, guidance.sampling)
+        return x + self.conv5(self.gate(features)) * self.gamma
+
+    def mask(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Dense f_2 of Eq. 5, gated: the convolutions where the mask is one, f_1 repeated elsewhere."""
+        normed = self.norm1(x)
+        spatial = self.conv2(self.conv1(normed))
+        if mask is not None:
+            mask = mask.to(spatial.dtype)
+            spatial = spatial * mask + normed.repeat(1, 2, 1, 1) * (1 - mask)
+        return self.gate(spatial)
+
+    def prune(self, x: Tensor, plan: PruningPlan) -> Tensor:
+        """The same numbers from blurred pixels alone: gather, convolve, scatter."""
+        normed = self.norm1.rows(x.permute(0, 2, 3, 1))  # B C H W -> B H W C
+        rows = normed.reshape(-1, normed.shape[-1])  # B H W C -> (B H W) C
+        point = F.linear(gather(rows, plan), self.conv1.weight.flatten(1), self.conv1.bias)
+        first, second = depthwise(point, plan, self.conv2.weight, self.conv2.bias).chunk(2, dim=1)
+        gated = scatter(first * second, rows * rows, plan)  # a repeated channel gates itself
+        return gated.view_as(normed).permute(0, 3, 1, 2)  # -> B C H W
+
+    def deform(self, features: Tensor, plan: SamplingPlan) -> Tensor:
+        """Motion-aware deformable convolution (Section 3.3.2): B 2C H W -> B 2C H W."""
+        batch, channels, height, width = features.shape
+        rows = features.permute(0, 2, 3, 1).reshape(-1, channels)  # B 2C H W -> (B H W) 2C
+        rows = deformable_rows(rows, plan, self.dconv.weight, self.dconv.bias)
+        return rows.view(batch, height, width, channels).permute(0, 3, 1, 2)
+
+
+def identity_kernel(convolution: nn.Conv2d) -> None:
+    """Make a depth-wise 3x3 convolution return its input."""
+    with torch.no_grad():
+        convolution.weight.zero_()
+        convolution.weight[:, 0, 1, 1] = 1
+        if convolution.bias is not None:
+            convolution.bias.zero_()

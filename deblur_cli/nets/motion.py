@@ -1,0 +1,153 @@
+"""Motion trajectories and the depth-wise deformable convolution that follows them (Section 3.2-3.3)."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+TAPS = 9  # N_1 of the paper: one instant of the exposure for each tap of a 3x3 kernel
+
+
+def trajectory(start: Tensor, end: Tensor, instants: int) -> Tensor:
+    """Quadratic displacement over the exposure (Eq. 4).
+
+    `start` = o(t_0) and `end` = o(t_{N-1}) are displacements from mid-exposure, any shape and unit.
+    Returns `instants` of them stacked in front; the middle one of an odd number is zero.
+    """
+    time = torch.linspace(-1, 1, instants, device=start.device, dtype=start.dtype)
+    time = time.view(-1, *[1] * start.dim())
+    return (start + end) / 2 * time.square() + (end - start) / 2 * time
+
+
+def tap_positions(start: Tensor, end: Tensor) -> Tensor:
+    """Where each tap of the motion-aware 3x3 kernel samples.
+
+    start, end: B 2 H W, (dy, dx) in pixels of this resolution.
+    Returns 9 B 2 H W, (y, x) in pixels: p + (k // 3 - 1, k % 3 - 1) + o(t_k)(p).
+    """
+    height, width = start.shape[-2:]
+    options = {"device": start.device, "dtype": start.dtype}
+    y, x = torch.arange(height, **options), torch.arange(width, **options)
+    pixels = torch.stack(torch.meshgrid(y, x, indexing="ij"))  # 2 H W
+    tap = torch.arange(TAPS, device=start.device)
+    kernel = torch.stack([tap // 3 - 1, tap % 3 - 1], dim=1).to(start.dtype)  # 9 2
+    return trajectory(start, end, TAPS) + pixels + kernel.view(TAPS, 1, 2, 1, 1)
+
+
+def deformable_reference(x: Tensor, positions: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Depth-wise deformable convolution, the plain way: nine bilinear samplings, zero outside the image.
+
+    x: B C H W; positions: 9 B 2 H W as (y, x) in pixels; weight: C 1 3 3; bias: C. Returns B C H W.
+    """
+    height, width = x.shape[-2:]
+    size = torch.tensor([width, height], device=x.device, dtype=positions.dtype)
+    result = bias.view(1, -1, 1, 1).expand_as(x)
+    for tap in range(TAPS):
+        grid = positions[tap].flip(1).permute(0, 2, 3, 1)  # B 2 H W (y, x) -> B H W 2 (x, y)
+        grid = (2 * grid + 1) / size - 1  # pixels -> the -1..1 of grid_sample
+        sampled = F.grid_sample(x, grid.to(x.dtype), padding_mode="zeros", align_corners=False)
+        result = result + sampled * weight[:, 0, tap // 3, tap % 3].view(1, -1, 1, 1)
+    return result
+
+
+@dataclass(frozen=True)
+class SamplingPlan:
+    """Bilinear sampling of all nine taps, worked out once for the 28 blocks that share it.
+
+    For P = B H W pixels each tap is a sparse P x P matrix with four entries a row, one for each
+    neighbour of the sampled position:
+
+    columns: 9 P 4, the neighbours      weights: 9 P 4, zero outside the image; carry the motion's gradient
+    order, rows, offsets: the transposed matrices, 9 4P, 9 4P and 9 P; None unless gradients are needed
+    """
+
+    columns: Tensor
+    weights: Tensor
+    order: Tensor | None = None
+    rows: Tensor | None = None
+    offsets: Tensor | None = None
+
+
+def plan_sampling(start: Tensor, end: Tensor, dtype: torch.dtype, gradients: bool = False) -> SamplingPlan:
+    """Sampling plan for displacements B 2 H W; `dtype` is that of the features to be sampled."""
+    batch, _, height, width = start.shape
+    positions = tap_positions(start, end).permute(0, 1, 3, 4, 2)  # 9 B 2 H W -> 9 B H W 2
+    corner = positions.detach().floor()
+    fraction = positions - corner
+    corner = corner.clamp(-2, max(height, width) + 1)  # far outside is as good as just outside
+    first = torch.arange(batch, device=start.device).view(1, batch, 1, 1) * height * width
+    columns, weights = [], []
+    for down, right in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        y, x = corner[..., 0] + down, corner[..., 1] + right
+        inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+        vertical = fraction[..., 0] if down else 1 - fraction[..., 0]
+        horizontal = fraction[..., 1] if right else 1 - fraction[..., 1]
+        weights.append(vertical * horizontal * inside)
+        columns.append(first + y.clamp(0, height - 1).long() * width + x.clamp(0, width - 1).long())
+    shape = (TAPS, batch * height * width, 4)
+    column = torch.stack(columns, -1).reshape(shape)
+    weight = torch.stack(weights, -1).reshape(shape).to(dtype)
+    return SamplingPlan(column, weight, *(transpose(column) if gradients else ()))
+
+
+def transpose(columns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Entries 9 P 4 of the matrices by columns: their order, their rows, and where each column begins."""
+    ordered, order = columns.flatten(1).sort(dim=1)
+    bounds = torch.arange(columns.shape[1], device=columns.device).expand(TAPS, -1).contiguous()
+    return order, order // columns.shape[2], torch.searchsorted(ordered, bounds)
+
+
+class DeformableRows(torch.autograd.Function):
+    """Depth-wise deformable convolution as sparse matrix products, forwards and backwards.
+
+    Autograd's own derivative of the lookup sorts its indices anew for each block; here the transposed
+    matrices are part of the plan.
+    """
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, x: Tensor, weights: Tensor, kernel: Tensor, bias: Tensor, plan: SamplingPlan
+    ) -> Tensor:
+        ctx.save_for_backward(x, weights, kernel)
+        ctx.plan = plan
+        return gather_taps(x, weights, kernel, bias, plan.columns)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        x, weights, kernel = ctx.saved_tensors
+        plan, gradient = ctx.plan, gradient.contiguous()
+        for_x, for_kernel = torch.zeros_like(x), torch.empty_like(kernel)
+        for_weights = torch.empty_like(weights) if ctx.needs_input_grad[1] else None
+        for tap in range(TAPS):
+            spread = F.embedding_bag(
+                plan.rows[tap],
+                gradient,
+                plan.offsets[tap],
+                mode="sum",
+                per_sample_weights=weights[tap].flatten()[plan.order[tap]],
+            )  # P C
+            for_x.addcmul_(spread, kernel[tap])
+            for_kernel[tap] = (spread * x).sum(0)
+            if for_weights is not None:
+                neighbours = x.index_select(0, plan.columns[tap].flatten()).view(-1, 4, x.shape[1])
+                for_weights[tap] = torch.bmm(neighbours, (gradient * kernel[tap]).unsqueeze(-1)).squeeze(-1)
+        return for_x, for_weights, for_kernel, gradient.sum(0), None
+
+
+def gather_taps(x: Tensor, weights: Tensor, kernel: Tensor, bias: Tensor, columns: Tensor) -> Tensor:
+    """One weighted lookup a tap gathers the four neighbours of every pixel: x P C -> P C."""
+    result = bias.expand_as(x)
+    for tap in range(TAPS):
+        sampled = F.embedding_bag(columns[tap], x, mode="sum", per_sample_weights=weights[tap])
+        result = torch.addcmul(result, sampled, kernel[tap])
+    return result
+
+
+def deformable_rows(x: Tensor, plan: SamplingPlan, weight: Tensor, bias: Tensor) -> Tensor:
+    """The same convolution on pixels as rows: x (B H W) C -> (B H W) C; weight C 1 3 3, bias C."""
+    kernel = weight.view(-1, TAPS).t()  # C 1 3 3 -> 9 C
+    if plan.rows is None:
+        return gather_taps(x, plan.weights, kernel, bias, plan.columns)
+    return torch.as_tensor(DeformableRows.apply(x, plan.weights, kernel, bias, plan))

@@ -1,0 +1,1 @@
+"""Photos and their files: `decode` reads one, `encode` writes one."""

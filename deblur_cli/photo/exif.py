@@ -1,0 +1,187 @@
+"""The TIFF directories inside EXIF blocks and TIFF files, read and patched byte by byte.
+
+Everything that is not patched survives as it was, maker notes with their absolute offsets included.
+"""
+
+import os
+import struct
+from collections.abc import Callable
+from typing import BinaryIO, NamedTuple
+
+ORIENTATION = 0x0112
+X_RESOLUTION, Y_RESOLUTION = 0x011A, 0x011B
+EXIF_POINTER = 0x8769
+GPS_POINTER = 0x8825
+INTEROP_POINTER = 0xA005
+_POINTERS = frozenset({EXIF_POINTER, GPS_POINTER, INTEROP_POINTER})
+
+# Width and height as the main and the Exif directory repeat them, swapped in a photo turned by 90 degrees.
+_SIDES = (0x0100, 0x0101)
+_EXIF_SIDES = (0xA002, 0xA003)
+
+# Bytes per value of TIFF 6.0's types 1-12, plus 13 (IFD).
+_TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
+_INTEGER_CODES = {1: "B", 3: "H", 4: "I"}
+
+# Tags that describe how a TIFF file stores its samples, or blocks that `Metadata` holds elsewhere.
+STRUCTURAL_TAGS = frozenset(
+    {
+        *range(254, 260),  # kind of page, sides, bits, compression
+        *range(262, 267),  # photometric interpretation, thresholding, fill order
+        *(273, 277, 278, 279, 280, 281, 284),  # strips, samples, planes
+        *range(288, 294),  # free space, fax options, grey response
+        *(301, 317, 320, 321, 322, 323, 324, 325, 330),  # transfer, predictor, palette, tiles, sub-pages
+        *(332, 333, 334, 336, 337, 338, 339, 340, 341, 342, 347),  # inks, extra samples, sample format
+        *range(512, 522),  # old-style JPEG, embedded thumbnail
+        *range(529, 533),  # YCbCr
+        *(700, 34377, 34675),  # XMP, Photoshop resources, ICC profile
+        37724,  # Photoshop layers, which no longer match the picture once it is restored
+    }
+)
+
+
+class BrokenExifError(ValueError):
+    """The block's directories cannot be followed."""
+
+
+class Entry(NamedTuple):
+    """One 12-byte directory entry: where it stands, and its four fields."""
+
+    position: int
+    tag: int
+    type: int
+    length: int
+    value: bytes
+
+    @property
+    def size(self) -> int:
+        """Bytes of the value; above 4 the value is stored elsewhere. 0 for an unknown type."""
+        return _TYPE_BYTES.get(self.type, 0) * self.length
+
+
+Reader = Callable[[int, int], bytes]
+
+
+def byte_order(header: bytes) -> str:
+    """The struct prefix of a TIFF header, "<" or ">". Raises BrokenExifError."""
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(header[:4])
+    if order is None or len(header) < 8:
+        raise BrokenExifError("no classic TIFF header")
+    return order
+
+
+def _read_directory(read: Reader, order: str, offset: int) -> dict[int, Entry]:
+    count_bytes = read(offset, 2)
+    if offset < 8 or len(count_bytes) < 2:
+        raise BrokenExifError("a directory lies outside the block")
+    (count,) = struct.unpack(order + "H", count_bytes)
+    raw = read(offset + 2, 12 * count)
+    if len(raw) < 12 * count:
+        raise BrokenExifError("a directory is cut short")
+    entries = (
+        Entry(offset + 2 + start, *struct.unpack_from(order + "HHI4s", raw, start))
+        for start in range(0, 12 * count, 12)
+    )
+    return {entry.tag: entry for entry in entries}
+
+
+def _reader(block: bytes | bytearray) -> Reader:
+    return lambda offset, size: bytes(block[offset : offset + size])
+
+
+def main_directory(block: bytes | bytearray) -> dict[int, Entry]:
+    """The entries of an EXIF block's first directory by tag. Raises BrokenExifError."""
+    order = byte_order(bytes(block[:8]))
+    (offset,) = struct.unpack_from(order + "I", block, 4)
+    return _read_directory(_reader(block), order, offset)
+
+
+def _sub_directory(block: bytes | bytearray, pointer: Entry | None) -> dict[int, Entry]:
+    if pointer is None:
+        return {}
+    order = byte_order(bytes(block[:8]))
+    (offset,) = struct.unpack(order + "I", pointer.value)
+    try:
+        return _read_directory(_reader(block), order, offset)
+    except BrokenExifError:
+        return {}  # its sides cannot be swapped, which is no reason to lose the rest
+
+
+def orientation_of(block: bytes) -> int:
+    """EXIF orientation, 1-8; 1 where the tag is absent or meaningless. Raises BrokenExifError."""
+    entry = main_directory(block).get(ORIENTATION)
+    if entry is None or entry.type not in _INTEGER_CODES:
+        return 1
+    (value,) = struct.unpack_from(byte_order(block) + _INTEGER_CODES[entry.type], entry.value)
+    return int(value) if 1 <= value <= 8 else 1
+
+
+def mark_upright(block: bytes) -> bytes:
+    """The block with orientation 1, and with the sides it names swapped if that turned by 90 degrees.
+
+    Only those bytes change. Raises BrokenExifError.
+    """
+    orientation = orientation_of(block)
+    if orientation == 1:
+        return block
+    patched = bytearray(block)
+    main = main_directory(block)
+    entry = main[ORIENTATION]
+    struct.pack_into(byte_order(block) + _INTEGER_CODES[entry.type], patched, entry.position + 8, 1)
+    if orientation >= 5:
+        _swap_values(patched, main, _SIDES)
+        _swap_values(patched, main, (X_RESOLUTION, Y_RESOLUTION))
+        _swap_values(patched, _sub_directory(block, main.get(EXIF_POINTER)), _EXIF_SIDES)
+    return bytes(patched)
+
+
+def _swap_values(block: bytearray, directory: dict[int, Entry], tags: tuple[int, int]) -> None:
+    if not all(tag in directory for tag in tags):
+        return
+    first, second = (slice(directory[tag].position + 2, directory[tag].position + 12) for tag in tags)
+    block[first], block[second] = block[second], block[first]
+
+
+def extract_from_tiff(file: BinaryIO) -> bytes | None:
+    """An EXIF block of all that a TIFF file's first page says beside how its samples are stored.
+
+    Returns None if nothing is left. Raises BrokenExifError, also for BigTIFF.
+    """
+
+    def read(offset: int, size: int) -> bytes:
+        file.seek(offset, os.SEEK_SET)
+        return file.read(size)
+
+    header = read(0, 8)
+    order = byte_order(header)
+    (offset,) = struct.unpack_from(order + "I", header, 4)
+    entries = _read_directory(read, order, offset)
+    kept = {tag: entry for tag, entry in entries.items() if tag not in STRUCTURAL_TAGS}
+    if not kept:
+        return None
+    return header[:4] + struct.pack(order + "I", 8) + _copy_directory(read, order, kept, 8)
+
+
+def _copy_directory(read: Reader, order: str, entries: dict[int, Entry], start: int) -> bytes:
+    """Directory plus everything it points at, laid out to stand at byte `start` of a new block."""
+    heads: list[bytes] = []
+    tail = bytearray()
+    tail_start = start + 2 + 12 * len(entries) + 4
+    for tag in sorted(entries):
+        entry = entries[tag]
+        value = entry.value
+        position = tail_start + len(tail)
+        if tag in _POINTERS:
+            (target,) = struct.unpack(order + "I", value)
+            tail += _copy_directory(read, order, _read_directory(read, order, target), position)
+            value = struct.pack(order + "I", position)
+        elif entry.size > 4:
+            (target,) = struct.unpack(order + "I", value)
+            content = read(target, entry.size)
+            if len(content) < entry.size:
+                raise BrokenExifError("a value lies outside the file")
+            tail += content
+            value = struct.pack(order + "I", position)
+        tail += b"\0" * (len(tail) % 2)  # TIFF wants values at even offsets
+        heads.append(struct.pack(order + "HHI", tag, entry.type, entry.length) + value)
+    return struct.pack(order + "H", len(heads)) + b"".join(heads) + b"\0\0\0\0" + bytes(tail)

@@ -1,0 +1,111 @@
+"""Writing a file completely or not at all, and never over one that has to stay."""
+
+import errno
+import logging
+import os
+import secrets
+from pathlib import Path
+
+from deblur_cli.errors import EncodeError
+
+logger = logging.getLogger(__name__)
+
+_ADVICE = {
+    errno.ENOSPC: "the disk is full; free some space or choose another folder",
+    errno.EDQUOT: "the disk quota is used up; free some space or choose another folder",
+    errno.EACCES: "there is no permission to write here; choose another folder with -o",
+    errno.EPERM: "there is no permission to write here; choose another folder with -o",
+    errno.EROFS: "this disk is read-only; choose another folder with -o",
+    errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
+    errno.ENOTDIR: "a part of its folder's path is a file; choose another folder",
+    errno.EEXIST: "a part of its folder's path is a file; choose another folder",
+    errno.EISDIR: "is a folder; choose another name",
+}
+
+
+def explain(path: Path, error: OSError) -> EncodeError:
+    """One line for a file that could not be written."""
+    advice = _ADVICE.get(error.errno or 0, f"{error.strerror or error}; choose another folder")
+    return EncodeError(f"{path}: cannot be written: {advice}")
+
+
+def check_target(path: Path, source: Path, *, overwrite: bool) -> None:
+    """Raises EncodeError if `path` is the source, a folder, or exists and may not be overwritten."""
+    try:
+        if path.resolve() == source.resolve() or (
+            path.exists() and source.exists() and path.samefile(source)
+        ):
+            raise EncodeError(f"{path}: is the source photo, which is never written; choose another name")
+        if path.is_dir():
+            raise EncodeError(f"{path}: is a folder; name a file in it")
+        if path.exists() and not overwrite:
+            raise _already_there(path)
+    except OSError as error:
+        raise explain(path, error) from error
+    except (ValueError, RuntimeError) as error:  # a NUL in the name, a circle of links
+        raise EncodeError(f"{str(path)!r}: is no usable file name ({error})") from error
+
+
+def _already_there(path: Path) -> EncodeError:
+    return EncodeError(f"{path}: exists already; allow replacing it with --overwrite or choose another name")
+
+
+def write_file(path: Path, content: bytes, *, overwrite: bool) -> None:
+    """Writes `content` so that `path` appears complete or not at all; lacking folders are made.
+
+    Raises EncodeError, after which an old file at `path` is as it was and nothing else remains.
+    """
+    part: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".deblur-{secrets.token_hex(8)}.part")
+        _write_synced(part, content)
+        if overwrite:
+            part.replace(path)
+        else:
+            _place_new(part, path)
+    except OSError as error:
+        raise explain(path, error) from error
+    finally:  # also reached by KeyboardInterrupt
+        if part is not None:
+            _remove(part)
+
+
+def _write_synced(part: Path, content: bytes) -> None:
+    with part.open("xb") as file:  # "x" gives the access rights that the umask allows
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _place_new(part: Path, path: Path) -> None:
+    """Gives `part` its name unless a file of that name has appeared meanwhile."""
+    try:
+        os.link(part, path)
+    except FileExistsError as error:
+        raise _already_there(path) from error
+    except OSError as error:
+        if error.errno in (errno.ENAMETOOLONG, errno.ENOSPC, errno.EDQUOT, errno.ENOENT):
+            raise
+        # FAT and some network disks know no hard links: hold the name with an empty file instead.
+        logger.debug("%s: no hard links here (%s), the name is taken first", path, error)
+        _place_over_own_claim(part, path)
+
+
+def _place_over_own_claim(part: Path, path: Path) -> None:
+    try:
+        path.open("xb").close()
+    except FileExistsError as error:
+        raise _already_there(path) from error
+    try:
+        part.replace(path)
+    except BaseException:
+        path.unlink()
+        raise
+
+
+def _remove(part: Path) -> None:
+    try:
+        part.unlink(missing_ok=True)
+    except OSError as error:
+        logger.warning("%s: a temporary file could not be removed (%s)", part, error)

@@ -1,0 +1,74 @@
+"""A photo in memory: upright pixels and everything of its file that must survive."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class JpegSettings:
+    """How the source JPEG was written, in terms of the upright picture, to write the result alike.
+
+    quantization  component number (0 = Y or grey) -> 64 values, row by row, as Pillow gives and takes
+                  them; components without an entry share the last one
+    subsampling   Pillow's code (0 = 4:4:4, 1 = 4:2:2, 2 = 4:2:0), -1 where Pillow knows no code
+    rgb           components are R, G, B themselves, not Y, Cb, Cr
+    """
+
+    quantization: dict[int, list[int]]
+    subsampling: int
+    progressive: bool
+    rgb: bool = False
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """Blocks of the source file that go into the result; None where the file had none."""
+
+    icc: bytes | None = None  # ICC profile, byte for byte
+    exif: bytes | None = None  # starts with the TIFF header, orientation already set to 1
+    xmp: bytes | None = None
+    dpi: tuple[float, float] | None = None  # dots per inch across and down, of the upright picture
+    comment: bytes | None = None  # JPEG or GIF comment
+    photoshop: bytes | None = None  # Photoshop's image resources, the home of IPTC captions
+    png_chunks: tuple[tuple[bytes, bytes], ...] = ()  # name and content of PNG's text and colour chunks
+
+
+@dataclass(frozen=True, eq=False)
+class Photo:
+    """One picture, turned upright.
+
+    pixels       H W C, uint8 or uint16; C is 3 (RGB) or 1 (grey); the file's own encoded values
+    alpha        H W of the same type, or None
+    cmyk         H W 4 uint8 samples of a CMYK file (0 = no ink), or None; `pixels` is then its RGB view
+    orientation  EXIF orientation that the file had, 1-8; `pixels` are already turned
+    format       Pillow's name of the file's format, such as "JPEG" (which also stands for MPO)
+    lossless     the file holds these very pixels: false for JPEG and lossy WebP
+    """
+
+    pixels: NDArray[np.generic]
+    source: Path
+    format: str
+    alpha: NDArray[np.generic] | None = None
+    cmyk: NDArray[np.uint8] | None = None
+    orientation: int = 1
+    lossless: bool = True
+    metadata: Metadata = field(default_factory=Metadata)
+    jpeg: JpegSettings | None = None
+
+    @property
+    def height(self) -> int:
+        """Rows of the upright picture."""
+        return int(self.pixels.shape[0])
+
+    @property
+    def width(self) -> int:
+        """Columns of the upright picture."""
+        return int(self.pixels.shape[1])
+
+    @property
+    def megapixels(self) -> float:
+        """Pixels in millions."""
+        return self.height * self.width / 1e6

@@ -1,0 +1,285 @@
+"""Photo in, photo out: detect what is blurred, restore only that, leave the rest as it was."""
+
+import gc
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from deblur_cli.device import choose_device, choose_precision, free_memory, keep_freed_memory
+from deblur_cli.errors import OutOfMemoryError, UsageError
+from deblur_cli.feather import overlay_weights
+from deblur_cli.nets import STAGE_SCALE
+from deblur_cli.photo.color import replace_pixels
+from deblur_cli.photo.photo import Photo
+from deblur_cli.runner import Runner
+from deblur_cli.tiles import ALIGNMENT, Grid, Mosaic, Tile
+from deblur_cli.weights import LoadedWeights
+
+LOG = logging.getLogger(__name__)
+
+Floats = NDArray[np.float32]
+Progress = Callable[[int, int, str], None]
+
+TILE_SIZES = (1024, 768, 512, 384, 256)  # what "automatic" chooses from
+LARGEST_CPU_TILE = 512  # larger ones leave the processor's caches and restore more sharp pixels
+SMALLEST_TILE = 128
+# Bytes at the peak for each pixel of a tile and each channel of the network's width, in float32
+BYTES_PER_PIXEL = 64
+MEMORY_SHARE = 0.5  # of the free memory that the tile may take
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Choices for each photo.
+
+    epsilon: confidence from which a pixel counts as blurred, 0-1; tile: pixels, None for automatic;
+    overlap: pixels that neighbouring tiles share at least; keep_sharp: lay the restored pixels over the
+    photo through the feathered mask, instead of giving the network's bare output
+    """
+
+    epsilon: float = 0.5
+    tile: int | None = None
+    overlap: int = 64
+    keep_sharp: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.epsilon <= 1:
+            raise UsageError(f"epsilon is {self.epsilon}: it must be between 0 and 1")
+        if self.overlap % ALIGNMENT or self.overlap < 2 * ALIGNMENT:
+            raise UsageError(f"overlap is {self.overlap}: it must be a multiple of {ALIGNMENT}, at least 32")
+        if self.tile is not None and (self.tile % ALIGNMENT or self.tile < SMALLEST_TILE):
+            raise UsageError(
+                f"tile is {self.tile}: it must be a multiple of {ALIGNMENT}, at least {SMALLEST_TILE}"
+            )
+        if self.tile is not None and self.tile < 2 * self.overlap + ALIGNMENT:
+            raise UsageError(f"tile {self.tile} is too small for overlap {self.overlap}: at least twice that and 16")
+
+
+@dataclass(frozen=True, eq=False)
+class MotionMaps:
+    """What was detected, at an eighth of the photo's size (rounded up), float32.
+
+    probability: h w, confidence that a pixel is blurred, 0-1
+    start, end: 2 h w, displacement (dy, dx) from mid-exposure to its start and end, in photo pixels
+    """
+
+    probability: Floats
+    start: Floats
+    end: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A restored photo and what was done.
+
+    blurred_share: share of the photo's area over epsilon; tiles_kept: tiles that could not be restored
+    and stayed as they were; changed: whether any pixel differs; seconds: detection and restoration
+    """
+
+    photo: Photo
+    maps: MotionMaps
+    epsilon: float
+    blurred_share: float
+    tiles: int
+    tiles_restored: int
+    tiles_kept: int
+    notes: tuple[str, ...]
+    seconds: float
+    tile_size: int
+    changed: bool
+
+
+class Deblurrer:
+    """A network on a device, ready for any number of photos.
+
+    Raises DeviceError where the device or precision is not to be had.
+    """
+
+    def __init__(self, weights: LoadedWeights, device: str = "auto", precision: str = "auto") -> None:
+        keep_freed_memory()
+        self.weights = weights
+        self.device = choose_device(device)
+        chosen = choose_precision(self.device, precision)
+        self.precision, self.precision_reason = chosen.name, chosen.reason
+        self.runner = Runner(weights.network, self.device, chosen)
+
+    def run(self, photo: Photo, settings: Settings, progress: Progress | None = None) -> Result:
+        """Restore a photo. `progress` is called with tiles done, tiles in all, "detect" or "restore".
+
+        Raises OutOfMemoryError where even the smallest tile does not fit.
+        """
+        started = time.perf_counter()
+        size = settings.tile or self.automatic_tile(settings.overlap)
+        notes: list[str] = []
+        while True:
+            try:
+                with memory_errors():
+                    task = Task(self.runner, photo, settings, size, progress or (lambda *_: None), notes)
+                    result = task.run()
+                break
+            except OutOfMemoryError:
+                size = self.smaller_tile(size, settings.overlap)
+                notes.append(f"out of memory: tile size lowered to {size}")
+        return Result(**result, notes=tuple(notes), seconds=time.perf_counter() - started, tile_size=size)
+
+    def automatic_tile(self, overlap: int) -> int:
+        """Largest tile that fits comfortably into the free memory of the device."""
+        width = self.weights.network.config.width
+        scale = 1 if self.precision == "fp32" else 0.5
+        budget = free_memory(self.device) * MEMORY_SHARE
+        for size in TILE_SIZES:
+            on_cpu_too_large = self.device == "cpu" and size > LARGEST_CPU_TILE
+            fits = size * size * width * BYTES_PER_PIXEL * scale <= budget
+            if fits and not on_cpu_too_large and size >= 2 * overlap + ALIGNMENT:
+                return size
+        return max(TILE_SIZES[-1], -(-(2 * overlap + ALIGNMENT) // ALIGNMENT) * ALIGNMENT)
+
+    def smaller_tile(self, size: int, overlap: int) -> int:
+        """Half the tile, still a whole multiple of the alignment."""
+        smaller = size // 2 // ALIGNMENT * ALIGNMENT
+        if smaller < max(SMALLEST_TILE, 2 * overlap + ALIGNMENT):
+            raise OutOfMemoryError(
+                f"out of memory even with tiles of {size} pixels: close other programs, lower --overlap, "
+                "or use --device cpu"
+            )
+        gc.collect()
+        if self.device.startswith("cuda"):
+            torch.cuda.empty_cache()
+        return smaller
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Turn the ways in which Python and torch say "out of memory" into one."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise OutOfMemoryError("out of memory") from error
+    except RuntimeError as error:
+        if "not enough memory" in str(error) or "can't allocate memory" in str(error):
+            raise OutOfMemoryError("out of memory") from error
+        raise
+
+
+class Task:
+    """One photo on its way through detection and restoration with one tile size."""
+
+    def __init__(
+        self, runner: Runner, photo: Photo, settings: Settings, size: int, progress: Progress, notes: list[str]
+    ) -> None:
+        self.runner, self.photo, self.settings, self.progress, self.notes = runner, photo, settings, progress, notes
+        self.grid = Grid(photo.height, photo.width, size, settings.overlap)
+
+    def run(self) -> dict[str, object]:
+        """The fields of Result that come from the photo."""
+        maps = self.detect()
+        mask = (maps[0] > self.settings.epsilon).astype(np.float32)
+        pixels, restored, kept = self.restore(maps, mask)
+        return {
+            "photo": replace_pixels(self.photo, pixels),
+            "maps": MotionMaps(maps[0], maps[1:3] * STAGE_SCALE, maps[3:5] * STAGE_SCALE),
+            "epsilon": self.settings.epsilon,
+            "blurred_share": covered_share(mask, self.photo.height, self.photo.width),
+            "tiles": len(self.grid),
+            "tiles_restored": restored,
+            "tiles_kept": kept,
+            "changed": pixels is not self.photo.pixels,
+        }
+
+    def detect(self) -> Floats:
+        """Probability, start and end over the whole photo: 5 h/8 w/8, displacements in stage pixels."""
+        height, width = (-(-side // STAGE_SCALE) for side in (self.photo.height, self.photo.width))
+        maps = np.zeros((5, height, width), np.float32)
+        for number, tile in enumerate(self.grid):
+            detection = self.runner.detect(self.cut(tile))
+            index = tile.scaled(STAGE_SCALE)
+            shape = maps[0][index].shape
+            if detection.probability is None:  # a network without a mask restores everything
+                maps[0][index] = 1
+            else:
+                parts = [detection.probability, detection.start, detection.end]
+                found = torch.cat([part for part in parts if part is not None], 1)[0].float().cpu().numpy()
+                weights = stage_weights(tile, shape)
+                maps[(slice(len(found)), *index)] += found[:, : shape[0], : shape[1]] * weights
+            self.progress(number + 1, len(self.grid), "detect")
+        return maps
+
+    def restore(self, maps: Floats, mask: Floats) -> tuple[NDArray[np.generic], int, int]:
+        """Restored pixels (the photo's own array where nothing is blurred), tiles restored, tiles kept."""
+        chosen = [tile for tile in self.grid if self.reaches(tile, mask)]
+        if not chosen:
+            return self.photo.pixels, 0, 0
+        pixels = self.photo.pixels.copy()
+        mosaic = Mosaic(*pixels.shape)
+        failed = 0
+        for number, tile in enumerate(chosen):
+            self.lay(mosaic, pixels, tile.rows.start)
+            image = self.cut(tile)
+            change = self.runner.restore(
+                image, torch.from_numpy(maps[(slice(None), *tile.scaled(STAGE_SCALE))])[None], self.settings.epsilon
+            )
+            if change is None:
+                failed += 1
+                self.notes.append(f"the tile at {tile.columns.start},{tile.rows.start} failed and stays as it was")
+            else:
+                mosaic.add(tile, self.weigh(change - image, tile, mask))
+            self.progress(number + 1, len(chosen), "restore")
+        self.lay(mosaic, pixels, self.photo.height)
+        if np.array_equal(pixels, self.photo.pixels):
+            return self.photo.pixels, len(chosen) - failed, failed
+        return pixels, len(chosen) - failed, failed
+
+    def reaches(self, tile: Tile, mask: Floats) -> bool:
+        """Whether a tile has part in any pixel that will change."""
+        if not self.settings.keep_sharp:
+            return bool(mask[tile.scaled(STAGE_SCALE)].any())
+        weights = overlay_weights(mask, tile.rows.slice, tile.columns.slice)
+        return bool((weights * tile.weights).any())
+
+    def weigh(self, change: Tensor, tile: Tile, mask: Floats) -> Floats:
+        """What a tile adds to the photo: h w C, grey photos as the mean of the three channels."""
+        values = change[0].permute(1, 2, 0).numpy()  # 1 3 h w -> h w 3
+        if self.photo.pixels.shape[2] == 1:
+            values = values.mean(2, keepdims=True)
+        if self.settings.keep_sharp:
+            values = values * overlay_weights(mask, tile.rows.slice, tile.columns.slice)[..., None]
+        return np.asarray(values, np.float32)
+
+    def lay(self, mosaic: Mosaic, pixels: NDArray[np.generic], until: int) -> None:
+        """Add the finished rows of changes to the pixels; no change leaves a pixel as it is, bit by bit."""
+        rows, change = mosaic.finish(max(until, mosaic.top))
+        largest = np.iinfo(pixels.dtype).max
+        values = pixels[rows] + change * largest
+        np.rint(values, out=values)
+        pixels[rows] = values.clip(0, largest).astype(pixels.dtype)
+
+    def cut(self, tile: Tile) -> Tensor:
+        """A tile as the network sees it: 1 3 h w in 0-1, float32."""
+        window = self.photo.pixels[tile.index]
+        values = torch.from_numpy(window.astype(np.float32) / np.float32(np.iinfo(window.dtype).max))
+        return values.permute(2, 0, 1)[None].expand(1, 3, -1, -1)  # h w C -> 1 3 h w
+
+
+def stage_weights(tile: Tile, shape: tuple[int, ...]) -> Floats:
+    """Blend weights of a tile's stage cells: the mean over each cell's pixels, h/8 w/8."""
+    rows, columns = (
+        np.add.reduceat(span.weights, np.arange(0, len(span.weights), STAGE_SCALE))
+        / np.add.reduceat(np.ones_like(span.weights), np.arange(0, len(span.weights), STAGE_SCALE))
+        for span in (tile.rows, tile.columns)
+    )
+    assert (len(rows), len(columns)) == shape
+    return np.asarray(rows[:, None] * columns[None, :], np.float32)
+
+
+def covered_share(mask: Floats, height: int, width: int) -> float:
+    """Share of the photo's pixels whose stage cell is masked; the last cells may be part cells."""
+    rows = np.minimum(STAGE_SCALE, height - STAGE_SCALE * np.arange(mask.shape[0]))
+    columns = np.minimum(STAGE_SCALE, width - STAGE_SCALE * np.arange(mask.shape[1]))
+    return float((mask * rows[:, None] * columns[None, :]).sum() / (height * width))

@@ -1,0 +1,93 @@
+"""A network on a device in a precision, and what happens to tiles whose numbers go wrong."""
+
+import copy
+import logging
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from deblur_cli.device import Precision
+from deblur_cli.nets import Detection, M2AENet
+
+LOG = logging.getLogger(__name__)
+
+DRIFT_BLOCK = 64  # pixels: over a block this large, motion blur hardly moves the mean of a picture
+DRIFT_LIMIT = 0.25  # of the value range; farther apart, the network has failed, whatever it shows
+
+
+class Runner:
+    """Runs detection and restoration of single tiles.
+
+    A tile whose result is not finite, or whose local mean drifts from the input's, is run again in
+    float32 where the first run was not.
+    """
+
+    def __init__(self, network: M2AENet, device: str, precision: Precision) -> None:
+        self.device, self.precision = device, precision
+        self.reference = network.eval()  # float32, where it was built
+        self.network = place(copy.deepcopy(network), device, precision.dtype)
+        self.exact: M2AENet | None = self.network if precision.name == "fp32" else None
+
+    @torch.inference_mode()
+    def detect(self, image: Tensor) -> Detection:
+        """First half of the network on a tile 1 3 h w, float32 on the CPU."""
+        return self.network.detect(self.upload(image, self.network))
+
+    @torch.inference_mode()
+    def restore(self, image: Tensor, maps: Tensor, epsilon: float) -> Tensor | None:
+        """Restored tile 1 3 h w in 0-1, float32 on the CPU; None where that failed in float32 too.
+
+        `maps` are the photo's probability, start and end on the tile, 1 5 h/8 w/8, displacements in
+        stage pixels. They replace the tile's own, so that all tiles agree on what is blurred.
+        """
+        restored = self.attempt(self.network, image, maps, epsilon)
+        if restored is None and self.precision.name != "fp32":
+            LOG.warning("a tile went wrong in %s: it is run again in fp32", self.precision.name)
+            restored = self.attempt(self.exact_network(), image, maps, epsilon)
+        return restored
+
+    def attempt(self, network: M2AENet, image: Tensor, maps: Tensor, epsilon: float) -> Tensor | None:
+        """One run of the whole network on a tile; None where the result cannot be trusted."""
+        detection = network.detect(self.upload(image, network))
+        if detection.probability is not None:
+            probability, start, end = (part.to(self.device) for part in maps.split((1, 2, 2), dim=1))
+            shape = detection.probability.shape[-2:]
+            detection = replace(
+                detection,
+                probability=extend(probability, shape),
+                start=None if detection.start is None else extend(start, shape),
+                end=None if detection.end is None else extend(end, shape),
+            )
+        restored = network.restore(detection, epsilon, pruned=True).image.float().cpu()
+        if not restored.isfinite().all() or drift(restored, image) > DRIFT_LIMIT:
+            return None
+        return restored.clamp(0, 1)
+
+    def exact_network(self) -> M2AENet:
+        """The network in float32, put on the device when it is first needed."""
+        if self.exact is None:
+            self.exact = place(copy.deepcopy(self.reference), self.device, torch.float32)
+        return self.exact
+
+    def upload(self, image: Tensor, network: M2AENet) -> Tensor:
+        """A tile on the device in the network's precision, channels-last."""
+        dtype = next(network.parameters()).dtype
+        return image.to(self.device, dtype).contiguous(memory_format=torch.channels_last)
+
+
+def place(network: M2AENet, device: str, dtype: torch.dtype) -> M2AENet:
+    """A network moved to a device in a precision, its kernels laid out channels-last."""
+    return network.to(device, dtype, memory_format=torch.channels_last)
+
+
+def extend(field: Tensor, shape: torch.Size) -> Tensor:
+    """Continue a map B C h w to the size of the padded tile: what lies beyond the photo is sharp."""
+    return F.pad(field, (0, shape[1] - field.shape[-1], 0, shape[0] - field.shape[-2]))
+
+
+def drift(restored: Tensor, image: Tensor) -> float:
+    """Largest difference of the local means of two pictures 1 3 h w."""
+    block = min(DRIFT_BLOCK, *image.shape[-2:])
+    return float(F.avg_pool2d(restored - image, block, ceil_mode=True, count_include_pad=False).abs().max())

@@ -1,0 +1,146 @@
+"""Tiles of a picture: where they lie, how they are cut, how their results blend into one picture.
+
+Knows neither files nor networks. Pictures are arrays H W C.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+ALIGNMENT = 16  # pixels; tiles begin on the network's coarsest grid, so that its stages line up everywhere
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Span:
+    """One tile along one axis, in pixels; `weights` are its blend weights from `start` to `stop`."""
+
+    start: int
+    stop: int
+    weights: Floats
+
+    @property
+    def slice(self) -> slice:
+        """The span as an index."""
+        return slice(self.start, self.stop)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A rectangle of the picture."""
+
+    rows: Span
+    columns: Span
+
+    @property
+    def index(self) -> tuple[slice, slice]:
+        """Rows and columns as an index into an array H W ..."""
+        return self.rows.slice, self.columns.slice
+
+    def scaled(self, scale: int) -> tuple[slice, slice]:
+        """The tile's index into a map that is `scale` times coarser (its last cells may be part cells)."""
+        return (
+            slice(self.rows.start // scale, -(-self.rows.stop // scale)),
+            slice(self.columns.start // scale, -(-self.columns.stop // scale)),
+        )
+
+    @cached_property
+    def weights(self) -> Floats:
+        """Blend weights of the tile's pixels, h w."""
+        return self.rows.weights[:, None] * self.columns.weights[None, :]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Tiles that cover a picture of height x width pixels; at each pixel their weights sum to one.
+
+    Tiles are at most `size` pixels wide and overlap by at least `overlap`. In an overlap the weight
+    moves from one tile to the next within the middle half, so the outermost pixels of a tile, which see
+    its border, count for nothing.
+    """
+
+    height: int
+    width: int
+    size: int
+    overlap: int
+
+    def __post_init__(self) -> None:
+        if self.size % ALIGNMENT or self.overlap % ALIGNMENT or self.overlap < 0 or self.size < ALIGNMENT:
+            raise ValueError(f"tile size and overlap must be multiples of {ALIGNMENT}")
+        if self.size < 2 * self.overlap + ALIGNMENT:
+            raise ValueError("a tile must be larger than twice its overlap")
+
+    def __iter__(self) -> Iterator[Tile]:
+        columns = self.columns
+        return (Tile(rows, across) for rows in self.rows for across in columns)
+
+    def __len__(self) -> int:
+        return len(self.rows) * len(self.columns)
+
+    @cached_property
+    def rows(self) -> list[Span]:
+        """Spans from top to bottom."""
+        return spans(self.height, self.size, self.overlap)
+
+    @cached_property
+    def columns(self) -> list[Span]:
+        """Spans from left to right."""
+        return spans(self.width, self.size, self.overlap)
+
+
+def spans(length: int, size: int, overlap: int) -> list[Span]:
+    """Aligned spans that cover `length` pixels, spread evenly, with blend weights that sum to one."""
+    if length <= size:
+        return [Span(0, length, np.ones(length, np.float32))]
+    count = -(-(length - overlap) // (size - overlap))
+    last = -(-(length - size) // ALIGNMENT) * ALIGNMENT  # may reach past the end, where the tile is shorter
+    starts = [round(last * number / (count - 1) / ALIGNMENT) * ALIGNMENT for number in range(count)]
+    stops = [min(start + size, length) for start in starts]
+    weights = [np.ones(stop - start, np.float32) for start, stop in zip(starts, stops, strict=True)]
+    for left in range(count - 1):
+        shared = stops[left] - starts[left + 1]
+        rise = ramp(shared)
+        weights[left][len(weights[left]) - shared :] *= 1 - rise
+        weights[left + 1][:shared] *= rise
+    return [Span(*values) for values in zip(starts, stops, weights, strict=True)]
+
+
+def ramp(shared: int) -> Floats:
+    """Weights from zero to one over an overlap; they change within its middle half."""
+    place = (np.arange(shared, dtype=np.float32) + 0.5) / shared
+    return np.clip(2 * place - 0.5, 0, 1).astype(np.float32)
+
+
+class Mosaic:
+    """Sums weighted tiles into a picture, from top to bottom, holding one row of tiles at a time.
+
+    `add` takes tiles in the order of their grid; `finish` hands over what is complete. Tiles that are
+    left out count as zeros.
+    """
+
+    def __init__(self, height: int, width: int, channels: int) -> None:
+        self.shape = (height, width, channels)
+        self.top = 0
+        self.band: Floats = np.zeros((0, width, channels), np.float32)
+
+    def add(self, tile: Tile, values: Floats) -> None:
+        """Add a tile's values h w C, scaled by its blend weights."""
+        missing = tile.rows.stop - self.top - len(self.band)
+        if missing > 0:
+            self.band = np.concatenate([self.band, np.zeros((missing, *self.shape[1:]), np.float32)])
+        rows = slice(tile.rows.start - self.top, tile.rows.stop - self.top)
+        self.band[rows, tile.columns.slice] += values * tile.weights[..., None]
+
+    def finish(self, until: int) -> tuple[slice, Floats]:
+        """Rows from the last call to `until`, which no further tile may touch, and their values."""
+        count = until - self.top
+        if len(self.band) < count:
+            padding = np.zeros((count - len(self.band), *self.shape[1:]), np.float32)
+            self.band = np.concatenate([self.band, padding])
+        rows, done = slice(self.top, until), self.band[:count]
+        self.top, self.band = until, self.band[count:].copy()
+        return rows, done

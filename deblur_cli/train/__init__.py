@@ -1,0 +1,1 @@
+"""Training: local motion blur made from sharp photos, losses, and the loop."""

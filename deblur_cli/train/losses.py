@@ -1,0 +1,81 @@
+"""What training minimises (Section 3.4 of M²AENet)."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from deblur_cli.metrics import ssim
+from deblur_cli.nets import STAGE_SCALE, Restoration
+from deblur_cli.train.synthetic import Sample
+
+MASK_SHARE = 0.25  # share of a stage pixel's 8x8 photo pixels from which it counts as blurred
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weights of the terms; the paper gives fft 0.1 and mask 0.01 (Section 3.4.1)."""
+
+    ssim: float = 1.0
+    fft: float = 0.1
+    mask: float = 0.01
+    motion: float = 0.02
+    smooth: float = 0.002
+
+
+def reconstruction_loss(image: Tensor, truth: Tensor, weights: LossWeights) -> Tensor:
+    """Eq. 8: L1, one minus SSIM, and the L1 distance of the spectra."""
+    spectra = torch.fft.rfft2(image, norm="ortho") - torch.fft.rfft2(truth, norm="ortho")
+    frequency = torch.view_as_real(spectra).abs().mean()
+    structure = 1 - ssim(image, truth).mean()
+    return F.l1_loss(image, truth) + weights.ssim * structure + weights.fft * frequency
+
+
+def stage_mask(mask: Tensor) -> Tensor:
+    """True mask B 1 H W as the network's stage 4 sees it: B 1 H/8 W/8 of zeros and ones."""
+    return (F.avg_pool2d(mask, STAGE_SCALE) > MASK_SHARE).float()
+
+
+def mask_loss(logits: Tensor, mask: Tensor) -> Tensor:
+    """Eq. 9: cross-entropy of the blur logits B 2 h w against a mask B 1 h w (channel 0 is blurred)."""
+    return F.cross_entropy(logits, 1 - mask[:, 0].long())
+
+
+def motion_loss(start: Tensor, end: Tensor, true_start: Tensor, true_end: Tensor, mask: Tensor) -> Tensor:
+    """L1 distance of the displacements, all B 2 h w in stage pixels, averaged over the mask B 1 h w.
+
+    A blurred picture looks the same forwards and backwards in time, so at each pixel the nearer of the
+    two readings counts.
+    """
+    forward = (start - true_start).abs().sum(1) + (end - true_end).abs().sum(1)
+    backward = (start - true_end).abs().sum(1) + (end - true_start).abs().sum(1)
+    nearer = torch.minimum(forward, backward) * mask[:, 0]
+    return nearer.sum() / mask.sum().clamp(min=1)
+
+
+def total_variation(field: Tensor) -> Tensor:
+    """Mean absolute difference of neighbours of B C h w (TV of Eq. 10)."""
+    return field.diff(dim=2).abs().mean() + field.diff(dim=3).abs().mean()
+
+
+def training_loss(result: Restoration, sample: Sample, weights: LossWeights) -> dict[str, Tensor]:
+    """All terms by name; "total" is their weighted sum (Eq. 7), the others are unweighted."""
+    terms = {"reconstruction": reconstruction_loss(result.image.float(), sample.sharp, weights)}
+    total = terms["reconstruction"]
+    mask = stage_mask(sample.mask)
+    if result.detection.logits is not None:
+        terms["mask"] = mask_loss(result.detection.logits.float(), mask)
+        total = total + weights.mask * terms["mask"]
+    if result.start is not None and result.end is not None:
+        true_start, true_end = stage_displacement(sample.start, sample.mask), stage_displacement(sample.end, sample.mask)
+        terms["motion"] = motion_loss(result.start, result.end, true_start, true_end, mask)
+        terms["smooth"] = total_variation(result.start) + total_variation(result.end)
+        total = total + weights.motion * terms["motion"] + weights.smooth * terms["smooth"]
+    return {"total": total, **terms}
+
+
+def stage_displacement(displacement: Tensor, mask: Tensor) -> Tensor:
+    """Photo displacement B 2 H W averaged over the mask of each stage pixel: B 2 H/8 W/8 in stage pixels."""
+    covered = F.avg_pool2d(mask, STAGE_SCALE).clamp(min=1e-6)
+    return F.avg_pool2d(displacement * mask, STAGE_SCALE) / covered / STAGE_SCALE

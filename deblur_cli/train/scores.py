@@ -1,0 +1,106 @@
+"""How well a network does on synthetic blur whose truth is known."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from deblur_cli.metrics import mask_iou, psnr, ssim_map, weighted_psnr
+from deblur_cli.nets import STAGE_SCALE, M2AENet, Restoration
+from deblur_cli.train.synthetic import BlurSettings, Sample, synthesise
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Means over a set of pictures. Gains are over the blurred input, in dB or points of SSIM.
+
+    outside_psnr: output against input where nothing moved, in dB; how little sharp pixels change
+    wrongly_marked: share of the unmoved area that is marked as blurred
+    endpoint_error: pixels, up to the sign of the motion, over the true mask
+    """
+
+    pictures: int
+    blurred_psnr_w: float
+    gain_psnr_w: float
+    gain_ssim_w: float
+    outside_psnr: float
+    mask_iou: float
+    mask_precision: float
+    mask_recall: float
+    wrongly_marked: float
+    endpoint_error: float
+
+
+def fixed_set(photos: Sequence[Tensor], count: int, size: int, settings: BlurSettings, seed: int) -> Iterator[Sample]:
+    """`count` pictures one by one, each of which holds motion; the same seed gives the same set.
+
+    Synthesis starts each picture from its own seed, so that picture n is the same in a set of any size.
+    """
+    for number in range(count):
+        generator = torch.Generator(device=photos[0].device).manual_seed(seed * 1_000_003 + number)
+        sample = synthesise(photos, 1, size, settings, generator)
+        while not sample.mask.any():
+            sample = synthesise(photos, 1, size, settings, generator)
+        yield sample
+
+
+@torch.no_grad()
+def score(network: M2AENet, samples: Iterator[Sample], epsilon: float = 0.5) -> Scores:
+    """Scores of the bare network output (no overlay on the input), whole pictures at once."""
+    network.eval()
+    rows = []
+    for sample in samples:
+        blurred = sample.blurred.contiguous(memory_format=torch.channels_last)
+        rows.append(score_one(network(blurred, epsilon=epsilon), sample))
+    means = torch.stack([torch.stack(row) for row in rows]).nanmean(0).tolist()
+    return Scores(len(rows), *means)
+
+
+def score_one(result: Restoration, sample: Sample) -> list[Tensor]:
+    """The fields of Scores after `pictures`, for a single picture."""
+    image, truth, blurred, mask = result.image.float().clamp(0, 1), sample.sharp, sample.blurred, sample.mask
+    before, after = weighted_psnr(blurred, truth, mask), weighted_psnr(image, truth, mask)
+    inner = mask[..., 5:-5, 5:-5]  # where a whole SSIM window fits
+    structure = ssim_map(image, truth) - ssim_map(blurred, truth)
+    ssim_gain = (structure * inner).sum() / (3 * inner.sum()).clamp(min=1)
+    marked = torch.zeros_like(mask) if result.mask is None else enlarge(result.mask, mask)
+    common, off = (marked * mask).sum(), 1 - mask
+    values = [
+        before,
+        after - before,
+        ssim_gain,
+        weighted_psnr(image, blurred, off),
+        mask_iou(marked, mask),
+        common / marked.sum(),
+        common / mask.sum(),
+        (marked * off).sum() / off.sum(),
+        endpoint_error(result, sample),
+    ]
+    return [value.double().mean() for value in values]
+
+
+def enlarge(stage: Tensor, like: Tensor) -> Tensor:
+    """Stage 4 map B C h w at the size of the picture."""
+    height, width = like.shape[-2:]
+    return F.interpolate(stage.float(), scale_factor=STAGE_SCALE)[..., :height, :width]
+
+
+def endpoint_error(result: Restoration, sample: Sample) -> Tensor:
+    """Mean distance of predicted and true ends of the trajectories, in pixels, up to the sign."""
+    if result.start is None or result.end is None:
+        return torch.tensor(float("nan"))
+    start, end = (enlarge(field, sample.mask) * STAGE_SCALE for field in (result.start, result.end))
+    forward = (start - sample.start).norm(dim=1) + (end - sample.end).norm(dim=1)
+    backward = (start - sample.end).norm(dim=1) + (end - sample.start).norm(dim=1)
+    nearer = torch.minimum(forward, backward) / 2 * sample.mask[:, 0]
+    return nearer.sum() / sample.mask.sum().clamp(min=1)
+
+
+def only_motion(settings: BlurSettings) -> BlurSettings:
+    """The settings without whole-frame shake, for sets that measure local motion."""
+    return replace(settings, shake=0.0)
+
+
+__all__ = ["Scores", "fixed_set", "only_motion", "psnr", "score"]

@@ -1,0 +1,50 @@
+"""Random silhouettes of moving things."""
+
+import math
+
+import torch
+from torch import Tensor
+
+
+def random_silhouette(count: int, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Soft silhouettes and their centres: count 1 size size in 0-1, and count 2 as (y, x) in pixels.
+
+    Each is a smooth blob or a polygon with rounded outline, of a tenth to almost a half of the side in
+    radius; the centre may lie near the border.
+    """
+    device = generator.device
+    uniform = torch.rand(6, count, generator=generator, device=device)
+    centre = (0.15 + 0.7 * uniform[:2].t()) * size
+    radius = (0.13 * (0.45 / 0.13) ** uniform[2]) * size
+    softness = 0.4 + 1.6 * uniform[3]  # pixels over which the outline fades
+    y, x = torch.meshgrid(*[torch.arange(size, device=device, dtype=torch.float32)] * 2, indexing="ij")
+    down, right = y - centre[:, 0].view(-1, 1, 1), x - centre[:, 1].view(-1, 1, 1)
+    aspect = (0.6 * (1 / 0.6) ** (2 * uniform[4])).view(-1, 1, 1)
+    distance, angle = torch.hypot(down * aspect, right / aspect), torch.atan2(down, right)
+    outline = torch.where(
+        uniform[5].view(-1, 1, 1) < 0.6, blob(angle, generator), polygon(angle, generator)
+    ) * radius.view(-1, 1, 1)
+    silhouette = torch.sigmoid((outline - distance) / softness.view(-1, 1, 1) * 2)
+    return silhouette.unsqueeze(1), centre
+
+
+def blob(angle: Tensor, generator: torch.Generator) -> Tensor:
+    """Radius of a smooth closed curve at each angle, around one; angle: B H W."""
+    radius = torch.ones_like(angle)
+    for harmonic in range(2, 7):
+        draws = torch.rand(2, len(angle), 1, 1, generator=generator, device=generator.device)
+        radius = radius + 0.5 / harmonic * draws[0] * torch.cos(harmonic * angle + 2 * math.pi * draws[1])
+    return radius
+
+
+def polygon(angle: Tensor, generator: torch.Generator) -> Tensor:
+    """Radius of a random convex polygon of three to seven sides at each angle; angle: B H W."""
+    radius = torch.full_like(angle, 1.5)  # no corner reaches farther
+    sides = 3 + torch.randint(5, (len(angle), 1, 1), generator=generator, device=generator.device)
+    for side in range(7):
+        draws = torch.rand(2, len(angle), 1, 1, generator=generator, device=generator.device)
+        normal = 2 * math.pi * (side + 0.7 * draws[0]) / sides
+        facing = torch.cos(angle - normal)
+        reach = (0.6 + 0.4 * draws[1]) / facing.clamp(min=0.05)
+        radius = torch.where((facing > 0.05) & (side < sides), torch.minimum(radius, reach), radius)
+    return radius

@@ -1,0 +1,191 @@
+"""Local motion blur as a camera makes it, from sharp photos.
+
+Objects with a soft silhouette move over a sharp background along a quadratic trajectory (Eq. 4) while
+they turn and grow a little; what the sensor gathers is the average over many instants in linear light.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from deblur_cli.train.jpeg import compress
+from deblur_cli.train.pool import cut_patches, draw
+from deblur_cli.train.shapes import random_silhouette
+
+MASK_COVERAGE = 0.1  # share of the exposure from which a pixel touched by a moving object counts as blurred
+
+
+@dataclass(frozen=True)
+class BlurSettings:
+    """What the synthesis draws from. Lengths are in pixels, from start to end of the exposure."""
+
+    shortest: float = 4.0
+    longest: float = 16.0
+    objects: int = 2  # layers laid over the background, each of which may move, stand still or be absent
+    still: float = 0.2  # share of layers that stand still, so that a pasted edge alone means nothing
+    absent: float = 0.15
+    shake: float = 0.06  # share of pictures in which the whole frame moves
+    defocus: float = 0.25  # share of pictures with a region out of focus, which is not motion
+    noise: float = 0.008  # largest standard deviation of the noise at mid-grey, as a share of white
+    quality: tuple[float, float] = (70, 98)  # JPEG
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A batch of blurred pictures and their truth.
+
+    blurred, sharp: B 3 H W in 0-1, sRGB; sharp shows the middle of the exposure
+    mask: B 1 H W of zeros and ones, ones where something moved
+    start, end: B 2 H W, (dy, dx) in pixels from mid-exposure to start and end; zero off the mask
+    """
+
+    blurred: Tensor
+    sharp: Tensor
+    mask: Tensor
+    start: Tensor
+    end: Tensor
+
+
+@dataclass(frozen=True)
+class Motion:
+    """Motion of a layer: displacement of its centre, turning and growth; each B ... for a batch.
+
+    start, end, centre: B 2 as (y, x) in pixels; turn: B, radians from mid-exposure to the end; growth: B
+    """
+
+    start: Tensor
+    end: Tensor
+    centre: Tensor
+    turn: Tensor
+    growth: Tensor
+
+    def shift(self, time: float) -> Tensor:
+        """Displacement of the centre at time -1 (start) to 1 (end), B 2 (Eq. 4)."""
+        return (self.start + self.end) / 2 * time**2 + (self.end - self.start) / 2 * time
+
+    def linear(self, time: float) -> Tensor:
+        """Turning and growth at that time as matrices B 2 2 over (y, x)."""
+        angle, scale = self.turn * time, (self.growth * time).exp()
+        cosine, sine = angle.cos() * scale, angle.sin() * scale
+        return torch.stack([torch.stack([cosine, -sine], -1), torch.stack([sine, cosine], -1)], 1)
+
+    def displacement(self, height: int, width: int, time: float) -> Tensor:
+        """Where each pixel of mid-exposure is at that time, relative to itself: B 2 H W."""
+        offset = pixel_grid(height, width, self.start.device) - self.centre.view(-1, 2, 1, 1)
+        moved = torch.einsum("bij,bjhw->bihw", self.linear(time), offset)
+        return moved - offset + self.shift(time).view(-1, 2, 1, 1)
+
+    def warp(self, layer: Tensor, time: float) -> Tensor:
+        """The square layer B C S S as it stands at that time; its border is mirrored."""
+        size = layer.shape[-1]
+        inverse = self.linear(-time)  # turning and growing back: a pixel of the picture -> its place in the layer
+        offset = self.centre - torch.einsum("bij,bj->bi", inverse, self.centre + self.shift(time))
+        # pixels 0 .. S-1 -> the -1 .. 1 of grid_sample, where the outermost pixel's edge is 1
+        offset = (inverse.sum(2) * (size - 1) + 2 * offset + 1) / size - 1
+        affine = torch.cat([inverse.flip(1, 2), offset.flip(1).unsqueeze(2)], 2)  # (y, x) -> (x, y)
+        grid = F.affine_grid(affine, list(layer.shape), align_corners=False)
+        return F.grid_sample(layer, grid, padding_mode="reflection", align_corners=False)
+
+
+def pixel_grid(height: int, width: int, device: torch.device) -> Tensor:
+    """(y, x) of every pixel, 2 H W."""
+    y, x = torch.arange(height, device=device), torch.arange(width, device=device)
+    return torch.stack(torch.meshgrid(y, x, indexing="ij")).float()
+
+
+def random_motion(centre: Tensor, size: int, settings: BlurSettings, generator: torch.Generator) -> Motion:
+    """Length log-uniform, any direction, a slight bend, and turning that moves no edge farther than that."""
+    uniform = torch.rand(6, len(centre), generator=generator, device=generator.device).to(centre.device)
+    length = settings.shortest * (settings.longest / settings.shortest) ** uniform[0]
+    angle = 2 * math.pi * uniform[1]
+    direction = torch.stack([angle.sin(), angle.cos()], 1)
+    across = torch.stack([direction[:, 1], -direction[:, 0]], 1)
+    half = direction * length.view(-1, 1) / 2
+    bend = across * (length * (uniform[2] - 0.5) * 0.4).view(-1, 1)
+    swing = length / size  # radians that move the edge of an object by about half its blur
+    turn = swing * (uniform[3] - 0.5) * (uniform[4] < 0.5)
+    return Motion(bend - half, bend + half, centre, turn, swing * (uniform[5] - 0.5) * 0.5)
+
+
+def expose(layer: Tensor, motion: Motion, instants: int) -> Tensor:
+    """Average of a layer B C H W over the exposure."""
+    total = torch.zeros_like(layer)
+    for index in range(instants):
+        total += motion.warp(layer, 2 * index / (instants - 1) - 1)
+    return total / instants
+
+
+def to_linear(encoded: Tensor) -> Tensor:
+    """sRGB values in 0-1 to linear light (IEC 61966-2-1)."""
+    return torch.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
+
+
+def to_encoded(linear: Tensor) -> Tensor:
+    """Linear light to sRGB values, both in 0-1."""
+    linear = linear.clamp(0, 1)
+    return torch.where(
+        linear <= 0.0031308, linear * 12.92, 1.055 * linear.clamp(min=1e-8) ** (1 / 2.4) - 0.055
+    )
+
+
+def synthesise(
+    photos: Sequence[Tensor], count: int, size: int, settings: BlurSettings, generator: torch.Generator
+) -> Sample:
+    """A batch of `count` pictures of size x size (a multiple of 16) from uint8 photos 3 H W.
+
+    All randomness comes from the generator, so the same state gives the same pictures.
+    """
+    sharp = to_linear(cut_patches(photos, count, size, generator))
+    sharp = defocus_region(sharp, settings.defocus, generator)
+    blurred, device = sharp.clone(), sharp.device
+    mask = torch.zeros(count, 1, size, size, device=device)
+    start, end = torch.zeros(count, 2, size, size, device=device), torch.zeros(count, 2, size, size, device=device)
+    instants = 2 * math.ceil(settings.longest / 3) + 1  # at most 1.5 pixels apart
+    for layer_number in range(settings.objects):
+        silhouette, centre = random_silhouette(count, size, generator)
+        texture = to_linear(cut_patches(photos, count, size, generator, tries=2))
+        motion = random_motion(centre, size, settings, generator)
+        fate = torch.rand(count, generator=generator, device=generator.device).to(device).view(-1, 1, 1, 1)
+        present = (fate >= settings.absent).float()
+        moving = (fate >= settings.absent + settings.still).float()
+        if layer_number == 0:  # a shaken frame is a moving object as large as the picture
+            shaken = (fate > 1 - settings.shake).float()
+            silhouette = torch.maximum(silhouette, shaken)
+            texture = torch.lerp(texture, sharp, shaken)
+        layer = torch.cat([texture * silhouette, silhouette], 1) * present
+        exposed = torch.lerp(layer, expose(layer, motion, instants), moving)
+        blurred = exposed[:, :3] + (1 - exposed[:, 3:]) * blurred
+        sharp = layer[:, :3] + (1 - layer[:, 3:]) * sharp
+        covered = (exposed[:, 3:] > MASK_COVERAGE).float()
+        mask = torch.where(covered > 0, torch.maximum(moving, mask * (1 - (exposed[:, 3:] > 0.95).float())), mask)
+        start = torch.where(covered > 0, motion.displacement(size, size, -1) * moving, start) * mask
+        end = torch.where(covered > 0, motion.displacement(size, size, 1) * moving, end) * mask
+    return Sample(record(blurred, settings, generator), to_encoded(sharp), mask, start, end)
+
+
+def defocus_region(image: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Blur a region of some pictures as a lens out of focus does; the truth keeps it."""
+    size = image.shape[-1]
+    region, _ = random_silhouette(len(image), size, generator)
+    chosen = torch.rand(len(image), generator=generator, device=generator.device).to(image.device) < share
+    radius = max(1, round(draw(1, 4, generator)))
+    y, x = pixel_grid(2 * radius + 1, 2 * radius + 1, image.device) - radius
+    disc = (y.square() + x.square() <= (radius + 0.3) ** 2).float()
+    kernel = (disc / disc.sum()).expand(3, 1, -1, -1)
+    soft = F.conv2d(F.pad(image, (radius,) * 4, mode="reflect"), kernel, groups=3)
+    return torch.lerp(image, soft, region * chosen.view(-1, 1, 1, 1))
+
+
+def record(linear: Tensor, settings: BlurSettings, generator: torch.Generator) -> Tensor:
+    """What the camera stores: shot and read noise, sRGB, JPEG. B 3 H W linear -> encoded, both in 0-1."""
+    device = generator.device
+    level = torch.rand(len(linear), 1, 1, 1, generator=generator, device=device).to(linear.device)
+    grain = torch.randn(linear.shape, generator=generator, device=device).to(linear.device)
+    deviation = settings.noise * level * (0.3 + 1.5 * linear.clamp(0, 1).sqrt())
+    low, high = settings.quality
+    quality = low + (high - low) * torch.rand(len(linear), generator=generator, device=device).to(linear.device)
+    return compress(to_encoded(linear + deviation * grain), quality)

@@ -1,0 +1,47 @@
+"""Small networks for tests, whose every part has something to say."""
+
+import torch
+
+from deblur_cli.nets import create
+from deblur_cli.weights import LoadedWeights
+
+
+def lively(architecture="m2aenet", width=8, encoder=(1, 1, 1, 2), decoder=(1, 1, 1, 1), pooling=None, seed=0):
+    """A network with random parameters: residuals, mask and motion all far from their neutral start."""
+    generator = torch.Generator().manual_seed(seed)
+    network = create(architecture, width=width, encoder=encoder, decoder=decoder, pooling=pooling).eval()
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            if name.endswith(("beta", "gamma")):
+                parameter.copy_(0.3 * noise)
+            elif parameter.dim() > 1:
+                parameter.copy_(noise / parameter[0].numel() ** 0.5)
+            else:
+                parameter += 0.1 * noise
+        network.ending.weight.mul_(0.03)
+        if architecture == "m2aenet":
+            balance(network, torch.rand(1, 3, 64, 64, generator=generator))
+    return network
+
+
+def balance(network, image):
+    """Make about half of a picture blurred, with probabilities far from one half."""
+    last = network.mask_predictor.out_conv[4]
+    last.weight.mul_(10)
+    difference = network.detect(image).logits.diff(dim=1)
+    last.bias[1] -= difference.median()
+
+
+def weights_of(network, name="test"):
+    return LoadedWeights(name, "m2aenet" if network.config.mask else "nafnet", "0" * 64, network)
+
+
+def detects(network, probability):
+    """Make the network find the same probability of blur everywhere."""
+    logit = torch.logit(torch.tensor(float(probability)))
+    with torch.no_grad():
+        last = network.mask_predictor.out_conv[4]
+        last.weight.zero_()
+        last.bias.copy_(torch.stack([logit, torch.zeros(())]))
+    return network

@@ -1,0 +1,315 @@
+"""`deblur run` on many photos: which are taken, where results go, and what happens when one fails."""
+
+import errno
+import json
+import os
+import pty
+import signal
+import struct
+import tempfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli_helpers import Deblurrer, deblur, install, make_photo, pixels_of, started
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deblur_cli.cli.inputs import Walk, collect
+from deblur_cli.cli.plan import Existing, Naming, make_plan
+from deblur_cli.errors import EncodeError, UsageError
+from deblur_cli.photo import encode
+
+
+@pytest.fixture(autouse=True)
+def network(monkeypatch):
+    install(monkeypatch)
+
+
+def names_in(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def huge_png(path: Path) -> Path:
+    """Write a PNG of a few bytes whose header announces 3600 megapixels."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        )
+
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"x" * 20) + chunk(b"IEND", b"")
+    )
+    return path
+
+
+def test_every_bad_file_is_named_on_a_line_and_the_rest_is_done(tmp_path):
+    whole = make_photo(tmp_path / "a_good.jpg", (300, 200)).read_bytes()
+    make_photo(tmp_path / "z_good.png")
+    (tmp_path / "text.jpg").write_text("this is no picture")
+    (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 3])
+    (tmp_path / "empty.png").write_bytes(b"")
+    make_photo(tmp_path / "crash.png")
+    make_photo(tmp_path / "short.png")
+    huge_png(tmp_path / "bomb.png")
+    (tmp_path / "no pictures").mkdir()
+    os.mkfifo(tmp_path / "pipe.jpg")
+    result = deblur("run", tmp_path, tmp_path / "missing.jpg", tmp_path / "no pictures")
+    assert result.exit_code == 1
+    lines = result.stderr.splitlines()
+    bad = ("text.jpg", "cut.jpg", "empty.png", "crash.png", "short.png", "bomb.png", "pipe.jpg")
+    for name in (*bad, "missing.jpg", "no pictures"):
+        about = [line for line in lines if line.startswith(f"error: {tmp_path / name}: ")]
+        assert len(about) == 1, name
+    assert lines[-1].startswith("11 photos: 2 restored, 9 failed, ")
+    assert len([line for line in lines if line.startswith("error: ")]) == 9
+    outputs = ("a_good_deblurred.jpg", "z_good_deblurred.png")
+    assert result.stdout.splitlines() == [str(tmp_path / name) for name in outputs]
+    assert {name for name in names_in(tmp_path) if "_deblurred" in name} == set(outputs)
+
+
+def test_megapixel_limit_is_the_users(tmp_path):
+    photo = make_photo(tmp_path / "photo.png", (400, 300))
+    refused = deblur("run", photo, "--max-megapixels", "0.1")
+    assert (refused.exit_code, "--max-megapixels" in refused.stderr) == (1, True)
+    assert deblur("run", photo, "--max-megapixels", "0.13").exit_code == 0
+
+
+def test_programming_error_asks_for_a_report_and_debug_gives_the_traceback(tmp_path):
+    photo = make_photo(tmp_path / "crash.png")
+    plain, debug = deblur("run", photo), deblur("run", photo, "--debug")
+    assert plain.exit_code == debug.exit_code == 1
+    assert "ZeroDivisionError" in plain.stderr
+    assert "--debug" in plain.stderr
+    assert "Traceback" not in plain.stderr
+    assert "Traceback" in debug.stderr
+    assert 'raise ZeroDivisionError("division by zero")' in debug.stderr
+
+
+def test_folder_gives_its_pictures_and_with_r_those_below(tmp_path):
+    tree = tmp_path / "in"
+    for name in ("b.png", "a.jpg", "deep/c.png", "deep/er/d.png", ".hidden.png", ".cache/e.png"):
+        make_photo(tree / name)
+    (tree / "notes.txt").write_text("")
+    flat, deep = deblur("run", tree, "-o", tmp_path / "flat"), deblur("run", tree, "-ro", tmp_path / "deep")
+    assert flat.exit_code == deep.exit_code == 0
+    expected = [tmp_path / "flat" / name for name in ("a_deblurred.jpg", "b_deblurred.png")]
+    assert flat.stdout.splitlines() == [str(path) for path in expected]
+    assert names_in(tmp_path / "deep") == {
+        *("a_deblurred.jpg", "b_deblurred.png"),
+        *("deep/c_deblurred.png", "deep/er/d_deblurred.png"),
+    }
+
+
+def test_folder_without_pictures_says_how_to_look_deeper(tmp_path):
+    make_photo(tmp_path / "below" / "a.png")
+    result = deblur("run", tmp_path)
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert "no pictures" in result.stderr
+    assert "-r" in result.stderr
+
+
+def test_results_of_a_former_run_are_not_deblurred_again(tmp_path):
+    make_photo(tmp_path / "a.png")
+    make_photo(tmp_path / "halloween_mask.png")
+    make_photo(tmp_path / "holiday_fine.png")
+    first = deblur("run", tmp_path, "--mask", "--trajectory", "--suffix", "_fine")
+    again = deblur("run", tmp_path, "--overwrite", "--mask", "--trajectory", "--suffix", "_fine")
+    assert len(first.stdout.splitlines()) == 9
+    assert again.stdout == first.stdout
+
+
+def test_output_folder_inside_the_input_is_not_read_again(tmp_path):
+    make_photo(tmp_path / "a.png")
+    out = tmp_path / "out"
+    deblur("run", "-r", tmp_path, "-o", out, "--suffix", "_1")
+    deblur("run", "-r", tmp_path, "-o", out, "--suffix", "_2")
+    assert names_in(out) == {"a_1.png", "a_2.png"}
+
+
+def test_links_in_circles_end_and_a_photo_named_twice_is_done_once(tmp_path):
+    photo = make_photo(tmp_path / "sub" / "a.png")
+    (tmp_path / "sub" / "loop").symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path / "broken.png").symlink_to(tmp_path / "nowhere.png")
+    result = deblur("run", "-r", tmp_path, photo, tmp_path / "sub")
+    assert result.stdout == f"{tmp_path / 'sub' / 'a_deblurred.png'}\n"
+    assert result.stderr.count("error: ") == 1
+    assert f"error: {tmp_path / 'broken.png'}: " in result.stderr
+
+
+def test_names_that_clash_are_refused_before_work_starts(tmp_path):
+    make_photo(tmp_path / "a.jpg")
+    make_photo(tmp_path / "a.png")
+    result = deblur("run", tmp_path, "--format", "webp")
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    for name in ("a.jpg", "a.png", "a_deblurred.webp"):
+        assert str(tmp_path / name) in result.stderr
+    assert Deblurrer.runs == []
+    assert deblur("run", tmp_path).exit_code == 0
+
+
+def test_an_original_is_never_written_not_even_with_overwrite(tmp_path):
+    photo = make_photo(tmp_path / "a.png")
+    link = tmp_path / "links"
+    link.symlink_to(tmp_path, target_is_directory=True)
+    before = photo.read_bytes()
+    for words in (["--suffix", ""], ["-o", photo], ["-o", link, "--suffix", ""]):
+        result = deblur("run", photo, "--overwrite", *words)
+        assert (result.exit_code, "original" in result.stderr) == (2, True)
+    assert photo.read_bytes() == before
+
+
+def test_existing_results_are_refused_replaced_or_left_out(tmp_path, monkeypatch):
+    old, new = make_photo(tmp_path / "a.png"), make_photo(tmp_path / "b.png", seed=1)
+    result = tmp_path / "a_deblurred.png"
+    result.write_bytes(b"precious")
+
+    refused = deblur("run", old, new)
+    assert (refused.exit_code, result.read_bytes()) == (1, b"precious")
+    assert "--overwrite" in refused.stderr
+    assert len(Deblurrer.runs) == 1  # only b.png was worked on
+
+    skipped = deblur("run", old, new, "--skip-existing", "--json")
+    assert (skipped.exit_code, result.read_bytes(), len(Deblurrer.runs)) == (0, b"precious", 1)
+    *photos, summary = (json.loads(line) for line in skipped.stdout.splitlines())
+    assert [photo["status"] for photo in photos] == ["skipped", "skipped"]
+    assert summary["skipped"] == 2
+
+    assert deblur("run", old, "--overwrite").exit_code == 0
+    np.testing.assert_array_equal(pixels_of(result), 255 - pixels_of(old))
+
+
+def test_skip_existing_adds_what_is_missing_and_keeps_the_rest(tmp_path):
+    photo = make_photo(tmp_path / "a.png")
+    (tmp_path / "a_deblurred.png").write_bytes(b"precious")
+    result = deblur("run", photo, "--skip-existing", "--mask")
+    assert result.stdout == f"{tmp_path / 'a_mask.png'}\n"
+    assert (tmp_path / "a_deblurred.png").read_bytes() == b"precious"
+
+
+def test_full_disk_ends_the_run_and_keeps_what_was_finished(tmp_path, monkeypatch):
+    for name in ("a.png", "b.png", "c.png"):
+        make_photo(tmp_path / name)
+    write = encode.encode
+
+    def write_until_full(photo, path, **options):
+        if path.name == "b_deblurred.png":
+            raise EncodeError(f"{path}: cannot be written") from OSError(
+                errno.ENOSPC, "No space left on device"
+            )
+        write(photo, path, **options)
+
+    monkeypatch.setattr(encode, "encode", write_until_full)
+    result = deblur("run", tmp_path, "--mask")
+    assert result.exit_code == 1
+    assert "the disk is full" in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("3 photos: 1 restored, 1 failed, 1 not done, ")
+    # The mask of b.png was written before its photo failed, and goes with it.
+    assert names_in(tmp_path) == {"a.png", "b.png", "c.png", "a_deblurred.png", "a_mask.png"}
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_run_leaves_nothing_half_written_and_sums_up(tmp_path, number, code):
+    make_photo(tmp_path / "a.png")
+    make_photo(tmp_path / "b_slow.png")
+    make_photo(tmp_path / "c.png")
+    with started("run", tmp_path, "--mask") as run:
+        while b"working" not in (line := run.stderr.readline()):
+            assert line, "the run ended before it could be interrupted"
+        run.send_signal(number)
+        out, err = run.communicate(timeout=100)
+    assert run.returncode == code
+    assert b"Traceback" not in err
+    assert err.splitlines()[-1].startswith(b"3 photos: 1 restored, 2 not done, ")
+    assert names_in(tmp_path) == {"a.png", "b_slow.png", "c.png", "a_deblurred.png", "a_mask.png"}
+    assert out.decode().splitlines() == [str(tmp_path / name) for name in ("a_deblurred.png", "a_mask.png")]
+
+
+def test_reader_that_goes_away_ends_the_run_without_a_traceback(tmp_path):
+    make_photo(tmp_path / "a.png")
+    make_photo(tmp_path / "b.png")
+    with started("run", tmp_path) as run:
+        run.stdout.close()
+        err = run.stderr.read()
+        assert run.wait(100) == 1
+    assert b"Traceback" not in err
+    assert b"Exception ignored" not in err
+
+
+def test_bars_are_drawn_on_a_terminal_and_results_stay_on_stdout(tmp_path):
+    make_photo(tmp_path / "a.png")
+    make_photo(tmp_path / "b.png")
+    screen, terminal = pty.openpty()
+    shown = b""
+    with started("run", tmp_path, stderr=terminal, TERM="xterm", NO_COLOR="1") as run:
+        os.close(terminal)
+        while True:
+            try:
+                shown += os.read(screen, 4096)
+            except OSError:  # how Linux says that nobody holds the terminal any more
+                break
+        out = run.stdout.read()
+    os.close(screen)
+    assert out.decode().splitlines() == [str(tmp_path / f"{name}_deblurred.png") for name in "ab"]
+    assert b"photos" in shown
+    assert b"2/2" in shown
+    assert b"\x1b[3" not in shown  # colours 30-37
+
+
+def test_file_names_cannot_break_lines_or_steer_the_terminal(tmp_path):
+    (tmp_path / "bad\n\x1b[2J.png").write_text("no picture")
+    (tmp_path / "[red]bold.png").write_text("no picture")
+    lines = deblur("run", tmp_path).stderr.splitlines()
+    assert len(lines) == 3
+    assert "\x1b" not in "".join(lines)
+    assert any("[red]bold.png" in line for line in lines)
+
+
+def test_file_name_that_is_no_text_is_given_back_byte_for_byte(tmp_path):
+    photo = make_photo(tmp_path / "a.png").rename(tmp_path / os.fsdecode(b"caf\xe9.png"))
+    result = deblur("run", photo)
+    assert result.exit_code == 0
+    assert result.stdout_bytes == os.fsencode(tmp_path) + b"/caf\xe9_deblurred.png\n"
+
+
+NAMES = st.lists(
+    st.tuples(
+        st.sampled_from(["", "x/", "x/y/"]),
+        st.sampled_from(["a", "b", "a_deblurred", "a_mask", "b_1", "b_trajectory"]),
+        st.sampled_from([".jpg", ".png", ".JPG", ".bmp"]),
+    ).map("".join),
+    min_size=1,
+    max_size=8,
+    unique=True,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    names=NAMES,
+    suffix=st.sampled_from(["_deblurred", "", "_1"]),
+    form=st.sampled_from([None, "PNG", "JPEG"]),
+    overlays=st.booleans(),
+    elsewhere=st.booleans(),
+)
+def test_planned_results_are_unique_and_never_an_original(names, suffix, form, overlays, elsewhere):
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "in"
+        for name in names:
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).touch()
+        out = Path(folder) / "out" if elsewhere else None
+        found = collect([root], Walk(recursive=True, suffix=suffix, leave_out=out))
+        naming = Naming(out, suffix, form, mask=overlays, trajectory=overlays)
+        try:
+            plan = make_plan(found.photos, naming, Existing.replace)
+        except UsageError:
+            return
+        results = [path for job in plan.jobs for path in job.results]
+        assert len(results) == len(set(results))
+        assert not {photo.path for photo in found.photos} & set(results)
+        assert [job.source for job in plan.jobs] == [photo.path for photo in found.photos]
+        assert all(job.output.suffix.lower() in (".jpg", ".png") for job in plan.jobs)

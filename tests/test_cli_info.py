@@ -1,0 +1,76 @@
+"""`deblur info`: what it tells people and programs."""
+
+import json
+import platform
+import sys
+
+import cli_helpers
+import pytest
+import torch
+from cli_helpers import deblur, install
+
+from deblur_cli import __version__, weights
+from deblur_cli.cli import info
+from deblur_cli.device import choose_device, choose_precision, describe_devices
+from deblur_cli.errors import WeightsError
+
+
+@pytest.fixture(autouse=True)
+def network(monkeypatch):
+    install(monkeypatch)
+
+
+def test_info_names_version_device_precision_memory_weights_and_cache(monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    monkeypatch.setattr(sys, "platform", "linux")
+    chosen = choose_device("auto")
+    precision = choose_precision(chosen, "auto")
+    result = deblur("info")
+    assert (result.exit_code, result.stderr) == (0, "")
+    text = " ".join(result.stdout.split())
+    for fact in (
+        f"deblur {__version__}",
+        f"Python {platform.python_version()}",
+        f"torch {torch.__version__}",
+        f"{torch.get_num_threads()} threads",
+        "GiB",
+        f"chosen {chosen}, {precision.name} ({precision.reason})",
+        *describe_devices(),
+        "m2aenet-small (m2aenet, 9.5 MB, the default): " + cli_helpers.__file__,
+        "nafnet-gopro (nafnet, 68.7 MB): file is missing",
+    ):
+        assert fact in text
+    assert result.stdout.splitlines()[-1].split(maxsplit=1) == ["cache", "/somewhere/deblur"]
+
+
+def test_info_as_json_is_one_object():
+    result = deblur("info", "--json")
+    assert result.stdout.count("\n") == 1
+    facts = json.loads(result.stdout)
+    assert (facts["version"], facts["device"]) == (__version__, choose_device("auto"))
+    assert facts["precision"] == choose_precision(facts["device"], "auto").name
+    assert 0 < facts["memory_free_bytes"] <= facts["memory_bytes"]
+    assert [(entry["name"], entry["default"], entry["path"]) for entry in facts["weights"]] == [
+        ("m2aenet-small", True, cli_helpers.__file__),
+        ("nafnet-gopro", False, None),
+    ]
+
+
+def test_info_still_answers_where_the_weights_are_missing(monkeypatch):
+    def fail():
+        raise WeightsError("the embedded weights are missing: install deblur again")
+
+    monkeypatch.setattr(weights, "installed", fail)
+    result = deblur("info")
+    assert result.exit_code == 0
+    assert "the embedded weights are missing: install deblur again" in result.stdout
+
+
+def test_processor_is_named_where_the_system_tells_and_also_where_not(tmp_path, monkeypatch):
+    listing = tmp_path / "cpuinfo"
+    listing.write_text("processor\t: 0\nmodel name\t: Acme 9000 @ 3 GHz\nmodel name\t: other\n")
+    monkeypatch.setattr(info, "CPU_INFO", listing)
+    assert info.cpu_name() == "Acme 9000 @ 3 GHz"
+    monkeypatch.setattr(info, "CPU_INFO", tmp_path / "none")
+    monkeypatch.setattr(platform, "processor", lambda: "")
+    assert info.cpu_name() == platform.machine()

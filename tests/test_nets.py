@@ -1,0 +1,180 @@
+import json
+from math import prod
+
+import pytest
+import torch
+import vectors
+from hypothesis import given
+from hypothesis import strategies as st
+from networks import lively
+
+from deblur_cli.nets import create
+from deblur_cli.nets.layers import Average
+from deblur_cli.nets.motion import deformable_reference, deformable_rows, plan_sampling, tap_positions, trajectory
+
+VECTORS = {
+    "nafnet_width32": ("nafnet", {}),
+    "nafnet_tlc_width16": ("nafnet", {"width": 16, "encoder": (1, 1, 1, 2), "pooling": 96}),
+    "m2aenet_width32": ("m2aenet", {}),
+    "m2aenet_width16": ("m2aenet", {"width": 16, "encoder": (1, 1, 1, 4)}),
+}
+
+
+@pytest.mark.parametrize("pruned", [False, True], ids=["dense", "pruned"])
+@pytest.mark.parametrize("name", VECTORS)
+@torch.no_grad()
+def test_agrees_with_independent_implementations(name, pruned):
+    vector = vectors.load(name)
+    architecture, sizes = VECTORS[name]
+    network = vectors.rebuild_weights(create(architecture, **sizes), vector)
+    result = network(vectors.rebuild_input(vector), epsilon=float(vector.get("epsilon", 0.5)), pruned=pruned)
+    assert vectors.relative_error(result.image, vector["output"]) < 1e-5
+    if architecture == "m2aenet":
+        assert torch.equal(result.mask, torch.from_numpy(vector["mask"]))
+        for part in ("probability", "start", "end"):
+            assert vectors.relative_error(getattr(result, part), vector[part]) < 1e-5
+
+
+@pytest.mark.parametrize("architecture", ["m2aenet", "nafnet"])
+def test_parameters_have_the_published_names_and_shapes(architecture):
+    path = vectors.FOLDER / f"{architecture}_width32.keys.json"
+    expected = json.loads(path.read_text(encoding="utf-8"))
+    with torch.device("meta"):
+        state = create(architecture, width=32).state_dict()
+    assert {name: list(value.shape) for name, value in state.items()} == expected
+    if architecture == "m2aenet":
+        assert sum(prod(shape) for shape in expected.values()) == 17_437_865
+
+
+def test_unknown_architecture_is_named():
+    with pytest.raises(ValueError, match="resnet"):
+        create("resnet")
+
+
+def random_mask(share, shape, seed):
+    return (torch.rand(shape, generator=torch.Generator().manual_seed(seed)) < share).float()
+
+
+@given(
+    share=st.sampled_from([0.0, 0.01, 0.5, 1.0]),
+    batch=st.sampled_from([1, 3]),
+    height=st.integers(17, 90),
+    width=st.integers(17, 90),
+    pooling=st.sampled_from([None, 48]),
+)
+@torch.no_grad()
+def test_pruned_equals_dense(share, batch, height, width, pooling):
+    network = lively(pooling=pooling)
+    image = torch.rand(batch, 3, height, width)
+    detection = network.detect(image)
+    mask = random_mask(share, detection.probability.shape, seed=height)
+    dense = network.restore(detection, mask=mask)
+    pruned = network.restore(detection, mask=mask, pruned=True)
+    assert dense.image.shape == image.shape
+    assert vectors.relative_error(pruned.image, dense.image) < 1e-5
+
+
+@torch.no_grad()
+def test_halves_make_the_whole_and_epsilon_chooses_the_mask():
+    network, image = lively(), torch.rand(1, 3, 64, 48)
+    whole = network(image, epsilon=0.5)
+    halves = network.restore(network.detect(image), epsilon=0.5)
+    assert torch.equal(whole.image, halves.image)
+    assert torch.equal(whole.mask, (whole.probability > 0.5).float())
+    assert 0 < whole.mask.mean() < 1
+    assert network(image, epsilon=1.0).mask.sum() == 0
+
+
+@torch.no_grad()
+def test_a_nafnet_is_an_m2aenet_with_full_mask_no_motion_and_identity_kernels():
+    plain, aware = lively("nafnet"), create("m2aenet", width=8, encoder=(1, 1, 1, 2)).eval()
+    aware.load_state_dict(plain.state_dict(), strict=False)
+    aware.motion_analyzer.weight.zero_()
+    aware.motion_analyzer.bias.zero_()
+    image = torch.rand(1, 3, 48, 64)
+    assert vectors.relative_error(aware(image, epsilon=-1.0).image, plain(image).image) < 1e-5
+
+
+def motion_case(seed, reach, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(seed)
+    shapes = [(2, 6, 9, 7), (2, 2, 9, 7), (2, 2, 9, 7), (6, 1, 3, 3), (6,)]
+    tensors = [torch.randn(shape, generator=generator, dtype=dtype) for shape in shapes]
+    for displacement in tensors[1:3]:
+        displacement *= reach
+    return [tensor.requires_grad_() for tensor in tensors]
+
+
+@pytest.mark.parametrize("reach", [0.0, 1.5, 30.0], ids=["still", "near", "leaving the image"])
+def test_fast_deformable_convolution_and_its_gradients_equal_the_reference(reach):
+    x, start, end, weight, bias = inputs = motion_case(0, reach)
+    reference = deformable_reference(x, tap_positions(start, end), weight, bias)
+    plan = plan_sampling(start, end, x.dtype, gradients=True)
+    rows = deformable_rows(x.permute(0, 2, 3, 1).reshape(-1, 6), plan, weight, bias)
+    fast = rows.view(2, 9, 7, 6).permute(0, 3, 1, 2)
+    torch.testing.assert_close(fast, reference)
+    upstream = torch.randn(reference.shape, dtype=x.dtype)
+    expected = torch.autograd.grad(reference, inputs, upstream)
+    # at whole-pixel positions bilinear sampling has a kink, where either side's slope is right
+    compared = slice(0, None) if reach else slice(3, None)
+    for found, wanted in zip(
+        torch.autograd.grad(fast, inputs, upstream)[compared], expected[compared], strict=True
+    ):
+        torch.testing.assert_close(found, wanted)
+
+
+def test_still_pixels_make_it_an_ordinary_convolution():
+    x, start, end, weight, bias = motion_case(1, 0.0)
+    ordinary = torch.nn.functional.conv2d(x, weight, bias, padding=1, groups=6)
+    torch.testing.assert_close(deformable_reference(x, tap_positions(start, end), weight, bias), ordinary)
+
+
+def test_trajectory_runs_from_start_through_the_pixel_to_end():
+    start, end = torch.randn(2, 5, 5), torch.randn(2, 5, 5)
+    path = trajectory(start, end, 9)
+    torch.testing.assert_close(path[0], start)
+    torch.testing.assert_close(path[8], end)
+    assert torch.equal(path[4], torch.zeros_like(start))
+    # Eq. 4 by hand at u = 1/2: (s + e)/2 / 4 + (e - s)/2 / 2
+    torch.testing.assert_close(path[6], (start + end) / 8 + (end - start) / 4)
+
+
+def plain_local_mean(x, window):
+    """Mean over the whole window nearest to each pixel, the slow way."""
+    height, width = x.shape[-2:]
+    rows, columns = min(window, height), min(window, width)
+    result = torch.empty_like(x)
+    for i in range(height):
+        for j in range(width):
+            top = min(max(i - (rows - 1) // 2, 0), height - rows)
+            left = min(max(j - (columns - 1) // 2, 0), width - columns)
+            result[..., i, j] = x[..., top : top + rows, left : left + columns].mean((-2, -1))
+    return result
+
+
+@given(height=st.integers(1, 14), width=st.integers(1, 14), window=st.integers(1, 16))
+def test_local_average_is_the_mean_of_the_nearest_whole_window(height, width, window):
+    x = torch.randn(1, 2, height, width)
+    found = Average(window)(x).expand_as(x)
+    torch.testing.assert_close(found, plain_local_mean(x, window), rtol=1e-4, atol=1e-5)
+
+
+def test_training_samples_masks_and_reaches_every_parameter():
+    network = lively().train()
+    network(torch.rand(1, 3, 48, 48)).image.square().mean().backward()
+    silent = [name for name, value in network.named_parameters() if value.grad is None]
+    assert silent == []
+    blind = [name for name, value in network.named_parameters() if not value.grad.any()]
+    assert blind == []
+
+
+@torch.no_grad()
+def test_skipping_identity_blocks_changes_nothing():
+    network = lively(encoder=(1, 1, 1, 3))
+    for block in network.encoders[-1][1:]:
+        block.beta.zero_()
+        block.gamma.zero_()
+    image = torch.rand(1, 3, 48, 48)
+    before = network(image).image
+    network.skip_identity_blocks()
+    assert network.depth == 1
+    torch.testing.assert_close(network(image).image, before)

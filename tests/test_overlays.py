@@ -1,0 +1,187 @@
+"""Mask and trajectory pictures."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deblur_cli import overlays
+from deblur_cli.overlays import mask_overlay, trajectory, trajectory_overlay, upsample
+
+
+@dataclass(frozen=True)
+class Maps:
+    probability: np.ndarray
+    start: np.ndarray
+    end: np.ndarray
+
+
+def make_maps(height, width, region=None, start=(0, -12), end=(0, 12)):
+    """Return maps of a photo: confidence 1 in a region (slices of map cells), and one motion everywhere."""
+    size = (-(-height // 8), -(-width // 8))
+    probability = np.zeros(size, np.float32)
+    if region is not None:
+        probability[region] = 1
+    ends = (np.broadcast_to(np.reshape(d, (2, 1, 1)), (2, *size)).astype(np.float32) for d in (start, end))
+    return Maps(probability, *ends)
+
+
+def grey(height, width, channels=3, value=128):
+    return np.full((height, width, channels), value, np.uint8)
+
+
+def colourful(picture):
+    """Tell where a picture is not grey: H W."""
+    return np.ptp(picture.astype(int), axis=2) > 30
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 70), st.integers(1, 70), st.integers(0, 2**32 - 1))
+def test_upsampling_is_bilinear_about_pixel_centres(height, width, seed):
+    values = np.random.default_rng(seed).random((-(-height // 8), -(-width // 8)), np.float32)
+    whole = torch.nn.functional.interpolate(
+        torch.from_numpy(values)[None, None], scale_factor=8, mode="bilinear", align_corners=False
+    )
+    first = height // 3
+    np.testing.assert_allclose(
+        upsample(values, (first, height), width), whole[0, 0, first:height, :width].numpy(), atol=1e-5
+    )
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 60), st.integers(1, 60), st.sampled_from([1, 3]), st.sampled_from([0.0, 0.5, 1.0]))
+def test_both_pictures_have_the_photos_size_whatever_it_is(height, width, channels, epsilon):
+    maps = make_maps(height, width, np.s_[:3, :3])
+    for draw in (mask_overlay, trajectory_overlay):
+        drawn = draw(grey(height, width, channels), maps, epsilon)
+        assert (drawn.shape, drawn.dtype) == ((height, width, 3), np.uint8)
+
+
+def test_mask_tints_the_blurred_region_and_greys_the_rest():
+    photo = np.broadcast_to(np.array([200, 60, 60], np.uint8), (160, 160, 3))
+    drawn = mask_overlay(photo, make_maps(160, 160, np.s_[5:15, 5:15]), 0.5).astype(int)
+    inside, outside = drawn[60:100, 60:100], drawn[:30]
+    assert (np.abs(inside - photo[0, 0]).sum(axis=2) > 100).all()
+    assert (np.ptp(outside, axis=2) < np.ptp(photo[0, 0])).all()
+    assert (outside.sum(axis=2) < photo[0, 0].sum()).all()
+
+
+def test_surer_pixels_are_lighter():
+    maps = make_maps(64, 640)
+    maps.probability[:] = np.linspace(0.55, 1, 80)
+    lightness = mask_overlay(grey(64, 640), maps, 0.5)[32, 8:-8].astype(int) @ [2, 7, 1]
+    assert (np.diff(lightness[::40]) > 0).all()
+
+
+@pytest.mark.parametrize("epsilon", [0.2, 0.5, 0.8])
+def test_contour_runs_where_the_confidence_crosses_epsilon(epsilon):
+    maps = make_maps(320, 480)
+    maps.probability[:] = np.linspace(0, 1, 60)
+    drawn = mask_overlay(grey(320, 480, value=90), maps, epsilon)
+    crossing = np.argmax(upsample(maps.probability, (160, 161), 480)[0] > epsilon)
+    white = np.flatnonzero((drawn[160] > 190).all(axis=1))
+    assert abs(white.mean() + 0.5 - crossing) <= 1
+    assert 1 <= len(white) <= 3
+
+
+def test_no_blur_gives_a_picture_without_marks():
+    photo = np.random.default_rng(0).integers(0, 256, (90, 130, 1), np.uint8)
+    for draw in (mask_overlay, trajectory_overlay):
+        drawn = draw(photo, make_maps(90, 130), 0.5).astype(int)
+        ratio = drawn[photo[..., 0] > 40] / photo[photo[..., 0] > 40]
+        assert np.ptp(ratio) < 0.05  # the photo, evenly darker
+
+
+def test_working_in_bands_leaves_no_seam(monkeypatch):
+    photo = np.random.default_rng(0).integers(0, 256, (200, 150, 3), np.uint8)
+    maps = make_maps(200, 150, np.s_[4:20, 3:12])
+    for draw in (mask_overlay, trajectory_overlay):
+        monkeypatch.setattr(overlays, "BAND", 1000)
+        whole = draw(photo, maps, 0.5)
+        monkeypatch.setattr(overlays, "BAND", 37)
+        np.testing.assert_array_equal(draw(photo, maps, 0.5), whole)
+
+
+def test_trajectory_is_the_quadratic_path_through_mid_exposure():
+    start, end = np.float32([[4, -6]]), np.float32([[2, 10]])
+    path = trajectory(start, end, 9)
+    assert path.shape == (1, 9, 2)
+    np.testing.assert_allclose(path[0, [0, 4, 8]], [start[0], [0, 0], end[0]])
+    # Eq. 4 at n = 2 of N = 9: u = -1/2
+    np.testing.assert_allclose(path[0, 2], (start[0] + end[0]) / 8 - (end[0] - start[0]) / 4)
+
+
+def test_curve_runs_from_start_to_end_through_the_bend_and_grows_thinner():
+    maps = make_maps(400, 400, np.s_[25, 25], start=(40, -80), end=(40, 80))
+    drawn = colourful(trajectory_overlay(grey(400, 400), maps, 0.5))
+    rows, columns = np.nonzero(drawn)
+    assert abs(columns.min() - (204 - 80)) <= 3
+    assert abs(columns.max() - (204 + 80)) <= 3
+    assert abs(rows[np.abs(columns - 204) <= 1].mean() - 204) <= 1  # mid-exposure lies on the pixel itself
+    assert abs(rows[columns < 128].mean() - 242) <= 4
+    assert drawn[:, 140].sum() > drawn[:, 268].sum()
+
+
+def test_opposite_directions_have_different_colours():
+    def colour(start, end):
+        drawn = trajectory_overlay(grey(400, 400), make_maps(400, 400, np.s_[25, 25], start, end), 0.5)
+        return drawn[colourful(drawn)].mean(axis=0)
+
+    there, back = colour((0, -40), (0, 40)), colour((0, 40), (0, -40))
+    assert np.abs(there - back).max() > 60
+
+
+@pytest.mark.parametrize("value", [0, 255])
+def test_curves_stand_out_on_any_background(value):
+    maps = make_maps(400, 400, np.s_[25, 25], (0, -60), (0, 60))
+    drawn = trajectory_overlay(grey(400, 400, value=value), maps, 0.5).astype(int)
+    lightness = drawn[190:220, 204] @ [0.299, 0.587, 0.114]
+    assert np.ptp(lightness) > 100
+
+
+def test_small_regions_get_a_curve_beside_large_ones():
+    maps = make_maps(800, 800, np.s_[:, :50])
+    maps.probability[73, 91] = 1
+    drawn = colourful(trajectory_overlay(grey(800, 800), maps, 0.5))
+    assert drawn[560:620, 700:].any()
+    assert not drawn[:500, 450:].any()
+
+
+def test_short_paths_are_drawn_longer_and_the_picture_says_so():
+    long, short = (
+        trajectory_overlay(grey(800, 800), make_maps(800, 800, np.s_[50, 50], (0, -d), (0, d)), 0.5)
+        for d in (40, 1)
+    )
+    widths = [np.ptp(np.nonzero(colourful(drawn))[1]) for drawn in (long, short)]
+    assert abs(widths[0] - 80) <= 4
+    assert widths[1] >= 10
+    corners = [drawn[-25:, :100] for drawn in (long, short)]
+    assert np.ptp(corners[0]) == 0
+    assert corners[1].max() > 200  # text
+
+
+def test_displacements_that_cannot_be_are_left_out():
+    maps = make_maps(160, 160, np.s_[5:15, 5:15])
+    maps.start[:, 5:15, 5:15] = np.nan
+    maps.end[:, 8, 8] = np.inf
+    maps.end[:, 9, 9] = 1e9
+    assert not colourful(trajectory_overlay(grey(160, 160), maps, 0.5)).any()
+
+
+def test_twelve_megapixels_take_seconds():
+    height, width = 3000, 4000
+    maps = make_maps(height, width, np.s_[100:220, 100:250], (-20, -40), (10, 40))
+    began = time.process_time()
+    mask_overlay(grey(height, width), maps, 0.5)
+    trajectory_overlay(grey(height, width), maps, 0.5)
+    assert time.process_time() - began < 20  # about 5 s on one core of an ordinary machine
+
+
+def test_network_without_motion_gives_no_curves():
+    maps = make_maps(160, 160, np.s_[:, :], start=(0, 0), end=(0, 0))
+    drawn = trajectory_overlay(grey(160, 160), maps, 0.5)
+    assert np.ptp(drawn) == 0

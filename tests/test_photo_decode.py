@@ -1,0 +1,361 @@
+import io
+import logging
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from photo_files import (
+    CAMERA,
+    MAKER_NOTE,
+    SUFFIXES,
+    XMP,
+    exif_block,
+    exif_tags,
+    file_bytes,
+    needs_camera,
+    random_pixels,
+    smooth_pixels,
+    stored,
+    to_pillow,
+)
+from PIL import ExifTags, Image
+
+from deblur_cli.errors import DecodeError, PhotoError, PhotoTooLargeError
+from deblur_cli.photo.decode import decode, is_picture_name
+
+in_one_folder = settings(
+    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def write(folder, content, suffix):
+    path = folder / f"photo{suffix}"
+    path.write_bytes(content)
+    return path
+
+
+@in_one_folder
+@given(
+    orientation=st.integers(1, 8),
+    format=st.sampled_from(["PNG", "WEBP", "TIFF"]),
+    channels=st.sampled_from([1, 3, 4]),
+    height=st.integers(1, 20),
+    width=st.integers(1, 20),
+)
+def test_pixels_and_alpha_are_upright(tmp_path, *, orientation, format, channels, height, width):
+    upright = random_pixels(height, width, channels)
+    image = stored(to_pillow(upright), orientation)
+    block = Image.Exif()
+    block[ExifTags.Base.Orientation] = orientation
+    photo = decode(write(tmp_path, file_bytes(image, format, exif=block), SUFFIXES[format]))
+    if channels == 1 and format == "WEBP":  # which knows no grey
+        upright = np.repeat(upright, 3, axis=2)
+    got = photo.pixels if photo.alpha is None else np.dstack([photo.pixels, photo.alpha])
+    if channels == 4 and photo.alpha is None:  # WebP drops alpha that is opaque everywhere
+        assert (upright[..., 3] == 255).all()
+        upright = upright[..., :3]
+    assert np.array_equal(got, upright)
+    assert photo.orientation == orientation
+    if photo.metadata.exif is not None:
+        assert exif_tags(photo.metadata.exif)["main"].get(ExifTags.Base.Orientation, 1) == 1
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_jpeg_is_upright(tmp_path, orientation, mode):
+    upright = to_pillow(smooth_pixels(24, 40)).convert(mode)
+    content = file_bytes(
+        stored(upright, orientation), "JPEG", quality=98, exif=b"Exif\0\0" + exif_block(orientation)
+    )
+    photo = decode(write(tmp_path, content, ".jpg"))
+    samples = photo.cmyk if mode == "CMYK" else photo.pixels
+    expected = np.asarray(upright).reshape(samples.shape).astype(int)
+    assert np.abs(samples - expected).mean() < 3
+
+
+@needs_camera
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_camera_orientations_show_the_same_picture(orientation):
+    expected = decode(CAMERA / "orientation_1.jpg").pixels.astype(np.int16)
+    got = decode(CAMERA / f"orientation_{orientation}.jpg").pixels
+    assert np.abs(got - expected).mean() < 6  # each was compressed anew; turned wrongly it is above 70
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_changes_in_orientation_and_sides_only(tmp_path, orientation):
+    block = exif_block(orientation, width=40, height=24)
+    content = file_bytes(to_pillow(smooth_pixels(24, 40)), "JPEG", exif=b"Exif\0\0" + block, xmp=XMP)
+    metadata = decode(write(tmp_path, content, ".jpg")).metadata
+    tags, before = exif_tags(metadata.exif), exif_tags(block)
+    sides = (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight)
+    assert [tags["exposure"].pop(side) for side in sides] == ([24, 40] if orientation >= 5 else [40, 24])
+    assert [before["exposure"].pop(side) for side in sides] == [40, 24]
+    assert tags["main"].pop(ExifTags.Base.Orientation) == 1
+    before["main"].pop(ExifTags.Base.Orientation)
+    assert tags == before
+    assert tags["exposure"][ExifTags.Base.MakerNote] == MAKER_NOTE
+    assert len(metadata.exif) == len(block)
+    assert sum(a != b for a, b in zip(metadata.exif, block, strict=True)) <= (3 if orientation >= 5 else 1)
+    # XMP repeats the orientation: viewers that read it there must not turn the picture twice.
+    assert metadata.xmp == (XMP if orientation == 1 else XMP.replace(b'"6"', b'"1"'))
+
+
+@in_one_folder
+@given(block=st.binary(max_size=60) | st.binary(max_size=60).map(lambda tail: b"II*\0\x08\0\0\0" + tail))
+def test_broken_exif_never_costs_the_photo(tmp_path, block):
+    pixels = smooth_pixels(8, 12)
+    content = file_bytes(to_pillow(pixels), "PNG", exif=block or b"\0")
+    photo = decode(write(tmp_path, content, ".png"))
+    assert sorted(photo.pixels.shape) == [3, 8, 12]
+
+
+def test_broken_exif_is_logged(tmp_path, caplog):
+    content = file_bytes(to_pillow(smooth_pixels(8, 12)), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\0\0")
+    photo = decode(write(tmp_path, content, ".jpg"))
+    assert photo.metadata.exif is None
+    assert "EXIF block is broken" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("mode", "format"),
+    [
+        *[(mode, "PNG") for mode in ("1", "L", "LA", "P", "RGB", "RGBA")],
+        *[(mode, "TIFF") for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr")],
+        *[(mode, "BMP") for mode in ("1", "L", "P", "RGB")],
+        ("P", "GIF"),
+    ],
+)
+def test_every_mode_shows_what_pillow_shows(tmp_path, mode, format):
+    image = to_pillow(random_pixels(7, 5, 4)).convert(mode)
+    content = file_bytes(image, format)
+    photo = decode(write(tmp_path, content, f".{format.lower()}"))
+    grey = mode in ("1", "L", "LA")
+    expected = np.asarray(Image.open(io.BytesIO(content)).convert("RGBA")).astype(int)
+    assert photo.pixels.shape == (7, 5, 1 if grey else 3)
+    assert np.array_equal(np.broadcast_to(photo.pixels, (7, 5, 3)), expected[..., :3])
+    assert np.array_equal(
+        255 if photo.alpha is None else photo.alpha, expected[..., 3] * np.ones(1, int)
+    ) or (photo.alpha is None and (expected[..., 3] == 255).all())
+    assert (photo.cmyk is not None) == (mode == "CMYK")
+    if mode == "CMYK":
+        assert np.array_equal(photo.cmyk, np.asarray(image))
+
+
+@pytest.mark.parametrize(
+    ("mode", "key", "transparent"),
+    [("L", 7, 7), ("RGB", (1, 2, 3), (1, 2, 3)), ("P", bytes([0, 128, 255]), None), ("1", 255, 255)],
+)
+def test_transparent_colour_becomes_alpha(tmp_path, mode, key, transparent):
+    array = np.array([[0, 1, 2]], dtype=np.uint8)
+    if mode == "P":
+        image = Image.frombytes("P", (3, 1), array.tobytes())
+        image.putpalette([9, 9, 9, 50, 60, 70, 1, 2, 3])
+    else:
+        image = Image.new(mode, (3, 1))
+        image.putpixel((1, 0), transparent)
+    content = file_bytes(image, "PNG", transparency=1 if mode == "1" else key)
+    photo = decode(write(tmp_path, content, ".png"))
+    assert photo.alpha.tolist() == ([[0, 128, 255]] if mode == "P" else [[255, 0, 255]])
+    if mode == "P":
+        assert photo.pixels[0, 0].tolist() == [9, 9, 9]  # the colour stays under full transparency
+
+
+def test_transparent_grey_of_a_4_bit_png_is_found(tmp_path):
+    def chunk(name, content):
+        body = name + content
+        return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
+
+    header = struct.pack(">IIBBBBB", 2, 1, 4, 0, 0, 0, 0)
+    content = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"tRNS", b"\0\x05")
+    content += chunk(b"IDAT", zlib.compress(b"\0\x5a")) + chunk(b"IEND", b"")
+    photo = decode(write(tmp_path, content, ".png"))
+    assert photo.pixels[..., 0].tolist() == [[85, 170]]
+    assert photo.alpha.tolist() == [[0, 255]]
+
+
+def test_16_bits_are_refused_not_cut_to_8(tmp_path):
+    deep = Image.fromarray(np.full((4, 4), 40_000, dtype=np.uint16))
+    for format in ("PNG", "TIFF"):
+        with pytest.raises(DecodeError, match=r"photo\.\w+: has 16 bits per channel"):
+            decode(write(tmp_path, file_bytes(deep, format), SUFFIXES[format]))
+
+
+@needs_camera
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("rgb16.png", "has 16 bits per channel"),
+        ("rgb16_adobergb.tiff", "has 16 bits per channel"),
+        ("animated.gif", "has 30 frames"),
+        ("multipage_bilevel.tif", "has 2 pages"),
+        ("truncated.jpg", "is damaged or cut short"),
+        ("corrupt_header.jpg", "is damaged or cut short"),
+        ("iphone_p3.heic", "HEIC is not read yet"),
+        ("hdr_10bit_p3.avif", "AVIF is not read yet"),
+        ("canon_300d.crw", "camera RAW is not read yet"),
+        ("colorchart.dng", "camera RAW is not read yet"),
+        ("kodak_dc50.kdc", "camera RAW is not read yet"),
+        ("README.md", "is not a picture"),
+    ],
+)
+def test_camera_files_that_are_refused(name, message):
+    with pytest.raises(DecodeError) as caught:
+        decode(CAMERA / name)
+    assert message in str(caught.value)
+    assert name in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@needs_camera
+def test_raw_with_a_preview_is_refused_under_any_name(tmp_path):
+    # Pillow would open the 96x64 preview as if it were the photo.
+    with pytest.raises(DecodeError, match="camera RAW"):
+        decode(write(tmp_path, (CAMERA / "kodak_dc50.kdc").read_bytes(), ".tif"))
+
+
+@needs_camera
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("two_frames.mpo", "further images"), ("gain_map.jpg", "a gain map for HDR screens")],
+)
+def test_images_behind_the_first_are_logged(name, message, caplog):
+    assert decode(CAMERA / name).format == "JPEG"
+    assert message in caplog.text
+
+
+@needs_camera
+def test_cmyk_camera_files_look_right(caplog):
+    photo = decode(CAMERA / "cmyk_swop.jpg")
+    assert "without a usable profile" not in caplog.text
+    lawn = photo.pixels[240:290, 20:120].reshape(-1, 3).mean(axis=0)
+    assert lawn[1] > lawn[0] > lawn[2]  # inverted ink would make it purple
+    sky = decode(CAMERA / "cmyk_no_profile.jpg").pixels[:50, :50].reshape(-1, 3).mean(axis=0)
+    assert sky[2] > 150 > sky[0]
+    assert "without a usable profile" in caplog.text
+
+
+@pytest.mark.parametrize("format", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_several_frames_are_refused(tmp_path, format):
+    frames = [to_pillow(random_pixels(6, 6, 3, seed)) for seed in range(3)]
+    content = file_bytes(frames[0], format, save_all=True, append_images=frames[1:])
+    with pytest.raises(DecodeError, match=r"has 3 (frames|pages); only single pictures"):
+        decode(write(tmp_path, content, f".{format.lower()}"))
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "BMP"])
+@in_one_folder
+@given(share=st.floats(0.02, 0.97))
+def test_cut_files_are_errors(tmp_path, format, share):
+    content = file_bytes(to_pillow(random_pixels(40, 50, 3)), format)
+    path = write(tmp_path, content[: int(len(content) * share)], SUFFIXES[format])
+    with pytest.raises(DecodeError) as caught:
+        decode(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def fuzz_seeds():
+    rgba = to_pillow(random_pixels(12, 10, 4))
+    rgb = rgba.convert("RGB")
+    exif = b"Exif\0\0" + exif_block(6)
+    return {
+        "jpg": file_bytes(rgb, "JPEG", exif=exif, xmp=XMP, progressive=True),
+        "cmyk.jpg": file_bytes(rgb.convert("CMYK"), "JPEG"),
+        "png": file_bytes(rgb.quantize(8), "PNG", exif=exif, dpi=(72, 72)),
+        "webp": file_bytes(rgba, "WEBP", exif=exif, xmp=XMP),
+        "tif": file_bytes(rgb, "TIFF", compression="tiff_lzw"),
+        "raw.tif": file_bytes(rgba, "TIFF", exif=exif),
+        "bmp": file_bytes(rgb, "BMP"),
+        "gif": file_bytes(rgb.quantize(8), "GIF"),
+    }
+
+
+@settings(in_one_folder, max_examples=400)
+@given(
+    seed=st.sampled_from(sorted(fuzz_seeds().items())),
+    changes=st.lists(
+        st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=6
+    ),
+    towards_header=st.booleans(),
+)
+def test_damaged_bytes_give_a_photo_or_a_known_error(tmp_path, seed, changes, towards_header):
+    content = bytearray(seed[1])
+    for where, value in changes:
+        content[int(len(content) * (where**3 if towards_header else where))] = value
+    path = write(tmp_path, bytes(content), f".{seed[0]}")
+    try:
+        photo = decode(path, max_megapixels=1)
+    except PhotoError as error:
+        assert "\n" not in str(error)
+        assert path.name in str(error)
+    else:
+        assert photo.megapixels <= 1
+
+
+def test_what_is_no_file(tmp_path):
+    with pytest.raises(DecodeError, match=r"nowhere\.jpg: there is no such file"):
+        decode(tmp_path / "nowhere.jpg")
+    with pytest.raises(DecodeError, match="is a folder"):
+        decode(tmp_path)
+    with pytest.raises(DecodeError, match="is empty"):
+        decode(write(tmp_path, b"", ".jpg"))
+    with pytest.raises(DecodeError, match="is not a picture; deblur reads JPEG"):
+        decode(write(tmp_path, b"Dear diary,\nno photo today", ".jpg"))
+    with pytest.raises(DecodeError, match="starts like a PNG but its header is damaged"):
+        content = file_bytes(Image.new("L", (4, 4)), "PNG")
+        decode(write(tmp_path, content.replace(b"\0\0\0\4", b"\0\0\0\5", 1), ".png"))
+
+
+def test_pixels_of_an_unknown_kind_are_named(tmp_path):
+    lab = Image.new("LAB", (4, 4))
+    with pytest.raises(DecodeError, match=r"photo\.tif: .* kind LAB"):
+        decode(write(tmp_path, file_bytes(lab, "TIFF"), ".tif"))
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_too_many_megapixels_are_named_with_the_option(tmp_path, format):
+    path = write(tmp_path, file_bytes(Image.new("RGB", (300, 100)), format), SUFFIXES[format])
+    limit_before = Image.MAX_IMAGE_PIXELS
+    with pytest.raises(PhotoTooLargeError, match=r"0\.03 megapixels, the limit is 0\.02; .*--max-megapixels"):
+        decode(path, max_megapixels=0.02)
+    with pytest.raises(PhotoTooLargeError, match=r"megapixels, the limit is 0\.01; .*--max-megapixels"):
+        decode(path, max_megapixels=0.01)
+    assert decode(path, max_megapixels=0.03).megapixels == pytest.approx(0.03)
+    assert limit_before == Image.MAX_IMAGE_PIXELS
+
+
+def test_a_raised_limit_rules_over_pillows_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert decode(write(tmp_path, file_bytes(Image.new("L", (90, 90)), "PNG"), ".png")).width == 90
+
+
+def test_a_tiff_with_a_reduced_copy_behind_is_one_picture(tmp_path):
+    pixels = random_pixels(16, 16, 3)
+    preview = to_pillow(pixels).resize((4, 4))
+    preview.encoderinfo = {"tiffinfo": {254: 1}}
+    content = file_bytes(to_pillow(pixels), "TIFF", save_all=True, append_images=[preview])
+    assert np.array_equal(decode(write(tmp_path, content, ".tif")).pixels, pixels)
+
+
+def test_pillows_warnings_go_to_the_log(tmp_path, monkeypatch, caplog):
+    content = file_bytes(to_pillow(smooth_pixels(8, 8)), "PNG")
+    real_load = Image.Image.load
+
+    def warn_and_load(image):
+        import warnings
+
+        warnings.warn("metadata looks odd", UserWarning, stacklevel=1)
+        return real_load(image)
+
+    monkeypatch.setattr(Image.Image, "load", warn_and_load)
+    with caplog.at_level(logging.WARNING):
+        decode(write(tmp_path, content, ".png"))
+    assert "metadata looks odd" in caplog.text
+
+
+def test_names_for_folder_walks(tmp_path):
+    assert all(is_picture_name(tmp_path / name) for name in ("a.JPG", "b.jpeg", "c.Tif", "d.webp", "e.png"))
+    assert not any(is_picture_name(tmp_path / name) for name in ("a.txt", "jpg", "b.jpg.part", "._IMG_1.JPG"))
