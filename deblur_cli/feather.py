@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from deblur_cli.nets import STAGE_SCALE
 
 
-
 def overlay_weights(mask: NDArray[np.float32], rows: slice, columns: slice) -> NDArray[np.float32]:
     """Overlay weight of the photo's pixels in a window, h w in 0-1.
 

@@ -32,9 +32,7 @@ def ssim_map(image: Tensor, truth: Tensor) -> Tensor:
     window = (window / window.sum()).view(1, 1, -1, 1)
     stacked = torch.cat([image, truth, image * image, truth * truth, image * truth], 1)
     blurred = F.conv2d(stacked, window.expand(5 * channels, 1, -1, 1), groups=5 * channels)
-    blurred = F.conv2d(
-        blurred, window.transpose(2, 3).expand(5 * channels, 1, 1, -1), groups=5 * channels
-    )
+    blurred = F.conv2d(blurred, window.transpose(2, 3).expand(5 * channels, 1, 1, -1), groups=5 * channels)
     mean, mean_truth, square, square_truth, product = blurred.chunk(5, 1)
     variance, variance_truth = square - mean**2, square_truth - mean_truth**2
     covariance = product - mean * mean_truth

@@ -49,11 +49,11 @@ class Maps(Protocol):
     """
 
     @property
-    def probability(self) -> Floats: ...  # noqa: D102
+    def probability(self) -> Floats: ...
     @property
-    def start(self) -> Floats: ...  # noqa: D102
+    def start(self) -> Floats: ...
     @property
-    def end(self) -> Floats: ...  # noqa: D102
+    def end(self) -> Floats: ...
 
 
 def mask_overlay(pixels: Pixels8, maps: Maps, epsilon: float) -> Pixels8:

@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -46,7 +46,7 @@ class Settings:
 
     epsilon: float = 0.5
     tile: int | None = None
-    overlap: int = 64
+    overlap: int = 32
     keep_sharp: bool = True
 
     def __post_init__(self) -> None:
@@ -59,7 +59,9 @@ class Settings:
                 f"tile is {self.tile}: it must be a multiple of {ALIGNMENT}, at least {SMALLEST_TILE}"
             )
         if self.tile is not None and self.tile < 2 * self.overlap + ALIGNMENT:
-            raise UsageError(f"tile {self.tile} is too small for overlap {self.overlap}: at least twice that and 16")
+            raise UsageError(
+                f"tile {self.tile} is too small for overlap {self.overlap}: at least twice that and 16"
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +129,7 @@ class Deblurrer:
             except OutOfMemoryError:
                 size = self.smaller_tile(size, settings.overlap)
                 notes.append(f"out of memory: tile size lowered to {size}")
-        return Result(**result, notes=tuple(notes), seconds=time.perf_counter() - started, tile_size=size)
+        return replace(result, notes=tuple(notes), seconds=time.perf_counter() - started)
 
     def automatic_tile(self, overlap: int) -> int:
         """Largest tile that fits comfortably into the free memory of the device."""
@@ -172,26 +174,41 @@ class Task:
     """One photo on its way through detection and restoration with one tile size."""
 
     def __init__(
-        self, runner: Runner, photo: Photo, settings: Settings, size: int, progress: Progress, notes: list[str]
+        self,
+        runner: Runner,
+        photo: Photo,
+        settings: Settings,
+        size: int,
+        progress: Progress,
+        notes: list[str],
     ) -> None:
-        self.runner, self.photo, self.settings, self.progress, self.notes = runner, photo, settings, progress, notes
+        self.runner, self.photo, self.settings, self.progress, self.notes = (
+            runner,
+            photo,
+            settings,
+            progress,
+            notes,
+        )
         self.grid = Grid(photo.height, photo.width, size, settings.overlap)
 
-    def run(self) -> dict[str, object]:
-        """The fields of Result that come from the photo."""
+    def run(self) -> Result:
+        """Detect, restore, blend. Time is left to the caller."""
         maps = self.detect()
         mask = (maps[0] > self.settings.epsilon).astype(np.float32)
         pixels, restored, kept = self.restore(maps, mask)
-        return {
-            "photo": replace_pixels(self.photo, pixels),
-            "maps": MotionMaps(maps[0], maps[1:3] * STAGE_SCALE, maps[3:5] * STAGE_SCALE),
-            "epsilon": self.settings.epsilon,
-            "blurred_share": covered_share(mask, self.photo.height, self.photo.width),
-            "tiles": len(self.grid),
-            "tiles_restored": restored,
-            "tiles_kept": kept,
-            "changed": pixels is not self.photo.pixels,
-        }
+        return Result(
+            photo=replace_pixels(self.photo, pixels),
+            maps=MotionMaps(maps[0], maps[1:3] * STAGE_SCALE, maps[3:5] * STAGE_SCALE),
+            epsilon=self.settings.epsilon,
+            blurred_share=covered_share(mask, self.photo.height, self.photo.width),
+            tiles=len(self.grid),
+            tiles_restored=restored,
+            tiles_kept=kept,
+            notes=tuple(self.notes),
+            seconds=0.0,
+            tile_size=self.grid.size,
+            changed=pixels is not self.photo.pixels,
+        )
 
     def detect(self) -> Floats:
         """Probability, start and end over the whole photo: 5 h/8 w/8, displacements in stage pixels."""
@@ -223,11 +240,15 @@ class Task:
             self.lay(mosaic, pixels, tile.rows.start)
             image = self.cut(tile)
             change = self.runner.restore(
-                image, torch.from_numpy(maps[(slice(None), *tile.scaled(STAGE_SCALE))])[None], self.settings.epsilon
+                image,
+                torch.from_numpy(maps[(slice(None), *tile.scaled(STAGE_SCALE))])[None],
+                self.settings.epsilon,
             )
             if change is None:
                 failed += 1
-                self.notes.append(f"the tile at {tile.columns.start},{tile.rows.start} failed and stays as it was")
+                self.notes.append(
+                    f"the tile at {tile.columns.start},{tile.rows.start} failed and stays as it was"
+                )
             else:
                 mosaic.add(tile, self.weigh(change - image, tile, mask))
             self.progress(number + 1, len(chosen), "restore")
@@ -255,16 +276,21 @@ class Task:
     def lay(self, mosaic: Mosaic, pixels: NDArray[np.generic], until: int) -> None:
         """Add the finished rows of changes to the pixels; no change leaves a pixel as it is, bit by bit."""
         rows, change = mosaic.finish(max(until, mosaic.top))
-        largest = np.iinfo(pixels.dtype).max
-        values = pixels[rows] + change * largest
+        largest = white(pixels)
+        values = pixels[rows].astype(np.float32) + change * largest
         np.rint(values, out=values)
         pixels[rows] = values.clip(0, largest).astype(pixels.dtype)
 
     def cut(self, tile: Tile) -> Tensor:
         """A tile as the network sees it: 1 3 h w in 0-1, float32."""
         window = self.photo.pixels[tile.index]
-        values = torch.from_numpy(window.astype(np.float32) / np.float32(np.iinfo(window.dtype).max))
+        values = torch.from_numpy(window.astype(np.float32) / white(window))
         return values.permute(2, 0, 1)[None].expand(1, 3, -1, -1)  # h w C -> 1 3 h w
+
+
+def white(pixels: NDArray[np.generic]) -> np.float32:
+    """Largest value of the samples: 255 or 65535."""
+    return np.float32(255 if pixels.dtype == np.uint8 else 65535)
 
 
 def stage_weights(tile: Tile, shape: tuple[int, ...]) -> Floats:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deblur_cli.device import Precision
-from deblur_cli.nets import Detection, M2AENet
+from deblur_cli.nets import Detection, M2AENet, place
 
 LOG = logging.getLogger(__name__)
 
@@ -52,7 +52,8 @@ class Runner:
         """One run of the whole network on a tile; None where the result cannot be trusted."""
         detection = network.detect(self.upload(image, network))
         if detection.probability is not None:
-            probability, start, end = (part.to(self.device) for part in maps.split((1, 2, 2), dim=1))
+            maps = maps.to(self.device)
+            probability, start, end = maps[:, :1], maps[:, 1:3], maps[:, 3:5]
             shape = detection.probability.shape[-2:]
             detection = replace(
                 detection,
@@ -75,11 +76,6 @@ class Runner:
         """A tile on the device in the network's precision, channels-last."""
         dtype = next(network.parameters()).dtype
         return image.to(self.device, dtype).contiguous(memory_format=torch.channels_last)
-
-
-def place(network: M2AENet, device: str, dtype: torch.dtype) -> M2AENet:
-    """A network moved to a device in a precision, its kernels laid out channels-last."""
-    return network.to(device, dtype, memory_format=torch.channels_last)
 
 
 def extend(field: Tensor, shape: torch.Size) -> Tensor:

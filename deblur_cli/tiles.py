@@ -93,10 +93,15 @@ class Grid:
 
 
 def spans(length: int, size: int, overlap: int) -> list[Span]:
-    """Aligned spans that cover `length` pixels, spread evenly, with blend weights that sum to one."""
+    """Aligned spans that cover `length` pixels, spread evenly, with blend weights that sum to one.
+
+    As few as possible, and then no longer than that number needs.
+    """
     if length <= size:
         return [Span(0, length, np.ones(length, np.float32))]
     count = -(-(length - overlap) // (size - overlap))
+    needed = -(-(length + (count - 1) * overlap) // count)
+    size = min(size, -(-needed // ALIGNMENT) * ALIGNMENT)
     last = -(-(length - size) // ALIGNMENT) * ALIGNMENT  # may reach past the end, where the tile is shorter
     starts = [round(last * number / (count - 1) / ALIGNMENT) * ALIGNMENT for number in range(count)]
     stops = [min(start + size, length) for start in starts]

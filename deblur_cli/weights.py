@@ -78,14 +78,17 @@ def find(name: str) -> tuple[Path, str | None]:
 
     Raises WeightsError where there is neither.
     """
+    path = Path(name)
+    looks_like_path = bool(path.suffix) or len(path.parts) > 1
+    if looks_like_path and path.is_file():
+        return path, None
     for entry in installed():
         if entry.name == name:
             return entry.path, entry.sha256
-    path = Path(name)
     if path.is_file():
         return path, None
     known = ", ".join(entry.name for entry in installed())
-    if path.suffix or len(path.parts) > 1:
+    if looks_like_path:
         raise WeightsError(f"no weights file {name}: give a .safetensors file or one of {known}")
     raise WeightsError(f"unknown weights {name!r}: choose one of {known}, or give a .safetensors file")
 
@@ -128,7 +131,7 @@ def read(path: Path) -> tuple[M2AENet, str]:
         )
     try:
         network = create(architecture, **json.loads(metadata["config"]))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RuntimeError, ArithmeticError) as error:
         raise WeightsError(f"{path} holds a configuration that cannot be built: {error}") from error
     fit(network, state, path)
     network.skip_identity_blocks()
@@ -153,7 +156,7 @@ def save(path: Path, network: M2AENet, notes: dict[str, str], *, half: bool = Tr
     """Write a network with its configuration, in half precision unless told otherwise.
 
     `notes` (training data, scores ...) go into the metadata as they are. Raises WeightsError where a
-    value does not fit into half precision.
+    value does not fit into half precision or the file cannot be written.
     """
     dtype = torch.float16 if half else torch.float32
     state = {name: value.to(dtype).contiguous() for name, value in network.state_dict().items()}
@@ -163,7 +166,11 @@ def save(path: Path, network: M2AENet, notes: dict[str, str], *, half: bool = Tr
     config = network.config
     sizes = {name: getattr(config, name) for name in SIZES}
     architecture = "m2aenet" if config.mask else "nafnet"
-    metadata = {"architecture": architecture, "config": json.dumps(sizes), **notes}
+    metadata = {**notes, "architecture": architecture, "config": json.dumps(sizes)}
     temporary = path.with_name(f".{path.name}.part")
-    save_file(state, temporary, metadata=metadata)
-    temporary.replace(path)
+    try:
+        save_file(state, temporary, metadata=metadata)
+        temporary.replace(path)
+    except (SafetensorError, OSError) as error:
+        temporary.unlink(missing_ok=True)
+        raise WeightsError(f"cannot write {path}: {error}") from error

@@ -18,7 +18,7 @@ def lively(architecture="m2aenet", width=8, encoder=(1, 1, 1, 2), decoder=(1, 1,
             elif parameter.dim() > 1:
                 parameter.copy_(noise / parameter[0].numel() ** 0.5)
             else:
-                parameter += 0.1 * noise
+                parameter.add_(0.1 * noise)
         network.ending.weight.mul_(0.03)
         if architecture == "m2aenet":
             balance(network, torch.rand(1, 3, 64, 64, generator=generator))

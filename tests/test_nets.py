@@ -10,7 +10,13 @@ from networks import lively
 
 from deblur_cli.nets import create
 from deblur_cli.nets.layers import Average
-from deblur_cli.nets.motion import deformable_reference, deformable_rows, plan_sampling, tap_positions, trajectory
+from deblur_cli.nets.motion import (
+    deformable_reference,
+    deformable_rows,
+    plan_sampling,
+    tap_positions,
+    trajectory,
+)
 
 VECTORS = {
     "nafnet_width32": ("nafnet", {}),
@@ -99,8 +105,7 @@ def motion_case(seed, reach, dtype=torch.float64):
     generator = torch.Generator().manual_seed(seed)
     shapes = [(2, 6, 9, 7), (2, 2, 9, 7), (2, 2, 9, 7), (6, 1, 3, 3), (6,)]
     tensors = [torch.randn(shape, generator=generator, dtype=dtype) for shape in shapes]
-    for displacement in tensors[1:3]:
-        displacement *= reach
+    tensors[1:3] = [displacement * reach for displacement in tensors[1:3]]
     return [tensor.requires_grad_() for tensor in tensors]
 
 

@@ -24,7 +24,9 @@ def picture(height, width, channels=3, seed=0, dtype=np.uint8):
     """Smooth colours with a patch of fine texture."""
     rng = np.random.default_rng(seed)
     coarse = torch.from_numpy(rng.random((1, channels, 7, 9), dtype=np.float32))
-    smooth = torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear")[0].permute(1, 2, 0).numpy()
+    smooth = (
+        torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear")[0].permute(1, 2, 0).numpy()
+    )
     patch = (slice(height // 4, height // 2), slice(width // 3, width // 2))
     smooth[patch] = rng.random(smooth[patch].shape, dtype=np.float32)
     return (smooth * np.iinfo(dtype).max).astype(dtype)
@@ -35,7 +37,9 @@ def deblurrer():
     return Deblurrer(weights_of(lively()), "cpu", "fp32")
 
 
-@given(st.integers(1, 150), st.integers(1, 150), st.sampled_from([1, 3]), st.sampled_from([np.uint8, np.uint16]))
+@given(
+    st.integers(1, 150), st.integers(1, 150), st.sampled_from([1, 3]), st.sampled_from([np.uint8, np.uint16])
+)
 def test_a_photo_without_blur_comes_out_bit_identical(height, width, channels, dtype):
     photo = photo_of(picture(height, width, channels, dtype=dtype))
     result = Deblurrer(weights_of(detects(lively(), 0.2)), "cpu").run(photo, Settings(tile=128, overlap=32))
@@ -225,8 +229,16 @@ def test_bfloat16_is_close_to_float32():
 
 @pytest.mark.parametrize(
     "values",
-    [{"epsilon": -0.1}, {"epsilon": 1.5}, {"epsilon": float("nan")}, {"tile": 100}, {"tile": 64}, {"overlap": 20},
-     {"overlap": 0}, {"tile": 128, "overlap": 64}],
+    [
+        {"epsilon": -0.1},
+        {"epsilon": 1.5},
+        {"epsilon": float("nan")},
+        {"tile": 100},
+        {"tile": 64},
+        {"overlap": 20},
+        {"overlap": 0},
+        {"tile": 128, "overlap": 64},
+    ],
 )
 def test_settings_out_of_range_are_refused(values):
     with pytest.raises(UsageError, match=r"must be|too small"):

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -17,6 +19,7 @@ def test_weights_sum_to_one_everywhere_and_tiles_stay_inside(height, width, over
     for tile in grid:
         assert tile.rows.start % ALIGNMENT == tile.columns.start % ALIGNMENT == 0
         assert 0 < tile.rows.stop - tile.rows.start <= grid.size
+        assert 0 < tile.columns.stop - tile.columns.start <= grid.size
         total[tile.index] += tile.weights
     np.testing.assert_allclose(total, 1, atol=1e-5)
     assert len(grid) == len(list(grid))
@@ -25,7 +28,7 @@ def test_weights_sum_to_one_everywhere_and_tiles_stay_inside(height, width, over
 @given(sides, overlaps.filter(bool), extras)
 def test_neighbours_share_at_least_the_overlap_and_their_edges_count_for_nothing(length, overlap, extra):
     rows = Grid(length, 1, 2 * overlap + extra, overlap).rows
-    for before, after in zip(rows, rows[1:], strict=False):
+    for before, after in pairwise(rows):
         assert before.stop - after.start >= min(overlap, length - after.start)
         edge = (before.stop - after.start) // 5
         assert not after.weights[:edge].any()

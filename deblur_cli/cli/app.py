@@ -12,10 +12,12 @@ import typer
 from typer.core import TyperGroup
 
 from deblur_cli import __version__
+from deblur_cli.cli.bench import bench
 from deblur_cli.cli.errors import USAGE, guard
 from deblur_cli.cli.info import info
 from deblur_cli.cli.options import Version
 from deblur_cli.cli.run import run
+from deblur_cli.cli.train import train
 
 
 class GuardedGroup(TyperGroup):
@@ -59,3 +61,5 @@ def start(context: typer.Context, version: Version = False) -> None:
 
 app.command()(run)
 app.command()(info)
+app.command()(bench)
+app.command()(train)

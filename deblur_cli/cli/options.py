@@ -8,6 +8,7 @@ import typer
 
 DEFAULT_SUFFIX = "_deblurred"
 DEFAULT_MAX_MEGAPIXELS = 250.0
+DEFAULT_OVERLAP = 32  # pixels
 
 
 class Precision(StrEnum):

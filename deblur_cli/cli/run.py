@@ -22,7 +22,7 @@ def run(
     device: options.Device = "auto",
     precision: options.PrecisionChoice = options.Precision.auto,
     tile: options.Tile = "auto",
-    overlap: options.Overlap = 64,
+    overlap: options.Overlap = options.DEFAULT_OVERLAP,
     keep_sharp: options.KeepSharp = True,
     suffix: options.Suffix = options.DEFAULT_SUFFIX,
     format: options.Format = None,

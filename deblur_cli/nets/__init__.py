@@ -1,10 +1,10 @@
 """Networks: tensors in, tensors out. They know neither files nor weights files."""
 
-from deblur_cli.nets.m2aenet import STAGE_SCALE, Config, Detection, M2AENet, Restoration
+from deblur_cli.nets.m2aenet import STAGE_SCALE, Config, Detection, M2AENet, Restoration, place
 
 ARCHITECTURES = ("m2aenet", "nafnet")
 
-__all__ = ["ARCHITECTURES", "STAGE_SCALE", "Config", "Detection", "M2AENet", "Restoration", "create"]
+__all__ = ["ARCHITECTURES", "STAGE_SCALE", "Config", "Detection", "M2AENet", "Restoration", "create", "place"]
 
 
 def create(

@@ -36,7 +36,7 @@ class MotionBlock(NAFBlock):
         if motion:  # holds the parameters of the depth-wise deformable convolution
             self.dconv = nn.Conv2d(2 * channels, 2 * channels, 3, padding=1, groups=2 * channels)
 
-    def forward(self, x: Tensor, guidance: Guidance) -> Tensor:
+    def forward(self, x: Tensor, guidance: Guidance) -> Tensor:  # type: ignore[override]
         gated = self.prune(x, guidance.pruning) if guidance.pruning else self.mask(x, guidance.mask)
         x = x + self.conv3(gated * self.sca(gated)) * self.beta
         features = self.conv4(self.norm2(x))
@@ -58,7 +58,7 @@ class MotionBlock(NAFBlock):
         normed = self.norm1.rows(x.permute(0, 2, 3, 1))  # B C H W -> B H W C
         rows = normed.reshape(-1, normed.shape[-1])  # B H W C -> (B H W) C
         point = F.linear(gather(rows, plan), self.conv1.weight.flatten(1), self.conv1.bias)
-        first, second = depthwise(point, plan, self.conv2.weight, self.conv2.bias).chunk(2, dim=1)
+        first, second = depthwise(point, plan, *kernel_of(self.conv2)).chunk(2, dim=1)
         gated = scatter(first * second, rows * rows, plan)  # a repeated channel gates itself
         return gated.view_as(normed).permute(0, 3, 1, 2)  # -> B C H W
 
@@ -66,8 +66,14 @@ class MotionBlock(NAFBlock):
         """Motion-aware deformable convolution (Section 3.3.2): B 2C H W -> B 2C H W."""
         batch, channels, height, width = features.shape
         rows = features.permute(0, 2, 3, 1).reshape(-1, channels)  # B 2C H W -> (B H W) 2C
-        rows = deformable_rows(rows, plan, self.dconv.weight, self.dconv.bias)
+        rows = deformable_rows(rows, plan, *kernel_of(self.dconv))
         return rows.view(batch, height, width, channels).permute(0, 3, 1, 2)
+
+
+def kernel_of(convolution: nn.Conv2d) -> tuple[Tensor, Tensor]:
+    """Weight and bias of a convolution that has both."""
+    assert convolution.bias is not None
+    return convolution.weight, convolution.bias
 
 
 def identity_kernel(convolution: nn.Conv2d) -> None:

@@ -5,6 +5,7 @@ Chen et al., "Simple Baselines for Image Restoration" (2022).
 """
 
 from dataclasses import asdict, dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -122,8 +123,8 @@ class M2AENet(nn.Module):
             self.mask_predictor = MaskPredictor(aware_channels, window)
         if config.motion:
             self.motion_analyzer = nn.Conv2d(aware_channels, 4, 3, padding=1)
-            for block in self.encoders[-1]:
-                identity_kernel(block.dconv)
+            for block in self.encoders[-1].children():
+                identity_kernel(cast(MotionBlock, block).dconv)
         self.depth = config.encoder[-1]  # how many blocks of stage 4 run; the others must be the identity
 
     def forward(self, x: Tensor, epsilon: float = 0.5, pruned: bool = False) -> Restoration:
@@ -141,7 +142,9 @@ class M2AENet(nn.Module):
             skips.append(features)
             features = down(features)
         logits = self.mask_predictor(features) if self.config.mask else None
-        start, end = self.motion_analyzer(features).float().chunk(2, 1) if self.config.motion else (None, None)
+        start, end = (
+            self.motion_analyzer(features).float().chunk(2, 1) if self.config.motion else (None, None)
+        )
         probability = blur_probability(logits) if logits is not None else None
         return Detection(image, features, tuple(skips), size, logits, probability, start, end)
 
@@ -171,30 +174,44 @@ class M2AENet(nn.Module):
         """Sampled while training (Eq. 2), thresholded otherwise (Eq. 3); None without a predictor."""
         if detection.logits is None or detection.probability is None:
             return None
-        return sample_mask(detection.logits) if self.training else threshold_mask(detection.probability, epsilon)
+        return (
+            sample_mask(detection.logits) if self.training else threshold_mask(detection.probability, epsilon)
+        )
 
     def deep_stage(self, detection: Detection, mask: Tensor | None, pruned: bool) -> Tensor:
         """Encoder stage 4 under the guidance of mask and motion: B C H/8 W/8 -> the same."""
         features = detection.features
-        blocks = self.encoders[-1][: self.depth]
         if not (self.config.mask or self.config.motion):
-            return torch.as_tensor(blocks(features))
+            for block in self.deep_blocks():
+                features = block(features)
+            return features
         sampling = None
         if detection.start is not None and detection.end is not None:
             sampling = plan_sampling(detection.start, detection.end, features.dtype, torch.is_grad_enabled())
         pruning = plan_pruning(mask) if pruned and mask is not None else None
         guidance = Guidance(mask, pruning, sampling)
-        for block in blocks:
+        for block in self.deep_blocks():
             features = block(features, guidance)
         return features
 
+    def deep_blocks(self) -> list[NAFBlock]:
+        """The blocks of encoder stage 4 that run."""
+        return [cast(NAFBlock, block) for block in self.encoders[-1].children()][: self.depth]
+
     def skip_identity_blocks(self) -> None:
         """Leave out trailing blocks of stage 4 whose residual scales are all zero: same result, less work."""
-        self.depth = len(self.encoders[-1])
-        while self.depth and is_identity(self.encoders[-1][self.depth - 1]):
+        self.depth = self.config.encoder[-1]
+        while self.depth and is_identity(self.deep_blocks()[-1]):
             self.depth -= 1
 
 
 def is_identity(block: NAFBlock) -> bool:
     """Whether a block returns its input because both its residual scales are zero."""
     return not (block.beta.any() or block.gamma.any())
+
+
+def place(network: M2AENet, device: str, dtype: torch.dtype = torch.float32) -> M2AENet:
+    """The network moved to a device in a precision, its kernels laid out channels-last."""
+    network = network.to(device, dtype)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's types
+    return network

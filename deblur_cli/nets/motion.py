@@ -28,9 +28,8 @@ def tap_positions(start: Tensor, end: Tensor) -> Tensor:
     Returns 9 B 2 H W, (y, x) in pixels: p + (k // 3 - 1, k % 3 - 1) + o(t_k)(p).
     """
     height, width = start.shape[-2:]
-    options = {"device": start.device, "dtype": start.dtype}
-    y, x = torch.arange(height, **options), torch.arange(width, **options)
-    pixels = torch.stack(torch.meshgrid(y, x, indexing="ij"))  # 2 H W
+    y, x = torch.arange(height, device=start.device), torch.arange(width, device=start.device)
+    pixels = torch.stack(torch.meshgrid(y, x, indexing="ij")).to(start.dtype)  # 2 H W
     tap = torch.arange(TAPS, device=start.device)
     kernel = torch.stack([tap // 3 - 1, tap % 3 - 1], dim=1).to(start.dtype)  # 9 2
     return trajectory(start, end, TAPS) + pixels + kernel.view(TAPS, 1, 2, 1, 1)
@@ -107,7 +106,7 @@ class DeformableRows(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, x: Tensor, weights: Tensor, kernel: Tensor, bias: Tensor, plan: SamplingPlan
     ) -> Tensor:
         ctx.save_for_backward(x, weights, kernel)
@@ -115,7 +114,7 @@ class DeformableRows(torch.autograd.Function):
         return gather_taps(x, weights, kernel, bias, plan.columns)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weights, kernel = ctx.saved_tensors
         plan, gradient = ctx.plan, gradient.contiguous()
         for_x, for_kernel = torch.zeros_like(x), torch.empty_like(kernel)
@@ -150,4 +149,4 @@ def deformable_rows(x: Tensor, plan: SamplingPlan, weight: Tensor, bias: Tensor)
     kernel = weight.view(-1, TAPS).t()  # C 1 3 3 -> 9 C
     if plan.rows is None:
         return gather_taps(x, plan.weights, kernel, bias, plan.columns)
-    return torch.as_tensor(DeformableRows.apply(x, plan.weights, kernel, bias, plan))
+    return DeformableRows.apply(x, plan.weights, kernel, bias, plan)

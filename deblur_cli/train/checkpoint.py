@@ -1,6 +1,7 @@
 """The state of a training run, written so that a run killed at any moment can go on."""
 
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,20 @@ NAME = "state.pt"
 
 
 def save(folder: Path, state: dict[str, Any]) -> None:
-    """Write the state beside the old one, then take its place at once."""
+    """Write the state beside the old one, then take its place at once.
+
+    Raises TrainingError where it cannot be written (a full disk); the old state stays.
+    """
     temporary = folder / f".{NAME}.part"
-    with temporary.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(folder / NAME)
+    try:
+        with temporary.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(folder / NAME)
+    except (OSError, RuntimeError) as error:  # torch reports a failed write as RuntimeError
+        temporary.unlink(missing_ok=True)
+        raise TrainingError(f"cannot write {folder / NAME} (is the disk full?): {error}") from error
 
 
 def load(folder: Path) -> dict[str, Any] | None:
@@ -28,6 +36,8 @@ def load(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError) as error:
-        raise TrainingError(f"{path} cannot be read: delete it to start again ({error})") from error
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        raise TrainingError(
+            f"{path} is damaged: delete it to start again, or choose another folder"
+        ) from error
     return state

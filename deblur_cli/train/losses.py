@@ -20,7 +20,7 @@ class LossWeights:
     ssim: float = 1.0
     fft: float = 0.1
     mask: float = 0.01
-    motion: float = 0.02
+    motion: float = 0.02  # the paper learns motion by blurring anew; here the synthesis knows it
     smooth: float = 0.002
 
 
@@ -68,7 +68,8 @@ def training_loss(result: Restoration, sample: Sample, weights: LossWeights) -> 
         terms["mask"] = mask_loss(result.detection.logits.float(), mask)
         total = total + weights.mask * terms["mask"]
     if result.start is not None and result.end is not None:
-        true_start, true_end = stage_displacement(sample.start, sample.mask), stage_displacement(sample.end, sample.mask)
+        true_start = stage_displacement(sample.start, sample.mask)
+        true_end = stage_displacement(sample.end, sample.mask)
         terms["motion"] = motion_loss(result.start, result.end, true_start, true_end, mask)
         terms["smooth"] = total_variation(result.start) + total_variation(result.end)
         total = total + weights.motion * terms["motion"] + weights.smooth * terms["smooth"]

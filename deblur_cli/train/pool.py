@@ -17,15 +17,25 @@ def load_photos(folder: Path, device: str = "cpu") -> list[Tensor]:
 
     Raises TrainingError where there is none, DecodeError for a damaged one.
     """
-    paths = sorted(path for path in folder.glob("*") if is_picture_name(path))
-    if not paths:
-        raise TrainingError(f"no pictures in {folder}: name a folder of sharp photos")
     photos = []
-    for path in paths:
+    for path in find_photos(folder):
         pixels = decode(path).pixels
         rgb = np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
         photos.append(torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1))).to(device))
     return photos
+
+
+def find_photos(folder: Path) -> list[Path]:
+    """Every picture file of a folder, by name. Raises TrainingError where there is none."""
+    if not folder.is_dir():
+        raise TrainingError(f"there is no folder {folder}: name a folder of sharp photos")
+    try:
+        paths = sorted(path for path in folder.iterdir() if is_picture_name(path))
+    except OSError as error:
+        raise TrainingError(f"cannot read {folder}: {error.strerror}") from error
+    if not paths:
+        raise TrainingError(f"no pictures in {folder}: name a folder of sharp photos")
+    return paths
 
 
 def draw(low: float, high: float, generator: torch.Generator) -> float:
@@ -38,7 +48,9 @@ def pick(count: int, generator: torch.Generator) -> int:
     return int(torch.randint(count, (), generator=generator, device=generator.device))
 
 
-def cut_patches(photos: Sequence[Tensor], count: int, size: int, generator: torch.Generator, tries: int = 1) -> Tensor:
+def cut_patches(
+    photos: Sequence[Tensor], count: int, size: int, generator: torch.Generator, tries: int = 1
+) -> Tensor:
     """Random patches, count 3 size size, float32 in 0-1.
 
     Each is cut at a random place, shrunk by up to a factor of two, flipped and turned. Of several tries

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deblur_cli.metrics import mask_iou, psnr, ssim_map, weighted_psnr
+from deblur_cli.metrics import mask_iou, ssim_map, weighted_psnr
 from deblur_cli.nets import STAGE_SCALE, M2AENet, Restoration
 from deblur_cli.train.synthetic import BlurSettings, Sample, synthesise
 
@@ -16,9 +16,11 @@ from deblur_cli.train.synthetic import BlurSettings, Sample, synthesise
 class Scores:
     """Means over a set of pictures. Gains are over the blurred input, in dB or points of SSIM.
 
+    blurred_psnr_w: PSNR_w of the blurred input, in dB
     outside_psnr: output against input where nothing moved, in dB; how little sharp pixels change
+    mask_precision, mask_recall: of the marked area, 0-1; precision is NaN where nothing is marked
     wrongly_marked: share of the unmoved area that is marked as blurred
-    endpoint_error: pixels, up to the sign of the motion, over the true mask
+    endpoint_error: pixels, up to the sign of the motion, over the true mask; NaN without trajectories
     """
 
     pictures: int
@@ -33,7 +35,9 @@ class Scores:
     endpoint_error: float
 
 
-def fixed_set(photos: Sequence[Tensor], count: int, size: int, settings: BlurSettings, seed: int) -> Iterator[Sample]:
+def fixed_set(
+    photos: Sequence[Tensor], count: int, size: int, settings: BlurSettings, seed: int
+) -> Iterator[Sample]:
     """`count` pictures one by one, each of which holds motion; the same seed gives the same set.
 
     Synthesis starts each picture from its own seed, so that picture n is the same in a set of any size.
@@ -60,7 +64,8 @@ def score(network: M2AENet, samples: Iterator[Sample], epsilon: float = 0.5) -> 
 
 def score_one(result: Restoration, sample: Sample) -> list[Tensor]:
     """The fields of Scores after `pictures`, for a single picture."""
-    image, truth, blurred, mask = result.image.float().clamp(0, 1), sample.sharp, sample.blurred, sample.mask
+    image = result.image.float().clamp(0, 1)
+    truth, blurred, mask = sample.sharp, sample.blurred, sample.mask
     before, after = weighted_psnr(blurred, truth, mask), weighted_psnr(image, truth, mask)
     inner = mask[..., 5:-5, 5:-5]  # where a whole SSIM window fits
     structure = ssim_map(image, truth) - ssim_map(blurred, truth)
@@ -90,7 +95,7 @@ def enlarge(stage: Tensor, like: Tensor) -> Tensor:
 def endpoint_error(result: Restoration, sample: Sample) -> Tensor:
     """Mean distance of predicted and true ends of the trajectories, in pixels, up to the sign."""
     if result.start is None or result.end is None:
-        return torch.tensor(float("nan"))
+        return sample.mask.new_tensor(float("nan"))
     start, end = (enlarge(field, sample.mask) * STAGE_SCALE for field in (result.start, result.end))
     forward = (start - sample.start).norm(dim=1) + (end - sample.end).norm(dim=1)
     backward = (start - sample.end).norm(dim=1) + (end - sample.start).norm(dim=1)
@@ -101,6 +106,3 @@ def endpoint_error(result: Restoration, sample: Sample) -> Tensor:
 def only_motion(settings: BlurSettings) -> BlurSettings:
     """The settings without whole-frame shake, for sets that measure local motion."""
     return replace(settings, shake=0.0)
-
-
-__all__ = ["Scores", "fixed_set", "only_motion", "psnr", "score"]

@@ -1,15 +1,21 @@
 """Everything a training run is told, read from TOML."""
 
+import math
 import tomllib
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from deblur_cli.errors import TrainingError
+from deblur_cli.nets import ARCHITECTURES
 from deblur_cli.train.losses import LossWeights
 from deblur_cli.train.synthetic import BlurSettings
 
 T = TypeVar("T")
+SHIPPED = Path(__file__).parent / "configs"
+COURSE = ("steps", "time_limit", "save_every", "log_every", "device", "precision")  # do not shape a step
+LARGEST_SEED = 1 << 40  # seeds of single steps are made from it and must fit 64 bits
+PATCH_STEP = 16  # pixels; the network halves its input four times, JPEG's halved chroma has blocks of 16
 
 
 @dataclass(frozen=True)
@@ -35,10 +41,10 @@ class TrainSettings:
     network: NetworkSettings = field(default_factory=NetworkSettings)
     blur: BlurSettings = field(default_factory=BlurSettings)
     loss: LossWeights = field(default_factory=LossWeights)
-    photos: str = "photos/train"
+    photos: str = "photos/train"  # folder of sharp photos; the last ones by name are only scored on
     steps: int = 400_000
     time_limit: float = 0.0  # seconds of training over all resumes; 0 means none
-    patch: int = 256
+    patch: int = 256  # pixels
     batch: int = 8
     learning_rate: float = 1e-3
     final_rate: float = 1e-6
@@ -46,7 +52,7 @@ class TrainSettings:
     betas: tuple[float, float] = (0.9, 0.9)
     weight_decay: float = 1e-3
     clip: float = 1.0  # largest norm of the gradient
-    ema: float = 0.999
+    ema: float = 0.999  # share of the averaged weights that each step keeps
     depth: int = 28
     guidance_gradient: bool = True  # let the reconstruction loss shape mask and trajectories too
     true_masks: float = 0.0  # share of batches restored within the true mask instead of the predicted one
@@ -57,10 +63,23 @@ class TrainSettings:
     log_every: int = 50  # steps
 
 
+def find_config(name: str) -> Path:
+    """Settings file of a path, or of the name of one that comes with deblur ("paper", "small-cpu").
+
+    Raises TrainingError where there is neither.
+    """
+    shipped = sorted(path.stem for path in SHIPPED.glob("*.toml"))
+    if name in shipped:
+        return SHIPPED / f"{name}.toml"
+    if not Path(name).is_file():
+        raise TrainingError(f"no settings file {name}: give a .toml file or one of {', '.join(shipped)}")
+    return Path(name)
+
+
 def read_settings(path: Path, overrides: dict[str, Any] | None = None) -> TrainSettings:
     """Settings from a TOML file, with single values replaced by name ("patch", "blur.longest").
 
-    Raises TrainingError for a missing or malformed file and for unknown names.
+    Raises TrainingError for a missing or malformed file, for unknown names and impossible values.
     """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -69,42 +88,128 @@ def read_settings(path: Path, overrides: dict[str, Any] | None = None) -> TrainS
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise TrainingError(f"{path} is not valid TOML: {error}") from error
     for name, value in (overrides or {}).items():
-        *sections, last = name.split(".")
-        target = table
-        for section in sections:
-            target = target.setdefault(section, {})
-        target[last] = value
-    return build(TrainSettings(), table)
+        table = override(table, name, name.split("."), value)
+    settings = build(TrainSettings(), table)
+    check(settings)
+    return settings
 
 
-def build(settings: T, table: dict[str, Any]) -> T:
+def override(table: dict[str, Any], name: str, parts: list[str], value: Any) -> dict[str, Any]:
+    """The table with one value replaced, sections made as needed."""
+    first, rest = parts[0], parts[1:]
+    if not rest:
+        return {**table, first: value}
+    section = table.get(first, {})
+    if not isinstance(section, dict):
+        raise TrainingError(f"setting {name!r} does not exist: {first!r} is a single value")
+    return {**table, first: override(section, name, rest, value)}
+
+
+def build(settings: T, table: dict[str, Any], section: str = "") -> T:
     """A settings object with the values of a table; sections fill the settings inside it."""
     known = {entry.name for entry in fields(settings)}  # type: ignore[arg-type]
     if unknown := sorted(set(table) - known):
-        raise TrainingError(f"unknown setting {unknown[0]!r}; known here: {', '.join(sorted(known))}")
+        raise TrainingError(f"unknown setting {section + unknown[0]!r}; known are {', '.join(sorted(known))}")
     values: dict[str, Any] = {}
     for name, value in table.items():
         current = getattr(settings, name)
-        if is_dataclass(current):
-            if not isinstance(value, dict):
-                raise TrainingError(f"setting {name!r} is a section, not a single value")
-            values[name] = build(current, value)
+        if not is_dataclass(current):
+            values[name] = convert(section + name, value, current)
+        elif isinstance(value, dict):
+            values[name] = build(current, value, f"{section}{name}.")
         else:
-            values[name] = convert(name, value, current)
+            raise TrainingError(f"setting {section + name!r} is a section, not a single value")
     return replace(settings, **values)  # type: ignore[type-var]
 
 
 def convert(name: str, value: Any, current: Any) -> Any:
-    """The value in the type of the setting that it replaces."""
-    if isinstance(current, tuple) and isinstance(value, list):
-        return tuple(value)
-    if isinstance(current, float) and isinstance(value, int) and not isinstance(value, bool):
+    """The value in the type of the setting that it replaces. Raises TrainingError where it has another."""
+    if isinstance(current, tuple):
+        if not isinstance(value, list | tuple) or len(value) != len(current):
+            raise TrainingError(f"setting {name!r} is a list of {len(current)} numbers, not {value!r}")
+        return tuple(convert(name, entry, current[0]) for entry in value)
+    if isinstance(current, float) and type(value) is int:
         return float(value)
     if type(value) is not type(current):
-        raise TrainingError(f"setting {name!r} must be a {type(current).__name__}, not {value!r}")
+        kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+        raise TrainingError(f"setting {name!r} is {kinds[type(current)]}, not {value!r}")
     return value
 
 
-def to_table(settings: TrainSettings) -> dict[str, Any]:
-    """Settings as plain values, to be stored in a checkpoint."""
-    return asdict(settings)
+def check(settings: TrainSettings) -> None:
+    """Raise TrainingError for values that no run can use."""
+    for name, value in flat(asdict(settings)):
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, float) and not math.isfinite(number):
+                raise TrainingError(f"setting {name!r} is a finite number, not {number}")
+            if isinstance(number, int | float) and number < 0:
+                raise TrainingError(f"setting {name!r} cannot be below zero, as {number} is")
+    check_run(settings)
+    check_network(settings.network)
+    check_blur(settings.blur)
+
+
+def check_run(settings: TrainSettings) -> None:
+    """Raise TrainingError for an impossible course of training."""
+    for name in ("steps", "patch", "batch", "learning_rate", "clip", "depth", "log_every"):
+        if getattr(settings, name) == 0:
+            raise TrainingError(f"setting {name!r} must be above zero")
+    if settings.patch % PATCH_STEP:
+        raise TrainingError(f"setting 'patch' is a multiple of {PATCH_STEP} pixels, not {settings.patch}")
+    for name in ("ema", "true_masks"):
+        if getattr(settings, name) > 1:
+            raise TrainingError(f"setting {name!r} is a share from 0 to 1, not {getattr(settings, name)}")
+    if max(settings.betas) >= 1:
+        raise TrainingError(f"setting 'betas' are shares below 1, not {list(settings.betas)}")
+    if settings.seed >= LARGEST_SEED:
+        raise TrainingError(f"setting 'seed' is below {LARGEST_SEED}, not {settings.seed}")
+    if not settings.photos:
+        raise TrainingError("setting 'photos' is empty: name a folder of sharp photos")
+
+
+def check_network(network: NetworkSettings) -> None:
+    """Raise TrainingError for a network that cannot be built."""
+    if network.architecture not in ARCHITECTURES:
+        known = " or ".join(ARCHITECTURES)
+        raise TrainingError(f"setting 'network.architecture' is {known}, not {network.architecture!r}")
+    if network.width == 0:
+        raise TrainingError("setting 'network.width' must be above zero")
+    if not all(network.encoder):
+        raise TrainingError("setting 'network.encoder' needs at least one block in each stage")
+
+
+def check_blur(blur: BlurSettings) -> None:
+    """Raise TrainingError for blur that cannot be made."""
+    if not 0 < blur.shortest <= blur.longest:
+        raise TrainingError(
+            f"blur lengths need 0 < shortest <= longest, not {blur.shortest:g} and {blur.longest:g}"
+        )
+    for name in ("still", "absent", "shake", "defocus"):
+        if getattr(blur, name) > 1:
+            raise TrainingError(f"setting 'blur.{name}' is a share from 0 to 1, not {getattr(blur, name):g}")
+    if not blur.objects or blur.still + blur.absent >= 1:
+        raise TrainingError(
+            "nothing would ever move: raise 'blur.objects' or lower 'blur.still', 'blur.absent'"
+        )
+    low, high = blur.quality
+    if not 1 <= low <= high <= 100:
+        raise TrainingError(f"setting 'blur.quality' is two rising numbers from 1 to 100, not {[low, high]}")
+
+
+def flat(table: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Every setting with its full name, sections resolved."""
+    found = []
+    for name, value in table.items():
+        inside = isinstance(value, dict)
+        found += flat(value, f"{prefix}{name}.") if inside else [(prefix + name, value)]
+    return found
+
+
+def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What two tables of settings say differently about a step, each as "patch 128 -> 256"."""
+    known = dict(flat(before))
+    return [
+        f"{name} {known[name]} -> {value}"
+        for name, value in flat(now)
+        if name not in COURSE and name in known and known[name] != value
+    ]

@@ -17,6 +17,7 @@ from deblur_cli.train.pool import cut_patches, draw
 from deblur_cli.train.shapes import random_silhouette
 
 MASK_COVERAGE = 0.1  # share of the exposure from which a pixel touched by a moving object counts as blurred
+OPAQUE_COVERAGE = 0.95  # share from which a layer hides the motion behind it
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class BlurSettings:
     shake: float = 0.06  # share of pictures in which the whole frame moves
     defocus: float = 0.25  # share of pictures with a region out of focus, which is not motion
     noise: float = 0.008  # largest standard deviation of the noise at mid-grey, as a share of white
-    quality: tuple[float, float] = (70, 98)  # JPEG
+    quality: tuple[float, float] = (70.0, 98.0)  # JPEG, lowest and highest
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Motion:
     def warp(self, layer: Tensor, time: float) -> Tensor:
         """The square layer B C S S as it stands at that time; its border is mirrored."""
         size = layer.shape[-1]
-        inverse = self.linear(-time)  # turning and growing back: a pixel of the picture -> its place in the layer
+        inverse = self.linear(-time)  # turns and shrinks back: pixel of the picture -> place in the layer
         offset = self.centre - torch.einsum("bij,bj->bi", inverse, self.centre + self.shift(time))
         # pixels 0 .. S-1 -> the -1 .. 1 of grid_sample, where the outermost pixel's edge is 1
         offset = (inverse.sum(2) * (size - 1) + 2 * offset + 1) / size - 1
@@ -120,7 +121,7 @@ def expose(layer: Tensor, motion: Motion, instants: int) -> Tensor:
 
 
 def to_linear(encoded: Tensor) -> Tensor:
-    """sRGB values in 0-1 to linear light (IEC 61966-2-1)."""
+    """Encoded sRGB values in 0-1 to linear light (IEC 61966-2-1)."""
     return torch.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
 
 
@@ -132,6 +133,42 @@ def to_encoded(linear: Tensor) -> Tensor:
     )
 
 
+@dataclass
+class Scene:
+    """A batch of pictures in linear light while layers are laid over them; the fields are those of Sample."""
+
+    blurred: Tensor
+    sharp: Tensor
+    mask: Tensor
+    start: Tensor
+    end: Tensor
+
+    @classmethod
+    def still(cls, background: Tensor) -> "Scene":
+        """Nothing but a background B 3 H W that does not move."""
+        count, _, height, width = background.shape
+        mask = background.new_zeros(count, 1, height, width)
+        start, end = (background.new_zeros(count, 2, height, width) for _ in range(2))
+        return cls(background.clone(), background, mask, start, end)
+
+    def lay_over(self, layer: Tensor, motion: Motion, moving: Tensor, instants: int) -> None:
+        """Lay a layer over the scene: B 4 H W, colour times coverage, then coverage.
+
+        moving: B 1 1 1, one where the layer moves while the shutter is open, zero where it stands still.
+        """
+        height, width = layer.shape[-2:]
+        exposed = torch.lerp(layer, expose(layer, motion, instants), moving)
+        coverage = exposed[:, 3:]
+        self.blurred = exposed[:, :3] + (1 - coverage) * self.blurred
+        self.sharp = layer[:, :3] + (1 - layer[:, 3:]) * self.sharp
+        touched = coverage > MASK_COVERAGE
+        behind = self.mask * (1 - (coverage > OPAQUE_COVERAGE).float())  # motion that still shows through
+        self.mask = torch.where(touched, torch.maximum(moving, behind), self.mask)
+        start, end = (motion.displacement(height, width, time) * moving for time in (-1, 1))
+        self.start = torch.where(touched, start, self.start) * self.mask
+        self.end = torch.where(touched, end, self.end) * self.mask
+
+
 def synthesise(
     photos: Sequence[Tensor], count: int, size: int, settings: BlurSettings, generator: torch.Generator
 ) -> Sample:
@@ -139,32 +176,26 @@ def synthesise(
 
     All randomness comes from the generator, so the same state gives the same pictures.
     """
-    sharp = to_linear(cut_patches(photos, count, size, generator))
-    sharp = defocus_region(sharp, settings.defocus, generator)
-    blurred, device = sharp.clone(), sharp.device
-    mask = torch.zeros(count, 1, size, size, device=device)
-    start, end = torch.zeros(count, 2, size, size, device=device), torch.zeros(count, 2, size, size, device=device)
+    background = to_linear(cut_patches(photos, count, size, generator))
+    background = defocus_region(background, settings.defocus, generator)
+    scene = Scene.still(background)
     instants = 2 * math.ceil(settings.longest / 3) + 1  # at most 1.5 pixels apart
     for layer_number in range(settings.objects):
         silhouette, centre = random_silhouette(count, size, generator)
         texture = to_linear(cut_patches(photos, count, size, generator, tries=2))
         motion = random_motion(centre, size, settings, generator)
-        fate = torch.rand(count, generator=generator, device=generator.device).to(device).view(-1, 1, 1, 1)
+        fate = torch.rand(count, generator=generator, device=generator.device).view(-1, 1, 1, 1)
+        fate = fate.to(background.device)
         present = (fate >= settings.absent).float()
         moving = (fate >= settings.absent + settings.still).float()
         if layer_number == 0:  # a shaken frame is a moving object as large as the picture
             shaken = (fate > 1 - settings.shake).float()
             silhouette = torch.maximum(silhouette, shaken)
-            texture = torch.lerp(texture, sharp, shaken)
+            texture = torch.lerp(texture, scene.sharp, shaken)
         layer = torch.cat([texture * silhouette, silhouette], 1) * present
-        exposed = torch.lerp(layer, expose(layer, motion, instants), moving)
-        blurred = exposed[:, :3] + (1 - exposed[:, 3:]) * blurred
-        sharp = layer[:, :3] + (1 - layer[:, 3:]) * sharp
-        covered = (exposed[:, 3:] > MASK_COVERAGE).float()
-        mask = torch.where(covered > 0, torch.maximum(moving, mask * (1 - (exposed[:, 3:] > 0.95).float())), mask)
-        start = torch.where(covered > 0, motion.displacement(size, size, -1) * moving, start) * mask
-        end = torch.where(covered > 0, motion.displacement(size, size, 1) * moving, end) * mask
-    return Sample(record(blurred, settings, generator), to_encoded(sharp), mask, start, end)
+        scene.lay_over(layer, motion, moving, instants)
+    blurred = record(scene.blurred, settings, generator)
+    return Sample(blurred, to_encoded(scene.sharp), scene.mask, scene.start, scene.end)
 
 
 def defocus_region(image: Tensor, share: float, generator: torch.Generator) -> Tensor:
@@ -187,5 +218,5 @@ def record(linear: Tensor, settings: BlurSettings, generator: torch.Generator) -
     grain = torch.randn(linear.shape, generator=generator, device=device).to(linear.device)
     deviation = settings.noise * level * (0.3 + 1.5 * linear.clamp(0, 1).sqrt())
     low, high = settings.quality
-    quality = low + (high - low) * torch.rand(len(linear), generator=generator, device=device).to(linear.device)
-    return compress(to_encoded(linear + deviation * grain), quality)
+    share = torch.rand(len(linear), generator=generator, device=device).to(linear.device)
+    return compress(to_encoded(linear + deviation * grain), low + (high - low) * share)

@@ -1,0 +1,209 @@
+"""`deblur train`: train a network on motion blur made from sharp photos."""
+
+import os
+import re
+import signal
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from deblur_cli.cli import checks, options
+from deblur_cli.cli.errors import INTERRUPTED, OK, TERMINATED
+from deblur_cli.cli.output import Output
+from deblur_cli.errors import TrainingError, UsageError
+
+if TYPE_CHECKING:
+    from deblur_cli.train.loop import Trainer
+    from deblur_cli.train.settings import TrainSettings
+
+SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
+COURSE = ("step", "seconds", "rate")  # what every row of the logs begins with
+
+Config = Annotated[
+    str,
+    typer.Argument(
+        metavar="CONFIG", help="Settings: a .toml file, or paper or small-cpu.", show_default=False
+    ),
+]
+Folder = Annotated[
+    Path,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FOLDER",
+        help="Folder of the run; an unfinished one goes on.",
+        readable=False,
+    ),
+]
+Photos = Annotated[
+    Path | None, typer.Option("--photos", metavar="DIR", help="Folder of sharp photos.", readable=False)
+]
+TimeLimit = Annotated[
+    str | None,
+    typer.Option("--time-limit", metavar="90m|2h|5400s", help="Training time, over all runs in the folder."),
+]
+Steps = Annotated[int | None, typer.Option("--steps", metavar="N", help="Steps to train at most.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Replace a setting, such as blur.longest=24."),
+]
+
+
+def train(
+    config: Config,
+    *,
+    output: Folder,
+    photos: Photos = None,
+    time_limit: TimeLimit = None,
+    steps: Steps = None,
+    set: Set = None,  # noqa: A002 - the option's name
+    device: options.Device = "auto",
+    precision: options.PrecisionChoice = options.Precision.auto,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Train a network on motion blur made from sharp photos; run it again to go on where it stopped."""
+    del debug  # read where errors are translated
+    checks.check_device(device)
+    checks.exclude("--verbose", verbose, "--quiet", quiet)
+    overrides = parse_settings(set or [])
+    if photos is not None:
+        overrides["photos"] = str(photos)
+    if time_limit is not None:
+        overrides["time_limit"] = parse_time_limit(time_limit)
+    if steps is not None:
+        overrides["steps"] = check_steps(steps)
+    if device != "auto":
+        overrides["device"] = device
+    if precision is not options.Precision.auto:
+        overrides["precision"] = precision.value
+    check_folder(output)
+
+    from deblur_cli.train.settings import find_config, read_settings
+
+    streams = Output(quiet=quiet, verbose=verbose)
+    settings = read_settings(find_config(config), overrides)
+    with streams.log_lines():
+        trainer = prepare(settings, output, streams)
+        raise typer.Exit(run(trainer, streams))
+
+
+def parse_time_limit(text: str) -> float:
+    """Return the seconds of a time such as 90m, 1.5h, 5400s or 5400."""
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smh]?)", text.strip())
+    seconds = float(found[1]) * SECONDS[found[2]] if found else 0.0
+    if not seconds:
+        raise UsageError(f"--time-limit is a time above zero such as 90m, 2h or 5400s, not {text!r}")
+    return seconds
+
+
+def check_steps(steps: int) -> int:
+    """Return a number of steps above zero."""
+    if steps < 1:
+        raise UsageError(f"--steps is a number above zero, not {steps}")
+    return steps
+
+
+def parse_settings(assignments: list[str]) -> dict[str, Any]:
+    """Return the values of name=value pairs, as TOML reads them; what it cannot read is text."""
+    values: dict[str, Any] = {}
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals or not re.fullmatch(r"\w+(\.\w+)*", name.strip()):
+            raise UsageError(f"--set takes NAME=VALUE such as blur.longest=24, not {assignment!r}")
+        try:
+            values[name.strip()] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            values[name.strip()] = text
+    return values
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse what cannot become the folder of a run."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file: -o names the folder of the run")
+    nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise TrainingError(f"cannot write to {nearest}: choose another folder with -o")
+
+
+def prepare(settings: "TrainSettings", folder: Path, streams: Output) -> "Trainer":
+    """Load photos and network, and say what will be trained on what."""
+    from deblur_cli.device import choose_device, choose_precision, keep_freed_memory
+    from deblur_cli.train.loop import Trainer
+
+    device = choose_device(settings.device)
+    precision = choose_precision(device, settings.precision)
+    if precision.name == "fp16":
+        raise UsageError("training needs the range of bf16 or fp32: choose one of them with --precision")
+    keep_freed_memory()
+    trainer = Trainer(settings, folder, device, precision.dtype)
+    parameters = sum(parameter.numel() for parameter in trainer.network.parameters())
+    streams.say(
+        f"{settings.network.architecture}, {parameters / 1e6:.2f} million parameters; "
+        f"{len(trainer.photos)} photos to train on, {len(trainer.held_out)} to score on; "
+        f"{device}, {precision.name} ({precision.reason})"
+    )
+    if trainer.step:
+        streams.say(f"goes on at step {trainer.step}, after {trainer.elapsed / 60:.1f} min")
+    return trainer
+
+
+def run(trainer: "Trainer", streams: Output) -> int:
+    """Train, write the weights, and return the exit code."""
+    if trainer.progress() >= 1:
+        streams.say("this run is finished; a larger --steps or --time-limit lets it go on")
+    with StopRequest(streams).listening() as stop:
+        trainer.run(lambda row: streams.say(row_line(row)), lambda: stop.code != OK)
+        weights = trainer.export()
+    if stop.code != OK:
+        streams.say(f"stopped at step {trainer.step}; the same command goes on from there")
+    streams.result(weights)
+    return stop.code
+
+
+def row_line(row: Mapping[str, float]) -> str:
+    """Lay out a row of the logs for people: means of the loss terms, or scores."""
+    head = f"step {row['step']:6.0f}  {row['seconds'] / 60:6.1f} min"
+    if "total" in row:
+        terms = "  ".join(f"{name} {value:.4f}" for name, value in row.items() if name not in COURSE)
+        return f"{head}  rate {row['rate']:.2e}  {terms}"
+    return (
+        f"{head}  scores: in the blur {row['gain_psnr_w']:+.2f} dB and {row['gain_ssim_w']:+.4f} SSIM over "
+        f"{row['blurred_psnr_w']:.2f} dB, mask IoU {row['mask_iou']:.3f}, "
+        f"{100 * row['wrongly_marked']:.1f} % wrongly marked, outside {row['outside_psnr']:.1f} dB, "
+        f"endpoints {row['endpoint_error']:.1f} px off"
+    )
+
+
+class StopRequest:
+    """Ctrl-C and SIGTERM, kept until the step at hand is done, so that the saved state is a whole one.
+
+    code: exit code of the signal that came, OK while none has
+    """
+
+    def __init__(self, streams: Output) -> None:
+        self.code = OK
+        self._streams = streams
+
+    @contextmanager
+    def listening(self) -> Iterator["StopRequest"]:
+        """Catch the signals; a second Ctrl-C ends the program at once."""
+        before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGINT and self.code != OK:
+            raise KeyboardInterrupt
+        self.code = INTERRUPTED if number == signal.SIGINT else TERMINATED
+        self._streams.say("stopping after this step")
