@@ -214,17 +214,14 @@ class Task:
         """Probability, start and end over the whole photo: 5 h/8 w/8, displacements in stage pixels."""
         height, width = (-(-side // STAGE_SCALE) for side in (self.photo.height, self.photo.width))
         maps = np.zeros((5, height, width), np.float32)
+        if not self.runner.detects:  # a network without a mask restores everything
+            maps[0] = 1
+            return maps
         for number, tile in enumerate(self.grid):
-            detection = self.runner.detect(self.cut(tile))
             index = tile.scaled(STAGE_SCALE)
-            shape = maps[0][index].shape
-            if detection.probability is None:  # a network without a mask restores everything
-                maps[0][index] = 1
-            else:
-                parts = [detection.probability, detection.start, detection.end]
-                found = torch.cat([part for part in parts if part is not None], 1)[0].float().cpu().numpy()
-                weights = stage_weights(tile, shape)
-                maps[(slice(len(found)), *index)] += found[:, : shape[0], : shape[1]] * weights
+            rows, columns = maps[0][index].shape
+            found = self.runner.detect(self.cut(tile))[:, :rows, :columns]
+            maps[(slice(None), *index)] += found * stage_weights(tile)
             self.progress(number + 1, len(self.grid), "detect")
         return maps
 
@@ -293,14 +290,13 @@ def white(pixels: NDArray[np.generic]) -> np.float32:
     return np.float32(255 if pixels.dtype == np.uint8 else 65535)
 
 
-def stage_weights(tile: Tile, shape: tuple[int, ...]) -> Floats:
-    """Blend weights of a tile's stage cells: the mean over each cell's pixels, h/8 w/8."""
+def stage_weights(tile: Tile) -> Floats:
+    """Blend weights of a tile's stage cells, h/8 w/8: the mean over the pixels of each cell."""
     rows, columns = (
-        np.add.reduceat(span.weights, np.arange(0, len(span.weights), STAGE_SCALE))
-        / np.add.reduceat(np.ones_like(span.weights), np.arange(0, len(span.weights), STAGE_SCALE))
+        np.add.reduceat(span.weights, begins) / np.diff(begins, append=len(span.weights))
         for span in (tile.rows, tile.columns)
+        for begins in [np.arange(0, len(span.weights), STAGE_SCALE)]
     )
-    assert (len(rows), len(columns)) == shape
     return np.asarray(rows[:, None] * columns[None, :], np.float32)
 
 

@@ -4,12 +4,14 @@ import copy
 import logging
 from dataclasses import replace
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from deblur_cli.device import Precision
-from deblur_cli.nets import Detection, M2AENet, place
+from deblur_cli.nets import M2AENet, place
 
 LOG = logging.getLogger(__name__)
 
@@ -27,13 +29,24 @@ class Runner:
     def __init__(self, network: M2AENet, device: str, precision: Precision) -> None:
         self.device, self.precision = device, precision
         self.reference = network.eval()  # float32, where it was built
-        self.network = place(copy.deepcopy(network), device, precision.dtype)
+        self.network = self.build(precision.dtype)
         self.exact: M2AENet | None = self.network if precision.name == "fp32" else None
 
+    @property
+    def detects(self) -> bool:
+        """Whether the network tells what is blurred; NAFNet does not."""
+        return self.reference.config.mask
+
     @torch.inference_mode()
-    def detect(self, image: Tensor) -> Detection:
-        """First half of the network on a tile 1 3 h w, float32 on the CPU."""
-        return self.network.detect(self.upload(image, self.network))
+    def detect(self, image: Tensor) -> NDArray[np.float32]:
+        """Maps of a tile 1 3 h w (float32, on the CPU): probability, start and end, 5 h/8 w/8.
+
+        Displacements are in stage pixels; sides are rounded up to whole multiples of 16 pixels.
+        """
+        detection = self.network.detect(self.upload(image, self.network))
+        assert detection.probability is not None
+        parts = [detection.probability, detection.start, detection.end]
+        return np.asarray(torch.cat([part for part in parts if part is not None], 1)[0].cpu().numpy())
 
     @torch.inference_mode()
     def restore(self, image: Tensor, maps: Tensor, epsilon: float) -> Tensor | None:
@@ -69,8 +82,14 @@ class Runner:
     def exact_network(self) -> M2AENet:
         """The network in float32, put on the device when it is first needed."""
         if self.exact is None:
-            self.exact = place(copy.deepcopy(self.reference), self.device, torch.float32)
+            self.exact = self.build(torch.float32)
         return self.exact
+
+    def build(self, dtype: torch.dtype) -> M2AENet:
+        """A copy of the network on the device, in a precision, set up for speed."""
+        network = place(copy.deepcopy(self.reference), self.device, dtype)
+        network.pool_in_cells()
+        return network
 
     def upload(self, image: Tensor, network: M2AENet) -> Tensor:
         """A tile on the device in the network's precision, channels-last."""

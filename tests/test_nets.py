@@ -163,6 +163,19 @@ def test_local_average_is_the_mean_of_the_nearest_whole_window(height, width, wi
     torch.testing.assert_close(found, plain_local_mean(x, window), rtol=1e-4, atol=1e-5)
 
 
+@torch.no_grad()
+def test_pooling_in_cells_is_close_to_exact_local_pooling():
+    network = lively(pooling=64)
+    rows = torch.linspace(0, 1, 200).view(1, 1, -1, 1)
+    image = (rows * torch.rand(1, 3, 200, 168) + 1 - rows) / 2  # averages that change across the picture
+    exact, whole = network(image, -1.0).image, lively()(image, -1.0).image
+    network.pool_in_cells()
+    near = network(image, -1.0).image
+    assert near.shape == exact.shape
+    assert (near - exact).norm() < 0.2 * (whole - exact).norm()
+    assert (near - exact).abs().mean() < 1 / 255
+
+
 def test_training_samples_masks_and_reaches_every_parameter():
     network = lively().train()
     network(torch.rand(1, 3, 48, 48)).image.square().mean().backward()

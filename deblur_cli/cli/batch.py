@@ -14,6 +14,7 @@ from deblur_cli.cli.output import Bars, Output
 from deblur_cli.cli.plan import Job, Plan
 from deblur_cli.cli.saving import save
 from deblur_cli.cli.summary import Tally, Work, failure_record, skip_record
+from deblur_cli.photo import encode
 from deblur_cli.photo.decode import decode
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class Batch:
         try:
             progress = bars.begin(job.source.name)
             photo = decode(job.source, self._orders.max_megapixels)
+            encode.check_fits(photo, job.output, job.output.name, self._orders.quality)
             result = deblurrer.run(photo, settings, progress)
             save(job, photo, result, quality=self._orders.quality, overwrite=self._orders.overwrite)
         except Exception as error:  # noqa: BLE001 - one photo must not end the batch, whatever happens to it

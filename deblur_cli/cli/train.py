@@ -61,7 +61,7 @@ def train(
     photos: Photos = None,
     time_limit: TimeLimit = None,
     steps: Steps = None,
-    set: Set = None,  # noqa: A002 - the option's name
+    set: Set = None,
     device: options.Device = "auto",
     precision: options.PrecisionChoice = options.Precision.auto,
     verbose: options.Verbose = False,

@@ -38,7 +38,7 @@ class MotionBlock(NAFBlock):
 
     def forward(self, x: Tensor, guidance: Guidance) -> Tensor:  # type: ignore[override]
         gated = self.prune(x, guidance.pruning) if guidance.pruning else self.mask(x, guidance.mask)
-        x = x + self.conv3(gated * self.sca(gated)) * self.beta
+        x = self.attend(gated, x)
         features = self.conv4(self.norm2(x))
         if guidance.sampling is not None:
             features = self.deform(features, guidance.sampling)

@@ -45,20 +45,24 @@ class Average(nn.Module):
     the test-time local pooling of Chu et al., "Improving Image Restoration by Revisiting Global
     Information Aggregation" (2022). A window that covers the image is global pooling again.
 
-    `window` is in pixels of this layer's resolution; None means global.
-    Returns B C 1 1 (global) or B C H W (local).
+    `window` is in pixels of this layer's resolution; None means global. With a `step` of n the local means
+    are taken for cells of n x n pixels, which is a close approximation since they change slowly.
+    Returns B C 1 1 (global), B C H W (local), or B C H/n W/n rounded up (local, in cells).
     """
 
     def __init__(self, window: int | None = None) -> None:
         super().__init__()
         self.window = window
+        self.step = 1
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
         if self.window is None or (self.window >= height and self.window >= width):
             return x.mean((-2, -1), keepdim=True)
-        rows, columns = min(self.window, height), min(self.window, width)
-        return spread(box_mean(x, rows, columns), height, width)
+        cells = F.avg_pool2d(x, self.step, ceil_mode=True) if self.step > 1 else x
+        height, width = cells.shape[-2:]
+        rows, columns = min(self.window // self.step, height), min(self.window // self.step, width)
+        return spread(box_mean(cells, rows, columns), height, width)
 
 
 def box_mean(x: Tensor, rows: int, columns: int) -> Tensor:
@@ -102,10 +106,14 @@ class NAFBlock(nn.Module):
         self.gamma = nn.Parameter(torch.zeros(1, channels, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.attend(self.conv2(self.conv1(self.norm1(x))), x)
+        x = self.attend(self.gate(self.conv2(self.conv1(self.norm1(x)))), x)
         return x + self.conv5(self.gate(self.conv4(self.norm2(x)))) * self.gamma
 
-    def attend(self, spatial: Tensor, x: Tensor) -> Tensor:
-        """First residual: gate, channel attention, projection (f_3 and f_mid of Eq. 5)."""
-        gated = self.gate(spatial)  # B 2C H W -> B C H W
-        return x + self.conv3(gated * self.sca(gated)) * self.beta
+    def attend(self, gated: Tensor, x: Tensor) -> Tensor:
+        """Channel attention, projection and first residual (f_3 and f_mid of Eq. 5): B C H W -> B C H W."""
+        attention = self.sca(gated)  # B C 1 1, B C H W, or one value for each cell of `step` pixels
+        if attention.shape[-1] not in (1, gated.shape[-1]):
+            scale = self.sca[0].step
+            attention = F.interpolate(attention, scale_factor=scale, mode="bilinear", align_corners=False)
+            attention = attention[..., : gated.shape[-2], : gated.shape[-1]]
+        return x + self.conv3(gated * attention) * self.beta

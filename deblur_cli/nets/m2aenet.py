@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deblur_cli.nets.blocks import Guidance, MotionBlock, identity_kernel
-from deblur_cli.nets.layers import NAFBlock
+from deblur_cli.nets.layers import Average, NAFBlock
 from deblur_cli.nets.mask import MaskPredictor, blur_probability, sample_mask, threshold_mask
 from deblur_cli.nets.motion import plan_sampling
 from deblur_cli.nets.pruned import plan_pruning
@@ -203,6 +203,15 @@ class M2AENet(nn.Module):
         self.depth = self.config.encoder[-1]
         while self.depth and is_identity(self.deep_blocks()[-1]):
             self.depth -= 1
+
+    def pool_in_cells(self) -> None:
+        """Approximate local pooling: one mean for every 8 x 8 pixels of the photo, interpolated between.
+
+        Running sums at full resolution would cost more than the layers that they serve.
+        """
+        for module in self.modules():
+            if isinstance(module, Average) and module.window and self.config.pooling:
+                module.step = max(1, STAGE_SCALE * module.window // self.config.pooling)
 
 
 def is_identity(block: NAFBlock) -> bool:

@@ -71,7 +71,7 @@ def encode(
     path = Path(path)
     name = format_of(format or path)
     check_target(path, photo.source, overwrite=overwrite)
-    _check_fits(photo, path, name, quality)
+    check_fits(photo, path, name, quality)
     try:
         content = _WRITERS[name](photo, path, quality)
     except (exif.BrokenExifError, TooLargeForTiffError, *_PILLOW_FAILURES) as error:
@@ -98,7 +98,9 @@ def copy_unchanged(photo: Photo, path: Path, *, overwrite: bool = False) -> None
     write_file(path, content, overwrite=overwrite)
 
 
-def _check_fits(photo: Photo, path: Path, name: str, quality: int | None) -> None:
+def check_fits(photo: Photo, path: Path, format: str, quality: int | None = None) -> None:
+    """Raises EncodeError if a file of this format cannot hold the photo; cheap, before any work."""
+    name = format_of(format)
     if photo.pixels.dtype != np.uint8:
         raise EncodeError(f"{path}: {photo.pixels.dtype} pixels are not written yet, only 8 bits per channel")
     if quality is not None and not 1 <= quality <= 100:

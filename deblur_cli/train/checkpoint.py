@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,13 @@ def load(folder: Path) -> dict[str, Any] | None:
     path = folder / NAME
     if not path.exists():
         return None
+    damaged = f"{path} is damaged: delete it to start again, or choose another folder"
+    if not zipfile.is_zipfile(path):  # torch's format; its reader trips over anything else in many ways
+        raise TrainingError(damaged)
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
-        raise TrainingError(
-            f"{path} is damaged: delete it to start again, or choose another folder"
-        ) from error
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, LookupError, pickle.UnpicklingError) as error:
+        raise TrainingError(damaged) from error
+    if not isinstance(state, dict):
+        raise TrainingError(damaged)
     return state

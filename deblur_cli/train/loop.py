@@ -152,7 +152,7 @@ class Trainer:
             result = self.restore(sample, draw(0, 1, generator) < settings.true_masks)
         terms = training_loss(result, sample, settings.loss)
         self.optimizer.zero_grad(set_to_none=True)
-        terms["total"].backward()  # type: ignore[no-untyped-call]
+        terms["total"].backward()
         self.update()
         return {name: float(value.detach()) for name, value in terms.items()}
 

@@ -32,6 +32,14 @@ def reconstruction_loss(image: Tensor, truth: Tensor, weights: LossWeights) -> T
     return F.l1_loss(image, truth) + weights.ssim * structure + weights.fft * frequency
 
 
+def keep_unmoved(sample: Sample) -> Tensor:
+    """What the network should give: sharp where something moved, the input itself elsewhere.
+
+    Noise and compression of the unmoved part are not its business.
+    """
+    return torch.lerp(sample.blurred, sample.sharp, sample.mask)
+
+
 def stage_mask(mask: Tensor) -> Tensor:
     """True mask B 1 H W as the network's stage 4 sees it: B 1 H/8 W/8 of zeros and ones."""
     return (F.avg_pool2d(mask, STAGE_SCALE) > MASK_SHARE).float()
@@ -61,7 +69,7 @@ def total_variation(field: Tensor) -> Tensor:
 
 def training_loss(result: Restoration, sample: Sample, weights: LossWeights) -> dict[str, Tensor]:
     """All terms by name; "total" is their weighted sum (Eq. 7), the others are unweighted."""
-    terms = {"reconstruction": reconstruction_loss(result.image.float(), sample.sharp, weights)}
+    terms = {"reconstruction": reconstruction_loss(result.image.float(), keep_unmoved(sample), weights)}
     total = terms["reconstruction"]
     mask = stage_mask(sample.mask)
     if result.detection.logits is not None:

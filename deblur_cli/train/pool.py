@@ -53,8 +53,8 @@ def cut_patches(
 ) -> Tensor:
     """Random patches, count 3 size size, float32 in 0-1.
 
-    Each is cut at a random place, shrunk by up to a factor of two, flipped and turned. Of several tries
-    the one with most detail is kept, since a patch without detail shows no blur.
+    Each is cut at a random place, resampled to between half and 1.25 times its size, flipped and turned.
+    Of several tries the one with most detail is kept, since a patch without detail shows no blur.
     """
     return torch.stack([cut_one(photos, size, generator, tries) for _ in range(count)])
 
@@ -63,7 +63,7 @@ def cut_one(photos: Sequence[Tensor], size: int, generator: torch.Generator, tri
     """One patch 3 size size, the most detailed of several tries."""
     best, most = None, -1.0
     for _ in range(tries):
-        patch = cut_window(photos[pick(len(photos), generator)], size, draw(1, 2, generator), generator)
+        patch = cut_window(photos[pick(len(photos), generator)], size, draw(0.8, 2, generator), generator)
         detail = float((patch[:, 1:] - patch[:, :-1]).abs().mean()) if tries > 1 else 0.0
         if detail > most:
             best, most = patch, detail

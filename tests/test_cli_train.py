@@ -1,0 +1,182 @@
+"""`deblur train`: from settings and photos to weights that `deblur run` takes."""
+
+import os
+import signal
+
+import pytest
+import torch
+from cli_helpers import deblur, make_photo
+from train_helpers import small_run, write_photos
+
+from deblur_cli import weights
+from deblur_cli.cli.train import parse_settings, parse_time_limit
+from deblur_cli.errors import UsageError
+from deblur_cli.train.loop import Trainer
+
+TINY = """
+patch = 32
+batch = 2
+steps = 4
+warmup = 2
+log_every = 2
+[network]
+width = 4
+encoder = [1, 1, 1, 2]
+[blur]
+longest = 8
+"""
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    small_run(monkeypatch)
+    return write_photos(tmp_path / "photos")
+
+
+@pytest.fixture
+def config(tmp_path):
+    (tmp_path / "tiny.toml").write_text(TINY)
+    return tmp_path / "tiny.toml"
+
+
+def train(config, photos, folder, *words):
+    return deblur("train", config, "--photos", photos, "-o", folder, "--device", "cpu", *words)
+
+
+def test_trained_weights_deblur_a_photo_at_once(config, photos, tmp_path):
+    result = train(config, photos, tmp_path / "run")
+    assert result.exit_code == 0, result.stderr
+    path = tmp_path / "run" / "weights.safetensors"
+    assert result.stdout == f"{path}\n"
+    lines = result.stderr.splitlines()
+    assert "4 photos to train on, 2 to score on" in lines[0]
+    assert [line.split()[1] for line in lines if line.startswith("step") and "rate" in line] == ["2", "4"]
+    assert "mask IoU" in lines[-1]
+    photo = make_photo(tmp_path / "a.png", (64, 48))
+    done = deblur("run", photo, "--weights", path, "--device", "cpu")
+    assert done.exit_code == 0, done.stderr
+    assert (tmp_path / "a_deblurred.png").is_file()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_run_leaves_weights_and_goes_on_exactly(
+    config, photos, tmp_path, monkeypatch, number, code
+):
+    handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    step = Trainer.train_step
+
+    def stopped(self):
+        if self.step == 1:
+            os.kill(os.getpid(), number)
+        return step(self)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "train_step", stopped)
+        result = train(config, photos, tmp_path / "run")
+    assert result.exit_code == code
+    assert "stopped at step 2; the same command goes on from there" in result.stderr
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
+    weights.load(result.stdout.strip())
+
+    again = train(config, photos, tmp_path / "run")
+    assert again.exit_code == 0
+    assert "goes on at step 2" in again.stderr
+    whole = train(config, photos, tmp_path / "whole")
+    ended, expected = (weights.load(run.stdout.strip()).network.state_dict() for run in (again, whole))
+    assert all(torch.equal(ended[name], value) for name, value in expected.items())
+
+
+def test_a_second_ctrl_c_ends_at_once(config, photos, tmp_path, monkeypatch):
+    def stopped(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        raise AssertionError("went on")
+
+    monkeypatch.setattr(Trainer, "train_step", stopped)
+    assert train(config, photos, tmp_path / "run").exit_code == 130
+
+
+def test_a_finished_run_says_so_and_more_steps_take_it_on(config, photos, tmp_path):
+    train(config, photos, tmp_path / "run", "--steps", "1")
+    finished = train(config, photos, tmp_path / "run", "--steps", "1")
+    assert finished.exit_code == 0 and "this run is finished" in finished.stderr
+    longer = train(config, photos, tmp_path / "run", "--set", "steps=2", "--quiet")
+    assert (longer.exit_code, longer.stderr) == (0, "")
+
+
+def test_shipped_settings_go_by_their_name(photos, tmp_path):
+    words = ("--steps", 1, "--set", "patch=32", "--set", "batch=1", "--set", "network.width=4")
+    result = train("small-cpu", photos, tmp_path / "run", "--set", "depth=1", *words)
+    assert result.exit_code == 0, result.stderr
+    config = weights.load(result.stdout.strip()).network.config
+    assert (config.width, config.encoder) == (4, (1, 1, 1, 28))
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90m", 5400), ("2h", 7200), ("1.5h", 5400), ("5400s", 5400), ("30", 30)]
+)
+def test_times_are_read(text, seconds):
+    assert parse_time_limit(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0", "-5m", "5 min", "h", "1h30m", "nan", "inf", "1e3"])
+def test_other_times_are_refused(text):
+    with pytest.raises(UsageError, match="such as 90m"):
+        parse_time_limit(text)
+
+
+def test_settings_on_the_command_line_are_read_as_toml():
+    found = parse_settings(["blur.longest=24", "photos=a b", "guidance_gradient=false", "betas=[0.9, 0.95]"])
+    assert found == {
+        "blur.longest": 24,
+        "photos": "a b",
+        "guidance_gradient": False,
+        "betas": [0.9, 0.95],
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (("--time-limit", "soon"), 2, "--time-limit is a time"),
+        (("--steps", "0"), 2, "--steps is a number above zero"),
+        (("--set", "patch"), 2, "--set takes NAME=VALUE"),
+        (("--set", "=3"), 2, "--set takes NAME=VALUE"),
+        (("--set", "patch=40"), 1, "multiple of 16"),
+        (("--set", "batch=0"), 1, "'batch' must be above zero"),
+        (("--set", "colour=1"), 1, "unknown setting 'colour'"),
+        (("--set", "blur.longest=far"), 1, "'blur.longest' is a number"),
+        (("--device", "gpu"), 2, "no device 'gpu'"),
+        (("--precision", "fp16"), 2, "bf16 or fp32"),
+        (("--quiet", "--verbose"), 2, "exclude each other"),
+    ],
+)
+def test_wrong_options_are_one_line_and_write_nothing(config, photos, tmp_path, words, code, message):
+    result = train(config, photos, tmp_path / "run", *words)
+    assert_refused(result, code, message)
+    assert not (tmp_path / "run").exists()
+
+
+def test_wrong_files_are_one_line_and_write_nothing(config, photos, tmp_path):
+    broken, empty, few = tmp_path / "broken.toml", tmp_path / "empty", write_photos(tmp_path / "few", 2)
+    broken.write_text("patch =")
+    empty.mkdir()
+    run = tmp_path / "run"
+    assert_refused(train(tmp_path / "gone.toml", photos, run), 1, "no settings file")
+    assert_refused(train(broken, photos, run), 1, "not valid TOML")
+    assert_refused(train(config, tmp_path / "gone", run), 1, "there is no folder")
+    assert_refused(train(config, empty, run), 1, "no pictures in")
+    assert_refused(train(config, few, run), 1, "holds 2 photos")
+    assert_refused(train(config, photos, config), 2, "is a file")
+    assert_refused(train(config, photos, config / "inside"), 1, "cannot write to")
+    assert not run.exists()
+    assert train(config, photos, run, "--steps", "1").exit_code == 0
+    other = train(config, photos, run, "--set", "network.width=6")
+    assert_refused(other, 1, "another network")
+
+
+def assert_refused(result, code, message):
+    assert result.exit_code == code, result.stderr
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1 and result.stderr.startswith("error: ")
+    assert result.stdout == ""

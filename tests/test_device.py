@@ -1,0 +1,92 @@
+"""Which device and precision are chosen, and what is said where that cannot be."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from deblur_cli import device
+from deblur_cli.device import choose_device, choose_precision, describe_devices, keep_freed_memory
+from deblur_cli.errors import DeviceError
+
+
+@pytest.fixture
+def no_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+
+
+def gpus(monkeypatch, count, capability=(9, 0)):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda name: capability)
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:x", "cuda:-1", "cpu:1", "mps:0", ""])
+def test_unknown_devices_are_refused_with_the_known_ones(no_gpu, name):
+    with pytest.raises(DeviceError, match=r"unknown device .*use auto, cpu, cuda, cuda:N or mps"):
+        choose_device(name)
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda:0", "mps"])
+def test_absent_gpus_come_with_advice(no_gpu, name):
+    with pytest.raises(DeviceError, match="available here: use --device cpu"):
+        choose_device(name)
+
+
+def test_auto_takes_the_best_device_there_is(no_gpu, monkeypatch):
+    assert choose_device("auto") == "cpu"
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert choose_device("auto") == choose_device("mps") == "mps"
+    gpus(monkeypatch, 2)
+    assert choose_device("auto") == choose_device("cuda") == "cuda:0"
+    assert choose_device("cuda:1") == "cuda:1"
+    assert choose_device("cpu") == "cpu"
+    with pytest.raises(DeviceError, match="only 2 CUDA device"):
+        choose_device("cuda:2")
+
+
+@pytest.mark.parametrize(("fast", "expected"), [(True, "bf16"), (False, "fp32")])
+def test_cpus_run_bfloat16_only_in_hardware(monkeypatch, fast, expected):
+    monkeypatch.setattr(device, "cpu_has_bfloat16", lambda: fast)
+    chosen = choose_precision("cpu")
+    assert chosen.name == expected
+    assert "bfloat16" in chosen.reason and ("no bfloat16" in chosen.reason) != fast
+
+
+@pytest.mark.parametrize(("capability", "expected"), [((7, 5), "fp32"), ((8, 0), "bf16"), ((9, 0), "bf16")])
+def test_gpus_run_bfloat16_from_ampere_on(monkeypatch, capability, expected):
+    gpus(monkeypatch, 1, capability)
+    assert choose_precision("cuda:0").name == expected
+
+
+def test_a_precision_that_is_asked_for_is_taken(monkeypatch):
+    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)):
+        chosen = choose_precision("cpu", name)
+        assert (chosen.name, chosen.dtype, chosen.reason) == (name, dtype, "as asked")
+    with pytest.raises(DeviceError, match=r"unknown precision 'int8'.*fp32"):
+        choose_precision("cpu", "int8")
+
+
+def test_hardware_checks_that_torch_does_not_have_mean_no(monkeypatch):
+    for check in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
+        monkeypatch.delattr(torch.cpu, check, raising=False)
+    assert device.cpu_has_bfloat16() is False
+
+
+def test_devices_are_described_with_the_cpu_first(no_gpu):
+    assert describe_devices() == [f"cpu ({torch.get_num_threads()} threads)"]
+
+
+def test_memory_that_may_be_used_is_some_of_what_is_there():
+    assert device.free_memory("cpu") > 0
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc is found on Linux")
+def test_glibc_is_told_to_keep_freed_memory(monkeypatch):
+    if "libc.so.6" not in Path("/proc/self/maps").read_text():
+        pytest.skip("not glibc")
+    assert keep_freed_memory() is True
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert keep_freed_memory() is False

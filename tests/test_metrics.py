@@ -1,0 +1,69 @@
+"""Measures of quality against scikit-image and against numbers worked out by hand."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from deblur_cli.metrics import mask_iou, psnr, ssim, ssim_map, weighted_psnr
+
+
+def pair(size=(40, 56)):
+    """A smooth picture and a noisy copy of it, 2 3 H W each."""
+    rng = np.random.default_rng(1)
+    y, x = np.mgrid[: size[0], : size[1]] / 20
+    truth = np.stack([0.5 + 0.4 * np.sin(y * k + x) for k in range(1, 7)]).reshape(2, 3, *size)
+    return (truth + rng.normal(0, 0.05, truth.shape)).clip(0, 1), truth
+
+
+def test_psnr_is_that_of_scikit_image():
+    image, truth = pair()
+    expected = [peak_signal_noise_ratio(b, a, data_range=1) for a, b in zip(image, truth, strict=True)]
+    assert psnr(torch.tensor(image), torch.tensor(truth)).tolist() == pytest.approx(expected, abs=1e-9)
+
+
+def test_ssim_is_that_of_scikit_image_wherever_a_whole_window_fits():
+    image, truth = pair()
+    found = ssim_map(torch.tensor(image), torch.tensor(truth))
+    for number in range(2):
+        _, full = structural_similarity(
+            truth[number],
+            image[number],
+            channel_axis=0,
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
+            data_range=1,
+            full=True,
+        )
+        inside = full[:, 5:-5, 5:-5]
+        assert np.abs(found[number].numpy() - inside).max() < 1e-9
+        assert float(ssim(torch.tensor(image), torch.tensor(truth))[number]) == pytest.approx(inside.mean())
+
+
+def test_equal_pictures_have_no_error():
+    image = torch.rand(1, 3, 16, 16)
+    assert psnr(image, image).item() == math.inf
+    assert ssim(image, image).item() == pytest.approx(1, abs=1e-6)
+
+
+def test_weighted_psnr_counts_the_mask_alone():
+    truth, mask = torch.zeros(2, 3, 4, 4), torch.zeros(2, 1, 4, 4)
+    image = torch.full((2, 3, 4, 4), 0.9)  # far off, but outside the mask
+    mask[0, 0, 1, 1], mask[0, 0, 2, 3] = 1, 1
+    image[0, :, 1, 1] = 0.1
+    image[0, :, 2, 3] = torch.tensor([0.3, 0.0, 0.0])
+    # errors squared: 3 x 0.01 and 0.09 over two pixels of three channels
+    expected = -10 * math.log10(0.12 / 6)
+    found = weighted_psnr(image, truth, mask)
+    assert found[0].item() == pytest.approx(expected, abs=1e-5)
+    assert found[1].isnan()
+
+
+def test_iou_by_counting_pixels():
+    first, second = torch.zeros(3, 1, 4, 4), torch.zeros(3, 1, 4, 4)
+    first[0, 0, 0, :3], second[0, 0, 0, 1:] = 1, 1  # two common pixels of four
+    first[1, 0, 0, 0] = 1  # found where there is nothing
+    assert mask_iou(first, second).tolist() == [0.5, 0.0, 1.0]

@@ -1,0 +1,123 @@
+"""Each term of the training loss against a case worked out by hand."""
+
+import math
+
+import pytest
+import torch
+from networks import lively
+
+from deblur_cli.train.losses import (
+    LossWeights,
+    keep_unmoved,
+    mask_loss,
+    motion_loss,
+    reconstruction_loss,
+    stage_displacement,
+    stage_mask,
+    total_variation,
+    training_loss,
+)
+from deblur_cli.train.synthetic import Sample
+
+L1_ALONE = LossWeights(ssim=0, fft=0)
+
+
+def test_l1_is_the_mean_distance():
+    truth = torch.rand(2, 3, 16, 16) * 0.5
+    assert reconstruction_loss(truth + 0.25, truth, L1_ALONE).item() == pytest.approx(0.25, abs=1e-6)
+
+
+def test_equal_pictures_cost_nothing():
+    truth = torch.rand(2, 3, 16, 16)
+    assert reconstruction_loss(truth, truth, LossWeights()).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_ssim_term_of_two_constant_pictures_is_their_luminance_term_alone():
+    dark, bright = torch.full((1, 3, 16, 16), 0.2), torch.full((1, 3, 16, 16), 0.6)
+    luminance = (2 * 0.2 * 0.6 + 0.01**2) / (0.2**2 + 0.6**2 + 0.01**2)
+    found = reconstruction_loss(dark, bright, LossWeights(ssim=2, fft=0)).item()
+    assert found == pytest.approx(0.4 + 2 * (1 - luminance), abs=1e-4)
+
+
+def test_fft_term_of_a_single_pixel_is_a_flat_spectrum():
+    truth = torch.zeros(1, 3, 16, 16)
+    image = truth.clone()
+    image[:, :, 0, 0] = 0.8  # at the origin: every coefficient is real, 0.8 / 16
+    l1 = 0.8 / 256
+    expected = l1 + 0.5 * (0.8 / 16) / 2  # real parts all alike, imaginary parts zero
+    assert reconstruction_loss(image, truth, LossWeights(ssim=0, fft=0.5)).item() == pytest.approx(expected)
+
+
+def test_cross_entropy_of_two_pixels_where_channel_0_speaks_for_blurred():
+    logits = torch.tensor([[[[2.0, 2.0]], [[0.0, 0.0]]]])  # both call it blurred with odds e^2 : 1
+    mask = torch.tensor([[[[1.0, 0.0]]]])  # the first is
+    right, wrong = math.log(1 + math.exp(-2)), math.log(1 + math.exp(2))
+    assert mask_loss(logits, mask).item() == pytest.approx((right + wrong) / 2)
+    assert mask_loss(logits, torch.ones(1, 1, 1, 2)).item() == pytest.approx(right)
+
+
+def test_motion_reads_the_same_forwards_and_backwards():
+    true_start, true_end, mask = torch.rand(2, 2, 4, 4), -torch.rand(2, 2, 4, 4), torch.ones(2, 1, 4, 4)
+    start, end = torch.randn(2, 2, 4, 4), torch.randn(2, 2, 4, 4)
+    assert motion_loss(true_start, true_end, true_start, true_end, mask) == 0
+    assert motion_loss(true_end, true_start, true_start, true_end, mask) == 0
+    forward = motion_loss(start, end, true_start, true_end, mask)
+    assert forward == motion_loss(end, start, true_start, true_end, mask) > 0
+
+
+def test_motion_counts_the_mask_alone_and_averages_over_it():
+    start, end = torch.zeros(1, 2, 1, 3), torch.zeros(1, 2, 1, 3)
+    true_start, true_end = torch.zeros(1, 2, 1, 3), torch.zeros(1, 2, 1, 3)
+    true_start[0, :, 0, 0] = torch.tensor([1.0, -2.0])
+    true_end[0, :, 0, 0] = torch.tensor([0.5, 0.0])
+    true_end[0, :, 0, 2] = 100  # off the mask
+    mask = torch.tensor([[[[1.0, 1.0, 0.0]]]])
+    assert motion_loss(start, end, true_start, true_end, mask).item() == pytest.approx(3.5 / 2)
+    assert motion_loss(start, end, true_start, true_end, torch.zeros_like(mask)) == 0
+
+
+def test_total_variation_of_a_ramp_is_its_slopes():
+    y, x = torch.meshgrid(torch.arange(5.0), torch.arange(7.0), indexing="ij")
+    ramp = (2 * y - 3 * x).expand(2, 2, 5, 7)
+    assert total_variation(ramp).item() == 5
+    assert total_variation(torch.full((1, 2, 5, 7), 4.0)).item() == 0
+
+
+def test_a_stage_pixel_is_blurred_from_more_than_a_quarter_of_its_block():
+    mask = torch.zeros(1, 1, 16, 16)
+    mask[0, 0, :4, :4] = 1  # exactly a quarter of the first block
+    mask[0, 0, 8:12, 8:12], mask[0, 0, 15, 15] = 1, 1  # one pixel more
+    assert stage_mask(mask).tolist() == [[[[0, 0], [0, 1]]]]
+
+
+def test_stage_displacement_averages_over_the_mask_in_stage_pixels():
+    displacement, mask = torch.zeros(1, 2, 8, 16), torch.zeros(1, 1, 8, 16)
+    mask[0, 0, :2, 0] = 1
+    displacement[0, :, 0, 0] = torch.tensor([4.0, -16.0])
+    displacement[0, :, 1, 0] = torch.tensor([12.0, 0.0])
+    displacement[0, :, 5, 5] = 1000  # off the mask
+    found = stage_displacement(displacement, mask)
+    assert found[0, :, 0, 0].tolist() == pytest.approx([1.0, -1.0])
+    assert found[0, :, 0, 1].tolist() == [0, 0]
+
+
+def test_what_did_not_move_should_come_back_with_its_noise():
+    blurred, sharp = torch.rand(1, 3, 16, 16), torch.rand(1, 3, 16, 16)
+    mask, still = torch.zeros(1, 1, 16, 16), torch.zeros(1, 2, 16, 16)
+    mask[..., :5, :] = 1
+    wanted = keep_unmoved(Sample(blurred, sharp, mask, still, still))
+    assert torch.equal(wanted[:, :, :5], sharp[:, :, :5])
+    assert torch.equal(wanted[:, :, 5:], blurred[:, :, 5:])
+
+
+def test_total_is_the_weighted_sum_of_the_terms_of_both_architectures():
+    picture = torch.rand(1, 3, 32, 32)
+    mask = (torch.rand(1, 1, 32, 32) > 0.5).float()
+    start, end = torch.randn(1, 2, 32, 32) * mask, torch.randn(1, 2, 32, 32) * mask
+    sample = Sample(picture, picture.flip(2), mask, start, end)
+    weights = LossWeights(mask=0.3, motion=0.2, smooth=0.1)
+    terms = training_loss(lively()(picture), sample, weights)
+    factors = {"reconstruction": 1, "mask": 0.3, "motion": 0.2, "smooth": 0.1}
+    assert set(terms) == {"total", *factors}
+    assert terms["total"].item() == pytest.approx(sum(f * terms[name].item() for name, f in factors.items()))
+    assert set(training_loss(lively("nafnet")(picture), sample, weights)) == {"total", "reconstruction"}

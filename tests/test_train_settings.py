@@ -1,0 +1,100 @@
+"""Settings files: what is read, and what is refused before any work."""
+
+import pytest
+
+from deblur_cli.errors import TrainingError
+from deblur_cli.train.settings import SHIPPED, TrainSettings, find_config, read_settings
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text):
+        path = tmp_path / "run.toml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_values_replace_defaults_and_overrides_replace_values(write):
+    path = write("patch = 64\nlearning_rate = 1\n[blur]\nlongest = 20\n[network]\nencoder = [1, 1, 1, 4]\n")
+    settings = read_settings(path, {"blur.longest": 24, "loss.mask": 0.5})
+    assert (settings.patch, settings.learning_rate) == (64, 1.0)
+    assert (settings.blur.longest, settings.loss.mask) == (24.0, 0.5)
+    assert settings.network.encoder == (1, 1, 1, 4)
+    assert settings.batch == TrainSettings().batch
+
+
+def test_paper_settings_are_those_of_the_paper():
+    settings = read_settings(find_config("paper"))
+    assert (settings.patch, settings.batch, settings.betas) == (256, 8, (0.9, 0.9))
+    assert (settings.learning_rate, settings.final_rate, settings.weight_decay) == (1e-3, 1e-6, 1e-3)
+    assert settings.network.width == 32 and settings.network.encoder == (1, 1, 1, 28)
+    assert (settings.loss.mask, settings.loss.fft) == (0.01, 0.1)
+
+
+def test_every_shipped_file_can_be_used():
+    names = [path.stem for path in SHIPPED.glob("*.toml")]
+    assert sorted(names) == ["paper", "small-cpu"]
+    for name in names:
+        read_settings(find_config(name))
+
+
+def test_a_config_is_a_shipped_name_or_a_path(write):
+    path = write("")
+    assert find_config(str(path)) == path
+    with pytest.raises(TrainingError, match=r"no settings file small-gpu: .*paper, small-cpu"):
+        find_config("small-gpu")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("patch = ", "not valid TOML"),
+        ("ptach = 64", "unknown setting 'ptach'; known are .*patch"),
+        ("[blur]\nlong = 3", "unknown setting 'blur.long'"),
+        ("patch = 'large'", "'patch' is a whole number, not 'large'"),
+        ("patch = 64.5", "'patch' is a whole number"),
+        ("batch = true", "'batch' is a whole number"),
+        ("clip = true", "'clip' is a number"),
+        ("guidance_gradient = 1", "'guidance_gradient' is true or false"),
+        ("photos = 3", "'photos' is text"),
+        ("blur = 3", "'blur' is a section"),
+        ("betas = [0.9]", "'betas' is a list of 2 numbers"),
+        ("betas = ['a', 'b']", "'betas' is a number, not 'a'"),
+        ("patch = 40", "'patch' is a multiple of 16 pixels, not 40"),
+        ("patch = 0", "'patch' must be above zero"),
+        ("batch = 0", "'batch' must be above zero"),
+        ("steps = -1", "'steps' cannot be below zero"),
+        ("learning_rate = nan", "'learning_rate' is a finite number"),
+        ("time_limit = inf", "'time_limit' is a finite number"),
+        ("ema = 1.5", "'ema' is a share"),
+        ("betas = [0.9, 1]", "'betas' are shares below 1"),
+        ("seed = 9000000000000000000", "'seed' is below"),
+        ("photos = ''", "'photos' is empty"),
+        ("[network]\narchitecture = 'unet'", "m2aenet or nafnet, not 'unet'"),
+        ("[network]\nwidth = 0", "'network.width'"),
+        ("[network]\nencoder = [1, 1, 1]", "'network.encoder' is a list of 4"),
+        ("[network]\nencoder = [1, 1, 1, 0]", "at least one block"),
+        ("[blur]\nshortest = 9\nlongest = 4", "shortest <= longest, not 9 and 4"),
+        ("[blur]\nobjects = 0", "nothing would ever move"),
+        ("[blur]\nstill = 0.5\nabsent = 0.5", "nothing would ever move"),
+        ("[blur]\nshake = 2", "'blur.shake' is a share"),
+        ("[blur]\nquality = [90, 101]", "'blur.quality'"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_in_one_line(write, text, message):
+    with pytest.raises(TrainingError, match=message) as caught:
+        read_settings(write(text))
+    assert "\n" not in str(caught.value)
+
+
+def test_unreadable_files_and_overrides_of_nothing_are_refused(tmp_path, write):
+    with pytest.raises(TrainingError, match="cannot read"):
+        read_settings(tmp_path / "gone.toml")
+    with pytest.raises(TrainingError, match=r"'batch\.size' does not exist"):
+        read_settings(write("batch = 4"), {"batch.size": 3})
+    path = write("")
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(TrainingError, match="not valid TOML"):
+        read_settings(path)

@@ -1,0 +1,194 @@
+"""Weights files: what is saved is loaded, and everything else is refused in one line."""
+
+import hashlib
+import json
+import pickle
+
+import pytest
+import torch
+from networks import lively
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from deblur_cli import weights
+from deblur_cli.errors import WeightsError
+
+
+@pytest.fixture
+def catalogue(tmp_path, monkeypatch):
+    """A catalogue with a single entry, whose file is intact."""
+    folder = tmp_path / "catalogue"
+    folder.mkdir()
+    weights.save(folder / "small.safetensors", lively(), {})
+    data = (folder / "small.safetensors").read_bytes()
+    (folder / "catalogue.toml").write_text(
+        "[m2aenet-small]\n"
+        'architecture = "m2aenet"\n'
+        'file = "small.safetensors"\n'
+        f"bytes = {len(data)}\n"
+        f'sha256 = "{hashlib.sha256(data).hexdigest()}"\n'
+        'training = "nothing at all"\n'
+    )
+    monkeypatch.setattr(weights, "catalogue_folder", lambda: folder)
+    weights.installed.cache_clear()
+    yield folder
+    weights.installed.cache_clear()
+
+
+@pytest.fixture
+def saved(tmp_path):
+    weights.save(tmp_path / "net.safetensors", lively(), {})
+    return tmp_path / "net.safetensors"
+
+
+def rewrite(path, change, **metadata):
+    """Store a weights file again with its tensors or metadata changed."""
+    state = load_file(path)
+    with safe_open(path, framework="pt") as file:
+        kept = {**file.metadata(), **metadata}
+    change(state)
+    save_file(state, path, metadata=kept)
+
+
+def refused(path, match):
+    with pytest.raises(WeightsError, match=match) as caught:
+        weights.load(str(path))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("architecture", ["m2aenet", "nafnet"])
+def test_saved_weights_load_as_the_same_network_in_half_precision(tmp_path, architecture):
+    network = lively(architecture, pooling=48)
+    weights.save(tmp_path / "net.safetensors", network, {"steps": "7"})
+    loaded = weights.load(str(tmp_path / "net.safetensors"))
+    assert loaded.architecture == architecture
+    assert loaded.network.config == network.config
+    assert not loaded.network.training
+    assert loaded.sha256 == hashlib.sha256((tmp_path / "net.safetensors").read_bytes()).hexdigest()
+    state = loaded.network.state_dict()
+    for name, value in network.state_dict().items():
+        assert torch.equal(state[name], value.half().float()), name
+
+
+def test_full_precision_keeps_every_bit_and_notes_travel_along(tmp_path):
+    network, path = lively(), tmp_path / "net.safetensors"
+    weights.save(path, network, {"steps": "7", "architecture": "a lie"}, half=False)
+    state = weights.load(str(path)).network.state_dict()
+    assert all(torch.equal(state[name], value) for name, value in network.state_dict().items())
+    with safe_open(path, framework="pt") as file:
+        assert file.metadata()["steps"] == "7"
+        assert file.metadata()["architecture"] == "m2aenet"
+
+
+def test_what_half_precision_cannot_hold_is_not_written(tmp_path):
+    network = lively()
+    with torch.no_grad():
+        network.intro.bias[0] = 1e6
+    with pytest.raises(WeightsError, match=r"intro\.bias .*full precision"):
+        weights.save(tmp_path / "net.safetensors", network, {})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_write_that_fails_leaves_nothing_half_written(tmp_path):
+    with pytest.raises(WeightsError, match="cannot write"):
+        weights.save(tmp_path / "gone" / "net.safetensors", lively(), {})
+    (tmp_path / "taken.safetensors").mkdir()
+    with pytest.raises(WeightsError, match="cannot write"):
+        weights.save(tmp_path / "taken.safetensors", lively(), {})
+    assert [path.name for path in tmp_path.iterdir()] == ["taken.safetensors"]
+
+
+def test_missing_tensor_is_named(saved):
+    rewrite(saved, lambda state: state.pop("intro.weight"))
+    refused(saved, r"intro\.weight is missing")
+
+
+def test_surplus_tensor_is_named(saved):
+    rewrite(saved, lambda state: state.update(stranger=torch.zeros(2)))
+    refused(saved, "stranger is not part of it")
+
+
+def test_misshapen_tensor_is_named_with_both_shapes(saved):
+    rewrite(saved, lambda state: state.update({"ending.bias": torch.zeros(4)}))
+    refused(saved, r"ending\.bias is \[4\], should be \[3\]")
+
+
+def test_a_file_of_another_architecture_is_refused(saved):
+    rewrite(saved, lambda state: None, architecture="resnet")
+    refused(saved, "architecture 'resnet'.*another program")
+
+
+@pytest.mark.parametrize("config", ["not json", "[1, 2]", '{"height": 3}', '{"encoder": [1], "decoder": []}'])
+def test_a_configuration_that_cannot_be_built_is_refused(saved, config):
+    rewrite(saved, lambda state: None, config=config)
+    refused(saved, "configuration that cannot be built")
+
+
+def test_plain_safetensors_without_a_configuration_is_refused(tmp_path):
+    save_file({"a": torch.zeros(1)}, tmp_path / "plain.safetensors")
+    refused(tmp_path / "plain.safetensors", "holds no deblur configuration")
+
+
+def test_text_and_truncated_files_are_refused(tmp_path, saved):
+    (tmp_path / "text.safetensors").write_text("hello, this is no weights file")
+    refused(tmp_path / "text.safetensors", r"not a \.safetensors file or is damaged")
+    saved.write_bytes(saved.read_bytes()[:-100])
+    refused(saved, r"not a \.safetensors file or is damaged")
+
+
+class Bomb:
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return exec, (f"open({str(self.target)!r}, 'w').close()",)
+
+
+def test_a_pickle_is_refused_and_nothing_in_it_runs(tmp_path):
+    path, sign = tmp_path / "evil.pth", tmp_path / "executed"
+    path.write_bytes(pickle.dumps(Bomb(sign)))
+    refused(path, r"not a \.safetensors file")
+    assert not sign.exists()
+    pickle.loads(path.read_bytes())  # the bomb itself is real
+    assert sign.exists()
+
+
+def test_catalogue_names_load_and_are_told_by_what_they_learned_from(catalogue):
+    entry = weights.installed()[0]
+    assert (entry.name, entry.architecture, entry.training) == ("m2aenet-small", "m2aenet", "nothing at all")
+    loaded = weights.load(weights.DEFAULT)
+    assert (loaded.name, loaded.sha256) == ("m2aenet-small", entry.sha256)
+
+
+def test_unknown_names_and_missing_files_list_what_is_known(catalogue, tmp_path):
+    refused("m2aenet-huge", "unknown weights 'm2aenet-huge': choose one of m2aenet-small")
+    refused(tmp_path / "gone.safetensors", r"no weights file .*gone\.safetensors.*m2aenet-small")
+
+
+def test_a_damaged_embedded_file_is_refused(catalogue):
+    path = catalogue / "small.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1  # a single bit of the last weight: the file itself still reads
+    path.write_bytes(data)
+    refused("m2aenet-small", "damaged .*install deblur again")
+
+
+def test_a_missing_catalogue_stands_in_nobodys_way_who_gives_a_file(saved, monkeypatch):
+    def fail():
+        raise WeightsError("the embedded weights are missing: install deblur again")
+
+    monkeypatch.setattr(weights, "installed", fail)
+    assert weights.load(str(saved)).architecture == "m2aenet"
+    refused("m2aenet-small", "embedded weights are missing")
+
+
+def test_configuration_in_the_file_is_what_create_takes(saved):
+    with safe_open(saved, framework="pt") as file:
+        config = json.loads(file.metadata()["config"])
+    assert config == {
+        "width": 8,
+        "encoder": [1, 1, 1, 2],
+        "middle": 1,
+        "decoder": [1, 1, 1, 1],
+        "pooling": None,
+    }
