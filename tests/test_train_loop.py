@@ -5,7 +5,6 @@ import json
 import math
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -59,12 +58,15 @@ def test_a_run_killed_at_any_moment_goes_on_exactly(photos, tmp_path):
     folder, here = tmp_path / "killed", Path(__file__).parent
     path = os.pathsep.join([str(Path(deblur_cli.__file__).parents[1]), str(here)])
     command = [sys.executable, "-c", KILLED, photos, folder, str(torch.get_num_threads())]
-    with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}) as process:
-        while not (folder / checkpoint.NAME).exists():
-            assert process.poll() is None, "the run ended before it was killed"
-            time.sleep(0.01)
-        time.sleep(random.random() * 0.5)
-        process.send_signal(signal.SIGKILL)
+    environment = {**os.environ, "PYTHONPATH": path}
+    with subprocess.Popen(command, env=environment) as process:
+        try:
+            while not (folder / checkpoint.NAME).exists():
+                assert process.poll() is None, "the run ended before it was killed"
+                time.sleep(0.01)
+            time.sleep(random.random() * 0.5)
+        finally:
+            process.kill()
     step = checkpoint.load(folder)["step"]
     again = trainer(photos, folder, steps=500)
     again.run(stop=lambda: again.step == step + 1)
