@@ -18,7 +18,7 @@ from train_helpers import HELD_OUT, same_weights, small_run, trainer, write_phot
 
 import deblur_cli
 from deblur_cli import weights
-from deblur_cli.errors import OutOfMemoryError, TrainingError
+from deblur_cli.errors import OutOfMemoryError, TrainingError, WeightsError
 from deblur_cli.train import checkpoint, loop, scores
 from deblur_cli.train.synthetic import synthesise
 
@@ -255,6 +255,30 @@ def test_a_folder_with_another_network_is_left_alone(photos, tmp_path):
     with pytest.raises(TrainingError, match="another network"):
         trainer(photos, tmp_path / "run", network=other)
     assert (tmp_path / "run" / checkpoint.NAME).read_bytes() == before
+
+
+def test_a_run_begins_from_weights_where_asked_and_from_its_own_state_after_that(photos, tmp_path):
+    first = trainer(photos, tmp_path / "first", steps=2)
+    first.run()
+    start = str(first.export())
+    second = trainer(photos, tmp_path / "second", start=start, steps=3)
+    assert same_weights(second.network, weights.load(start).network)
+    assert same_weights(second.average, second.network)
+    second.run()
+    again = trainer(photos, tmp_path / "second", start=start, steps=3)
+    assert again.step == 3 and same_weights(again.network, second.network)
+
+
+def test_weights_of_another_network_are_no_start(photos, tmp_path):
+    first = trainer(photos, tmp_path / "first", steps=1)
+    first.run()
+    start = str(first.export())
+    wider = replace(trainer(photos, tmp_path / "x").settings.network, width=6)
+    with pytest.raises(TrainingError, match="another network"):
+        trainer(photos, tmp_path / "second", start=start, network=wider)
+    with pytest.raises(WeightsError):
+        trainer(photos, tmp_path / "second", start="nowhere.safetensors")
+    assert not (tmp_path / "second").exists()
 
 
 def test_too_few_photos_are_refused_before_anything_is_written(tmp_path, monkeypatch):

@@ -8,9 +8,11 @@ from networks import lively
 
 from deblur_cli.train.losses import (
     LossWeights,
+    dice_loss,
     keep_unmoved,
     mask_loss,
     motion_loss,
+    psnr_loss,
     reconstruction_loss,
     stage_displacement,
     stage_mask,
@@ -54,6 +56,27 @@ def test_cross_entropy_of_two_pixels_where_channel_0_speaks_for_blurred():
     right, wrong = math.log(1 + math.exp(-2)), math.log(1 + math.exp(2))
     assert mask_loss(logits, mask).item() == pytest.approx((right + wrong) / 2)
     assert mask_loss(logits, torch.ones(1, 1, 1, 2)).item() == pytest.approx(right)
+
+
+def test_dice_averages_the_overlap_over_pictures_in_which_something_moved():
+    probability = torch.tensor([[1.0, 0.5, 0.0], [0.3, 0.3, 0.3]]).view(2, 1, 1, 3)
+    mask = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0]]).view(2, 1, 1, 3)
+    assert dice_loss(probability, mask).item() == pytest.approx(1 - 2 * 1 / (1.5 + 2))
+    assert dice_loss(mask, mask) == 0
+    assert dice_loss(probability, torch.zeros_like(mask)) == 0
+
+
+def test_psnr_term_is_bels_within_the_mask():
+    sharp, mask = torch.full((2, 3, 16, 16), 0.5), torch.zeros(2, 1, 16, 16)
+    mask[0, :, :4] = 1
+    still = torch.zeros(2, 2, 16, 16)
+    image = sharp.clone()
+    image[0, :, :4] += 0.1  # 20 dB where it moved
+    image[0, :, 8:] = 0.0  # off the mask
+    image[1] = 1.0  # nothing moved here
+    sample = Sample(sharp, sharp, mask, still, still)
+    assert psnr_loss(image, sample).item() == pytest.approx(-2.0, abs=1e-3)
+    assert psnr_loss(image, Sample(sharp, sharp, torch.zeros_like(mask), still, still)) == 0
 
 
 def test_motion_reads_the_same_forwards_and_backwards():
@@ -115,9 +138,11 @@ def test_total_is_the_weighted_sum_of_the_terms_of_both_architectures():
     mask = (torch.rand(1, 1, 32, 32) > 0.5).float()
     start, end = torch.randn(1, 2, 32, 32) * mask, torch.randn(1, 2, 32, 32) * mask
     sample = Sample(picture, picture.flip(2), mask, start, end)
-    weights = LossWeights(mask=0.3, motion=0.2, smooth=0.1)
+    weights = LossWeights(mask=0.3, dice=0.4, motion=0.2, smooth=0.1, psnr=0.5)
     terms = training_loss(lively()(picture), sample, weights)
-    factors = {"reconstruction": 1, "mask": 0.3, "motion": 0.2, "smooth": 0.1}
+    factors = {"reconstruction": 1, "psnr": 0.5, "mask": 0.3, "dice": 0.4, "motion": 0.2, "smooth": 0.1}
     assert set(terms) == {"total", *factors}
     assert terms["total"].item() == pytest.approx(sum(f * terms[name].item() for name, f in factors.items()))
-    assert set(training_loss(lively("nafnet")(picture), sample, weights)) == {"total", "reconstruction"}
+    plain = training_loss(lively("nafnet")(picture), sample, weights)
+    assert set(plain) == {"total", "reconstruction", "psnr"}
+    assert "psnr" not in training_loss(lively()(picture), sample, LossWeights())

@@ -51,6 +51,9 @@ def test_a_config_is_a_shipped_name_or_a_path(write):
     ("text", "message"),
     [
         ("patch = ", "not valid TOML"),
+        ("[blur]\nspread = 0.5", "'blur.spread' is 1 or more"),
+        ("[blur]\ndefocus_radius = 0", "'blur.defocus_radius' is 1 or more"),
+        ("patch = 32\n[blur]\ndefocus_radius = 17", "at most half of patch 32, not 17"),
         ("ptach = 64", "unknown setting 'ptach'; known are .*patch"),
         ("[blur]\nlong = 3", "unknown setting 'blur.long'"),
         ("patch = 'large'", "'patch' is a whole number, not 'large'"),

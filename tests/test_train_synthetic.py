@@ -14,6 +14,7 @@ from deblur_cli.train.synthetic import (
     BlurSettings,
     Motion,
     Scene,
+    defocus_region,
     pixel_grid,
     random_motion,
     synthesise,
@@ -150,3 +151,29 @@ def test_blur_lengths_stay_within_the_settings_and_fill_them():
     assert length.min() < 3.5 and length.max() > 20
     bend = (motion.start + motion.end).norm(dim=1) / 2
     assert (bend <= 0.2 * length + 1e-4).all()
+
+
+def test_defocus_softens_its_share_of_the_pictures_in_a_region_up_to_its_radius():
+    image = torch.rand(8, 3, 64, 64, generator=seeded())
+    kept = defocus_region(image, BlurSettings(defocus=0.0), seeded())
+    assert torch.equal(kept, image)
+    roughness = [
+        float(
+            defocus_region(image, BlurSettings(defocus=1.0, defocus_radius=radius), seeded(3))
+            .diff(dim=3)
+            .abs()
+            .mean()
+        )
+        for radius in (1.0, 12.0)
+    ]
+    assert roughness[1] < roughness[0] < float(image.diff(dim=3).abs().mean())
+
+
+def test_with_spread_patches_show_pieces_of_objects_larger_than_themselves():
+    shares = {}
+    for spread in (1.0, 4.0):
+        settings = BlurSettings(objects=1, still=0.0, absent=0.0, shake=0.0, spread=spread)
+        mask = synthesise(tensors(), 64, 32, settings, seeded(1)).mask.mean((1, 2, 3))
+        shares[spread] = (int((mask == 0).sum()), int((mask > 0.9).sum()))
+    assert shares[4.0][0] > shares[1.0][0]
+    assert shares[4.0][1] > shares[1.0][1]

@@ -3,6 +3,8 @@
 All tensors are B C H W; kernels are fastest when the memory format is channels-last.
 """
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -113,7 +115,7 @@ class NAFBlock(nn.Module):
         """Channel attention, projection and first residual (f_3 and f_mid of Eq. 5): B C H W -> B C H W."""
         attention = self.sca(gated)  # B C 1 1, B C H W, or one value for each cell of `step` pixels
         if attention.shape[-1] not in (1, gated.shape[-1]):
-            scale = self.sca[0].step
+            scale = float(cast(Average, self.sca[0]).step)
             attention = F.interpolate(attention, scale_factor=scale, mode="bilinear", align_corners=False)
             attention = attention[..., : gated.shape[-2], : gated.shape[-1]]
         return x + self.conv3(gated * attention) * self.beta

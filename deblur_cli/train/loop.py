@@ -56,6 +56,8 @@ class Trainer:
         self.photos, self.held_out = photos[:-HELD_OUT], photos[-HELD_OUT:]
         torch.manual_seed(settings.seed)
         self.network = prepare(settings, device)
+        if settings.start and state is None:
+            begin_from(settings.start, self.network)
         # Exponential moving average: what is kept in the end. It pools over a window around each pixel as
         # large as training saw, so that a large photo is treated as the patches were.
         self.average = prepare(settings, device, pooling=settings.patch * 3 // 2)
@@ -276,6 +278,15 @@ def check_state(state: dict[str, Any], settings: TrainSettings, folder: Path) ->
         raise TrainingError(f"{folder} holds a run of another network: choose another folder")
     if changes := differences(before, asdict(settings)):
         LOG.warning("settings differ from the run so far: %s", "; ".join(changes))
+
+
+def begin_from(name: str, network: M2AENet) -> None:
+    """Take over trained weights. Raises TrainingError for those of another network, WeightsError."""
+    trained = weights.load(name).network.state_dict()
+    wanted = network.state_dict()
+    if [(key, value.shape) for key, value in trained.items()] != [(k, v.shape) for k, v in wanted.items()]:
+        raise TrainingError(f"{name} holds another network than the settings describe: adapt [network]")
+    network.load_state_dict(trained)
 
 
 def prepare(settings: TrainSettings, device: str, pooling: int | None = None) -> M2AENet:

@@ -10,6 +10,7 @@ from deblur_cli.metrics import ssim
 from deblur_cli.nets import STAGE_SCALE, Restoration
 from deblur_cli.train.synthetic import Sample
 
+PSNR_FLOOR = 1e-5  # mean square below which (50 dB) nothing is gained any more
 MASK_SHARE = 0.25  # share of a stage pixel's 8x8 photo pixels from which it counts as blurred
 
 
@@ -20,8 +21,10 @@ class LossWeights:
     ssim: float = 1.0
     fft: float = 0.1
     mask: float = 0.01
+    dice: float = 0.0  # our own: overlap of the masks, which counts small objects as much as large ones
     motion: float = 0.02  # the paper learns motion by blurring anew; here the synthesis knows it
     smooth: float = 0.002
+    psnr: float = 0.0  # our own: bels of PSNR_w, which counts dark and faint blur as much as bright
 
 
 def reconstruction_loss(image: Tensor, truth: Tensor, weights: LossWeights) -> Tensor:
@@ -30,6 +33,17 @@ def reconstruction_loss(image: Tensor, truth: Tensor, weights: LossWeights) -> T
     frequency = torch.view_as_real(spectra).abs().mean()
     structure = 1 - ssim(image, truth).mean()
     return F.l1_loss(image, truth) + weights.ssim * structure + weights.fft * frequency
+
+
+def psnr_loss(image: Tensor, sample: Sample) -> Tensor:
+    """Logarithm (base 10) of the mean square error where something moved, averaged over the pictures.
+
+    That is minus a tenth of PSNR_w. A picture without motion does not count.
+    """
+    area = sample.mask.sum((1, 2, 3)) * image.shape[1]
+    square = ((image - sample.sharp).square() * sample.mask).sum((1, 2, 3)) / area.clamp(min=1)
+    moved = (area > 0).float()
+    return ((square + PSNR_FLOOR).log10() * moved).sum() / moved.sum().clamp(min=1)
 
 
 def keep_unmoved(sample: Sample) -> Tensor:
@@ -48,6 +62,17 @@ def stage_mask(mask: Tensor) -> Tensor:
 def mask_loss(logits: Tensor, mask: Tensor) -> Tensor:
     """Eq. 9: cross-entropy of the blur logits B 2 h w against a mask B 1 h w (channel 0 is blurred)."""
     return F.cross_entropy(logits, 1 - mask[:, 0].long())
+
+
+def dice_loss(probability: Tensor, mask: Tensor) -> Tensor:
+    """One minus the Dice overlap of B 1 h w in 0-1 with a mask B 1 h w, averaged over the pictures.
+
+    Soft form of Milletari et al., "V-Net" (2016). A picture with an empty mask does not count.
+    """
+    common = (probability * mask).sum((1, 2, 3))
+    overlap = 2 * common / (probability + mask).sum((1, 2, 3)).clamp(min=1)
+    moved = mask.flatten(1).any(1).float()
+    return ((1 - overlap) * moved).sum() / moved.sum().clamp(min=1)
 
 
 def motion_loss(start: Tensor, end: Tensor, true_start: Tensor, true_end: Tensor, mask: Tensor) -> Tensor:
@@ -71,10 +96,16 @@ def training_loss(result: Restoration, sample: Sample, weights: LossWeights) -> 
     """All terms by name; "total" is their weighted sum (Eq. 7), the others are unweighted."""
     terms = {"reconstruction": reconstruction_loss(result.image.float(), keep_unmoved(sample), weights)}
     total = terms["reconstruction"]
+    if weights.psnr:
+        terms["psnr"] = psnr_loss(result.image.float(), sample)
+        total = total + weights.psnr * terms["psnr"]
     mask = stage_mask(sample.mask)
     if result.detection.logits is not None:
         terms["mask"] = mask_loss(result.detection.logits.float(), mask)
         total = total + weights.mask * terms["mask"]
+    if result.probability is not None and weights.dice:
+        terms["dice"] = dice_loss(result.probability, mask)
+        total = total + weights.dice * terms["dice"]
     if result.start is not None and result.end is not None:
         true_start = stage_displacement(sample.start, sample.mask)
         true_end = stage_displacement(sample.end, sample.mask)

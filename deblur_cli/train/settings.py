@@ -41,6 +41,7 @@ class TrainSettings:
     network: NetworkSettings = field(default_factory=NetworkSettings)
     blur: BlurSettings = field(default_factory=BlurSettings)
     loss: LossWeights = field(default_factory=LossWeights)
+    start: str = ""  # weights to begin from, a name or a file; empty means afresh
     photos: str = "photos/train"  # folder of sharp photos; the last ones by name are only scored on
     steps: int = 400_000
     time_limit: float = 0.0  # seconds of training over all resumes; 0 means none
@@ -147,6 +148,11 @@ def check(settings: TrainSettings) -> None:
     check_run(settings)
     check_network(settings.network)
     check_blur(settings.blur)
+    if 2 * settings.blur.defocus_radius > settings.patch:
+        raise TrainingError(
+            f"setting 'blur.defocus_radius' is at most half of patch {settings.patch}, "
+            f"not {settings.blur.defocus_radius:g}"
+        )
 
 
 def check_run(settings: TrainSettings) -> None:
@@ -187,6 +193,9 @@ def check_blur(blur: BlurSettings) -> None:
     for name in ("still", "absent", "shake", "defocus"):
         if getattr(blur, name) > 1:
             raise TrainingError(f"setting 'blur.{name}' is a share from 0 to 1, not {getattr(blur, name):g}")
+    for name in ("spread", "defocus_radius"):
+        if getattr(blur, name) < 1:
+            raise TrainingError(f"setting 'blur.{name}' is 1 or more, not {getattr(blur, name):g}")
     if not blur.objects or blur.still + blur.absent >= 1:
         raise TrainingError(
             "nothing would ever move: raise 'blur.objects' or lower 'blur.still', 'blur.absent'"

@@ -6,16 +6,22 @@ import torch
 from torch import Tensor
 
 
-def random_silhouette(count: int, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def random_silhouette(
+    count: int, size: int, generator: torch.Generator, spread: float = 1.0
+) -> tuple[Tensor, Tensor]:
     """Soft silhouettes and their centres: count 1 size size in 0-1, and count 2 as (y, x) in pixels.
 
     Each is a smooth blob or a polygon with rounded outline, of a tenth to almost a half of the side in
-    radius; the centre may lie near the border.
+    radius; the centre may lie near the border. With a spread above one they are those of a picture up to so
+    many times as large, of which this is the middle: larger, cut off, or out of sight.
     """
     device = generator.device
     uniform = torch.rand(6, count, generator=generator, device=device)
-    centre = (0.15 + 0.7 * uniform[:2].t()) * size
-    radius = (0.13 * (0.45 / 0.13) ** uniform[2]) * size
+    scale = torch.ones(count, device=device)
+    if spread > 1:
+        scale = spread ** torch.rand(count, generator=generator, device=device)
+    centre = (0.5 + scale.view(-1, 1) * (0.7 * uniform[:2].t() - 0.35)) * size
+    radius = scale * (0.13 * (0.45 / 0.13) ** uniform[2]) * size
     softness = 0.4 + 1.6 * uniform[3]  # pixels over which the outline fades
     y, x = torch.meshgrid(*[torch.arange(size, device=device, dtype=torch.float32)] * 2, indexing="ij")
     down, right = y - centre[:, 0].view(-1, 1, 1), x - centre[:, 1].view(-1, 1, 1)

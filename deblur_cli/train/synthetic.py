@@ -29,8 +29,10 @@ class BlurSettings:
     objects: int = 2  # layers laid over the background, each of which may move, stand still or be absent
     still: float = 0.2  # share of layers that stand still, so that a pasted edge alone means nothing
     absent: float = 0.15
+    spread: float = 1.0  # objects are those of pictures up to so many times as large as the patch
     shake: float = 0.06  # share of pictures in which the whole frame moves
     defocus: float = 0.25  # share of pictures with a region out of focus, which is not motion
+    defocus_radius: float = 4.0  # largest, in pixels
     noise: float = 0.008  # largest standard deviation of the noise at mid-grey, as a share of white
     quality: tuple[float, float] = (70.0, 98.0)  # JPEG, lowest and highest
 
@@ -107,7 +109,7 @@ def random_motion(centre: Tensor, size: int, settings: BlurSettings, generator: 
     across = torch.stack([direction[:, 1], -direction[:, 0]], 1)
     half = direction * length.view(-1, 1) / 2
     bend = across * (length * (uniform[2] - 0.5) * 0.4).view(-1, 1)
-    swing = length / size  # radians that move the edge of an object by about half its blur
+    swing = length / size / settings.spread  # radians that move the edge of an object by about half its blur
     turn = swing * (uniform[3] - 0.5) * (uniform[4] < 0.5)
     return Motion(bend - half, bend + half, centre, turn, swing * (uniform[5] - 0.5) * 0.5)
 
@@ -177,11 +179,11 @@ def synthesise(
     All randomness comes from the generator, so the same state gives the same pictures.
     """
     background = to_linear(cut_patches(photos, count, size, generator))
-    background = defocus_region(background, settings.defocus, generator)
+    background = defocus_region(background, settings, generator)
     scene = Scene.still(background)
     instants = 2 * math.ceil(settings.longest / 3) + 1  # at most 1.5 pixels apart
     for layer_number in range(settings.objects):
-        silhouette, centre = random_silhouette(count, size, generator)
+        silhouette, centre = random_silhouette(count, size, generator, settings.spread)
         texture = to_linear(cut_patches(photos, count, size, generator, tries=2))
         motion = random_motion(centre, size, settings, generator)
         fate = torch.rand(count, generator=generator, device=generator.device).view(-1, 1, 1, 1)
@@ -198,12 +200,13 @@ def synthesise(
     return Sample(blurred, to_encoded(scene.sharp), scene.mask, scene.start, scene.end)
 
 
-def defocus_region(image: Tensor, share: float, generator: torch.Generator) -> Tensor:
+def defocus_region(image: Tensor, settings: BlurSettings, generator: torch.Generator) -> Tensor:
     """Blur a region of some pictures as a lens out of focus does; the truth keeps it."""
     size = image.shape[-1]
-    region, _ = random_silhouette(len(image), size, generator)
-    chosen = torch.rand(len(image), generator=generator, device=generator.device).to(image.device) < share
-    radius = max(1, round(draw(1, 4, generator)))
+    region, _ = random_silhouette(len(image), size, generator, settings.spread)
+    fate = torch.rand(len(image), generator=generator, device=generator.device).to(image.device)
+    chosen = fate < settings.defocus
+    radius = max(1, round(draw(1, settings.defocus_radius, generator)))
     y, x = pixel_grid(2 * radius + 1, 2 * radius + 1, image.device) - radius
     disc = (y.square() + x.square() <= (radius + 0.3) ** 2).float()
     kernel = (disc / disc.sum()).expand(3, 1, -1, -1)
