@@ -15,6 +15,7 @@ from torch import Tensor
 from deblur_cli.device import choose_device, choose_precision, free_memory, keep_freed_memory
 from deblur_cli.errors import OutOfMemoryError, UsageError
 from deblur_cli.feather import overlay_weights
+from deblur_cli.hysteresis import settle
 from deblur_cli.nets import STAGE_SCALE
 from deblur_cli.photo.color import replace_pixels
 from deblur_cli.photo.photo import Photo
@@ -194,6 +195,8 @@ class Task:
     def run(self) -> Result:
         """Detect, restore, blend. Time is left to the caller."""
         maps = self.detect()
+        if self.settings.keep_sharp:  # the bare output is the network's own, mask and all
+            maps[0] = settle(maps[0], self.settings.epsilon)
         mask = (maps[0] > self.settings.epsilon).astype(np.float32)
         pixels, restored, kept = self.restore(maps, mask)
         return Result(

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from deblur_cli.feather import overlay_weights
-from deblur_cli.metrics import weighted_psnr
+from deblur_cli.metrics import mask_iou, weighted_psnr
 from deblur_cli.photo.photo import Photo
 from deblur_cli.restore import Deblurrer, Settings
 from deblur_cli.train.pool import load_photos
@@ -28,8 +28,8 @@ from deblur_cli.weights import DEFAULT, load
 SIDE = 512  # pixels
 
 
-def as_run(deblurrer: Deblurrer, sample: Sample, epsilon: float) -> tuple[float, float, int]:
-    """PSNR within the true mask before and after `deblur run`, and pixels changed outside the overlay."""
+def as_run(deblurrer: Deblurrer, sample: Sample, epsilon: float) -> tuple[float, float, float, int]:
+    """What `deblur run` does: PSNR_w before and after, IoU of the mask, pixels changed off the overlay."""
     pixels = to_pixels(sample.blurred)
     photo = Photo(pixels=pixels, source=Path("synthetic"), format="PNG")
     result = deblurrer.run(photo, Settings(epsilon=epsilon))
@@ -38,7 +38,8 @@ def as_run(deblurrer: Deblurrer, sample: Sample, epsilon: float) -> tuple[float,
     mask = (result.maps.probability > epsilon).astype(np.float32)
     outside = overlay_weights(mask, slice(0, SIDE), slice(0, SIDE)) == 0
     changed = (result.photo.pixels != pixels).any(axis=2) & outside
-    return float(before), float(after), int(changed.sum())
+    marked = torch.from_numpy(mask)[None, None].repeat_interleave(8, 2).repeat_interleave(8, 3)
+    return float(before), float(after), float(mask_iou(marked, sample.mask)), int(changed.sum())
 
 
 def to_pixels(image: Tensor) -> np.ndarray:
@@ -76,7 +77,8 @@ def main() -> None:
     run = {
         "gain_psnr_w": float((rows[:, 1] - rows[:, 0]).mean()),
         "worst_gain": float((rows[:, 1] - rows[:, 0]).min()),
-        "changed_outside": int(rows[:, 2].sum()),
+        "mask_iou": float(rows[:, 2].mean()),
+        "changed_outside": int(rows[:, 3].sum()),
     }
     print(json.dumps({"run": run, "bare": asdict(bare)}, indent=2))
 

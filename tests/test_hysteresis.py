@@ -1,0 +1,67 @@
+"""Which regions count as blurred: sure ones with their fringe, not every cell that is a little likely."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.ndimage import uniform_filter
+from skimage.measure import label
+
+from deblur_cli.hysteresis import settle
+
+epsilons = st.floats(0, 1, width=32)
+
+
+def random_map(height, width, seed):
+    """Confidences of a photo with a few blurred regions and much doubt."""
+    rng = np.random.default_rng(seed)
+    doubt = uniform_filter(rng.random((height, width)), 3)
+    return np.clip(doubt * rng.uniform(0.5, 2), 0, 1).astype(np.float32)
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 999), epsilons)
+def test_regions_are_those_of_plain_labelling(height, width, seed, epsilon):
+    probability = random_map(height, width, seed)
+    settled = settle(probability, epsilon)
+    smooth = settle(probability, 0.0)  # nothing is dropped at zero
+    labels = label(smooth > np.float32(epsilon), connectivity=2)
+    sure = np.unique(labels[smooth > np.float32(epsilon**0.5)])
+    expected = np.isin(labels, sure[sure > 0])
+    assert np.array_equal(settled > epsilon, expected)
+    assert np.array_equal(settled[expected], smooth[expected])
+    assert (settled <= smooth).all()
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 999), epsilons, epsilons)
+def test_a_higher_epsilon_never_marks_more(height, width, seed, first, second):
+    probability = random_map(height, width, seed)
+    low, high = sorted((first, second))
+    assert not ((settle(probability, high) > high) & ~(settle(probability, low) > low)).any()
+
+
+def test_an_unsure_region_is_dropped_and_a_sure_one_kept_with_its_fringe():
+    probability = np.full((20, 40), 0.1, np.float32)
+    probability[4:12, 4:12] = 0.6  # over one half, nowhere sure
+    probability[4:12, 24:32] = 0.6
+    probability[6:10, 26:30] = 0.95  # its middle is
+    probability[17, 5] = 1.0  # a single cell
+    marked = settle(probability, 0.5) > 0.5
+    assert not marked[:, :20].any()
+    assert marked[5:11, 25:31].all()
+    assert not marked[:, 34:].any() and not marked[14:].any()
+
+
+def test_a_small_thing_that_is_sure_counts():
+    probability = np.zeros((20, 20), np.float32)
+    probability[8:11, 8:11] = 0.9  # 24 pixels of the photo
+    assert settle(probability, 0.5)[9, 9] > 0.5
+
+
+def test_zero_marks_whatever_is_possible_and_one_marks_nothing():
+    probability = random_map(16, 16, 3) + np.float32(1e-3)
+    assert (settle(probability, 0.0) > 0).all()
+    assert not (settle(np.ones((16, 16), np.float32), 1.0) > 1).any()
+
+
+def test_the_border_is_averaged_over_what_is_there():
+    probability = np.full((5, 7), 0.8, np.float32)
+    np.testing.assert_allclose(settle(probability, 0.5), probability, rtol=1e-6)
