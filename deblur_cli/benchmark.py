@@ -71,8 +71,8 @@ class ForcedBlur(Task):
 
     share = 0.1
 
-    def detect(self) -> Floats:
-        maps = super().detect()
+    def find_blur(self) -> Floats:
+        maps = super().find_blur()
         maps[0] = disc(maps.shape[1], maps.shape[2], self.share)
         return maps
 

@@ -3,12 +3,14 @@
 import ctypes
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import psutil
 import torch
 
-from deblur_cli.errors import DeviceError
+from deblur_cli.errors import DeviceError, OutOfMemoryError
 
 LOG = logging.getLogger(__name__)
 
@@ -113,3 +115,16 @@ def keep_freed_memory() -> bool:
         LOG.info("the C library has no mallopt: freed buffers go back to the system")
         return False
     return all(mallopt(option, KEEP) == 1 for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD))
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Turn the ways in which Python and torch say "out of memory" into one."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise OutOfMemoryError("out of memory") from error
+    except RuntimeError as error:
+        if "not enough memory" in str(error) or "can't allocate memory" in str(error):
+            raise OutOfMemoryError("out of memory") from error
+        raise

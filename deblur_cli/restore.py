@@ -3,8 +3,7 @@
 import gc
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deblur_cli.device import choose_device, choose_precision, free_memory, keep_freed_memory
+from deblur_cli.device import choose_device, choose_precision, free_memory, keep_freed_memory, memory_errors
 from deblur_cli.errors import OutOfMemoryError, UsageError
 from deblur_cli.feather import overlay_weights
 from deblur_cli.hysteresis import settle
@@ -158,19 +157,6 @@ class Deblurrer:
         return smaller
 
 
-@contextmanager
-def memory_errors() -> Iterator[None]:
-    """Turn the ways in which Python and torch say "out of memory" into one."""
-    try:
-        yield
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise OutOfMemoryError("out of memory") from error
-    except RuntimeError as error:
-        if "not enough memory" in str(error) or "can't allocate memory" in str(error):
-            raise OutOfMemoryError("out of memory") from error
-        raise
-
-
 class Task:
     """One photo on its way through detection and restoration with one tile size."""
 
@@ -194,9 +180,7 @@ class Task:
 
     def run(self) -> Result:
         """Detect, restore, blend. Time is left to the caller."""
-        maps = self.detect()
-        if self.settings.keep_sharp:  # the bare output is the network's own, mask and all
-            maps[0] = settle(maps[0], self.settings.epsilon)
+        maps = self.find_blur()
         mask = (maps[0] > self.settings.epsilon).astype(np.float32)
         pixels, restored, kept = self.restore(maps, mask)
         return Result(
@@ -212,6 +196,13 @@ class Task:
             tile_size=self.grid.size,
             changed=pixels is not self.photo.pixels,
         )
+
+    def find_blur(self) -> Floats:
+        """The maps of `detect`; the confidence is that of regions, not of single cells, with keep_sharp."""
+        maps = self.detect()
+        if self.settings.keep_sharp:  # the bare output is the network's own, mask and all
+            maps[0] = settle(maps[0], self.settings.epsilon)
+        return maps
 
     def detect(self) -> Floats:
         """Probability, start and end over the whole photo: 5 h/8 w/8, displacements in stage pixels."""

@@ -130,8 +130,11 @@ def read(path: Path) -> tuple[M2AENet, str]:
             "it belongs to another program"
         )
     try:
-        network = create(architecture, **json.loads(metadata["config"]))
-    except (ValueError, TypeError, RuntimeError, ArithmeticError) as error:
+        config = json.loads(metadata["config"])
+        if config.get("width", 1) < 1:
+            raise ValueError("a width below 1")
+        network = create(architecture, **config)
+    except (ValueError, TypeError, RuntimeError, ArithmeticError, AttributeError) as error:
         raise WeightsError(f"{path} holds a configuration that cannot be built: {error}") from error
     fit(network, state, path)
     network.skip_identity_blocks()

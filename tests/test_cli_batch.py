@@ -15,6 +15,7 @@ import pytest
 from cli_helpers import Deblurrer, deblur, install, make_photo, pixels_of, started
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from deblur_cli.cli.inputs import Walk, collect
 from deblur_cli.cli.plan import Existing, Naming, make_plan
@@ -122,6 +123,13 @@ def test_results_of_a_former_run_are_not_deblurred_again(tmp_path):
     assert again.stdout == first.stdout
 
 
+def test_pictures_drawn_by_a_former_run_elsewhere_are_not_deblurred(tmp_path):
+    make_photo(tmp_path / "a.png")
+    deblur("run", tmp_path / "a.png", "--mask", "--trajectory", "-o", tmp_path / "out")
+    again = deblur("run", "-r", tmp_path, "--dry-run", "-o", tmp_path / "more")
+    assert [line.split(" (")[0] for line in again.stdout.splitlines()] == [str(tmp_path / "a.png")]
+
+
 def test_output_folder_inside_the_input_is_not_read_again(tmp_path):
     make_photo(tmp_path / "a.png")
     out = tmp_path / "out"
@@ -140,15 +148,83 @@ def test_links_in_circles_end_and_a_photo_named_twice_is_done_once(tmp_path):
     assert f"error: {tmp_path / 'broken.png'}: " in result.stderr
 
 
-def test_names_that_clash_are_refused_before_work_starts(tmp_path):
-    make_photo(tmp_path / "a.jpg")
+def test_of_photos_whose_results_clash_the_first_is_done_and_the_others_are_named(tmp_path):
+    for name in ("a.jpg", "a.png", "b.png"):
+        make_photo(tmp_path / name)
+    result = deblur("run", tmp_path, "--format", "webp", "-o", tmp_path / "out")
+    assert result.exit_code == 1
+    done = [tmp_path / "out" / name for name in ("a_deblurred.webp", "b_deblurred.webp")]
+    assert result.stdout.splitlines() == [str(path) for path in done]
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    for path in (tmp_path / "a.png", tmp_path / "a.jpg", done[0]):
+        assert str(path) in line
+    with Image.open(done[0]) as first, Image.open(tmp_path / "a.jpg") as source:
+        inverted = 255 - np.asarray(source.convert("RGB"))
+        assert np.abs(np.asarray(first).astype(int) - inverted).max() <= 1
+
+
+def test_one_original_in_the_way_does_not_hold_up_the_rest(tmp_path):
+    photo, original = make_photo(tmp_path / "a.png"), make_photo(tmp_path / "a_deblurred.png", seed=1)
+    other, before = make_photo(tmp_path / "b.png"), original.read_bytes()
+    result = deblur("run", photo, original, other, "--overwrite")
+    assert result.exit_code == 1
+    assert original.read_bytes() == before
+    assert str(tmp_path / "b_deblurred.png") in result.stdout.splitlines()
+
+
+def test_a_name_too_long_for_its_result_costs_that_photo_alone(tmp_path):
+    long = make_photo(tmp_path / ("x" * 246 + ".png"))
+    good = make_photo(tmp_path / "good.png")
+    result = deblur("run", long, good)
+    assert (result.exit_code, result.stdout) == (1, f"{tmp_path / 'good_deblurred.png'}\n")
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert "name too long" in line
+
+
+def test_links_that_lead_to_themselves_are_named_like_any_other_problem(tmp_path):
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    good = make_photo(tmp_path / "good.png")
+    own_result = make_photo(tmp_path / "own.png").with_name("own_deblurred.png")
+    own_result.symlink_to(own_result)
+    result = deblur("run", loop / "x.png", loop, good, tmp_path / "own.png")
+    assert (result.exit_code, result.stdout) == (1, f"{tmp_path / 'good_deblurred.png'}\n")
+    assert len([line for line in result.stderr.splitlines() if line.startswith("error: ")]) == 3
+    assert "bug" not in result.stderr
+    for out in (loop, loop / "below"):
+        refused = deblur("run", good, "-o", out)
+        assert refused.exit_code in (1, 2)
+        assert refused.stderr.count("\n") == 1 and "bug" not in refused.stderr
+
+
+def test_a_link_to_where_one_may_not_go_costs_that_photo_alone(tmp_path, monkeypatch):
+    for name in ("a.png", "closed.png", "closed.txt"):
+        make_photo(tmp_path / name) if name.endswith("png") else (tmp_path / name).touch()
+    is_dir = Path.is_dir
+
+    def refused(path):
+        if path.stem == "closed":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return is_dir(path)
+
+    monkeypatch.setattr(Path, "is_dir", refused)
+    result = deblur("run", tmp_path, "-o", tmp_path / "out")
+    assert (result.exit_code, result.stdout) == (1, f"{tmp_path / 'out' / 'a_deblurred.png'}\n")
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert "closed.png: cannot be reached: Permission denied" in line
+
+
+def test_kinds_that_are_not_read_yet_are_counted_when_a_folder_is_walked(tmp_path):
+    for name in ("x.HEIC", "y.nef", "z.nef"):
+        (tmp_path / name).touch()
+    alone = deblur("run", tmp_path)
+    assert alone.exit_code == 1
+    assert "passed over 3" in alone.stderr and "(.heic, .nef)" in alone.stderr
+    assert "use -r" not in alone.stderr  # nothing lies deeper
     make_photo(tmp_path / "a.png")
-    result = deblur("run", tmp_path, "--format", "webp")
-    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
-    for name in ("a.jpg", "a.png", "a_deblurred.webp"):
-        assert str(tmp_path / name) in result.stderr
-    assert Deblurrer.runs == []
-    assert deblur("run", tmp_path).exit_code == 0
+    together = deblur("run", tmp_path)
+    assert together.exit_code == 0
+    assert "passed over 3" in together.stderr
 
 
 def test_an_original_is_never_written_not_even_with_overwrite(tmp_path):
@@ -311,5 +387,6 @@ def test_planned_results_are_unique_and_never_an_original(names, suffix, form, o
         results = [path for job in plan.jobs for path in job.results]
         assert len(results) == len(set(results))
         assert not {photo.path for photo in found.photos} & set(results)
-        assert [job.source for job in plan.jobs] == [photo.path for photo in found.photos]
+        named = {problem.path for problem in plan.problems}
+        assert [job.source for job in plan.jobs] == [p.path for p in found.photos if p.path not in named]
         assert all(job.output.suffix.lower() in (".jpg", ".png") for job in plan.jobs)

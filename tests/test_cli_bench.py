@@ -66,6 +66,8 @@ def test_the_blurred_share_is_what_was_asked_for():
     )
     assert benchmark.disc(80, 16, 0.25).mean() == pytest.approx(0.25)
     assert found.tiles_restored < found.tiles
+    small = benchmark.run_benchmark(loaded, (64, 64), 0.1, 1, Settings(), "cpu", "fp32")
+    assert small.tiles_restored == 1
     nothing = benchmark.run_benchmark(
         loaded, (640, 128), 0.0, 1, Settings(tile=128, overlap=32), "cpu", "fp32"
     )

@@ -103,6 +103,35 @@ def test_exif_changes_in_orientation_and_sides_only(tmp_path, orientation):
     assert metadata.xmp == (XMP if orientation == 1 else XMP.replace(b'"6"', b'"1"'))
 
 
+def test_a_thumbnail_of_the_photo_as_it_was_is_left_out(tmp_path):
+    thumbnail = io.BytesIO()
+    to_pillow(smooth_pixels(6, 8)).save(thumbnail, "JPEG")
+    exif = Image.Exif()
+    exif[ExifTags.Base.Make] = "Lens & Sons"
+    block = bytearray(exif.tobytes()[6:])
+    second = len(block)  # where the first directory's last four bytes shall lead
+    entries = [(513, 4, 1, second + 30), (514, 4, 1, len(thumbnail.getvalue()))]
+    block += struct.pack(">H", 2) + b"".join(struct.pack(">HHII", *entry) for entry in entries)
+    block += b"\0\0\0\0" + thumbnail.getvalue()
+    (first,) = struct.unpack_from(">I", block, 4)
+    struct.pack_into(">I", block, first + 2 + 12, second)
+    content = file_bytes(to_pillow(smooth_pixels(24, 40)), "JPEG", exif=b"Exif\0\0" + bytes(block))
+    with Image.open(io.BytesIO(content)) as stored:
+        assert stored.getexif().get_ifd(ExifTags.IFD.IFD1)
+    metadata = decode(write(tmp_path, content, ".jpg")).metadata
+    kept = Image.Exif()
+    kept.load(metadata.exif)
+    assert kept[ExifTags.Base.Make] == "Lens & Sons"
+    assert not kept.get_ifd(ExifTags.IFD.IFD1)
+
+
+def test_a_motion_photos_video_is_missed_aloud(tmp_path, caplog):
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a GCamera:MotionPhoto="1"/></x:xmpmeta>'
+    content = file_bytes(to_pillow(smooth_pixels(24, 40)), "JPEG", xmp=xmp) + b"video" * 100
+    decode(write(tmp_path, content, ".jpg"))
+    assert "short video" in caplog.text
+
+
 @in_one_folder
 @given(block=st.binary(max_size=60) | st.binary(max_size=60).map(lambda tail: b"II*\0\x08\0\0\0" + tail))
 def test_broken_exif_never_costs_the_photo(tmp_path, block):

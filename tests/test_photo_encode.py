@@ -398,7 +398,8 @@ def test_copies_are_verbatim(tmp_path):
 def test_when_a_copy_is_the_result(photo):
     assert is_copy_possible(photo, "png")
     assert not is_copy_possible(photo, "tiff")
-    assert not is_copy_possible(replace(photo, orientation=3), "png")
+    assert not is_copy_possible(replace(photo, orientation=3), "png")  # turned without loss
+    assert is_copy_possible(replace(photo, format="JPEG", orientation=3, lossless=False), "jpg")
     assert is_copy_possible(replace(photo, format="JPEG"), "jpg")
 
 

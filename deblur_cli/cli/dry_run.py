@@ -55,7 +55,9 @@ def upright_size(path: Path) -> tuple[int, int] | str:
     try:
         with _no_pixel_limit(), Image.open(path, formats=PILLOW_FORMATS) as image:
             width, height = image.size
-            turned = image.getexif().get(_ORIENTATION, 1) in range(5, 9)
+            # Pillow would decode a whole PNG in search of EXIF behind its pixels.
+            headless = image.format == "PNG" and "exif" not in image.info
+            turned = not headless and image.getexif().get(_ORIENTATION, 1) in range(5, 9)
     except UnidentifiedImageError:
         return "not a picture of a kind that is read"
     except (OSError, ValueError, SyntaxError) as error:

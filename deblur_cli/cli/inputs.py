@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from deblur_cli.cli.options import DEFAULT_SUFFIX
-from deblur_cli.photo.decode import is_picture_name
+from deblur_cli.photo.kinds import is_picture_name, is_unread_name
 
 MASK_ENDING = "_mask.png"
 TRAJECTORY_ENDING = "_trajectory.png"
@@ -34,11 +34,18 @@ class Problem:
 
 @dataclass
 class Collection:
-    """Everything that the inputs of a run amount to."""
+    """Everything that the inputs of a run amount to. `passed_over` are pictures of kinds not read yet."""
 
     photos: list[Found] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    passed_over: list[Path] = field(default_factory=list)
     folders: int = 0
+
+    def passed_over_line(self) -> str | None:
+        """Say how many pictures of which kinds were passed over; None if there were none."""
+        kinds = ", ".join(sorted({path.suffix.lower() for path in self.passed_over}))
+        count = len(self.passed_over)
+        return f"passed over {count} of kinds that are not read yet ({kinds})" if count else None
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,7 @@ def collect(inputs: Iterable[Path], walk: Walk) -> Collection:
     seen: set[Path] = set()
     for given in inputs:
         for item in _look_at(given, walk, collection):
-            path = item.path.parent.resolve() / item.path.name
+            path = real_path(item.path.parent) / item.path.name
             if path in seen:
                 continue
             seen.add(path)
@@ -77,8 +84,9 @@ def _look_at(given: Path, walk: Walk, collection: Collection) -> list[Found | Pr
 def _found_at(given: Path, walk: Walk, collection: Collection) -> Iterator[Found | Problem]:
     if given.is_dir():
         collection.folders += 1
-        found = list(_walk(given, given, walk, set()))
-        yield from found or [Problem(given, _no_pictures(walk))]
+        before = len(collection.passed_over)
+        found = list(_walk(given, given, walk, collection, set()))
+        yield from found or [Problem(given, _no_pictures(given, walk, len(collection.passed_over) - before))]
     elif given.is_file():
         yield Found(given, Path(given.name))
     elif os.path.lexists(given):
@@ -87,44 +95,58 @@ def _found_at(given: Path, walk: Walk, collection: Collection) -> Iterator[Found
         yield Problem(given, "no such file or folder")
 
 
-def _no_pictures(walk: Walk) -> str:
-    hint = "" if walk.recursive else "; use -r to look into its folders too"
-    return f"no pictures in this folder{hint}"
+def _no_pictures(folder: Path, walk: Walk, passed_over: int) -> str:
+    if passed_over:
+        return "no pictures in this folder that are read yet"
+    deeper = not walk.recursive and any(entry.is_dir() for entry in folder.iterdir())
+    return f"no pictures in this folder{'; use -r to look into its folders too' if deeper else ''}"
 
 
-def _walk(folder: Path, root: Path, walk: Walk, been: set[Path]) -> Iterator[Found | Problem]:
+def _walk(
+    folder: Path, root: Path, walk: Walk, collection: Collection, been: set[Path]
+) -> Iterator[Found | Problem]:
     """Yield the pictures of a folder. `been` holds the real folders visited, since links can form loops."""
-    been.add(folder.resolve())
+    been.add(real_path(folder))
     try:
-        entries = sorted(folder.iterdir())
+        entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     except OSError as error:
         yield Problem(folder, f"cannot read this folder: {error.strerror}")
         return
-    entries = [entry for entry in entries if not entry.name.startswith(".")]
-    pictures = [entry for entry in entries if is_picture_name(entry) and not entry.is_dir()]
-    stems = {picture.stem for picture in pictures}
-    for picture in pictures:
-        if is_former_result(picture.name, stems, walk.suffix):
-            continue
-        if picture.is_file():
-            yield Found(picture, picture.relative_to(root))
-        else:
-            yield Problem(picture, "is not a regular file")
-    if walk.recursive:
-        for entry in entries:
-            if entry.is_dir() and entry.resolve() not in been and not _same(entry, walk.leave_out):
-                yield from _walk(entry, root, walk, been)
+    stems = {entry.stem for entry in entries if is_picture_name(entry)}
+    folders = []
+    for entry in entries:
+        try:
+            if entry.is_dir():
+                folders.append(entry)
+            elif is_unread_name(entry):
+                collection.passed_over.append(entry)
+            elif is_picture_name(entry) and not is_former_result(entry.name, stems, walk.suffix):
+                if entry.is_file():
+                    yield Found(entry, entry.relative_to(root))
+                else:
+                    yield Problem(entry, "is not a regular file")
+        except OSError as error:  # a link to where one may not go
+            if is_picture_name(entry):
+                yield Problem(entry, f"cannot be reached: {error.strerror}")
+    for entry in folders if walk.recursive else ():
+        if real_path(entry) not in been and not _same(entry, walk.leave_out):
+            yield from _walk(entry, root, walk, collection, been)
+
+
+def real_path(path: Path) -> Path:
+    """The path without links; unlike Path.resolve this works for links that lead round in a circle."""
+    return Path(os.path.realpath(path))
 
 
 def _same(folder: Path, other: Path | None) -> bool:
-    return other is not None and folder.resolve() == other.resolve()
+    return other is not None and real_path(folder) == real_path(other)
 
 
 def is_former_result(name: str, stems: set[str], suffix: str) -> bool:
     """Tell whether a file is what an earlier run wrote beside its originals.
 
     A name that could be anybody's (`halloween_mask.png`, or one with a suffix of the user's own
-    choice) counts only if the original, one of `stems`, lies in the same folder.
+    choice) counts only if the original or its result, one of `stems`, lies in the same folder.
     """
     stem = Path(name).stem
     if stem.endswith(DEFAULT_SUFFIX):
@@ -132,4 +154,5 @@ def is_former_result(name: str, stems: set[str], suffix: str) -> bool:
     if suffix and stem.endswith(suffix) and stem.removesuffix(suffix) in stems:
         return True
     endings = (MASK_ENDING, TRAJECTORY_ENDING)
-    return any(name.endswith(ending) and name.removesuffix(ending) in stems for ending in endings)
+    originals = [name.removesuffix(ending) for ending in endings if name.endswith(ending)]
+    return any(stem + extra in stems for stem in originals for extra in ("", DEFAULT_SUFFIX, suffix))

@@ -39,7 +39,7 @@ Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Also take th
 Epsilon = Annotated[
     str,
     typer.Option(
-        "--epsilon", "-e", metavar="0-1", help="Confidence above which a pixel counts as blurred (ε)."
+        "--epsilon", "-e", metavar="0-1", help="Confidence above which a pixel counts as blurred (epsilon)."
     ),
 ]
 Mask = Annotated[bool, typer.Option("--mask", help="Also draw where blur was found: PHOTO_mask.png.")]

@@ -1,12 +1,12 @@
 """Where the results of a run go: named, compared and checked before any photo is opened."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
-from deblur_cli.cli.inputs import MASK_ENDING, TRAJECTORY_ENDING, Found, Problem
+from deblur_cli.cli.inputs import MASK_ENDING, TRAJECTORY_ENDING, Found, Problem, real_path
 from deblur_cli.errors import EncodeError, UsageError
 from deblur_cli.photo import encode
 from deblur_cli.photo.decode import is_picture_name
@@ -66,7 +66,7 @@ class Plan:
 
 def names_a_file(output: Path | None) -> bool:
     """Tell whether -o is meant as the name of a picture rather than of a folder."""
-    if output is None or output.is_dir():
+    if output is None or os.path.isdir(output):  # noqa: PTH112 - Path.is_dir raises for names that cannot be
         return False
     return output.suffix.lower() in _NOT_WRITTEN or is_picture_name(Path("any" + output.suffix))
 
@@ -81,7 +81,10 @@ def check_output(naming: Naming, photos: int, folders: int) -> None:
             raise UsageError(f"{out} names one file, but there may be several photos; give -o a folder")
         _check_format(out, naming.format)
         out = out.parent
-    ancestor = _nearest_existing(out)
+    try:
+        ancestor = _nearest_existing(out)
+    except OSError as error:
+        raise UsageError(f"{out} cannot be a folder for results: {error.strerror}") from error
     if not ancestor.is_dir():
         raise UsageError(f"{ancestor} is a file, so results cannot go into a folder of that name")
     if not _may_write(ancestor):
@@ -98,13 +101,15 @@ def _check_format(out: Path, wanted: str | None) -> None:
 
 
 def make_plan(photos: Sequence[Found], naming: Naming, existing: Existing) -> Plan:
-    """Name the results of every photo. Raises UsageError where two photos or an original would clash."""
+    """Name the results of every photo. Raises UsageError where each of them would be an original."""
     jobs = [name_results(photo, naming) for photo in photos]
-    _refuse_clashes(jobs)
-    _refuse_originals(jobs)
+    clashes = _find_clashes(jobs)
+    if jobs and len(clashes) == len(jobs):
+        raise UsageError(clashes[jobs[0]])
+    problems = [Problem(job.source, reason) for job, reason in clashes.items()]
+    jobs = [job for job in jobs if job not in clashes]
     ready: list[Job] = []
     skipped: list[Job] = []
-    problems: list[Problem] = []
     for job in map(_keep_present, jobs) if existing is Existing.skip else jobs:
         reason = _obstacle(job, existing)
         if not job.missing:
@@ -147,30 +152,35 @@ def _extension(path: Path, wanted: str | None) -> str:
     return path.suffix
 
 
-def _refuse_clashes(jobs: Iterable[Job]) -> None:
+def _find_clashes(jobs: Sequence[Job]) -> dict[Job, str]:
+    """The jobs that would write to an original or to the result of an earlier job, and what to do then."""
+    originals = {real_path(job.source) for job in jobs}
     owner: dict[Path, Path] = {}
+    clashes: dict[Job, str] = {}
     for job in jobs:
         for result in job.results:
-            first = owner.setdefault(_identity(result), job.source)
+            if real_path(result) in originals:
+                clashes[job] = f"{result} is an original and is never written; use another --suffix or -o"
+                break
+            first = owner.get(_identity(result), job.source)
             if first != job.source:
-                raise UsageError(f"{first} and {job.source} would both be written to {result}")
-
-
-def _refuse_originals(jobs: Sequence[Job]) -> None:
-    originals = {job.source.resolve() for job in jobs}
-    for job in jobs:
-        for result in job.results:
-            if result.resolve() in originals:
-                raise UsageError(f"{result} is an original and is never written; use another --suffix or -o")
+                clashes[job] = f"its result {result} is that of {first} too; run it alone, into another -o"
+                break
+        else:
+            owner |= {_identity(result): job.source for result in job.results}
+    return clashes
 
 
 def _identity(path: Path) -> Path:
-    return path.parent.resolve() / path.name
+    return real_path(path.parent) / path.name
 
 
 def _obstacle(job: Job, existing: Existing) -> str | None:
     """Say why the results of a job cannot be written, or return None."""
-    return next(_obstacles(job, existing), None)
+    try:
+        return next(_obstacles(job, existing), None)
+    except OSError as error:  # a folder on the way may not be entered, or a name is too long
+        return f"{job.output} cannot be written: {error.strerror}"
 
 
 def _obstacles(job: Job, existing: Existing) -> Iterator[str]:

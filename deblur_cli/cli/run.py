@@ -58,9 +58,16 @@ def run(
     existing = Existing.replace if overwrite else Existing.skip if skip_existing else Existing.refuse
     plan = make_plan(found.photos, naming, existing)
 
+    if line := found.passed_over_line():
+        streams.warn(line)
+
     if dry_run:
         from deblur_cli.cli.dry_run import show
 
+        if weights is not None:  # a wrong name should be known before the real run
+            from deblur_cli.weights import find
+
+            find(weights)
         raise typer.Exit(show(plan, found.problems, streams, max_megapixels, json=json))
 
     def load() -> "tuple[Deblurrer, Settings]":

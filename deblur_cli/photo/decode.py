@@ -41,6 +41,8 @@ _DAMAGE = (
 )
 
 # Pillow's pixel limit and Python's warning filters are global: one picture at a time.
+_MOTION_PHOTO = (b"MotionPhoto", b"MicroVideo")  # XMP properties of phones' photos with a video behind
+
 _PILLOW_LOCK = threading.RLock()
 
 
@@ -215,5 +217,8 @@ def _log_left_out(path: Path, image: Image.Image) -> None:
             path,
             "a gain map for HDR screens" if is_gain_map else "such as a second view, a gain map or a preview",
         )
+    xmp = image.info.get("xmp", b"")
+    if image.format in ("JPEG", "MPO") and any(mark in xmp for mark in _MOTION_PHOTO):
+        logger.warning("%s: holds a short video behind the photo; a restored copy will not carry it", path)
     if image.mode in ("RGBX", "CMYKX"):
         logger.warning("%s: its extra channel has no stated meaning and is left out", path)

@@ -80,8 +80,12 @@ def encode(
 
 
 def is_copy_possible(photo: Photo, format: str) -> bool:
-    """Whether the source's bytes, unchanged, are the photo in `format`, already upright."""
-    return photo.format == format_of(format) and photo.orientation == 1
+    """Whether the source's bytes should stand for the photo in `format`, if nothing in it was restored.
+
+    Turning a lossless photo upright changes no pixel. A lossy one would be compressed anew, so it is
+    better left as it is, orientation tag and all.
+    """
+    return photo.format == format_of(format) and (photo.orientation == 1 or not photo.lossless)
 
 
 def copy_unchanged(photo: Photo, path: Path, *, overwrite: bool = False) -> None:
@@ -149,6 +153,11 @@ def _log_losses(path: Path, name: str, losses: dict[str, object]) -> None:
             logger.warning("%s: %s cannot hold %s; left out", path, name, what)
 
 
+def _log_idle_quality(path: Path, name: str, quality: int | None) -> None:
+    if quality is not None:
+        logger.warning("%s: %s is written without loss, so --quality has no part in it", path, name)
+
+
 def _png_losses(metadata: Metadata) -> dict[str, object]:
     names = {name for name, _ in metadata.png_chunks}
     untagged = metadata.icc is None and b"sRGB" not in names
@@ -158,7 +167,8 @@ def _png_losses(metadata: Metadata) -> dict[str, object]:
     }
 
 
-def _write_png(photo: Photo, path: Path, _quality: int | None) -> bytes:
+def _write_png(photo: Photo, path: Path, quality: int | None) -> bytes:
+    _log_idle_quality(path, "PNG", quality)
     metadata = photo.metadata
     _log_losses(
         path,
@@ -208,7 +218,8 @@ def _write_webp(photo: Photo, path: Path, quality: int | None) -> bytes:
     return _save(channels, _mode(channels), "WEBP", options)
 
 
-def _write_tiff(photo: Photo, path: Path, _quality: int | None) -> bytes:
+def _write_tiff(photo: Photo, path: Path, quality: int | None) -> bytes:
+    _log_idle_quality(path, "TIFF", quality)
     _log_losses(path, "TIFF", {"a comment": photo.metadata.comment, **_png_losses(photo.metadata)})
     if photo.cmyk is not None:
         return write_tiff(photo.cmyk, photo.metadata, cmyk=True, alpha=False)

@@ -135,6 +135,21 @@ def mark_upright(block: bytes) -> bytes:
     return bytes(patched)
 
 
+def without_thumbnail(block: bytes) -> bytes:
+    """The block without its second directory, a thumbnail that would show the photo as it was before.
+
+    Only the offset that leads there changes. Raises BrokenExifError.
+    """
+    order = byte_order(block)
+    (offset,) = struct.unpack_from(order + "I", block, 4)
+    _read_directory(_reader(block), order, offset)
+    (count,) = struct.unpack_from(order + "H", block, offset)
+    following = offset + 2 + 12 * count
+    patched = bytearray(block)
+    patched[following : following + 4] = bytes(len(block[following : following + 4]))
+    return bytes(patched)
+
+
 def _swap_values(block: bytearray, directory: dict[int, Entry], tags: tuple[int, int]) -> None:
     if not all(tag in directory for tag in tags):
         return

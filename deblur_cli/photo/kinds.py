@@ -19,6 +19,7 @@ _RAW_SUFFIXES = frozenset(
         *(".srw", ".x3f"),
     }
 )
+_UNREAD_SUFFIXES = frozenset({".heic", ".heif", ".hif", ".avif"})
 _SIGNATURES = {
     b"\xff\xd8\xff": "JPEG",
     b"\x89PNG": "PNG",
@@ -42,6 +43,11 @@ def is_picture_name(path: Path) -> bool:
     Hidden files go since the `._IMG.JPG` that macOS strews over memory cards are no pictures.
     """
     return path.suffix.lower() in _PICTURE_SUFFIXES and not path.name.startswith(".")
+
+
+def is_unread_name(path: Path) -> bool:
+    """Whether a file's suffix is that of a photo which cannot be read yet: camera RAW, HEIC, AVIF."""
+    return path.suffix.lower() in _RAW_SUFFIXES | _UNREAD_SUFFIXES
 
 
 def refuse_unread_kind(path: Path, header: bytes) -> None:

@@ -83,7 +83,7 @@ def _upright_exif(path: Path, block: bytes | None) -> bytes | None:
     if block is None:
         return None
     try:
-        return exif.mark_upright(block)
+        return exif.without_thumbnail(exif.mark_upright(block))
     except (exif.BrokenExifError, struct.error) as error:
         logger.warning("%s: its EXIF block is broken (%s) and is left out", path, error)
         return None

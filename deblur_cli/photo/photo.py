@@ -28,7 +28,7 @@ class Metadata:
     """Blocks of the source file that go into the result; None where the file had none."""
 
     icc: bytes | None = None  # ICC profile, byte for byte
-    exif: bytes | None = None  # starts with the TIFF header, orientation already set to 1
+    exif: bytes | None = None  # starts with the TIFF header; orientation set to 1, thumbnail taken out
     xmp: bytes | None = None
     dpi: tuple[float, float] | None = None  # dots per inch across and down, of the upright picture
     comment: bytes | None = None  # JPEG or GIF comment

@@ -15,9 +15,9 @@ import torch
 from torch import nn
 
 from deblur_cli import weights
+from deblur_cli.device import memory_errors
 from deblur_cli.errors import OutOfMemoryError, TrainingError, WeightsError
 from deblur_cli.nets import M2AENet, Restoration, create
-from deblur_cli.restore import memory_errors
 from deblur_cli.train import checkpoint
 from deblur_cli.train.losses import stage_mask, training_loss
 from deblur_cli.train.pool import draw, find_photos, load_photos
