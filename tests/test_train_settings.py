@@ -35,7 +35,7 @@ def test_paper_settings_are_those_of_the_paper():
 
 def test_every_shipped_file_can_be_used():
     names = [path.stem for path in SHIPPED.glob("*.toml")]
-    assert sorted(names) == ["paper", "small-cpu"]
+    assert sorted(names) == ["paper", "small-cpu", "small-cpu-further"]
     for name in names:
         read_settings(find_config(name))
 
@@ -43,7 +43,9 @@ def test_every_shipped_file_can_be_used():
 def test_a_config_is_a_shipped_name_or_a_path(write):
     path = write("")
     assert find_config(str(path)) == path
-    with pytest.raises(TrainingError, match=r"no settings file small-gpu: .*paper, small-cpu"):
+    with pytest.raises(
+        TrainingError, match=r"no settings file small-gpu: .*paper, small-cpu, small-cpu-further"
+    ):
         find_config("small-gpu")
 
 

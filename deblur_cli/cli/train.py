@@ -27,7 +27,9 @@ COURSE = ("step", "seconds", "rate")  # what every row of the logs begins with
 Config = Annotated[
     str,
     typer.Argument(
-        metavar="CONFIG", help="Settings: a .toml file, or paper or small-cpu.", show_default=False
+        metavar="CONFIG",
+        help="Settings: a .toml file, or paper, small-cpu or small-cpu-further.",
+        show_default=False,
     ),
 ]
 Folder = Annotated[
