@@ -137,10 +137,10 @@ class DeformableRows(torch.autograd.Function):
 
 def gather_taps(x: Tensor, weights: Tensor, kernel: Tensor, bias: Tensor, columns: Tensor) -> Tensor:
     """One weighted lookup a tap gathers the four neighbours of every pixel: x P C -> P C."""
-    result = bias.expand_as(x)
+    result = bias.to(x.dtype).expand_as(x).clone()
     for tap in range(TAPS):
         sampled = F.embedding_bag(columns[tap], x, mode="sum", per_sample_weights=weights[tap])
-        result = torch.addcmul(result, sampled, kernel[tap])
+        result.addcmul_(sampled, kernel[tap])
     return result
 
 
