@@ -3,18 +3,21 @@
 import hashlib
 import json
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialise
 
 from deblur_cli.errors import WeightsError
 from deblur_cli.nets import ARCHITECTURES, M2AENet, create
 
 DEFAULT = "m2aenet-small"
+RESERVED = ("architecture", "config", "format", "total_size")  # metadata that are not notes
+HEADER = 1 << 17  # bytes left for names and notes when weights are split
+INDEX = ".safetensors.index.json"
 SIZES = ("width", "encoder", "middle", "decoder", "pooling")  # arguments of `create` kept in a file
 
 
@@ -38,12 +41,14 @@ class LoadedWeights:
     """A network ready to run: float32, on the CPU, in evaluation mode.
 
     name: as asked for; sha256: of the file; architecture: "m2aenet" or "nafnet"
+    notes: metadata of the file, of which `history` (JSON) lists the training runs
     """
 
     name: str
     architecture: str
     sha256: str
     network: M2AENet
+    notes: dict[str, str] = field(default_factory=dict)
 
 
 def catalogue_folder() -> Path:
@@ -102,27 +107,65 @@ def load(name: str = DEFAULT) -> LoadedWeights:
     found = sha256(path)
     if expected and found != expected:
         raise WeightsError(f"{path} is damaged (its SHA-256 is not the catalogue's): install deblur again")
-    network, architecture = read(path)
-    return LoadedWeights(name, architecture, found, network)
+    network, metadata = read(path)
+    notes = {key: value for key, value in metadata.items() if key not in RESERVED}
+    return LoadedWeights(name, metadata["architecture"], found, network, notes)
 
 
 def sha256(path: Path) -> str:
-    """Hash of a file, read in pieces. Raises WeightsError where it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise WeightsError(f"cannot read {path}: {error.strerror}") from error
+    """Hash of a weights file, of its parts one after another where it is an index.
+
+    Raises WeightsError where it cannot be read.
+    """
+    digest = hashlib.sha256()
+    for part in parts(path):
+        try:
+            with part.open("rb") as file:
+                while piece := file.read(1 << 20):
+                    digest.update(piece)
+        except OSError as error:
+            raise WeightsError(f"cannot read {part}: {error.strerror}") from error
+    return digest.hexdigest()
 
 
-def read(path: Path) -> tuple[M2AENet, str]:
-    """Network and architecture of a .safetensors file whose metadata holds its configuration."""
+def parts(path: Path) -> list[Path]:
+    """The .safetensors files that an index names, in order; a .safetensors file is its only part."""
+    if not path.name.endswith(INDEX):
+        return [path]
+    return [path.with_name(name) for name in sorted(set(read_index(path)["weight_map"].values()))]
+
+
+def read_index(path: Path) -> dict[str, dict[str, str]]:
+    """Metadata and file of each tensor ("weight_map"), as Hugging Face writes them for weights in parts."""
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            state = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 - not a dict
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path} is not a .safetensors file or is damaged: {error}") from error
+        index = json.loads(path.read_text(encoding="utf-8"))
+        files = index["weight_map"].values()
+        if not files or any(Path(name).name != name for name in files):
+            raise ValueError("it names files elsewhere, or none")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{path} is not an index of .safetensors files: {error}") from error
+    return {"metadata": index.get("metadata", {}), "weight_map": index["weight_map"]}
+
+
+def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Tensors in float32 and metadata of a .safetensors file or an index of several."""
+    state: dict[str, torch.Tensor] = {}
+    metadata: dict[str, str] = {}
+    for part in parts(path):
+        try:
+            with safe_open(part, framework="pt") as file:
+                metadata |= file.metadata() or {}
+                state |= {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise WeightsError(f"{part} is not a .safetensors file or is damaged: {error}") from error
+    if path.name.endswith(INDEX):
+        metadata |= read_index(path)["metadata"]
+    return state, metadata
+
+
+def read(path: Path) -> tuple[M2AENet, dict[str, str]]:
+    """Network and metadata of a file or an index whose metadata holds the configuration."""
+    state, metadata = read_tensors(path)
     architecture = metadata.get("architecture", "")
     if architecture not in ARCHITECTURES or "config" not in metadata:
         raise WeightsError(
@@ -138,7 +181,7 @@ def read(path: Path) -> tuple[M2AENet, str]:
         raise WeightsError(f"{path} holds a configuration that cannot be built: {error}") from error
     fit(network, state, path)
     network.skip_identity_blocks()
-    return network.eval(), architecture
+    return network.eval(), metadata
 
 
 def fit(network: M2AENet, state: dict[str, torch.Tensor], path: Path) -> None:
@@ -161,19 +204,58 @@ def save(path: Path, network: M2AENet, notes: dict[str, str], *, half: bool = Tr
     `notes` (training data, scores ...) go into the metadata as they are. Raises WeightsError where a
     value does not fit into half precision or the file cannot be written.
     """
+    state, metadata = packed(network, notes, half)
+    write(path, serialise(state, metadata))
+
+
+def save_in_parts(
+    path: Path, network: M2AENet, notes: dict[str, str], size: int, *, half: bool = True
+) -> Path:
+    """Write a network as several files of at most `size` bytes each, and return the index that names them.
+
+    path: what the file would be called in one piece. Raises WeightsError as `save` does.
+    """
+    from huggingface_hub import split_torch_state_dict_into_shards
+
+    state, metadata = packed(network, notes, half)
+    pattern = f"{path.stem}{{suffix}}.safetensors"
+    split = split_torch_state_dict_into_shards(state, filename_pattern=pattern, max_shard_size=size - HEADER)
+    contents = {
+        file: serialise({name: state[name] for name in names}, metadata)
+        for file, names in split.filename_to_tensors.items()
+    }
+    if (largest := max(map(len, contents.values()))) > size:
+        raise WeightsError(f"parts of {size:,} bytes are too small: one has to hold {largest:,}")
+    for file, content in contents.items():
+        write(path.with_name(file), content)
+    if not split.is_sharded:
+        return path
+    index = {"metadata": metadata, "weight_map": split.tensor_to_filename}
+    write(path.with_name(path.stem + INDEX), json.dumps(index, indent=2).encode())
+    return path.with_name(path.stem + INDEX)
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all. Raises WeightsError."""
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise WeightsError(f"cannot write {path}: {error.strerror}") from error
+
+
+def packed(
+    network: M2AENet, notes: dict[str, str], half: bool
+) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Tensors and metadata as they are written."""
     dtype = torch.float16 if half else torch.float32
-    state = {name: value.to(dtype).contiguous() for name, value in network.state_dict().items()}
+    state = {name: value.to(dtype).cpu().contiguous() for name, value in network.state_dict().items()}
     for name, value in state.items():
         if not value.isfinite().all():
             raise WeightsError(f"{name} holds values that {dtype} cannot hold: save in full precision")
     config = network.config
     sizes = {name: getattr(config, name) for name in SIZES}
     architecture = "m2aenet" if config.mask else "nafnet"
-    metadata = {**notes, "architecture": architecture, "config": json.dumps(sizes)}
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        save_file(state, temporary, metadata=metadata)
-        temporary.replace(path)
-    except (SafetensorError, OSError) as error:
-        temporary.unlink(missing_ok=True)
-        raise WeightsError(f"cannot write {path}: {error}") from error
+    return state, {**notes, "architecture": architecture, "config": json.dumps(sizes)}

@@ -98,6 +98,57 @@ def test_a_write_that_fails_leaves_nothing_half_written(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["taken.safetensors"]
 
 
+def in_parts(folder, size=150_000, network=None):
+    notes = {"source": "here"}
+    return weights.save_in_parts(folder / "net.safetensors", network or lively(), notes, size)
+
+
+def test_weights_in_parts_load_as_those_in_one_piece(tmp_path):
+    network = lively()
+    weights.save(tmp_path / "whole.safetensors", network, {})
+    index = in_parts(tmp_path, network=network)
+    files = weights.parts(index)
+    assert len(files) > 1 and all(path.stat().st_size <= 150_000 for path in files)
+    whole, split = weights.load(str(tmp_path / "whole.safetensors")), weights.load(str(index))
+    for name, value in whole.network.state_dict().items():
+        assert torch.equal(value, split.network.state_dict()[name]), name
+    assert split.notes == {"source": "here"}
+    assert split.sha256 != whole.sha256
+
+
+def test_a_missing_or_damaged_part_is_named(tmp_path):
+    index = in_parts(tmp_path)
+    part = weights.parts(index)[1]
+    part.write_bytes(part.read_bytes()[:100])
+    with pytest.raises(WeightsError, match=f"{part.name} is not a .safetensors file or is damaged"):
+        weights.load(str(index))
+    part.unlink()
+    with pytest.raises(WeightsError, match=f"cannot read .*{part.name}"):
+        weights.load(str(index))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"weight_map": {}}', '{"weight_map": {"a": "../b.safetensors"}}']
+)
+def test_what_is_no_index_is_refused(tmp_path, text):
+    path = tmp_path / "net.safetensors.index.json"
+    path.write_text(text)
+    with pytest.raises(WeightsError, match=r"is not an index of \.safetensors files"):
+        weights.load(str(path))
+
+
+def test_parts_too_small_for_a_tensor_write_nothing(tmp_path):
+    with pytest.raises(WeightsError, match="parts of 20,000 bytes are too small"):
+        in_parts(tmp_path, 20_000)
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_smaller_than_a_part_are_one_file(tmp_path):
+    path = in_parts(tmp_path, 10**8)
+    assert path == tmp_path / "net.safetensors"
+    assert weights.load(str(path)).notes == {"source": "here"}
+
+
 def test_missing_tensor_is_named(saved):
     rewrite(saved, lambda state: state.pop("intro.weight"))
     refused(saved, r"intro\.weight is missing")

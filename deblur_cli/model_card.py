@@ -1,0 +1,126 @@
+"""Model cards: what weights are, what they learned from and how they score, from their own metadata."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from deblur_cli.nets import M2AENet
+
+SCORES = (  # field, words, format
+    ("gain_psnr_w", "PSNR gain in the blur, dB", "+.2f"),
+    ("gain_ssim_w", "SSIM gain in the blur", "+.4f"),
+    ("outside_psnr", "unmoved area, output against input, dB", ".1f"),
+    ("mask_iou", "mask IoU", ".3f"),
+    ("mask_precision", "mask precision", ".3f"),
+    ("mask_recall", "mask recall", ".3f"),
+    ("wrongly_marked", "unmoved area that is marked", ".1%"),
+    ("soft_marked", "defocused or smooth area that is marked", ".1%"),
+    ("endpoint_error", "trajectory endpoints off, px", ".2f"),
+)
+NAMES = {"m2aenet": "M²AENet", "nafnet": "NAFNet"}
+
+
+def model_card(
+    name: str,
+    network: M2AENet,
+    notes: Mapping[str, str],
+    files: Sequence[tuple[str, int]],
+    sha256: str,
+    curve: Sequence[Mapping[str, str]] = (),
+) -> str:
+    """Markdown text. files: name and bytes of each; curve: rows of a run's scores.csv."""
+    runs = json.loads(notes.get("history", "[]"))
+    sections = [f"# {name}", describe(network), file_table(files, sha256)]
+    if runs:
+        sections += ["## What it learned from", training_table(runs)]
+        sections += [f"Run {number}: {settings_text(run)}" for number, run in enumerate(runs, 1)]
+    if runs and runs[-1].get("scores"):
+        sections += ["## How it scores", score_text(runs[-1]["scores"])]
+    if curve:
+        sections += ["## Scores over training", curve_table(curve)]
+    return "\n\n".join(sections) + "\n"
+
+
+def describe(network: M2AENet) -> str:
+    """Architecture and size in words."""
+    config = network.config
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    pooling = f"a window of {config.pooling} pixels" if config.pooling else "the whole image"
+    used = ""
+    if network.depth < config.encoder[-1]:
+        used = (
+            f" The first {network.depth} blocks of the last encoder stage are trained; the others do nothing."
+        )
+    return (
+        f"{NAMES['m2aenet' if config.mask else 'nafnet']} of width {config.width} "
+        f"(encoder {joined(config.encoder)}; middle {config.middle}; decoder {joined(config.decoder)}), "
+        f"{parameters / 1e6:.2f} million parameters. Attention averages over {pooling}.{used}"
+    )
+
+
+def joined(numbers: Sequence[int]) -> str:
+    """Numbers with commas."""
+    return ", ".join(str(number) for number in numbers)
+
+
+def file_table(files: Sequence[tuple[str, int]], sha256: str) -> str:
+    """Files, bytes and hash."""
+    rows = [("File", f"`{name}`, {size:,} bytes") for name, size in files]
+    return table(("", ""), [*rows, ("SHA-256", f"`{sha256}`")])
+
+
+def training_table(runs: Sequence[Mapping[str, Any]]) -> str:
+    """A row for each run that made the weights, oldest first; each began from the weights of the last."""
+    rows = []
+    for number, run in enumerate(runs, 1):
+        settings = run["settings"]
+        rows.append(
+            (
+                str(number),
+                ", ".join(run["learned_from"]),
+                f"{run['steps']:,}",
+                f"{run['hours']:.2f}",
+                f"{run['device']}, {run['precision']}",
+                f"{settings['batch']} of {settings['patch']} px",
+                f"{settings['learning_rate']:g}, {settings['schedule']}",
+                f"{settings['blur']['shortest']:g}-{settings['blur']['longest']:g} px",
+            )
+        )
+    head = ("Run", "Learned from", "Steps", "Hours", "Device", "Patches", "Learning rate", "Blur")
+    return table(head, rows)
+
+
+def settings_text(run: Mapping[str, Any]) -> str:
+    """All settings of a run, so that it can be repeated."""
+    settings = {name: value for name, value in run["settings"].items() if value not in ("", [], ())}
+    return f"`{json.dumps(settings)}`"
+
+
+def score_text(scores: Mapping[str, float | None]) -> str:
+    """The scores of the bare network on the validation set of its last run."""
+    rows = [
+        (words, format(value, style))
+        for field, words, style in SCORES
+        if (value := scores.get(field)) is not None
+    ]
+    before = scores.get("blurred_psnr_w")
+    head = f"Bare network output, epsilon 0.5, {scores.get('pictures')} pictures that it never saw"
+    if before is not None:
+        head += f", whose blurred parts begin at {before:.2f} dB"
+    return f"{head}.\n\n{table(('', ''), rows)}"
+
+
+def curve_table(curve: Sequence[Mapping[str, str]]) -> str:
+    """Scores at each time that they were taken; a cell stays empty where there is none."""
+    known = [entry for entry in SCORES if any(row.get(entry[0]) for row in curve)]
+    rows = []
+    for row in curve:
+        cells = [format(float(row[field]), style) if row.get(field) else "" for field, _, style in known]
+        rows.append((row["step"], f"{float(row['seconds']) / 3600:.2f}", *cells))
+    return table(("Step", "Hours", *(words for _, words, _ in known)), rows)
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
