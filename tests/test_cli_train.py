@@ -1,12 +1,14 @@
 """`deblur train`: from settings and photos to weights that `deblur run` takes."""
 
+import csv
 import os
 import signal
 
 import pytest
 import torch
 from cli_helpers import deblur, make_photo
-from train_helpers import small_run, write_photos
+from PIL import Image
+from train_helpers import picture, small_run, write_photos
 
 from deblur_cli import weights
 from deblur_cli.cli.train import parse_settings, parse_time_limit
@@ -49,7 +51,7 @@ def test_trained_weights_deblur_a_photo_at_once(config, photos, tmp_path):
     path = tmp_path / "run" / "weights.safetensors"
     assert result.stdout == f"{path}\n"
     lines = result.stderr.splitlines()
-    assert "4 photos to train on, 2 to score on" in lines[0]
+    assert "trained on 4 photos, scored on 2 photos" in lines[0]
     assert [line.split()[1] for line in lines if line.startswith("step") and "rate" in line] == ["2", "4"]
     assert "mask IoU" in lines[-1]
     photo = make_photo(tmp_path / "a.png", (64, 48))
@@ -110,6 +112,52 @@ def test_shipped_settings_go_by_their_name(photos, tmp_path):
     assert result.exit_code == 0, result.stderr
     config = weights.load(result.stdout.strip()).network.config
     assert (config.width, config.encoder) == (4, (1, 1, 1, 28))
+
+
+def write_pairs(folder, count=2):
+    for part in ("blur", "sharp"):
+        (folder / part).mkdir(parents=True)
+        for number in range(count):
+            Image.fromarray(picture((48, 64), number)).save(folder / part / f"{number}.png")
+    return folder
+
+
+def test_pairs_are_learned_from_and_scored_on(config, tmp_path):
+    first, second = write_pairs(tmp_path / "first"), write_pairs(tmp_path / "second", 3)
+    words = ("--pairs", first, "--pairs", second, "--set", f"validation={second}", "-o", tmp_path / "run")
+    result = deblur("train", config, "--device", "cpu", *words)
+    assert result.exit_code == 0, result.stderr
+    assert f"trained on 2 pairs and 3 pairs, scored on {second}" in result.stderr
+    assert "scores: in the blur" in result.stderr
+    with (tmp_path / "run" / "scores.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["pictures"] == "3" and row["endpoint_error"] == "nan"
+
+
+def test_a_dataset_of_deblur_synth_can_be_scored_on(config, photos, tmp_path):
+    made = deblur("synth", photos, "-o", tmp_path / "set", "--count", 2, "--size", 32, "--set", "defocus=0")
+    assert made.exit_code == 0, made.stderr
+    result = train(config, photos, tmp_path / "run", "--set", f"validation={tmp_path / 'set'}")
+    assert result.exit_code == 0, result.stderr
+    assert "trained on 6 photos, scored on" in result.stderr  # none need be held out
+    with (tmp_path / "run" / "scores.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["pictures"] == "2" and float(row["endpoint_error"]) >= 0
+    assert [path.suffix for path in (tmp_path / "run" / "samples").iterdir()] == [".png"]
+
+
+def test_nothing_to_learn_from_or_to_score_on_is_said(config, tmp_path):
+    words = ("train", config, "-o", tmp_path / "run")
+    assert_refused(deblur(*words), 1, "nothing to learn from")
+    pairs = write_pairs(tmp_path / "pairs")
+    assert_refused(deblur(*words, "--pairs", pairs), 1, "nothing to score on")
+    assert_refused(deblur(*words, "--pairs", tmp_path / "gone"), 1, "nothing to score on")
+    gone = ("--set", f"validation={tmp_path / 'gone'}")
+    assert_refused(deblur(*words, "--pairs", pairs, *gone), 1, "there is no folder")
+    assert_refused(
+        deblur(*words, "--pairs", tmp_path / "none", "--set", f"validation={pairs}"), 1, "no folder"
+    )
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

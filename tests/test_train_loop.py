@@ -19,7 +19,7 @@ from train_helpers import HELD_OUT, same_weights, small_run, trainer, write_phot
 import deblur_cli
 from deblur_cli import weights
 from deblur_cli.errors import OutOfMemoryError, TrainingError, WeightsError
-from deblur_cli.train import checkpoint, loop, scores
+from deblur_cli.train import batches, checkpoint, loop, scores
 from deblur_cli.train.synthetic import synthesise
 
 KILLED = """
@@ -27,8 +27,8 @@ import sys
 from pathlib import Path
 import torch
 from train_helpers import trainer
-from deblur_cli.train import loop
-loop.HELD_OUT, loop.SCORED = 2, (1, 32)
+from deblur_cli.train import setup
+setup.HELD_OUT, setup.SCORED = 2, (1, 32)
 torch.set_num_threads(int(sys.argv[3]))
 trainer(sys.argv[1], Path(sys.argv[2]), steps=500, save_every=0.0).run()
 """
@@ -95,7 +95,7 @@ def test_an_interrupt_elsewhere_saves_every_step_that_was_made(photos, tmp_path,
         raise KeyboardInterrupt
 
     run.train_step()
-    monkeypatch.setattr(loop, "synthesise", interrupted)
+    monkeypatch.setattr(batches, "synthesise", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run.run()
     assert checkpoint.load(run.folder)["step"] == 1
@@ -114,9 +114,10 @@ def test_the_time_limit_ends_a_run_and_leaves_weights_that_load(photos, tmp_path
         assert torch.equal(loaded.state_dict()[name], value.half().float()), name
     with safe_open(path, framework="pt") as file:
         notes = file.metadata()
-    assert (notes["photos"], notes["steps"]) == ("photos", str(run.step))
-    assert float(notes["hours"]) == pytest.approx(run.elapsed / 3600, abs=1e-3)
-    assert json.loads(notes["scores"])["pictures"] == 1
+    (made,) = json.loads(notes["history"])
+    assert (made["learned_from"], made["steps"]) == (["photos"], run.step)
+    assert made["hours"] == pytest.approx(run.elapsed / 3600, abs=1e-3)
+    assert made["scores"]["pictures"] == 1 and made["settings"]["patch"] == 32
     assert rows[-1]["step"] == run.step and "gain_psnr_w" in rows[-1]
 
 
@@ -130,7 +131,7 @@ def test_photos_held_out_are_scored_on_and_never_trained_on(photos, tmp_path, mo
 
         return synthesise_seen
 
-    monkeypatch.setattr(loop, "synthesise", spy("train"))
+    monkeypatch.setattr(batches, "synthesise", spy("train"))
     monkeypatch.setattr(scores, "synthesise", spy("score"))
     run = trainer(photos, tmp_path / "run", steps=2)
     run.run()
@@ -168,7 +169,7 @@ def test_a_single_batch_is_learned(photos, tmp_path, monkeypatch):
         fixed[:] = fixed or [synthesise(*arguments)]
         return fixed[0]
 
-    monkeypatch.setattr(loop, "synthesise", the_same)
+    monkeypatch.setattr(batches, "synthesise", the_same)
     run = trainer(photos, tmp_path / "run", steps=60, learning_rate=5e-3, true_masks=1.0)
     losses = [run.train_step() for _ in range(60)]
     assert losses[-1]["reconstruction"] < 0.5 * losses[0]["reconstruction"]
@@ -183,7 +184,7 @@ def test_mask_and_motion_leave_the_reconstruction_alone_where_asked(photos, tmp_
         for parameter in run.network.parameters():
             parameter.add_(torch.randn(parameter.shape), alpha=0.2)
     for gradient in (False, True):
-        run.settings = replace(run.settings, guidance_gradient=gradient)
+        run.forward.guidance_gradient = gradient
         run.network.zero_grad()
         run.restore(sample, true_mask=True).image.sum().backward()
         moved = run.network.motion_analyzer.weight.grad
@@ -267,6 +268,8 @@ def test_a_run_begins_from_weights_where_asked_and_from_its_own_state_after_that
     second.run()
     again = trainer(photos, tmp_path / "second", start=start, steps=3)
     assert again.step == 3 and same_weights(again.network, second.network)
+    made = json.loads(weights.load(str(again.export())).notes["history"])
+    assert [run["steps"] for run in made] == [2, 3]
 
 
 def test_weights_of_another_network_are_no_start(photos, tmp_path):
@@ -295,7 +298,7 @@ def test_running_out_of_memory_says_what_helps(photos, tmp_path, monkeypatch):
     def exhausted(*_):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 10 bytes")
 
-    monkeypatch.setattr(loop, "synthesise", exhausted)
+    monkeypatch.setattr(batches, "synthesise", exhausted)
     with pytest.raises(OutOfMemoryError, match="lower batch or patch"):
         run.run()
 
@@ -306,7 +309,8 @@ def test_nafnet_trains_and_scores_without_mask_and_motion(photos, tmp_path):
     run.run()
     assert math.isnan(run.scores.endpoint_error) and run.scores.mask_iou == 0
     with safe_open(run.export(), framework="pt") as file:
-        assert json.loads(file.metadata()["scores"])["endpoint_error"] is None
+        (made,) = json.loads(file.metadata()["history"])
+    assert made["scores"]["endpoint_error"] is None
 
 
 def test_weights_too_large_for_half_precision_are_kept_in_full(photos, tmp_path, caplog):

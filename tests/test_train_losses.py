@@ -1,6 +1,7 @@
 """Each term of the training loss against a case worked out by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from deblur_cli.train.losses import (
     mask_loss,
     motion_loss,
     psnr_loss,
+    reblur_loss,
     reconstruction_loss,
     stage_displacement,
     stage_mask,
@@ -106,6 +108,74 @@ def test_total_variation_of_a_ramp_is_its_slopes():
     assert total_variation(torch.full((1, 2, 5, 7), 4.0)).item() == 0
 
 
+def spread_over(rows):
+    """Stage rows as pictures: B 1 w -> B 3 8 8w."""
+    return (
+        torch.tensor(rows)
+        .view(len(rows), 1, 1, -1)
+        .repeat_interleave(8, 2)
+        .repeat_interleave(8, 3)
+        .expand(-1, 3, -1, -1)
+    )
+
+
+def test_a_bright_pixel_that_moves_one_place_reblurs_to_its_path():
+    sharp = spread_over([[0.0, 0.0, 0.9, 0.0, 0.0]])
+    start, end = torch.zeros(2, 1, 2, 1, 5)  # the bright one comes from the left and goes to the right
+    start[0, 1, 0, 2], end[0, 1, 0, 2] = -1.0, 1.0
+    # instants at -1, -0.75 ... 1 pixels share their light linearly; what it lands on does not move, so
+    # its weight is 1 (zero motion) against exp(length) of the moving pixel
+    light, seen = [0.0] * 5, [0] * 5
+    for place in (-1, -0.75, -0.5, -0.25, 0, 0.25, 0.5, 0.75, 1):
+        for pixel, still in ((1, 1.0), (2, 0.0), (3, 1.0)):
+            moving = max(0.0, 1 - abs(2 + place - pixel)) * math.exp(abs(place))
+            light[pixel] += 0.9 * moving / (still + moving) if still + moving else 0.0
+            seen[pixel] += still + moving > 0
+    blurred = [total / max(count, 1) for total, count in zip(light, seen, strict=True)]
+    assert reblur_loss(start, end, spread_over([blurred]), sharp).item() == pytest.approx(0, abs=1e-10)
+    brighter = [blurred[0], blurred[1] + 0.1, *blurred[2:]]
+    assert reblur_loss(start, end, spread_over([brighter]), sharp).item() == pytest.approx(0.01 / 5, rel=1e-4)
+
+
+def test_reblur_of_a_still_picture_is_the_picture():
+    sharp = torch.rand(2, 3, 16, 24)
+    still = torch.zeros(2, 2, 2, 3)
+    assert reblur_loss(still, still, sharp, sharp).item() == pytest.approx(0, abs=1e-10)
+
+
+def doubles(*shape, seed):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(shape, generator=generator, dtype=torch.float64) * 0.8 + 0.1
+
+
+def test_gradients_of_every_term_are_those_of_differences():
+    image, truth = doubles(1, 3, 16, 16, seed=0), doubles(1, 3, 16, 16, seed=1)
+    logits, probability = doubles(2, 2, 2, 3, seed=2), doubles(2, 1, 2, 3, seed=3)
+    mask = (doubles(2, 1, 2, 3, seed=4) > 0.5).double()
+    start, end, true_start, true_end = (doubles(2, 2, 2, 3, seed=seed) for seed in range(5, 9))
+    blurred, sharp = doubles(2, 3, 16, 24, seed=9), doubles(2, 3, 16, 24, seed=10)
+    cases = [
+        (lambda x: reconstruction_loss(x, truth, LossWeights()), image),
+        (lambda x: psnr_loss(x, one_moved(truth)), image),
+        (lambda x: mask_loss(x, mask), logits),
+        (lambda x: dice_loss(x, mask), probability),
+        (lambda x: motion_loss(x, end, true_start, true_end, mask), start),
+        (lambda x: reblur_loss(x, end, blurred, sharp), start),
+        (lambda x: reblur_loss(start, x, blurred, sharp), end),
+        (total_variation, start),
+    ]
+    for term, point in cases:
+        assert torch.autograd.gradcheck(term, point.clone().requires_grad_(), eps=1e-6, atol=1e-5)
+
+
+def one_moved(truth):
+    """A sample of which the left half moved."""
+    mask = torch.zeros_like(truth[:, :1])
+    mask[..., :8] = 1
+    still = torch.zeros(1, 2, 16, 16, dtype=truth.dtype)
+    return Sample(truth, truth, mask, still, still)
+
+
 def test_a_stage_pixel_is_blurred_from_more_than_a_quarter_of_its_block():
     mask = torch.zeros(1, 1, 16, 16)
     mask[0, 0, :4, :4] = 1  # exactly a quarter of the first block
@@ -138,11 +208,20 @@ def test_total_is_the_weighted_sum_of_the_terms_of_both_architectures():
     mask = (torch.rand(1, 1, 32, 32) > 0.5).float()
     start, end = torch.randn(1, 2, 32, 32) * mask, torch.randn(1, 2, 32, 32) * mask
     sample = Sample(picture, picture.flip(2), mask, start, end)
-    weights = LossWeights(mask=0.3, dice=0.4, motion=0.2, smooth=0.1, psnr=0.5)
+    factors = {"psnr": 0.5, "mask": 0.3, "dice": 0.4, "motion": 0.2, "smooth": 0.1, "reblur": 0.7}
+    weights = LossWeights(**factors)
+    factors["reconstruction"] = 1
     terms = training_loss(lively()(picture), sample, weights)
-    factors = {"reconstruction": 1, "psnr": 0.5, "mask": 0.3, "dice": 0.4, "motion": 0.2, "smooth": 0.1}
     assert set(terms) == {"total", *factors}
     assert terms["total"].item() == pytest.approx(sum(f * terms[name].item() for name, f in factors.items()))
     plain = training_loss(lively("nafnet")(picture), sample, weights)
     assert set(plain) == {"total", "reconstruction", "psnr"}
     assert "psnr" not in training_loss(lively()(picture), sample, LossWeights())
+    assert "motion" not in training_loss(lively()(picture), replace(sample, measured=True), weights)
+
+
+def test_where_cameras_took_both_pictures_the_sharp_one_is_the_truth_everywhere():
+    sharp, blurred = torch.rand(1, 3, 16, 16), torch.rand(1, 3, 16, 16)
+    still = torch.zeros(1, 2, 16, 16)
+    sample = Sample(blurred, sharp, torch.zeros(1, 1, 16, 16), still, still, measured=True)
+    assert torch.equal(keep_unmoved(sample), sharp)

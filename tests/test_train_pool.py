@@ -36,7 +36,7 @@ def test_photos_smaller_than_a_patch_are_enlarged():
 
 def test_a_window_without_shrinking_is_a_piece_of_the_photo_itself():
     photo = tensors(1)[0]
-    window = (cut_window(photo, 16, 1.0, seeded()) * 255).round()
+    window = (cut_window([photo], 16, [0.0, 1 / 6, 0.3, 0.7]) * 255).round()
     places = photo.unfold(1, 16, 1).unfold(2, 16, 1).permute(1, 2, 0, 3, 4)
     assert (places == window).all((2, 3, 4)).any()
 

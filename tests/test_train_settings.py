@@ -35,7 +35,7 @@ def test_paper_settings_are_those_of_the_paper():
 
 def test_every_shipped_file_can_be_used():
     names = [path.stem for path in SHIPPED.glob("*.toml")]
-    assert sorted(names) == ["paper", "small-cpu", "small-cpu-further"]
+    assert sorted(names) == ["base-gpu", "paper", "small-cpu", "small-cpu-further"]
     for name in names:
         read_settings(find_config(name))
 
@@ -55,7 +55,7 @@ def test_a_config_is_a_shipped_name_or_a_path(write):
         ("patch = ", "not valid TOML"),
         ("[blur]\nspread = 0.5", "'blur.spread' is 1 or more"),
         ("[blur]\ndefocus_radius = 0", "'blur.defocus_radius' is 1 or more"),
-        ("patch = 32\n[blur]\ndefocus_radius = 17", "at most half of patch 32, not 17"),
+        ("patch = 32\n[blur]\ndefocus_radius = 17", "at most half of a picture's 32 pixels, not 17"),
         ("ptach = 64", "unknown setting 'ptach'; known are .*patch"),
         ("[blur]\nlong = 3", "unknown setting 'blur.long'"),
         ("patch = 'large'", "'patch' is a whole number, not 'large'"),
@@ -76,16 +76,23 @@ def test_a_config_is_a_shipped_name_or_a_path(write):
         ("ema = 1.5", "'ema' is a share"),
         ("betas = [0.9, 1]", "'betas' are shares below 1"),
         ("seed = 9000000000000000000", "'seed' is below"),
-        ("photos = ''", "'photos' is empty"),
+        ("schedule = 'linear'", "'schedule' is cosine or wsd, not 'linear'"),
+        ("pairs = 'GoPro'", "'pairs' is a list of texts"),
+        ("synthetic = 1.5", "'synthetic' is a share"),
+        ("cooldown = 2", "'cooldown' is a share"),
+        ("[blur]\ngaps = 2", "'blur.gaps' is a share"),
+        ("[blur.camera]\nmosaic = 2", "'blur.camera.mosaic' is a share"),
+        ("[blur.camera]\nbrightest = 0.5", "'blur.camera.brightest' is 1 or more"),
         ("[network]\narchitecture = 'unet'", "m2aenet or nafnet, not 'unet'"),
         ("[network]\nwidth = 0", "'network.width'"),
         ("[network]\nencoder = [1, 1, 1]", "'network.encoder' is a list of 4"),
         ("[network]\nencoder = [1, 1, 1, 0]", "at least one block"),
         ("[blur]\nshortest = 9\nlongest = 4", "shortest <= longest, not 9 and 4"),
+        ("[blur]\nsharp = 1", "nothing would ever move"),
         ("[blur]\nobjects = 0", "nothing would ever move"),
         ("[blur]\nstill = 0.5\nabsent = 0.5", "nothing would ever move"),
         ("[blur]\nshake = 2", "'blur.shake' is a share"),
-        ("[blur]\nquality = [90, 101]", "'blur.quality'"),
+        ("[blur.camera]\nquality = [90, 101]", "'blur.camera.quality'"),
     ],
 )
 def test_what_cannot_be_used_is_refused_in_one_line(write, text, message):

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from deblur_cli.train import loop
+from deblur_cli.train import loop, setup
 from deblur_cli.train.settings import NetworkSettings, TrainSettings
 from deblur_cli.train.synthetic import BlurSettings
 
@@ -41,8 +41,8 @@ def write_photos(folder, count=6):
 
 def small_run(monkeypatch):
     """Make scores cheap and few photos enough."""
-    monkeypatch.setattr(loop, "HELD_OUT", HELD_OUT)
-    monkeypatch.setattr(loop, "SCORED", (1, 32))
+    monkeypatch.setattr(setup, "HELD_OUT", HELD_OUT)
+    monkeypatch.setattr(setup, "SCORED", (1, 32))
 
 
 def settings(photos, **changes):

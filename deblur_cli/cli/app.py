@@ -17,7 +17,9 @@ from deblur_cli.cli.errors import USAGE, guard
 from deblur_cli.cli.info import info
 from deblur_cli.cli.options import Version
 from deblur_cli.cli.run import run
+from deblur_cli.cli.synth import synth
 from deblur_cli.cli.train import train
+from deblur_cli.cli.weights import app as weights
 
 
 class GuardedGroup(TyperGroup):
@@ -63,3 +65,5 @@ app.command()(run)
 app.command()(info)
 app.command()(bench)
 app.command()(train)
+app.command()(synth)
+app.add_typer(weights, name="weights")

@@ -18,6 +18,7 @@ from deblur_cli.cli.output import Output
 from deblur_cli.errors import TrainingError, UsageError
 
 if TYPE_CHECKING:
+    from deblur_cli.train.distributed import Team
     from deblur_cli.train.loop import Trainer
     from deblur_cli.train.settings import TrainSettings
 
@@ -28,7 +29,7 @@ Config = Annotated[
     str,
     typer.Argument(
         metavar="CONFIG",
-        help="Settings: a .toml file, or paper, small-cpu or small-cpu-further.",
+        help="Settings: a .toml file, or one of paper, base-gpu, small-cpu, small-cpu-further.",
         show_default=False,
     ),
 ]
@@ -44,6 +45,15 @@ Folder = Annotated[
 ]
 Photos = Annotated[
     Path | None, typer.Option("--photos", metavar="DIR", help="Folder of sharp photos.", readable=False)
+]
+Pairs = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--pairs",
+        metavar="DIR",
+        help="Folder of blurred and sharp pictures as in GoPro, ReLoBlur or LMD-ViT; repeat for several.",
+        readable=False,
+    ),
 ]
 TimeLimit = Annotated[
     str | None,
@@ -61,6 +71,7 @@ def train(
     *,
     output: Folder,
     photos: Photos = None,
+    pairs: Pairs = None,
     time_limit: TimeLimit = None,
     steps: Steps = None,
     set: Set = None,
@@ -70,13 +81,18 @@ def train(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Train a network on motion blur made from sharp photos; run it again to go on where it stopped."""
+    """Train a network on motion blur made from sharp photos, or on datasets of blurred and sharp pictures.
+
+    The same command again goes on where it stopped. On several GPUs: torchrun -m deblur_cli train ...
+    """
     del debug  # read where errors are translated
     checks.check_device(device)
     checks.exclude("--verbose", verbose, "--quiet", quiet)
     overrides = parse_settings(set or [])
     if photos is not None:
         overrides["photos"] = str(photos)
+    if pairs:
+        overrides["pairs"] = [str(folder) for folder in pairs]
     if time_limit is not None:
         overrides["time_limit"] = parse_time_limit(time_limit)
     if steps is not None:
@@ -89,11 +105,21 @@ def train(
 
     from deblur_cli.train.settings import find_config, read_settings
 
-    streams = Output(quiet=quiet, verbose=verbose)
     settings = read_settings(find_config(config), overrides)
-    with streams.log_lines():
-        trainer = prepare(settings, output, streams)
-        raise typer.Exit(run(trainer, streams))
+    raise typer.Exit(train_here(settings, output, quiet=quiet, verbose=verbose))
+
+
+def train_here(settings: "TrainSettings", folder: Path, *, quiet: bool, verbose: bool) -> int:
+    """Train as one process, or as one of those that torchrun started, and return the exit code."""
+    from deblur_cli.train.distributed import join_team, leave_team
+
+    team = join_team()
+    streams = Output(quiet=quiet or not team.leads, verbose=verbose)
+    try:
+        with streams.log_lines():
+            return run(prepare(settings, folder, streams, team), streams)
+    finally:
+        leave_team()
 
 
 def parse_time_limit(text: str) -> float:
@@ -135,26 +161,33 @@ def check_folder(folder: Path) -> None:
         raise TrainingError(f"cannot write to {nearest}: choose another folder with -o")
 
 
-def prepare(settings: "TrainSettings", folder: Path, streams: Output) -> "Trainer":
+def prepare(settings: "TrainSettings", folder: Path, streams: Output, team: "Team") -> "Trainer":
     """Load photos and network, and say what will be trained on what."""
     from deblur_cli.device import choose_device, choose_precision, keep_freed_memory
     from deblur_cli.train.loop import Trainer
 
-    device = choose_device(settings.device)
+    device = team.device(choose_device(settings.device))
     precision = choose_precision(device, settings.precision)
     if precision.name == "fp16":
         raise UsageError("training needs the range of bf16 or fp32: choose one of them with --precision")
     keep_freed_memory()
-    trainer = Trainer(settings, folder, device, precision.dtype)
+    trainer = Trainer(settings, folder, device, precision.dtype, team)
     parameters = sum(parameter.numel() for parameter in trainer.network.parameters())
     streams.say(
         f"{settings.network.architecture}, {parameters / 1e6:.2f} million parameters; "
-        f"{len(trainer.photos)} photos to train on, {len(trainer.held_out)} to score on; "
-        f"{device}, {precision.name} ({precision.reason})"
+        f"{learned_from(trainer)}; {device}, {precision.name} ({precision.reason})"
     )
     if trainer.step:
         streams.say(f"goes on at step {trainer.step}, after {trainer.elapsed / 60:.1f} min")
     return trainer
+
+
+def learned_from(trainer: "Trainer") -> str:
+    """Say what there is to learn from and to score on."""
+    sources = [f"{len(trainer.photos)} photos"] if trainer.photos else []
+    sources += [f"{len(pairs)} pairs" for pairs in trainer.batches.datasets]
+    scored = trainer.settings.validation or f"{len(trainer.held_out)} photos"
+    return f"trained on {' and '.join(sources)}, scored on {scored}"
 
 
 def run(trainer: "Trainer", streams: Output) -> int:
@@ -163,10 +196,11 @@ def run(trainer: "Trainer", streams: Output) -> int:
         streams.say("this run is finished; a larger --steps or --time-limit lets it go on")
     with StopRequest(streams).listening() as stop:
         trainer.run(lambda row: streams.say(row_line(row)), lambda: stop.code != OK)
-        weights = trainer.export()
+        weights = trainer.export() if trainer.team.leads else None
     if stop.code != OK:
         streams.say(f"stopped at step {trainer.step}; the same command goes on from there")
-    streams.result(weights)
+    if weights is not None:
+        streams.result(weights)
     return stop.code
 
 

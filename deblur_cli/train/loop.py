@@ -1,6 +1,5 @@
-"""The training loop: endless synthetic blur, one network, exact resume."""
+"""The training loop: batches, one network, exact resume."""
 
-import csv
 import json
 import logging
 import math
@@ -8,60 +7,91 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from deblur_cli import weights
 from deblur_cli.device import memory_errors
 from deblur_cli.errors import OutOfMemoryError, TrainingError, WeightsError
-from deblur_cli.nets import M2AENet, Restoration, create
-from deblur_cli.train import checkpoint
+from deblur_cli.nets import M2AENet, Restoration
+from deblur_cli.train import checkpoint, course, setup
+from deblur_cli.train.batches import Batches
+from deblur_cli.train.distributed import ALONE, Team
 from deblur_cli.train.losses import stage_mask, training_loss
-from deblur_cli.train.pool import draw, find_photos, load_photos
-from deblur_cli.train.scores import Scores, fixed_set, only_motion, score
-from deblur_cli.train.settings import TrainSettings, differences
-from deblur_cli.train.synthetic import Sample, synthesise
+from deblur_cli.train.records import Means, append_row, sample_sheet
+from deblur_cli.train.scores import Scores, score
+from deblur_cli.train.settings import TrainSettings
+from deblur_cli.train.synthetic import Sample
 
 LOG = logging.getLogger(__name__)
-HELD_OUT = 8  # photos at the end of the folder that are scored on, never trained on
-SCORED = (16, 256)  # pictures and their side in the scores logged while training
 LOST_STEPS = 100  # steps in a row without a finite gradient after which training is given up
+SHOWN = 4  # pictures of the validation set that are drawn whenever it is scored
 WEIGHTS_NAME = "weights.safetensors"
 
 Report = Callable[[dict[str, float]], None]
 Stop = Callable[[], bool]
 
 
+class TrainingPass(nn.Module):
+    """The forward pass of training, as a module of its own that several GPUs can share."""
+
+    def __init__(self, network: M2AENet, guidance_gradient: bool) -> None:
+        super().__init__()
+        self.network, self.guidance_gradient = network, guidance_gradient
+
+    def forward(self, blurred: Tensor, mask: Tensor | None = None) -> Restoration:
+        """Restore B 3 H W within its own mask or a given one, B 1 H/8 W/8.
+
+        Unless the settings let the gradient through, mask and motion learn from their own truth alone.
+        """
+        detection = self.network.detect(blurred)
+        if detection.logits is None or detection.start is None or detection.end is None:
+            return self.network.restore(detection)
+        guide = detection
+        if not self.guidance_gradient:
+            parts = (detection.logits, detection.start, detection.end)
+            logits, start, end = (part.detach() for part in parts)
+            guide = replace(detection, logits=logits, start=start, end=end)
+        return replace(self.network.restore(guide, mask=mask), detection=detection)
+
+
 class Trainer:
     """One training run in a folder that holds its state and log; an existing state is taken up again.
 
-    Raises TrainingError, before anything is written, where photos or state cannot be used.
+    Raises TrainingError, before anything is written, where photos, datasets or state cannot be used.
     """
 
-    def __init__(self, settings: TrainSettings, folder: Path, device: str, precision: torch.dtype) -> None:
+    def __init__(
+        self,
+        settings: TrainSettings,
+        folder: Path,
+        device: str,
+        precision: torch.dtype,
+        team: Team = ALONE,
+    ) -> None:
         self.settings, self.folder, self.device, self.precision = settings, folder, device, precision
+        self.team = team
         state = checkpoint.load(folder)
         if state is not None:
-            check_state(state, settings, folder)
-        count = len(find_photos(Path(settings.photos)))
-        if count <= HELD_OUT:
-            raise TrainingError(
-                f"{settings.photos} holds {count} photos; at least {HELD_OUT + 1} are needed, as the last "
-                f"{HELD_OUT} are only scored on"
-            )
-        photos = load_photos(Path(settings.photos), device)
-        self.photos, self.held_out = photos[:-HELD_OUT], photos[-HELD_OUT:]
+            setup.check_state(state, settings, folder)
+        self.photos, self.held_out = setup.split_photos(settings, device)
+        self.batches = Batches(settings, self.photos, device, team)
+        self.validation()  # a folder that cannot be used is better known now
         torch.manual_seed(settings.seed)
-        self.network = prepare(settings, device)
+        self.network = setup.prepare(settings, device)
+        self.history: list[dict[str, Any]] = []  # the runs that made the weights it began from
         if settings.start and state is None:
-            begin_from(settings.start, self.network)
+            self.history = setup.begin_from(settings.start, self.network)
         # Exponential moving average: what is kept in the end. It pools over a window around each pixel as
         # large as training saw, so that a large photo is treated as the patches were.
-        self.average = prepare(settings, device, pooling=settings.patch * 3 // 2)
+        self.average = setup.prepare(settings, device, pooling=settings.patch * 3 // 2)
         self.average.load_state_dict(self.network.state_dict())
+        self.forward = self.shared_forward()
         self.optimizer = self.fresh_optimizer()
         self.step, self.elapsed = 0, 0.0
         self.scores: Scores | None = None
@@ -69,6 +99,15 @@ class Trainer:
         self.updating = False  # between the first and the last change that a step makes
         if state is not None:
             self.resume(state)
+
+    def shared_forward(self) -> nn.Module:
+        """The forward pass; on several GPUs, one whose gradients are averaged over all."""
+        if self.settings.compile:
+            setup.compile_blocks(self.network)
+        forward = TrainingPass(self.network, self.settings.guidance_gradient)
+        if self.team.size == 1:
+            return forward
+        return DistributedDataParallel(forward, broadcast_buffers=False)
 
     def fresh_optimizer(self) -> torch.optim.AdamW:
         """AdamW over the parameters in training."""
@@ -87,6 +126,7 @@ class Trainer:
         else:
             LOG.warning("the optimizer starts afresh, as another depth is trained")
         self.step, self.elapsed = state["step"], state["elapsed"]
+        self.history = state.get("history", [])
 
     def save(self) -> None:
         """Write everything that `resume` needs."""
@@ -97,20 +137,18 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
             "elapsed": self.elapsed,
+            "history": self.history,
         }
         self.folder.mkdir(parents=True, exist_ok=True)
         checkpoint.save(self.folder, state)
 
     def progress(self) -> float:
-        """Share of the run that is done, 0-1, by steps or by time, whichever is farther."""
-        by_time = self.elapsed / self.settings.time_limit if self.settings.time_limit else 0.0
-        return min(1.0, max(self.step / self.settings.steps, by_time))
+        """Share of the run that is done, 0-1."""
+        return course.progress(self.settings, self.step, self.elapsed)
 
     def learning_rate(self) -> float:
-        """Linear warm-up, then a cosine down to the final rate."""
-        low, high = self.settings.final_rate, self.settings.learning_rate
-        rate = low + (high - low) * (1 + math.cos(math.pi * self.progress())) / 2
-        return rate * min(1.0, (self.step + 1) / max(1, self.settings.warmup))
+        """Rate of the coming step."""
+        return course.learning_rate(self.settings, self.step, self.progress())
 
     def run(self, report: Report = lambda _: None, stop: Stop = lambda: False) -> None:
         """Train until steps or time run out, or until `stop` says so between two steps.
@@ -120,43 +158,53 @@ class Trainer:
         """
         with memory_explained():
             try:
-                self.train_until_done(report, stop)
+                finished = self.train_until_done(report, stop)
             finally:
-                if not self.updating:  # else the last saved state is the last whole one
+                self.batches.close()
+                if self.team.leads and not self.updating:  # else the last saved state is the last whole one
                     self.save()
-            if not stop():
+            if self.team.leads and finished:
                 self.report_scores(report)
 
-    def train_until_done(self, report: Report, stop: Stop) -> None:
-        """Steps, and in between the log, the state and the scores."""
+    def train_until_done(self, report: Report, stop: Stop) -> bool:
+        """Steps, and in between the log, the state and the scores; false where `stop` ended them."""
         means = Means()
         saved = clock = time.monotonic()
-        while self.progress() < 1 and not stop():
+        while self.progress() < 1:
+            if self.team.agree(stop()):
+                return False
             means.add(self.train_step())
             now = time.monotonic()
-            self.elapsed, clock = self.elapsed + now - clock, now
+            self.elapsed, clock = self.team.follow(self.elapsed + now - clock), now
+            if not self.team.leads:
+                continue
             if self.step % self.settings.log_every == 0:
                 report(self.log(means.take()))
             if now - saved > self.settings.save_every:
                 self.save()
                 self.report_scores(report)
+                self.export()
                 saved = clock = time.monotonic()  # saving and scoring are not training time
+        return True
 
     def train_step(self) -> dict[str, float]:
         """One batch. Its randomness depends on seed and step alone, so a resumed run repeats it exactly."""
-        seed = self.settings.seed * 1_000_003 + self.step
-        generator = torch.Generator(device=self.device).manual_seed(seed)
-        torch.manual_seed(seed)  # for the sampled mask
-        settings = self.settings
-        sample = synthesise(self.photos, settings.batch, settings.patch, settings.blur, generator)
+        sample = self.batches.make(self.step, course.blur_now(self.settings, self.progress()))
+        generator = torch.manual_seed(self.batches.seed(self.step))  # for the sampled mask too
+        true_mask = float(torch.rand((), generator=generator)) < self.settings.true_masks
         self.network.train()
         with torch.autocast(torch.device(self.device).type, self.precision, self.precision != torch.float32):
-            result = self.restore(sample, draw(0, 1, generator) < settings.true_masks)
-        terms = training_loss(result, sample, settings.loss)
+            result = self.restore(sample, true_mask)
+        terms = training_loss(result, sample, self.settings.loss)
         self.optimizer.zero_grad(set_to_none=True)
         terms["total"].backward()
         self.update()
         return {name: float(value.detach()) for name, value in terms.items()}
+
+    def restore(self, sample: Sample, true_mask: bool) -> Restoration:
+        """Forward pass within the true mask or the network's own."""
+        blurred = sample.blurred.contiguous(memory_format=torch.channels_last)
+        return cast(Restoration, self.forward(blurred, stage_mask(sample.mask) if true_mask else None))
 
     def update(self) -> None:
         """Move the weights along the gradient, unless that is not finite, and count the step."""
@@ -175,19 +223,6 @@ class Trainer:
         if self.lost_steps >= LOST_STEPS:
             raise TrainingError(f"no finite gradient for {LOST_STEPS} steps: lower learning_rate")
 
-    def restore(self, sample: Sample, true_mask: bool) -> Restoration:
-        """Forward pass; where the settings say so, mask and motion learn from their own truth alone."""
-        detection = self.network.detect(sample.blurred.contiguous(memory_format=torch.channels_last))
-        if detection.logits is None or detection.start is None or detection.end is None:
-            return self.network.restore(detection)
-        guide = detection
-        if not self.settings.guidance_gradient:
-            parts = (detection.logits, detection.start, detection.end)
-            logits, start, end = (part.detach() for part in parts)
-            guide = replace(detection, logits=logits, start=start, end=end)
-        restored = self.network.restore(guide, mask=stage_mask(sample.mask) if true_mask else None)
-        return replace(restored, detection=detection)
-
     @torch.no_grad()
     def update_average(self) -> None:
         """Move the averaged weights towards the current ones, faster at the beginning."""
@@ -197,68 +232,51 @@ class Trainer:
             if current.requires_grad:
                 kept.lerp_(current, 1 - decay)
 
-    def score(self) -> Scores:
-        """Scores of the averaged weights on photos that are not trained on."""
-        count, size = SCORED
-        blur = only_motion(self.settings.blur)
-        return score(self.average, fixed_set(self.held_out, count, size, blur, seed=1))
+    def validation(self) -> Iterator[Sample]:
+        """What the run is scored on, one by one."""
+        return setup.validation_set(self.settings, self.held_out, self.device)
 
     def report_scores(self, report: Report) -> None:
-        """Score, remember, log and report."""
-        self.scores = self.score()
+        """Score the averaged weights on what is not trained on; remember, log, draw and report."""
+        self.scores = score(self.average, self.validation())
         report(self.log(asdict(self.scores), "scores.csv"))
+        sheet = sample_sheet(self.average, islice(self.validation(), SHOWN))
+        (self.folder / "samples").mkdir(exist_ok=True)
+        sheet.save(self.folder / "samples" / f"{self.step:07}.png")
 
     def log(self, row: dict[str, float], name: str = "log.csv") -> dict[str, float]:
         """Append a row to a CSV file in the folder and return it with step, time and learning rate."""
         row = {"step": self.step, "seconds": round(self.elapsed, 1), "rate": self.learning_rate(), **row}
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / name
-        new = not path.exists()
-        with path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, row.keys())
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
+        append_row(self.folder / name, row)
         return row
+
+    def notes(self) -> dict[str, str]:
+        """What the weights learned from, for their metadata; `history` lists this run after those before."""
+        scores = None
+        if self.scores is not None:  # JSON knows neither NaN nor infinity
+            measured = asdict(self.scores).items()
+            scores = {name: value if math.isfinite(value) else None for name, value in measured}
+        sources = [self.settings.photos, *self.settings.pairs]
+        run = {
+            "learned_from": [Path(source).resolve().name for source in sources if source],
+            "steps": self.step,
+            "hours": round(self.elapsed / 3600, 3),
+            "device": self.device,
+            "precision": str(self.precision).removeprefix("torch."),
+            "settings": asdict(replace(self.settings, photos="", pairs=(), validation="", start="")),
+            "scores": scores,
+        }
+        return {"history": json.dumps([*self.history, run])}
 
     def export(self) -> Path:
         """Write the averaged weights, ready for `deblur run --weights`, and return their file."""
-        notes = {
-            "photos": Path(self.settings.photos).resolve().name,
-            "steps": str(self.step),
-            "hours": f"{self.elapsed / 3600:.3f}",
-        }
-        if self.scores is not None:
-            measured = asdict(self.scores).items()  # JSON knows neither NaN nor infinity
-            notes["scores"] = json.dumps(
-                {name: value if math.isfinite(value) else None for name, value in measured}
-            )
         path = self.folder / WEIGHTS_NAME
         try:
-            weights.save(path, self.average, notes)
+            weights.save(path, self.average, self.notes())
         except WeightsError as error:
             LOG.warning("%s", error)
-            weights.save(path, self.average, notes, half=False)
+            weights.save(path, self.average, self.notes(), half=False)
         return path
-
-
-class Means:
-    """Running means of named values."""
-
-    def __init__(self) -> None:
-        self.count, self.sums = 0, dict[str, float]()
-
-    def add(self, values: dict[str, float]) -> None:
-        """Count one more set of values."""
-        self.count += 1
-        for name, value in values.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
-
-    def take(self) -> dict[str, float]:
-        """The means since the last call."""
-        means = {name: total / self.count for name, total in self.sums.items()}
-        self.count, self.sums = 0, {}
-        return means
 
 
 @contextmanager
@@ -269,31 +287,3 @@ def memory_explained() -> Iterator[None]:
             yield
     except OutOfMemoryError as error:
         raise OutOfMemoryError("out of memory while training: lower batch or patch") from error
-
-
-def check_state(state: dict[str, Any], settings: TrainSettings, folder: Path) -> None:
-    """Raise TrainingError for the state of another network; log what else is set differently now."""
-    before = state.get("settings", {})
-    if before.get("network") != asdict(settings.network):
-        raise TrainingError(f"{folder} holds a run of another network: choose another folder")
-    if changes := differences(before, asdict(settings)):
-        LOG.warning("settings differ from the run so far: %s", "; ".join(changes))
-
-
-def begin_from(name: str, network: M2AENet) -> None:
-    """Take over trained weights. Raises TrainingError for those of another network, WeightsError."""
-    trained = weights.load(name).network.state_dict()
-    wanted = network.state_dict()
-    if [(key, value.shape) for key, value in trained.items()] != [(k, v.shape) for k, v in wanted.items()]:
-        raise TrainingError(f"{name} holds another network than the settings describe: adapt [network]")
-    network.load_state_dict(trained)
-
-
-def prepare(settings: TrainSettings, device: str, pooling: int | None = None) -> M2AENet:
-    """A fresh network, channels-last, with only the first `depth` blocks of stage 4 in training."""
-    network = create(**asdict(settings.network), pooling=pooling).to(device)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    network.depth = min(settings.depth, settings.network.encoder[-1])
-    for block in list(network.encoders[-1].children())[network.depth :]:
-        block.requires_grad_(False)
-    return network

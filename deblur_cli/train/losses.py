@@ -1,6 +1,6 @@
 """What training minimises (Section 3.4 of M²AENet)."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +8,11 @@ from torch import Tensor
 
 from deblur_cli.metrics import ssim
 from deblur_cli.nets import STAGE_SCALE, Restoration
+from deblur_cli.nets.motion import trajectory
+from deblur_cli.train.splatting import splat
 from deblur_cli.train.synthetic import Sample
+
+REBLUR_INSTANTS = 9  # N_2 of the paper
 
 PSNR_FLOOR = 1e-5  # mean square below which (50 dB) nothing is gained any more
 MASK_SHARE = 0.25  # share of a stage pixel's 8x8 photo pixels from which it counts as blurred
@@ -22,8 +26,9 @@ class LossWeights:
     fft: float = 0.1
     mask: float = 0.01
     dice: float = 0.0  # our own: overlap of the masks, which counts small objects as much as large ones
-    motion: float = 0.02  # the paper learns motion by blurring anew; here the synthesis knows it
-    smooth: float = 0.002
+    reblur: float = 1.0
+    smooth: float = 0.002  # alpha of Eq. 10, to which the paper gives no value
+    motion: float = 0.02  # our own: distance to the displacements, where the synthesis knows them
     psnr: float = 0.0  # our own: bels of PSNR_w, which counts dark and faint blur as much as bright
 
 
@@ -49,9 +54,11 @@ def psnr_loss(image: Tensor, sample: Sample) -> Tensor:
 def keep_unmoved(sample: Sample) -> Tensor:
     """What the network should give: sharp where something moved, the input itself elsewhere.
 
+    Where both pictures come from cameras, masks are drawn by hand: the sharp one is the truth everywhere.
+
     Noise and compression of the unmoved part are not its business.
     """
-    return torch.lerp(sample.blurred, sample.sharp, sample.mask)
+    return sample.sharp if sample.measured else torch.lerp(sample.blurred, sample.sharp, sample.mask)
 
 
 def stage_mask(mask: Tensor) -> Tensor:
@@ -87,32 +94,63 @@ def motion_loss(start: Tensor, end: Tensor, true_start: Tensor, true_end: Tensor
     return nearer.sum() / mask.sum().clamp(min=1)
 
 
+def reblur_loss(start: Tensor, end: Tensor, blurred: Tensor, sharp: Tensor) -> Tensor:
+    """Eq. 11: the sharp picture, moved through the exposure and averaged, should be the blurred one.
+
+    start, end: B 2 h w in stage pixels; pictures B 3 H W, taken down to h w first. Pixels that move far
+    cover those that do not (softmax splatting); an instant at which nothing lands on a pixel is left out.
+    """
+    blurred, sharp = (F.avg_pool2d(image, STAGE_SCALE) for image in (blurred, sharp))
+    path = trajectory(start, end, REBLUR_INSTANTS)
+    total, seen = torch.zeros_like(sharp), torch.zeros_like(sharp[:, :1])
+    for displacement in path:
+        moved, weight = splat(sharp, displacement, importance=displacement.norm(dim=1, keepdim=True))
+        total, seen = total + moved, seen + (weight > 0)
+    return F.mse_loss(total / seen.clamp(min=1), torch.where(seen > 0, blurred, torch.zeros_like(blurred)))
+
+
 def total_variation(field: Tensor) -> Tensor:
     """Mean absolute difference of neighbours of B C h w (TV of Eq. 10)."""
     return field.diff(dim=2).abs().mean() + field.diff(dim=3).abs().mean()
 
 
 def training_loss(result: Restoration, sample: Sample, weights: LossWeights) -> dict[str, Tensor]:
-    """All terms by name; "total" is their weighted sum (Eq. 7), the others are unweighted."""
-    terms = {"reconstruction": reconstruction_loss(result.image.float(), keep_unmoved(sample), weights)}
-    total = terms["reconstruction"]
+    """All terms by name; "total" is their weighted sum (Eq. 7), the others are unweighted.
+
+    Terms of weight zero, and those of a network without mask or motion, are left out.
+    """
+    image = result.image.float()
+    terms = {"reconstruction": reconstruction_loss(image, keep_unmoved(sample), weights)}
     if weights.psnr:
-        terms["psnr"] = psnr_loss(result.image.float(), sample)
-        total = total + weights.psnr * terms["psnr"]
+        terms["psnr"] = psnr_loss(image, sample)
     mask = stage_mask(sample.mask)
-    if result.detection.logits is not None:
+    if result.detection.logits is not None and result.probability is not None:
         terms["mask"] = mask_loss(result.detection.logits.float(), mask)
-        total = total + weights.mask * terms["mask"]
-    if result.probability is not None and weights.dice:
-        terms["dice"] = dice_loss(result.probability, mask)
-        total = total + weights.dice * terms["dice"]
+        if weights.dice:
+            terms["dice"] = dice_loss(result.probability, mask)
     if result.start is not None and result.end is not None:
+        terms |= motion_terms(result.start.float(), result.end.float(), sample, mask, weights)
+    factors = {"reconstruction": 1.0, **asdict(weights)}
+    total = sum((factors[name] * term for name, term in terms.items()), torch.zeros_like(image.sum()))
+    return {"total": total, **terms}
+
+
+def motion_terms(
+    start: Tensor, end: Tensor, sample: Sample, mask: Tensor, weights: LossWeights
+) -> dict[str, Tensor]:
+    """The terms of the displacements B 2 h w: Eq. 10 and, where the truth is known, the distance to it."""
+    terms = {
+        "smooth": torch.stack(
+            [total_variation(field) for field in trajectory(start, end, REBLUR_INSTANTS)]
+        ).sum()
+    }
+    if weights.reblur:
+        terms["reblur"] = reblur_loss(start, end, sample.blurred, sample.sharp)
+    if weights.motion and not sample.measured:
         true_start = stage_displacement(sample.start, sample.mask)
         true_end = stage_displacement(sample.end, sample.mask)
-        terms["motion"] = motion_loss(result.start, result.end, true_start, true_end, mask)
-        terms["smooth"] = total_variation(result.start) + total_variation(result.end)
-        total = total + weights.motion * terms["motion"] + weights.smooth * terms["smooth"]
-    return {"total": total, **terms}
+        terms["motion"] = motion_loss(start, end, true_start, true_end, mask)
+    return terms
 
 
 def stage_displacement(displacement: Tensor, mask: Tensor) -> Tensor:

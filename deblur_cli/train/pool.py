@@ -17,12 +17,14 @@ def load_photos(folder: Path, device: str = "cpu") -> list[Tensor]:
 
     Raises TrainingError where there is none, DecodeError for a damaged one.
     """
-    photos = []
-    for path in find_photos(folder):
-        pixels = decode(path).pixels
-        rgb = np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
-        photos.append(torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1))).to(device))
-    return photos
+    return [read_rgb(path).to(device) for path in find_photos(folder)]
+
+
+def read_rgb(path: Path) -> Tensor:
+    """A picture file as uint8 3 H W, grey ones with three equal channels. Raises DecodeError."""
+    pixels = decode(path).pixels
+    rgb = np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
+    return torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1)))
 
 
 def find_photos(folder: Path) -> list[Path]:
@@ -56,27 +58,31 @@ def cut_patches(
     Each is cut at a random place, resampled to between half and 1.25 times its size, flipped and turned.
     Of several tries the one with most detail is kept, since a patch without detail shows no blur.
     """
-    return torch.stack([cut_one(photos, size, generator, tries) for _ in range(count)])
+    numbers = torch.rand(count, 4 * tries + 2, generator=generator, device=generator.device).tolist()
+    return torch.stack([cut_one(photos, size, drawn) for drawn in numbers])  # drawn at once: a GPU waits once
 
 
-def cut_one(photos: Sequence[Tensor], size: int, generator: torch.Generator, tries: int) -> Tensor:
-    """One patch 3 size size, the most detailed of several tries."""
-    best, most = None, -1.0
-    for _ in range(tries):
-        patch = cut_window(photos[pick(len(photos), generator)], size, draw(0.8, 2, generator), generator)
-        detail = float((patch[:, 1:] - patch[:, :-1]).abs().mean()) if tries > 1 else 0.0
-        if detail > most:
-            best, most = patch, detail
-    assert best is not None
-    turned = torch.rot90(best, pick(4, generator), (1, 2))
-    return turned.flip(2) if pick(2, generator) else turned
+def cut_one(photos: Sequence[Tensor], size: int, numbers: list[float]) -> Tensor:
+    """The most detailed of several patches 3 size size; numbers in 0-1, four for each and two to turn it."""
+    *places, turns, mirrored = numbers
+    patches = [cut_window(photos, size, places[first : first + 4]) for first in range(0, len(places), 4)]
+    best = max(patches, key=detail) if len(patches) > 1 else patches[0]
+    turned = torch.rot90(best, int(4 * turns), (1, 2))
+    return turned.flip(2) if mirrored < 0.5 else turned
 
 
-def cut_window(photo: Tensor, size: int, shrink: float, generator: torch.Generator) -> Tensor:
-    """A window of a photo 3 H W resampled to 3 size size; a photo smaller than that is enlarged."""
+def detail(patch: Tensor) -> float:
+    """Mean difference of vertical neighbours."""
+    return float((patch[:, 1:] - patch[:, :-1]).abs().mean())
+
+
+def cut_window(photos: Sequence[Tensor], size: int, numbers: list[float]) -> Tensor:
+    """A window of one of the photos resampled to 3 size size; a photo smaller than that is enlarged."""
+    which, shrink, down, right = numbers
+    photo = photos[int(which * len(photos))]
     height, width = photo.shape[1:]
-    side = min(round(size * shrink), height, width)
-    top, left = pick(height - side + 1, generator), pick(width - side + 1, generator)
+    side = min(round(size * (0.8 + 1.2 * shrink)), height, width)
+    top, left = int(down * (height - side + 1)), int(right * (width - side + 1))
     window = photo[:, top : top + side, left : left + side].float() / 255
     if side == size:
         return window

@@ -11,6 +11,8 @@ from deblur_cli.metrics import mask_iou, ssim_map, weighted_psnr
 from deblur_cli.nets import STAGE_SCALE, M2AENet, Restoration
 from deblur_cli.train.synthetic import BlurSettings, Sample, synthesise
 
+SOFT_DETAIL = 2 / 255  # second difference from which there is detail that motion would blur
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -20,7 +22,8 @@ class Scores:
     outside_psnr: output against input where nothing moved, in dB; how little sharp pixels change
     mask_precision, mask_recall: of the marked area, 0-1; precision is NaN where nothing is marked
     wrongly_marked: share of the unmoved area that is marked as blurred
-    endpoint_error: pixels, up to the sign of the motion, over the true mask; NaN without trajectories
+    soft_marked: the same of its smooth or defocused parts, NaN where there are none
+    endpoint_error: pixels, up to the sign of the motion, over the true mask; NaN where they are unknown
     """
 
     pictures: int
@@ -32,6 +35,7 @@ class Scores:
     mask_precision: float
     mask_recall: float
     wrongly_marked: float
+    soft_marked: float
     endpoint_error: float
 
 
@@ -43,11 +47,18 @@ def fixed_set(
     Synthesis starts each picture from its own seed, so that picture n is the same in a set of any size.
     """
     for number in range(count):
-        generator = torch.Generator(device=photos[0].device).manual_seed(seed * 1_000_003 + number)
+        yield fixed_sample(photos, number, size, settings, seed)
+
+
+def fixed_sample(
+    photos: Sequence[Tensor], number: int, size: int, settings: BlurSettings, seed: int
+) -> Sample:
+    """Picture `number` of such a set."""
+    generator = torch.Generator(device=photos[0].device).manual_seed(seed * 1_000_003 + number)
+    sample = synthesise(photos, 1, size, settings, generator)
+    while not sample.mask.any():
         sample = synthesise(photos, 1, size, settings, generator)
-        while not sample.mask.any():
-            sample = synthesise(photos, 1, size, settings, generator)
-        yield sample
+    return sample
 
 
 @torch.no_grad()
@@ -72,6 +83,7 @@ def score_one(result: Restoration, sample: Sample) -> list[Tensor]:
     ssim_gain = (structure * inner).sum() / (3 * inner.sum()).clamp(min=1)
     marked = torch.zeros_like(mask) if result.mask is None else enlarge(result.mask, mask)
     common, off = (marked * mask).sum(), 1 - mask
+    soft = off * soft_area(truth)
     values = [
         before,
         after - before,
@@ -81,9 +93,23 @@ def score_one(result: Restoration, sample: Sample) -> list[Tensor]:
         common / marked.sum(),
         common / mask.sum(),
         (marked * off).sum() / off.sum(),
+        (marked * soft).sum() / soft.sum(),
         endpoint_error(result, sample),
     ]
     return [value.double().mean() for value in values]
+
+
+def soft_area(sharp: Tensor) -> Tensor:
+    """Where a sharp picture B 3 H W in 0-1 is smooth or out of focus: B 1 H W of zeros and ones.
+
+    There the second differences of its luma, in the mean over 15x15 pixels, are below SOFT_DETAIL.
+    """
+    luma = sharp.mean(1, keepdim=True)
+    padded = F.pad(luma, (1, 1, 1, 1), mode="replicate")
+    across = (padded[..., 1:-1, 2:] - 2 * luma + padded[..., 1:-1, :-2]).abs()
+    down = (padded[..., 2:, 1:-1] - 2 * luma + padded[..., :-2, 1:-1]).abs()
+    detail = F.avg_pool2d(across + down, 15, stride=1, padding=7, count_include_pad=False)
+    return (detail < SOFT_DETAIL).float()
 
 
 def enlarge(stage: Tensor, like: Tensor) -> Tensor:
@@ -94,7 +120,7 @@ def enlarge(stage: Tensor, like: Tensor) -> Tensor:
 
 def endpoint_error(result: Restoration, sample: Sample) -> Tensor:
     """Mean distance of predicted and true ends of the trajectories, in pixels, up to the sign."""
-    if result.start is None or result.end is None:
+    if result.start is None or result.end is None or sample.measured:
         return sample.mask.new_tensor(float("nan"))
     start, end = (enlarge(field, sample.mask) * STAGE_SCALE for field in (result.start, result.end))
     forward = (start - sample.start).norm(dim=1) + (end - sample.end).norm(dim=1)

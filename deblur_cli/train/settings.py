@@ -8,13 +8,19 @@ from typing import Any, TypeVar
 
 from deblur_cli.errors import TrainingError
 from deblur_cli.nets import ARCHITECTURES
+from deblur_cli.train.camera import CameraSettings
 from deblur_cli.train.losses import LossWeights
 from deblur_cli.train.synthetic import BlurSettings
 
 T = TypeVar("T")
+SHARES = ("still", "absent", "segmented", "joined", "sharp", "shake", "defocus", "gaps")
 SHIPPED = Path(__file__).parent / "configs"
-COURSE = ("steps", "time_limit", "save_every", "log_every", "device", "precision")  # do not shape a step
-LARGEST_SEED = 1 << 40  # seeds of single steps are made from it and must fit 64 bits
+COURSE = (  # what does not shape a step
+    *("steps", "time_limit", "save_every", "log_every"),
+    *("device", "precision", "compile", "workers", "validation"),
+)
+SCHEDULES = ("cosine", "wsd")
+LARGEST_SEED = 1 << 32  # seeds of single steps are made from it and must fit 64 bits
 PATCH_STEP = 16  # pixels; the network halves its input four times, JPEG's halved chroma has blocks of 16
 
 
@@ -33,8 +39,9 @@ class NetworkSettings:
 class TrainSettings:
     """One training run.
 
-    Training ends after `steps` or `time_limit` seconds, whichever comes first; the learning rate falls
-    along a cosine over that span. `depth` is how many blocks of encoder stage 4 are trained; the others
+    It learns from blur made of sharp photos, from datasets of blurred and sharp pictures, or from both.
+    Training ends after `steps` or `time_limit` seconds, whichever comes first; the schedule of the
+    learning rate spans that. `depth` is how many blocks of encoder stage 4 are trained; the others
     stay the identity (their residual scales are zero), which costs nothing and can be taken up later.
     """
 
@@ -42,14 +49,21 @@ class TrainSettings:
     blur: BlurSettings = field(default_factory=BlurSettings)
     loss: LossWeights = field(default_factory=LossWeights)
     start: str = ""  # weights to begin from, a name or a file; empty means afresh
-    photos: str = "photos/train"  # folder of sharp photos; the last ones by name are only scored on
+    photos: str = ""  # folder of sharp photos; the last ones by name are only scored on
+    pairs: tuple[str, ...] = ()  # folders of datasets, all drawn from equally often
+    synthetic: float = 0.5  # share of batches made from photos where there are pairs too
+    aware: float = 0.5  # share of patches cut from pairs around a blurred pixel
+    validation: str = ""  # folder of `deblur synth` or of pairs to score on, instead of held-out photos
     steps: int = 400_000
     time_limit: float = 0.0  # seconds of training over all resumes; 0 means none
     patch: int = 256  # pixels
-    batch: int = 8
+    batch: int = 8  # patches, on each GPU
+    schedule: str = "cosine"  # or "wsd": constant after the warm-up, then a linear cool-down
     learning_rate: float = 1e-3
     final_rate: float = 1e-6
     warmup: int = 200  # steps
+    cooldown: float = 0.2  # share of the run, of schedule "wsd"
+    curriculum: float = 0.0  # share of the run over which the longest blur grows to its full length
     betas: tuple[float, float] = (0.9, 0.9)
     weight_decay: float = 1e-3
     clip: float = 1.0  # largest norm of the gradient
@@ -60,6 +74,8 @@ class TrainSettings:
     seed: int = 0
     device: str = "auto"
     precision: str = "auto"
+    compile: bool = False  # torch.compile for the blocks
+    workers: int = 8  # threads that read pairs
     save_every: float = 300.0  # seconds
     log_every: int = 50  # steps
 
@@ -95,6 +111,21 @@ def read_settings(path: Path, overrides: dict[str, Any] | None = None) -> TrainS
     return settings
 
 
+def blur_settings(overrides: dict[str, Any], size: int) -> BlurSettings:
+    """Settings of the synthesis alone, by name ("longest", "camera.noise"), for pictures of a side.
+
+    Raises TrainingError for unknown names and impossible values.
+    """
+    table: dict[str, Any] = {}
+    for name, value in overrides.items():
+        table = override(table, name, name.split("."), value)
+    settings = build(BlurSettings(), table)
+    check_numbers(asdict(settings))
+    check_blur(settings, section="")
+    check_patch(settings, size, section="")
+    return settings
+
+
 def override(table: dict[str, Any], name: str, parts: list[str], value: Any) -> dict[str, Any]:
     """The table with one value replaced, sections made as needed."""
     first, rest = parts[0], parts[1:]
@@ -125,6 +156,10 @@ def build(settings: T, table: dict[str, Any], section: str = "") -> T:
 
 def convert(name: str, value: Any, current: Any) -> Any:
     """The value in the type of the setting that it replaces. Raises TrainingError where it has another."""
+    if isinstance(current, tuple) and not current:
+        if not isinstance(value, list | tuple) or not all(isinstance(entry, str) for entry in value):
+            raise TrainingError(f"setting {name!r} is a list of texts, not {value!r}")
+        return tuple(value)
     if isinstance(current, tuple):
         if not isinstance(value, list | tuple) or len(value) != len(current):
             raise TrainingError(f"setting {name!r} is a list of {len(current)} numbers, not {value!r}")
@@ -137,40 +172,50 @@ def convert(name: str, value: Any, current: Any) -> Any:
     return value
 
 
-def check(settings: TrainSettings) -> None:
-    """Raise TrainingError for values that no run can use."""
-    for name, value in flat(asdict(settings)):
+def check_numbers(table: dict[str, Any]) -> None:
+    """Raise TrainingError for numbers that no setting can have."""
+    for name, value in flat(table):
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, float) and not math.isfinite(number):
                 raise TrainingError(f"setting {name!r} is a finite number, not {number}")
             if isinstance(number, int | float) and number < 0:
                 raise TrainingError(f"setting {name!r} cannot be below zero, as {number} is")
+
+
+def check(settings: TrainSettings) -> None:
+    """Raise TrainingError for values that no run can use."""
+    check_numbers(asdict(settings))
     check_run(settings)
     check_network(settings.network)
     check_blur(settings.blur)
-    if 2 * settings.blur.defocus_radius > settings.patch:
+    check_patch(settings.blur, settings.patch)
+
+
+def check_patch(blur: BlurSettings, side: int, section: str = "blur.") -> None:
+    """Raise TrainingError where blurred pictures of a side cannot be made."""
+    if 2 * blur.defocus_radius > side:
         raise TrainingError(
-            f"setting 'blur.defocus_radius' is at most half of patch {settings.patch}, "
-            f"not {settings.blur.defocus_radius:g}"
+            f"setting '{section}defocus_radius' is at most half of a picture's {side} pixels, "
+            f"not {blur.defocus_radius:g}"
         )
 
 
 def check_run(settings: TrainSettings) -> None:
     """Raise TrainingError for an impossible course of training."""
-    for name in ("steps", "patch", "batch", "learning_rate", "clip", "depth", "log_every"):
+    for name in ("steps", "patch", "batch", "learning_rate", "clip", "depth", "log_every", "workers"):
         if getattr(settings, name) == 0:
             raise TrainingError(f"setting {name!r} must be above zero")
     if settings.patch % PATCH_STEP:
         raise TrainingError(f"setting 'patch' is a multiple of {PATCH_STEP} pixels, not {settings.patch}")
-    for name in ("ema", "true_masks"):
+    for name in ("ema", "true_masks", "synthetic", "aware", "cooldown", "curriculum"):
         if getattr(settings, name) > 1:
             raise TrainingError(f"setting {name!r} is a share from 0 to 1, not {getattr(settings, name)}")
     if max(settings.betas) >= 1:
         raise TrainingError(f"setting 'betas' are shares below 1, not {list(settings.betas)}")
     if settings.seed >= LARGEST_SEED:
         raise TrainingError(f"setting 'seed' is below {LARGEST_SEED}, not {settings.seed}")
-    if not settings.photos:
-        raise TrainingError("setting 'photos' is empty: name a folder of sharp photos")
+    if settings.schedule not in SCHEDULES:
+        raise TrainingError(f"setting 'schedule' is {' or '.join(SCHEDULES)}, not {settings.schedule!r}")
 
 
 def check_network(network: NetworkSettings) -> None:
@@ -184,25 +229,40 @@ def check_network(network: NetworkSettings) -> None:
         raise TrainingError("setting 'network.encoder' needs at least one block in each stage")
 
 
-def check_blur(blur: BlurSettings) -> None:
+def check_blur(blur: BlurSettings, section: str = "blur.") -> None:
     """Raise TrainingError for blur that cannot be made."""
     if not 0 < blur.shortest <= blur.longest:
         raise TrainingError(
             f"blur lengths need 0 < shortest <= longest, not {blur.shortest:g} and {blur.longest:g}"
         )
-    for name in ("still", "absent", "shake", "defocus"):
+    for name in SHARES:
         if getattr(blur, name) > 1:
-            raise TrainingError(f"setting 'blur.{name}' is a share from 0 to 1, not {getattr(blur, name):g}")
+            raise TrainingError(
+                f"setting '{section}{name}' is a share from 0 to 1, not {getattr(blur, name):g}"
+            )
     for name in ("spread", "defocus_radius"):
         if getattr(blur, name) < 1:
-            raise TrainingError(f"setting 'blur.{name}' is 1 or more, not {getattr(blur, name):g}")
-    if not blur.objects or blur.still + blur.absent >= 1:
-        raise TrainingError(
-            "nothing would ever move: raise 'blur.objects' or lower 'blur.still', 'blur.absent'"
-        )
-    low, high = blur.quality
+            raise TrainingError(f"setting '{section}{name}' is 1 or more, not {getattr(blur, name):g}")
+    if not blur.objects or blur.still + blur.absent >= 1 or blur.sharp >= 1:
+        names = ", ".join(f"'{section}{name}'" for name in ("still", "absent", "sharp"))
+        raise TrainingError(f"nothing would ever move: raise '{section}objects' or lower {names}")
+    check_camera(blur.camera, section)
+
+
+def check_camera(camera: CameraSettings, section: str) -> None:
+    """Raise TrainingError for a camera that cannot be."""
+    for name in ("highlights", "mosaic", "softness", "tone"):
+        if getattr(camera, name) > 1:
+            raise TrainingError(
+                f"setting '{section}camera.{name}' is a share from 0 to 1, not {getattr(camera, name):g}"
+            )
+    if camera.brightest < 1:
+        raise TrainingError(f"setting '{section}camera.brightest' is 1 or more, not {camera.brightest:g}")
+    low, high = camera.quality
     if not 1 <= low <= high <= 100:
-        raise TrainingError(f"setting 'blur.quality' is two rising numbers from 1 to 100, not {[low, high]}")
+        raise TrainingError(
+            f"setting '{section}camera.quality' is two rising numbers from 1 to 100, not {[low, high]}"
+        )
 
 
 def flat(table: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

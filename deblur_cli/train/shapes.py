@@ -3,7 +3,10 @@
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+SEGMENT_SCALE = 4  # pixels of a texture to one of the grid on which its segments are found
 
 
 def random_silhouette(
@@ -54,3 +57,28 @@ def polygon(angle: Tensor, generator: torch.Generator) -> Tensor:
         reach = (0.6 + 0.4 * draws[1]) / facing.clamp(min=0.05)
         radius = torch.where((facing > 0.05) & (side < sides), torch.minimum(radius, reach), radius)
     return radius
+
+
+def segments(texture: Tensor, centre: Tensor, generator: torch.Generator) -> Tensor:
+    """Silhouettes along the outlines of what a texture shows around a centre: B 1 H W in 0-1.
+
+    texture: B 3 H W; centre: B 2 as (y, x) in pixels. Of the pixels most like the one at the centre, in
+    colour and place, a tenth to a half belong to the silhouette.
+    """
+    count, _, height, width = texture.shape
+    small = F.avg_pool2d(texture, SEGMENT_SCALE)
+    rows, columns = small.shape[-2:]
+    place = (centre / SEGMENT_SCALE).long()
+    row, column = place[:, 0].clamp(0, rows - 1), place[:, 1].clamp(0, columns - 1)
+    colour = small[torch.arange(count, device=texture.device), :, row, column].view(count, 3, 1, 1)
+    unlike = (small - colour).square().sum(1)
+    unlike = unlike / unlike.mean((1, 2), keepdim=True).clamp(min=1e-6)
+    y = torch.arange(rows, device=texture.device).view(1, -1, 1) - row.view(-1, 1, 1)
+    x = torch.arange(columns, device=texture.device).view(1, 1, -1) - column.view(-1, 1, 1)
+    distance = unlike + 8 * (y.square() / rows**2 + x.square() / columns**2)
+    share = 0.1 + 0.4 * torch.rand(count, generator=generator, device=generator.device).to(texture.device)
+    sorted_distance = distance.flatten(1).sort(1).values
+    limit = sorted_distance.gather(1, (share * (rows * columns - 1)).long().view(-1, 1)).view(-1, 1, 1)
+    inside = torch.sigmoid((limit - distance) * 12)[:, None]
+    full = F.interpolate(inside, size=(height, width), mode="bicubic", align_corners=False)
+    return torch.sigmoid((full - 0.5) * 12)

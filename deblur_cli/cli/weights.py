@@ -1,0 +1,130 @@
+"""`deblur weights`: what is done with weights other than using them."""
+
+import csv
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deblur_cli.cli import options
+from deblur_cli.cli.errors import USAGE
+from deblur_cli.cli.output import Output
+from deblur_cli.errors import EncodeError, UsageError, WeightsError
+
+UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+SMALLEST_PART = 10**6
+
+app = typer.Typer(rich_markup_mode=None)
+
+Source = Annotated[
+    Path,
+    typer.Argument(
+        metavar="SOURCE",
+        help="Folder of a training run, a .safetensors file, or the index of several.",
+        readable=False,
+        show_default=False,
+    ),
+]
+Folder = Annotated[
+    Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for weights and card.", readable=False)
+]
+Name = Annotated[
+    str | None, typer.Option("--name", metavar="NAME", help="What to call them; else as SOURCE is called.")
+]
+Full = Annotated[bool, typer.Option("--full", help="Keep 32 bits per number instead of 16.")]
+PartSize = Annotated[
+    str | None,
+    typer.Option("--part-size", metavar="16MB", help="Write several files, none larger than that."),
+]
+
+
+@app.callback(invoke_without_command=True)
+def start(context: typer.Context) -> None:
+    """Make weights ready to be shared."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(USAGE)
+
+
+@app.command()
+def convert(
+    source: Source,
+    *,
+    output: Folder,
+    name: Name = None,
+    full: Full = False,
+    part_size: PartSize = None,
+    overwrite: options.Overwrite = False,
+    debug: options.Debug = False,
+) -> None:
+    """Write the weights of a training run, ready to be embedded or shared, with a model card beside them."""
+    del debug  # read where errors are translated
+    size = None if part_size is None else parse_size(part_size)
+    chosen = check_name(
+        name or source.resolve().name.removesuffix(".index.json").removesuffix(".safetensors")
+    )
+
+    from deblur_cli import weights as files
+    from deblur_cli.model_card import model_card
+
+    loaded = files.load(str(find_source(source)))
+    path, card = output / f"{chosen}.safetensors", output / f"{chosen}.md"
+    clear(output, path, card, overwrite=overwrite)
+    if size is None:
+        files.save(path, loaded.network, loaded.notes, half=not full)
+        written = path
+    else:
+        written = files.save_in_parts(path, loaded.network, loaded.notes, size, half=not full)
+    listed = [(part.name, part.stat().st_size) for part in files.parts(written)]
+    text = model_card(chosen, loaded.network, loaded.notes, listed, files.sha256(written), curve(source))
+    card.write_text(text, encoding="utf-8")
+    streams = Output()
+    for result in (written, card):
+        streams.result(result)
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes of a size such as 16MB or 500KiB."""
+    found = re.fullmatch(r"([0-9]{1,12})\s*([KMG]I?B)?", text.strip().upper())
+    size = int(found[1]) * UNITS[found[2] or ""] if found else 0
+    if size < SMALLEST_PART:
+        raise UsageError(f"--part-size is a size from 1MB up, such as 16MB, not {text!r}")
+    return size
+
+
+def check_name(name: str) -> str:
+    """Return a name that can be a file's."""
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
+        raise UsageError(f"--name is made of letters, digits, dots and dashes, not {name!r}")
+    return name
+
+
+def find_source(source: Path) -> Path:
+    """Return the weights file of a run's folder, or the file itself."""
+    if not source.is_dir():
+        return source
+    path = source / "weights.safetensors"
+    if not path.is_file():
+        raise WeightsError(f"{source} holds no {path.name} yet: let the run end, or stop it with Ctrl-C")
+    return path
+
+
+def clear(folder: Path, path: Path, card: Path, *, overwrite: bool) -> None:
+    """Make the folder, and refuse to replace what is there unless told to."""
+    for target in (path, path.with_name(f"{path.name}.index.json"), card):
+        if target.exists() and not overwrite:
+            raise EncodeError(f"{target} exists already; use --overwrite or another --name")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot make folder {folder}: {error.strerror}") from error
+
+
+def curve(source: Path) -> list[dict[str, str]]:
+    """Return the scores that a run logged, or nothing for a file."""
+    table = source / "scores.csv"
+    if not table.is_file():
+        return []
+    with table.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))

@@ -1,0 +1,80 @@
+"""The batches that training learns from; batch n is the same whatever came before it."""
+
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from deblur_cli.train.datasets import Pair, cut_pair, find_pairs
+from deblur_cli.train.distributed import Team
+from deblur_cli.train.pool import pick
+from deblur_cli.train.settings import TrainSettings
+from deblur_cli.train.synthetic import BlurSettings, Sample, join, synthesise
+
+AHEAD = 4  # batches of pairs that are being read while one is learned from
+
+
+class Batches:
+    """Made from sharp photos on the training device, or cut from pairs of blurred and sharp ones.
+
+    Raises TrainingError where a folder of pairs cannot be used.
+    """
+
+    def __init__(self, settings: TrainSettings, photos: Sequence[Tensor], device: str, team: Team) -> None:
+        self.settings, self.photos, self.device, self.team = settings, photos, device, team
+        self.datasets = [find_pairs(Path(folder)) for folder in settings.pairs]
+        self.readers: ThreadPoolExecutor | None = None
+        self.coming: dict[int, list[Future[Sample]]] = {}
+
+    def seed(self, step: int) -> int:
+        """Of all randomness in a step of this process; differs in the 32 bits that CPU generators use."""
+        return self.settings.seed * 1_000_003 + self.team.rank * 100_000_007 + step
+
+    def make(self, step: int, blur: BlurSettings) -> Sample:
+        """The batch of a step. Its randomness depends on seed, step and process alone."""
+        if self.is_paired(step):
+            return join([future.result() for future in self.read_ahead(step)]).to(self.device)
+        settings = self.settings
+        generator = torch.Generator(device=self.device).manual_seed(self.seed(step))
+        return synthesise(self.photos, settings.batch, settings.patch, blur, generator)
+
+    def is_paired(self, step: int) -> bool:
+        """Whether the batch of a step comes from datasets rather than from synthesis."""
+        if not self.datasets or not self.photos:
+            return bool(self.datasets)
+        chance = torch.rand((), generator=torch.Generator().manual_seed(self.seed(step)))
+        return float(chance) >= self.settings.synthetic
+
+    def read_ahead(self, step: int) -> list[Future[Sample]]:
+        """The patches of a step, while those of the next ones are on their way."""
+        for late in [known for known in self.coming if known < step]:  # the run was taken up elsewhere
+            del self.coming[late]
+        for later in range(step, step + AHEAD + 1):
+            if later not in self.coming and self.is_paired(later):
+                self.coming[later] = self.begin_reading(later)
+        return self.coming.pop(step)
+
+    def begin_reading(self, step: int) -> list[Future[Sample]]:
+        """Patches that are read side by side, each with a seed of its own; datasets take turns evenly."""
+        if self.readers is None:
+            self.readers = ThreadPoolExecutor(self.settings.workers)
+        generator = torch.Generator().manual_seed(self.seed(step))
+        begun = []
+        for _ in range(self.settings.batch):
+            dataset = self.datasets[pick(len(self.datasets), generator)]
+            pair = dataset[pick(len(dataset), generator)]
+            begun.append(self.readers.submit(self.cut, pair, pick(1 << 62, generator)))
+        return begun
+
+    def cut(self, pair: Pair, seed: int) -> Sample:
+        """A patch of a pair."""
+        generator = torch.Generator().manual_seed(seed)
+        return cut_pair(pair, self.settings.patch, self.settings.aware, generator)
+
+    def close(self) -> None:
+        """Give up what is still being read."""
+        if self.readers is not None:
+            self.readers.shutdown(wait=False, cancel_futures=True)
+        self.readers, self.coming = None, {}

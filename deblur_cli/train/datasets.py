@@ -1,0 +1,195 @@
+"""Blurred and sharp photos of the same moment, in the folders that published datasets come in.
+
+GoPro (Nah et al. 2017): SCENE/blur/NAME.png and SCENE/sharp/NAME.png. A mask/NAME.png beside them, as
+`deblur synth` writes it, is used; without one the whole picture is taken for blurred.
+ReLoBlur (Li et al. 2023): dataset/.../NN_blur.png and NN_sharp.png, masks at masks/.../NN.png or .npy.
+LMD-ViT (Li et al. 2024): .npy files that hold img_blur, img_gt and blur_mask together.
+"""
+
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deblur_cli.errors import TrainingError
+from deblur_cli.photo.decode import decode
+from deblur_cli.train.pool import pick, read_rgb
+from deblur_cli.train.synthetic import Sample
+
+NUMPY_NAMES = {  # all that a pickled array needs; anything else in a file could run code
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+    ("numpy.core.multiarray", "_reconstruct"),
+    ("numpy._core.multiarray", "_reconstruct"),
+    ("numpy.core.multiarray", "scalar"),
+    ("numpy._core.multiarray", "scalar"),
+}
+MASK_SUFFIXES = (".png", ".npy")
+MULTIPLE = 16  # pixels; the network halves its input four times
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Files of one moment. Without a mask the whole picture is blurred; `sharp` None: all in one .npy."""
+
+    blurred: Path
+    sharp: Path | None
+    mask: Path | None = None
+
+
+def find_pairs(folder: Path) -> list[Pair]:
+    """Every pair below a folder, by path, whichever of the three layouts it has.
+
+    Raises TrainingError where there is none or where half of a pair is missing.
+    """
+    if not folder.is_dir():
+        raise TrainingError(f"there is no folder {folder}: name a dataset")
+    pairs = [*gopro_pairs(folder), *reloblur_pairs(folder)]
+    pairs = pairs or [Pair(path, None) for path in sorted(folder.rglob("*.npy"))]
+    if not pairs:
+        raise TrainingError(
+            f"no pairs in {folder}: expected blur/ and sharp/ folders (GoPro), NN_blur.png and NN_sharp.png "
+            "(ReLoBlur), or .npy files (LMD-ViT)"
+        )
+    for pair in pairs:
+        if pair.sharp is not None and not pair.sharp.is_file():
+            raise TrainingError(f"{pair.blurred} has no sharp partner {pair.sharp.name}")
+    return pairs
+
+
+def gopro_pairs(folder: Path) -> list[Pair]:
+    """Pairs of blur/ and sharp/ folders, with the masks of mask/ where there are any."""
+    found = []
+    for path in sorted(folder.rglob("blur/*.png")):
+        mask = path.parents[1] / "mask" / path.name
+        found.append(Pair(path, path.parents[1] / "sharp" / path.name, mask if mask.is_file() else None))
+    return found
+
+
+def reloblur_pairs(folder: Path) -> list[Pair]:
+    """Pairs NN_blur.png and NN_sharp.png; each needs a mask, or everything would count as blurred."""
+    found = []
+    for path in sorted(folder.rglob("*_blur.png")):
+        number = path.name.removesuffix("_blur.png")
+        masks = mask_folder(path.parent)
+        candidates = [masks / f"{number}{suffix}" for suffix in MASK_SUFFIXES]
+        mask = next((candidate for candidate in candidates if candidate.is_file()), None)
+        if mask is None:
+            raise TrainingError(f"{path} has no mask {candidates[0]}: unpack the dataset's masks there")
+        found.append(Pair(path, path.with_name(f"{number}_sharp.png"), mask))
+    return found
+
+
+def mask_folder(folder: Path) -> Path:
+    """Where the masks of a folder of pictures lie: masks/ in the place of the last dataset/."""
+    parts = list(folder.absolute().parts)
+    for place in reversed(range(len(parts))):
+        if parts[place] == "dataset":
+            return Path(*parts[:place], "masks", *parts[place + 1 :])
+    return folder
+
+
+def read_pair(pair: Pair) -> tuple[Tensor, Tensor, Tensor]:
+    """Blurred and sharp picture, 3 H W uint8, and mask, 1 H W of zeros and ones uint8.
+
+    Raises TrainingError where the sizes differ or an .npy does not hold what it should.
+    """
+    if pair.sharp is None:
+        blurred, sharp, mask = read_bundle(pair.blurred)
+    else:
+        blurred, sharp = read_rgb(pair.blurred), read_rgb(pair.sharp)
+        mask = torch.ones_like(blurred[:1]) if pair.mask is None else read_mask(pair.mask)[None]
+    if blurred.shape != sharp.shape or mask.shape[1:] != blurred.shape[1:]:
+        raise TrainingError(f"{pair.blurred}: picture, sharp partner and mask differ in size")
+    return blurred, sharp, mask
+
+
+def read_mask(path: Path) -> Tensor:
+    """A mask H W of zeros and ones, uint8, from a picture or an array; what is above zero is blurred."""
+    values: Any = load_array(path) if path.suffix == ".npy" else decode(path).pixels
+    if not isinstance(values, np.ndarray) or values.ndim not in (2, 3):
+        raise TrainingError(f"{path} does not hold a mask")
+    blurred = (values if values.ndim == 2 else values[..., 0]).astype(bool)
+    return torch.from_numpy(blurred.astype(np.uint8))
+
+
+def read_bundle(path: Path) -> tuple[Tensor, Tensor, Tensor]:
+    """Blurred, sharp and mask of one LMD-ViT file, as `read_pair` returns them."""
+    values = load_array(path)
+    content = values.item() if isinstance(values, np.ndarray) and values.shape == () else values
+    names = ("img_blur", "img_gt", "blur_mask")
+    if not isinstance(content, dict) or not all(isinstance(content.get(name), np.ndarray) for name in names):
+        raise TrainingError(f"{path} does not hold the arrays {', '.join(names)}")
+    blurred, sharp, mask = (content[name] for name in names)
+    if blurred.ndim != 3 or sharp.ndim != 3 or mask.ndim != 2:
+        raise TrainingError(f"{path}: pictures are H W 3 and the mask is H W")
+    blurred, sharp = (image.transpose(2, 0, 1).astype(np.uint8, order="C") for image in (blurred, sharp))
+    marked = (mask > 0).astype(np.uint8)[None]
+    return torch.from_numpy(blurred), torch.from_numpy(sharp), torch.from_numpy(marked)
+
+
+class ArraysOnly(pickle.Unpickler):
+    """Unpickles numpy arrays in plain containers and refuses everything else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in NUMPY_NAMES:
+            raise pickle.UnpicklingError(f"{module}.{name} is not an array")
+        return super().find_class(module, name)
+
+
+def load_array(path: Path) -> Any:
+    """What an .npy file holds, pickled objects included as long as they are made of arrays alone."""
+    try:
+        with path.open("rb") as file:
+            return read_array(file)
+    except (OSError, ValueError, EOFError, pickle.UnpicklingError, AttributeError, ImportError) as error:
+        raise TrainingError(f"cannot read {path}: {error}") from error
+
+
+def read_array(file: BinaryIO) -> Any:
+    """An array of numbers, or of objects through the restricted unpickler."""
+    version = np.lib.format.read_magic(file)
+    header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    _, _, dtype = header(file)
+    if dtype.hasobject:
+        return ArraysOnly(file).load()
+    file.seek(0)
+    return np.load(file, allow_pickle=False)
+
+
+def cut_pair(pair: Pair, size: int, aware: float, generator: torch.Generator) -> Sample:
+    """A patch of a pair, flipped and turned at random; blur-aware cropping after Li et al. (2023).
+
+    aware: probability that the patch is centred on a blurred pixel rather than cut anywhere.
+    Raises TrainingError where the picture is smaller than the patch.
+    """
+    blurred, sharp, mask = read_pair(pair)
+    height, width = mask.shape[1:]
+    if min(height, width) < size:
+        raise TrainingError(f"{pair.blurred} is smaller than the patch of {size} pixels")
+    top, left = pick(height - size + 1, generator), pick(width - size + 1, generator)
+    places = mask[0].nonzero()
+    if len(places) and float(torch.rand((), generator=generator)) < aware:
+        row, column = places[pick(len(places), generator)].tolist()
+        top = min(max(row - size // 2, 0), height - size)
+        left = min(max(column - size // 2, 0), width - size)
+    turns, mirrored = pick(4, generator), pick(2, generator)
+    patches = []
+    for values in (blurred, sharp, mask):
+        patch = torch.rot90(values[:, top : top + size, left : left + size], turns, (1, 2))
+        patches.append((patch.flip(2) if mirrored else patch)[None])
+    still = torch.zeros(1, 2, size, size)
+    return Sample(patches[0] / 255, patches[1] / 255, patches[2].float(), still, still, measured=True)
+
+
+def whole_pair(pair: Pair) -> Sample:
+    """A pair at full size, but for rows and columns beyond a multiple of 16 pixels."""
+    blurred, sharp, mask = read_pair(pair)
+    height, width = (side // MULTIPLE * MULTIPLE for side in mask.shape[1:])
+    blurred, sharp, mask = (image[None, :, :height, :width] for image in (blurred, sharp, mask))
+    still = torch.zeros(1, 2, height, width)
+    return Sample(blurred / 255, sharp / 255, mask.float(), still, still, measured=True)

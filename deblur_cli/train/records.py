@@ -1,0 +1,93 @@
+"""What a run leaves for people to look at: tables, and pictures of what the network does."""
+
+import csv
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from deblur_cli.nets import M2AENet, Restoration
+from deblur_cli.overlays import Floats, Pixels8, mask_overlay
+from deblur_cli.train.synthetic import Sample
+
+EPSILON = 0.5  # threshold of the masks in the pictures
+
+
+class Means:
+    """Running means of named values."""
+
+    def __init__(self) -> None:
+        self.count, self.sums = 0, dict[str, float]()
+
+    def add(self, values: dict[str, float]) -> None:
+        """Count one more set of values."""
+        self.count += 1
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+
+    def take(self) -> dict[str, float]:
+        """The means since the last call."""
+        means = {name: total / self.count for name, total in self.sums.items()}
+        self.count, self.sums = 0, {}
+        return means
+
+
+def append_row(path: Path, row: dict[str, float]) -> None:
+    """Append a row to a CSV file; where it has other columns than the rows before, all get all columns."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, str]] = []
+    names: list[str] = []
+    if path.exists():
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            names = list(reader.fieldnames or [])
+            rows = list(reader) if set(row) != set(names) else []
+    if set(row) <= set(names):
+        with path.open("a", newline="", encoding="utf-8") as file:
+            csv.DictWriter(file, names).writerow(row)
+        return
+    names += [name for name in row if name not in names]
+    partial = path.with_suffix(".part")
+    with partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows([*rows, row])
+    partial.replace(path)
+
+
+@dataclass(frozen=True)
+class SampleMaps:
+    """The network's findings as the overlays read them; arrays h w and 2 h w."""
+
+    probability: Floats
+    start: Floats
+    end: Floats
+
+
+@torch.no_grad()
+def sample_sheet(network: M2AENet, samples: Iterable[Sample]) -> Image.Image:
+    """A row for each sample: blurred, restored, sharp, the mask that was found, the true mask."""
+    network.eval()
+    rows = [sample_row(network(sample.blurred, epsilon=EPSILON), sample) for sample in samples]
+    return Image.fromarray(np.concatenate(rows, 0))
+
+
+def sample_row(result: Restoration, sample: Sample) -> Pixels8:
+    """Five pictures side by side: H 5W 3."""
+    panels = [to_pixels(image) for image in (sample.blurred, result.image, sample.sharp)]
+    if result.probability is not None:
+        found = result.probability[0, 0].float().cpu().numpy()
+        empty = np.zeros((2, *found.shape), np.float32)
+        panels.append(mask_overlay(panels[0], SampleMaps(found, empty, empty), EPSILON))
+    panels.append(to_pixels(sample.mask.expand(-1, 3, -1, -1)))
+    return np.concatenate(panels, 1)
+
+
+def to_pixels(image: Tensor) -> Pixels8:
+    """First picture of B 3 H W in 0-1 as H W 3."""
+    values = image[0].float().clamp(0, 1).mul(255).round().byte().permute(1, 2, 0)
+    return np.ascontiguousarray(values.cpu().numpy())

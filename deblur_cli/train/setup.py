@@ -1,0 +1,102 @@
+"""What a run begins with: its network, its photos, the pictures it is scored on."""
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from deblur_cli import weights
+from deblur_cli.errors import TrainingError
+from deblur_cli.nets import M2AENet, create
+from deblur_cli.nets.layers import NAFBlock
+from deblur_cli.train.datasets import find_pairs, whole_pair
+from deblur_cli.train.pool import find_photos, load_photos
+from deblur_cli.train.sample_files import holds_samples, read_samples
+from deblur_cli.train.scores import fixed_set, only_motion
+from deblur_cli.train.settings import TrainSettings, differences
+from deblur_cli.train.synthetic import Sample
+
+LOG = logging.getLogger(__name__)
+HELD_OUT = 8  # photos at the end of the folder that are scored on, never trained on
+SCORED = (16, 256)  # pictures and their side in the scores logged while training
+
+
+def check_state(state: dict[str, Any], settings: TrainSettings, folder: Path) -> None:
+    """Raise TrainingError for the state of another network; log what else is set differently now."""
+    before = state.get("settings", {})
+    if before.get("network") != asdict(settings.network):
+        raise TrainingError(f"{folder} holds a run of another network: choose another folder")
+    if changes := differences(before, asdict(settings)):
+        LOG.warning("settings differ from the run so far: %s", "; ".join(changes))
+
+
+def split_photos(settings: TrainSettings, device: str) -> tuple[list[Tensor], list[Tensor]]:
+    """The photos to learn from and those held out, on the device; none where the settings name none.
+
+    Raises TrainingError where there are too few, or nothing to learn from or to score on.
+    """
+    if not settings.photos and not settings.pairs:
+        raise TrainingError("nothing to learn from: name a folder with --photos or --pairs")
+    if not settings.photos and not settings.validation:
+        raise TrainingError("nothing to score on: without photos, name a folder as setting 'validation'")
+    if not settings.photos:
+        return [], []
+    held_out = 0 if settings.validation else HELD_OUT
+    count = len(find_photos(Path(settings.photos)))
+    if count <= held_out:
+        raise TrainingError(
+            f"{settings.photos} holds {count} photos; at least {held_out + 1} are needed, as the last "
+            f"{held_out} are only scored on"
+        )
+    photos = load_photos(Path(settings.photos), device)
+    return photos[: count - held_out], photos[count - held_out :]
+
+
+def validation_set(settings: TrainSettings, held_out: list[Tensor], device: str) -> Iterator[Sample]:
+    """What the run is scored on, one by one, always the same.
+
+    Raises TrainingError, before the first, where a folder cannot be used.
+    """
+    if not settings.validation:
+        count, size = SCORED
+        return fixed_set(held_out, count, size, only_motion(settings.blur), seed=1)
+    folder = Path(settings.validation)
+    if holds_samples(folder):
+        return (sample.to(device) for sample in read_samples(folder))
+    return (whole_pair(pair).to(device) for pair in find_pairs(folder))
+
+
+def prepare(settings: TrainSettings, device: str, pooling: int | None = None) -> M2AENet:
+    """A fresh network, channels-last, with only the first `depth` blocks of stage 4 in training."""
+    network = create(**asdict(settings.network), pooling=pooling).to(device)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.depth = min(settings.depth, settings.network.encoder[-1])
+    for block in list(network.encoders[-1].children())[network.depth :]:
+        block.requires_grad_(False)
+    return network
+
+
+def compile_blocks(network: nn.Module) -> None:
+    """Let torch.compile fuse each block; the blocks of a stage share their code."""
+    for block in network.modules():
+        if isinstance(block, NAFBlock):
+            cast(nn.Module, block).compile()
+
+
+def begin_from(name: str, network: M2AENet) -> list[dict[str, Any]]:
+    """Take over trained weights, and return the runs that made them, oldest first.
+
+    Raises TrainingError for weights of another network, WeightsError.
+    """
+    loaded = weights.load(name)
+    trained, wanted = loaded.network.state_dict(), network.state_dict()
+    if [(key, value.shape) for key, value in trained.items()] != [(k, v.shape) for k, v in wanted.items()]:
+        raise TrainingError(f"{name} holds another network than the settings describe: adapt [network]")
+    network.load_state_dict(trained)
+    history = json.loads(loaded.notes.get("history", "[]"))
+    return history if isinstance(history, list) else []

@@ -1,0 +1,237 @@
+"""What the synthetic camera does to light: each step against what it promises."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from train_helpers import tensors
+
+from deblur_cli.train import camera
+from deblur_cli.train.camera import (
+    CameraSettings,
+    apply_tone,
+    brighten_highlights,
+    record,
+    soften,
+    through_mosaic,
+    to_encoded,
+    to_linear,
+)
+from deblur_cli.train.trajectory import Motion, expose
+
+PLAIN = {
+    "highlights": 0.0,
+    "noise": 0.0,
+    "mosaic": 0.0,
+    "softness": 0.0,
+    "tone": 0.0,
+    "quality": (100.0, 100.0),
+}
+MIDDLE_GREY = 0.214  # linear, half of white once encoded
+levels = st.floats(0, 1, width=32)
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def plain(**changes):
+    return CameraSettings(**{**PLAIN, **changes})
+
+
+def flat(*colour, count=1, size=16):
+    return torch.tensor(colour).view(1, -1, 1, 1).expand(count, 3, size, size).clone()
+
+
+def each(value, count=1):
+    return torch.full((count, 1, 1, 1), value)
+
+
+@pytest.fixture
+def no_jpeg(monkeypatch):
+    monkeypatch.setattr(camera, "compress", lambda image, quality: image)
+
+
+def test_encoding_is_undone_by_its_inverse():
+    values = torch.linspace(0, 1, 1001)
+    assert (to_encoded(to_linear(values)) - values).abs().max() < 1e-5
+    assert (to_linear(to_encoded(values)) - values).abs().max() < 1e-5
+    assert to_linear(torch.tensor(0.5)).item() == pytest.approx(MIDDLE_GREY, abs=1e-4)
+
+
+def test_light_beyond_white_and_below_black_is_clipped():
+    assert to_encoded(torch.tensor([-0.5, 0.0, 1.0, 6.0])).tolist() == pytest.approx([0, 0, 1, 1], abs=1e-6)
+
+
+@settings(max_examples=10)
+@given(seed=st.integers(0, 99), share=levels, brightest=st.floats(1, 10, width=32))
+def test_only_what_is_nearly_white_becomes_brighter(seed, share, brightest):
+    light = torch.rand(4, 3, 16, 16, generator=seeded(seed))
+    light[..., 0] = 1.0
+    lit = brighten_highlights(light, CameraSettings(highlights=share, brightest=brightest), seeded(seed))
+    dim = (light.mean(1, keepdim=True) < 0.69).expand_as(light)
+    assert torch.equal(lit[dim], light[dim])
+    assert (lit >= light - 1e-6).all() and lit.max() <= brightest + 1e-4
+
+
+def test_lamps_shine_in_the_share_of_pictures_asked_for():
+    white = flat(1.0, 1.0, 1.0, count=400, size=2)
+    lit = brighten_highlights(white, CameraSettings(highlights=0.25, brightest=6.0), seeded())
+    brightest = lit.amax((1, 2, 3))
+    assert 0.18 < (brightest > 1.001).float().mean() < 0.32
+    assert brightest.max() > 5 and brightest[brightest > 1.001].min() < 2  # of any strength
+
+
+def streak(highlights):
+    """A lamp that moves 12 pixels over black, as a camera with a soft lens stores it: 1 3 48 48."""
+    lamp = torch.zeros(1, 3, 48, 48)
+    lamp[..., 22:26, 22:26] = 1
+    camera_settings = plain(highlights=highlights, brightest=30.0, softness=1.0)
+    bright = brighten_highlights(lamp, camera_settings, seeded(1))
+    way = torch.tensor([[0.0, 6.0]])
+    motion = Motion(-way, way, torch.full((1, 2), 24.0), torch.zeros(1), torch.zeros(1))
+    blurred = expose(bright, motion, torch.full((1, 13), 1 / 13))
+    return record(blurred, lamp, camera_settings, seeded(2))[0]
+
+
+def test_a_moving_lamp_leaves_a_streak_as_white_as_the_lamp_and_thicker_than_clipped_light_would():
+    clipped, lit = streak(0.0), streak(1.0)
+    assert clipped.max() < 0.95  # once clipped, light that is spread out is grey
+    assert (lit[0, 0, 23, 18:30] > 0.99).all()  # burnt out all along its way
+    thickness = [int((image[0, 0, :, 23] > 0.5).sum()) for image in (clipped, lit)]
+    assert thickness[1] > thickness[0]
+
+
+def test_no_softening_keeps_a_picture_and_full_softening_spreads_a_point_as_a_binomial():
+    point = torch.zeros(1, 3, 7, 7)
+    point[..., 3, 3] = 16
+    assert torch.equal(soften(point, each(0.0)), point)
+    spread = soften(point, each(1.0))
+    assert torch.allclose(
+        spread[0, 1, 2:5, 2:5], torch.tensor([[1.0, 2.0, 1.0], [2.0, 4.0, 2.0], [1.0, 2.0, 1.0]])
+    )
+    assert spread.sum().item() == pytest.approx(48)
+    evenly = flat(0.2, 0.5, 0.9)
+    assert torch.allclose(soften(evenly, each(1.0)), evenly)  # the border does not darken
+
+
+@settings(max_examples=10)
+@given(st.tuples(levels, levels, levels))
+def test_a_colour_mosaic_keeps_an_even_colour_up_to_the_border(colour):
+    even = flat(*colour)
+    assert torch.allclose(through_mosaic(even), even, atol=1e-6)
+
+
+def test_each_pixel_keeps_what_its_filter_lets_through_and_gets_the_rest_from_its_neighbours():
+    light = torch.rand(1, 3, 8, 10, generator=seeded())
+    seen = through_mosaic(light)
+    red, green, blue = light[0]
+    assert torch.allclose(seen[0, 0, ::2, ::2], red[::2, ::2])
+    assert torch.allclose(seen[0, 1, ::2, 1::2], green[::2, 1::2])
+    assert torch.allclose(seen[0, 1, 1::2, ::2], green[1::2, ::2])
+    assert torch.allclose(seen[0, 2, 1::2, 1::2], blue[1::2, 1::2])
+    corners = [red[y, x] for y in (2, 4) for x in (4, 6)]
+    assert torch.allclose(seen[0, 0, 3, 5], torch.stack(corners).mean())  # red of a blue pixel
+    cross = [green[3, 4], green[5, 4], green[4, 3], green[4, 5]]
+    assert torch.allclose(seen[0, 1, 4, 4], torch.stack(cross).mean())  # green of a red pixel
+
+
+def test_a_colour_mosaic_loses_fine_colour_and_keeps_coarse_colour():
+    def colour_contrast(picture):
+        return float((picture[:, 0] - picture[:, 1])[..., 4:-4, 4:-4].std())
+
+    x = torch.arange(32)
+    for stripe, kept in ((1, (0, 0.5)), (8, (0.8, 1.1))):
+        red = (x // stripe % 2).float().expand(1, 32, 32)
+        stripes = torch.stack([red, 1 - red, 1 - red], 1)
+        share = colour_contrast(through_mosaic(stripes)) / colour_contrast(stripes)
+        assert kept[0] <= share < kept[1]
+
+
+@settings(max_examples=10)
+@given(gamma=st.floats(0.5, 2, width=32), contrast=levels)
+def test_a_tone_curve_keeps_black_white_and_order(gamma, contrast):
+    ramp = torch.linspace(0, 1, 256).view(1, 1, 1, -1)
+    curved = apply_tone(ramp, each(gamma), each(contrast))[0, 0, 0]
+    assert curved[0].item() == pytest.approx(0, abs=1e-6)
+    assert curved[-1].item() == pytest.approx(1, abs=1e-6)
+    assert (curved.diff() >= -1e-6).all()
+
+
+def test_a_neutral_tone_curve_changes_nothing_and_others_do():
+    ramp = torch.linspace(0, 1, 256).view(1, 1, 1, -1)
+    assert torch.allclose(apply_tone(ramp, each(1.0), each(0.0)), ramp, atol=1e-6)
+    assert (apply_tone(ramp, each(0.8), each(0.0)) >= ramp).all()  # a power below one lightens
+    steeper = apply_tone(ramp, each(1.0), each(1.0))[0, 0, 0].diff()
+    assert steeper[128] > steeper[5] and steeper[128] > 1 / 255
+
+
+def noise_of(level, **changes):
+    """Deviation of the noise in each of 64 even pictures, in linear light."""
+    grey = flat(level, level, level, count=64, size=32)
+    stored, _ = record(grey, grey, plain(**changes), seeded())
+    return (to_linear(stored) - grey).std((1, 2, 3))
+
+
+def test_noise_at_mid_grey_has_up_to_the_deviation_asked_for(no_jpeg):
+    found = noise_of(MIDDLE_GREY, noise=0.02)
+    assert found.max() < 0.02 * 1.1 and found.max() > 0.02 * 0.85
+    assert found.min() < 0.02 * 0.15  # some pictures have next to none
+    assert noise_of(MIDDLE_GREY, noise=0.0).max() < 1e-6
+
+
+def test_noise_is_stronger_where_more_light_falls(no_jpeg):
+    dark, middle, bright = (noise_of(level, noise=0.02) for level in (0.05, MIDDLE_GREY, 0.6))
+    assert (dark < middle).all() and (middle < bright).all()
+
+
+def test_noise_leaves_no_grain_where_the_sensor_is_full(no_jpeg):
+    glare = flat(3.0, 3.0, 3.0, count=8)
+    stored, _ = record(glare, glare, plain(noise=0.05), seeded())
+    assert (stored > 1 - 1e-6).all()
+
+
+def test_the_truth_has_neither_noise_nor_mosaic_nor_jpeg():
+    light = to_linear(torch.stack(tensors(3, (32, 32))) / 255)
+    harsh = plain(noise=0.1, mosaic=1.0, quality=(10.0, 10.0))
+    stored, truth = record(light, light, harsh, seeded())
+    assert torch.allclose(truth, to_encoded(light))
+    assert (stored - truth).abs().mean() > 0.02
+
+
+def test_what_did_not_move_is_stored_as_its_truth_whatever_lens_and_curve():
+    # Grey, as JPEG's halved chroma alone would change colours.
+    light = to_linear(torch.stack(tensors(4, (32, 32), grey=True)) / 255)
+    stored, truth = record(light, light, plain(softness=1.0, tone=0.3), seeded())
+    assert (stored - truth).abs().max() < 2.01 / 255  # best JPEG quality: steps of one level
+    assert ((truth - to_encoded(light)).abs().mean((1, 2, 3)) > 0.002).all()  # lens and curve did act
+
+
+def test_worse_jpeg_quality_is_drawn_within_its_bounds(monkeypatch):
+    asked = []
+    monkeypatch.setattr(camera, "compress", lambda image, quality: asked.append(quality) or image)
+    light = flat(0.5, 0.5, 0.5, count=200, size=2)
+    record(light, light, plain(quality=(40.0, 90.0)), seeded())
+    (quality,) = asked
+    assert quality.shape == (200,) and quality.min() >= 40 and quality.max() <= 90
+    assert quality.min() < 45 and quality.max() > 85
+
+
+@settings(max_examples=8)
+@given(
+    seed=st.integers(0, 99),
+    size=st.sampled_from([16, 32]),
+    noise=st.floats(0, 0.5, width=32),
+    share=levels,
+    quality=st.floats(1, 100, width=32),
+)
+def test_any_light_becomes_a_picture_and_the_same_one_again(seed, size, noise, share, quality):
+    light = 8 * torch.rand(2, 3, size, size, generator=seeded(seed)) ** 4
+    camera_settings = CameraSettings(
+        noise=noise, mosaic=share, softness=share, tone=share, quality=(1.0, quality)
+    )
+    first, second = (record(light, light.flip(3), camera_settings, seeded(seed)) for _ in range(2))
+    for picture, again in zip(first, second, strict=True):
+        assert picture.shape == light.shape and picture.dtype == torch.float32
+        assert picture.min() >= 0 and picture.max() <= 1  # not-a-number fails this too
+        assert torch.equal(picture, again)

@@ -1,0 +1,172 @@
+"""Published datasets in exactly their folders: every pair is found, read whole, and cut alike."""
+
+import os
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from train_helpers import picture
+
+from deblur_cli.errors import TrainingError
+from deblur_cli.train.datasets import Pair, cut_pair, find_pairs, load_array, read_pair
+
+SIZE = (48, 64)
+
+
+def save(path, pixels):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+def blob(value=255):
+    mask = np.zeros(SIZE, np.uint8)
+    mask[10:20, 30:50] = value
+    return mask
+
+
+def gopro(folder, masks=False):
+    for scene in ("GOPR0372_07_00", "GOPR0374_11_01"):
+        for number in (47, 48):
+            name = f"{number:06}.png"
+            save(folder / "train" / scene / "blur" / name, picture(SIZE, number))
+            save(folder / "train" / scene / "sharp" / name, picture(SIZE, number + 100))
+            if masks:
+                save(folder / "train" / scene / "mask" / name, blob())
+    return folder
+
+
+def reloblur(root, suffix=".png"):
+    for scene, sequence in (("s01", "00"), ("s01", "01"), ("s02", "00")):
+        place = root / "dataset" / "train" / scene / sequence
+        save(place / "00_blur.png", picture(SIZE, 1))
+        save(place / "00_sharp.png", picture(SIZE, 2))
+        mask = root / "masks" / "train" / scene / sequence / f"00{suffix}"
+        mask.parent.mkdir(parents=True)
+        if suffix == ".npy":
+            np.save(mask, blob(1).astype(bool))
+        else:
+            Image.fromarray(np.repeat(blob()[..., None], 3, axis=2)).save(mask)
+    return root / "dataset"
+
+
+def lmd_vit(folder):
+    folder.mkdir()
+    bundle = {"img_blur": picture(SIZE, 1), "img_gt": picture(SIZE, 2), "blur_mask": blob(1)}
+    np.save(folder / "s01_00_00.npy", bundle, allow_pickle=True)
+    return folder
+
+
+def test_gopro_is_blurred_all_over(tmp_path):
+    pairs = find_pairs(gopro(tmp_path / "GOPRO_Large"))
+    assert len(pairs) == 4
+    blurred, sharp, mask = read_pair(pairs[0])
+    assert np.array_equal(blurred.permute(1, 2, 0).numpy(), picture(SIZE, 47))
+    assert np.array_equal(sharp.permute(1, 2, 0).numpy(), picture(SIZE, 147))
+    assert mask.shape == (1, *SIZE) and mask.min() == 1
+
+
+def test_masks_beside_pairs_are_used(tmp_path):
+    pairs = find_pairs(gopro(tmp_path / "made", masks=True))
+    assert np.array_equal(read_pair(pairs[0])[2][0].numpy() * 255, blob())
+
+
+@pytest.mark.parametrize("suffix", [".png", ".npy"])
+def test_reloblur_takes_its_masks_from_the_parallel_folder(tmp_path, suffix):
+    pairs = find_pairs(reloblur(tmp_path, suffix) / "train")
+    assert [pair.blurred.parts[-3:] for pair in pairs] == [
+        ("s01", "00", "00_blur.png"),
+        ("s01", "01", "00_blur.png"),
+        ("s02", "00", "00_blur.png"),
+    ]
+    blurred, sharp, mask = read_pair(pairs[0])
+    assert np.array_equal(blurred.permute(1, 2, 0).numpy(), picture(SIZE, 1))
+    assert np.array_equal(sharp.permute(1, 2, 0).numpy(), picture(SIZE, 2))
+    assert np.array_equal(mask[0].numpy() * 255, blob())
+
+
+def test_lmd_vit_holds_everything_in_one_file(tmp_path):
+    pairs = find_pairs(lmd_vit(tmp_path / "train"))
+    blurred, sharp, mask = read_pair(pairs[0])
+    assert np.array_equal(blurred.permute(1, 2, 0).numpy(), picture(SIZE, 1))
+    assert np.array_equal(sharp.permute(1, 2, 0).numpy(), picture(SIZE, 2))
+    assert np.array_equal(mask[0].numpy(), blob(1))
+
+
+class Harmful:
+    def __reduce__(self):
+        return os.mkdir, (self.place,)
+
+
+def test_an_array_file_cannot_run_code(tmp_path):
+    harmful = Harmful()
+    harmful.place = str(tmp_path / "made")
+    np.save(tmp_path / "bad.npy", np.array(harmful, dtype=object), allow_pickle=True)
+    with pytest.raises(TrainingError, match="is not an array"):
+        load_array(tmp_path / "bad.npy")
+    assert not (tmp_path / "made").exists()
+
+
+@given(st.binary(max_size=200))
+def test_damaged_array_files_are_refused(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("bytes") / "x.npy"
+    path.write_bytes(b"\x93NUMPY" + data)
+    with pytest.raises(TrainingError, match="cannot read"):
+        load_array(path)
+
+
+def test_what_is_missing_is_named(tmp_path):
+    with pytest.raises(TrainingError, match="there is no folder"):
+        find_pairs(tmp_path / "none")
+    with pytest.raises(TrainingError, match="no pairs in"):
+        find_pairs(tmp_path)
+    dataset = reloblur(tmp_path / "a")
+    next(dataset.rglob("*_sharp.png")).unlink()
+    with pytest.raises(TrainingError, match=r"no sharp partner 00_sharp\.png"):
+        find_pairs(dataset)
+    dataset = reloblur(tmp_path / "b")
+    next((tmp_path / "b" / "masks").rglob("*.png")).unlink()
+    with pytest.raises(TrainingError, match="has no mask"):
+        find_pairs(dataset)
+
+
+def test_pictures_of_different_sizes_are_no_pair(tmp_path):
+    save(tmp_path / "blur" / "0.png", picture((48, 64)))
+    save(tmp_path / "sharp" / "0.png", picture((48, 48)))
+    with pytest.raises(TrainingError, match="differ in size"):
+        read_pair(find_pairs(tmp_path)[0])
+    with pytest.raises(TrainingError, match="smaller than the patch"):
+        cut_pair(Pair(tmp_path / "blur" / "0.png", tmp_path / "blur" / "0.png"), 64, 0.5, torch.Generator())
+
+
+@settings(max_examples=12, deadline=None)
+@given(seed=st.integers(0, 999), size=st.sampled_from([16, 32, 48]))
+def test_all_parts_of_a_patch_are_cut_alike(tmp_path_factory, seed, size):
+    folder = tmp_path_factory.mktemp("pair")
+    pixels = picture(SIZE, 3)
+    save(folder / "blur" / "0.png", pixels)
+    save(folder / "sharp" / "0.png", pixels)
+    save(folder / "mask" / "0.png", (pixels[..., 0] > 128).astype(np.uint8))
+    sample = cut_pair(find_pairs(folder)[0], size, 0.5, torch.Generator().manual_seed(seed))
+    assert sample.blurred.shape == (1, 3, size, size)
+    assert torch.equal(sample.blurred, sample.sharp)
+    assert torch.equal(sample.mask, (sample.blurred[:, :1] * 255 > 128).float())
+    assert sample.measured
+
+
+def test_aware_cropping_finds_the_blur_and_plain_cropping_often_does_not(tmp_path):
+    pixels = picture((256, 256))
+    mask = np.zeros((256, 256), np.uint8)
+    mask[200:206, 20:26] = 255
+    save(tmp_path / "blur" / "0.png", pixels)
+    save(tmp_path / "sharp" / "0.png", pixels)
+    save(tmp_path / "mask" / "0.png", mask)
+    pairs = find_pairs(tmp_path)
+    generator = torch.Generator().manual_seed(0)
+    aware, plain = (
+        [bool(cut_pair(pairs[0], 32, share, generator).mask.any()) for _ in range(12)] for share in (1.0, 0.0)
+    )
+    assert all(aware)
+    assert sum(plain) < 6
