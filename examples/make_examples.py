@@ -16,9 +16,12 @@ from PIL import Image, ImageDraw, ImageFilter
 from skimage import data
 from torch import Tensor
 
-from deblur_cli.train.synthetic import BlurSettings, Motion, expose, record, to_linear
+from deblur_cli.train.camera import CameraSettings, record, to_linear
+from deblur_cli.train.trajectory import Motion, expose
 
 FOLDER = Path(__file__).parent
+INSTANTS = 41  # of the exposure
+CAMERA = CameraSettings(noise=0.003, mosaic=0.0, softness=0.0, tone=0.0, quality=(98.0, 98.0))
 
 
 @dataclass(frozen=True)
@@ -109,11 +112,10 @@ def make(scene: Scene) -> Image.Image:
         torch.tensor([scene.turn]),
         torch.zeros(1),
     )
-    layer = expose(torch.cat([sharp * mask, mask], 1), motion, instants=41)
+    layer = expose(torch.cat([sharp * mask, mask], 1), motion, torch.full((1, INSTANTS), 1 / INSTANTS))
     outside = torch.lerp(sharp, background, (layer[:, 3:] > 0).float())
     blurred = layer[:, :3] + (1 - layer[:, 3:]) * outside
-    settings = BlurSettings(noise=0.003, quality=(98, 98))
-    taken = record(blurred, settings, torch.Generator().manual_seed(1))
+    taken, _ = record(blurred, sharp, CAMERA, torch.Generator().manual_seed(1))
     pixels = (taken[0].permute(1, 2, 0) * 255).round().byte().numpy()
     return Image.fromarray(pixels[: photo.height, : photo.width])
 

@@ -1,14 +1,14 @@
-"""Score weights on synthetic local motion blur whose truth is known.
+"""Score weights on a dataset of `deblur synth`, whose truth is known.
 
-    python examples/score.py PHOTOS [--weights NAME|FILE] [--count 100] [--shortest 4] [--longest 16]
+    deblur synth PHOTOS -o DATASET --seed 2026
+    python examples/score.py DATASET [--weights NAME|FILE] [--epsilon 0.5]
 
-PHOTOS is a folder of sharp photos that the weights have not learned from. "run" is what `deblur run`
-gives (8 bits, restored pixels laid over the photo), "bare" the network's output as it is.
+PHOTOS are sharp photos that the weights have not learned from. "run" is what `deblur run` gives (8 bits,
+restored pixels laid over the photo), "bare" the network's output as it is.
 """
 
 import argparse
 import json
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,12 +20,10 @@ from deblur_cli.feather import overlay_weights
 from deblur_cli.metrics import mask_iou, weighted_psnr
 from deblur_cli.photo.photo import Photo
 from deblur_cli.restore import Deblurrer, Settings
-from deblur_cli.train.pool import load_photos
-from deblur_cli.train.scores import fixed_set, score
-from deblur_cli.train.synthetic import BlurSettings, Sample
+from deblur_cli.train.sample_files import read_samples
+from deblur_cli.train.scores import score
+from deblur_cli.train.synthetic import Sample
 from deblur_cli.weights import DEFAULT, load
-
-SIDE = 512  # pixels
 
 
 def as_run(deblurrer: Deblurrer, sample: Sample, epsilon: float) -> tuple[float, float, float, int]:
@@ -36,7 +34,7 @@ def as_run(deblurrer: Deblurrer, sample: Sample, epsilon: float) -> tuple[float,
     before = weighted_psnr(to_tensor(pixels), sample.sharp, sample.mask)
     after = weighted_psnr(to_tensor(result.photo.pixels), sample.sharp, sample.mask)
     mask = (result.maps.probability > epsilon).astype(np.float32)
-    outside = overlay_weights(mask, slice(0, SIDE), slice(0, SIDE)) == 0
+    outside = overlay_weights(mask, slice(0, pixels.shape[0]), slice(0, pixels.shape[1])) == 0
     changed = (result.photo.pixels != pixels).any(axis=2) & outside
     marked = torch.from_numpy(mask)[None, None].repeat_interleave(8, 2).repeat_interleave(8, 3)
     return float(before), float(after), float(mask_iou(marked, sample.mask)), int(changed.sum())
@@ -54,26 +52,16 @@ def to_tensor(pixels: np.ndarray) -> Tensor:
 
 def main() -> None:
     """Print the scores as JSON."""
-    parser = argparse.ArgumentParser(description="Score weights on synthetic local motion blur.")
-    parser.add_argument("photos", type=Path)
+    parser = argparse.ArgumentParser(description="Score weights on a dataset of deblur synth.")
+    parser.add_argument("dataset", type=Path)
     parser.add_argument("--weights", default=DEFAULT)
-    parser.add_argument("--count", type=int, default=100)
-    parser.add_argument("--shortest", type=float, default=4)
-    parser.add_argument("--longest", type=float, default=16)
     parser.add_argument("--epsilon", type=float, default=0.5)
-    parser.add_argument("--seed", type=int, default=2026)
     choices = parser.parse_args()
 
-    photos = load_photos(choices.photos)
-    settings = BlurSettings(shortest=choices.shortest, longest=choices.longest, shake=0)
-
-    def samples() -> Iterator[Sample]:
-        return fixed_set(photos, choices.count, SIDE, settings, choices.seed)
-
     weights = load(choices.weights)
-    bare = score(weights.network, samples(), choices.epsilon)
+    bare = score(weights.network, read_samples(choices.dataset), choices.epsilon)
     deblurrer = Deblurrer(weights, "auto", "fp32")
-    rows = np.array([as_run(deblurrer, sample, choices.epsilon) for sample in samples()])
+    rows = np.array([as_run(deblurrer, sample, choices.epsilon) for sample in read_samples(choices.dataset)])
     run = {
         "gain_psnr_w": float((rows[:, 1] - rows[:, 0]).mean()),
         "worst_gain": float((rows[:, 1] - rows[:, 0]).min()),
