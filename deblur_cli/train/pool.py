@@ -11,6 +11,8 @@ from torch import Tensor
 from deblur_cli.errors import TrainingError
 from deblur_cli.photo.decode import decode, is_picture_name
 
+SMALLEST = 0.8  # side of a window, as a share of the patch that it is resampled to
+
 
 def load_photos(folder: Path, device: str = "cpu") -> list[Tensor]:
     """Every picture in a folder as uint8 tensors 3 H W on the device, in the order of their names.
@@ -51,21 +53,28 @@ def pick(count: int, generator: torch.Generator) -> int:
 
 
 def cut_patches(
-    photos: Sequence[Tensor], count: int, size: int, generator: torch.Generator, tries: int = 1
+    photos: Sequence[Tensor],
+    count: int,
+    size: int,
+    generator: torch.Generator,
+    tries: int = 1,
+    shrink: float = 2.0,
 ) -> Tensor:
     """Random patches, count 3 size size, float32 in 0-1.
 
-    Each is cut at a random place, resampled to between half and 1.25 times its size, flipped and turned.
-    Of several tries the one with most detail is kept, since a patch without detail shows no blur.
+    Each is cut at a random place, enlarged by at most 1.25 or shrunk by at most `shrink`, flipped and
+    turned. Of several tries the one with most detail is kept, since a patch without shows no blur.
     """
     numbers = torch.rand(count, 4 * tries + 2, generator=generator, device=generator.device).tolist()
-    return torch.stack([cut_one(photos, size, drawn) for drawn in numbers])  # drawn at once: a GPU waits once
+    return torch.stack([cut_one(photos, size, drawn, shrink) for drawn in numbers])  # a GPU waits once
 
 
-def cut_one(photos: Sequence[Tensor], size: int, numbers: list[float]) -> Tensor:
+def cut_one(photos: Sequence[Tensor], size: int, numbers: list[float], shrink: float) -> Tensor:
     """The most detailed of several patches 3 size size; numbers in 0-1, four for each and two to turn it."""
     *places, turns, mirrored = numbers
-    patches = [cut_window(photos, size, places[first : first + 4]) for first in range(0, len(places), 4)]
+    patches = [
+        cut_window(photos, size, places[first : first + 4], shrink) for first in range(0, len(places), 4)
+    ]
     best = max(patches, key=detail) if len(patches) > 1 else patches[0]
     turned = torch.rot90(best, int(4 * turns), (1, 2))
     return turned.flip(2) if mirrored < 0.5 else turned
@@ -76,12 +85,12 @@ def detail(patch: Tensor) -> float:
     return float((patch[:, 1:] - patch[:, :-1]).abs().mean())
 
 
-def cut_window(photos: Sequence[Tensor], size: int, numbers: list[float]) -> Tensor:
+def cut_window(photos: Sequence[Tensor], size: int, numbers: list[float], shrink: float) -> Tensor:
     """A window of one of the photos resampled to 3 size size; a photo smaller than that is enlarged."""
-    which, shrink, down, right = numbers
+    which, scale, down, right = numbers
     photo = photos[int(which * len(photos))]
     height, width = photo.shape[1:]
-    side = min(round(size * (0.8 + 1.2 * shrink)), height, width)
+    side = min(round(size * (SMALLEST + (shrink - SMALLEST) * scale)), height, width)
     top, left = int(down * (height - side + 1)), int(right * (width - side + 1))
     window = photo[:, top : top + side, left : left + side].float() / 255
     if side == size:

@@ -33,6 +33,7 @@ class BlurSettings:
     sharp, shake: shares of pictures in which nothing moves, or the whole frame
     defocus: share with a region out of focus (not motion), by at most `defocus_radius` pixels
     gaps: share in which the shutter is closed for a part of the exposure
+    shrink: photos are shrunk by at most this, 1 or more; photos at their own size look softer
     """
 
     shortest: float = 4.0
@@ -48,6 +49,7 @@ class BlurSettings:
     defocus: float = 0.3
     defocus_radius: float = 8.0
     gaps: float = 0.1
+    shrink: float = 2.0
     camera: CameraSettings = field(default_factory=CameraSettings)
 
 
@@ -135,7 +137,7 @@ def synthesise(
 
     All randomness comes from the generator, so the same state gives the same pictures.
     """
-    background = to_linear(cut_patches(photos, count, size, generator))
+    background = to_linear(cut_patches(photos, count, size, generator, shrink=settings.shrink))
     background = defocus_region(background, settings, generator)
     scene = Scene.still(brighten_highlights(background, settings.camera, generator))
     quiet = uniform(count, background, generator) < settings.sharp
@@ -165,7 +167,7 @@ def draw_object(
     """Silhouettes B 1 H W, centres B 2 and textures B 3 H W in linear light."""
     silhouette, centre = random_silhouette(count, size, generator, settings.spread)
     second, _ = random_silhouette(count, size, generator, settings.spread)
-    encoded = cut_patches(photos, count, size, generator, TRIES)
+    encoded = cut_patches(photos, count, size, generator, TRIES, settings.shrink)
     kind = uniform(count, encoded, generator)
     joined, segmented = kind > 1 - settings.joined, kind < settings.segmented
     silhouette = torch.where(joined, torch.maximum(silhouette, second), silhouette)
