@@ -36,17 +36,17 @@ def test_photos_smaller_than_a_patch_are_enlarged():
 
 def test_a_window_without_shrinking_is_a_piece_of_the_photo_itself():
     photo = tensors(1)[0]
-    window = (cut_window([photo], 16, [0.0, 1.0, 0.3, 0.7], shrink=1.0) * 255).round()
+    window = (cut_window([photo], 16, [0.0, 1.0, 0.3, 0.7], (12.8, 16)) * 255).round()
     places = photo.unfold(1, 16, 1).unfold(2, 16, 1).permute(1, 2, 0, 3, 4)
     assert (places == window).all((2, 3, 4)).any()
 
 
-@given(st.floats(1, 4), st.integers(0, 9))
-def test_patches_show_no_more_of_a_photo_than_shrinking_may_bring_in(shrink, seed):
+@given(st.floats(1, 4), st.floats(1, 4), st.integers(0, 9))
+def test_patches_show_as_much_of_a_photo_as_resampling_may_bring_in(shrink, enlarge, seed):
     ramp = torch.arange(200, dtype=torch.uint8).expand(3, 200, 200)  # a column is as bright as its number
-    patches = cut_patches([ramp], 8, 32, seeded(seed), shrink=shrink) * 255
+    patches = cut_patches([ramp], 8, 32, seeded(seed), shrink=shrink, enlarge=enlarge) * 255
     shown = patches.amax((1, 2, 3)) - patches.amin((1, 2, 3))
-    assert (shown <= 32 * shrink).all()
+    assert ((32 / enlarge - 3 <= shown) & (shown <= 32 * shrink)).all()
 
 
 def test_of_several_tries_the_most_detailed_is_kept():

@@ -11,8 +11,6 @@ from torch import Tensor
 from deblur_cli.errors import TrainingError
 from deblur_cli.photo.decode import decode, is_picture_name
 
-SMALLEST = 0.8  # side of a window, as a share of the patch that it is resampled to
-
 
 def load_photos(folder: Path, device: str = "cpu") -> list[Tensor]:
     """Every picture in a folder as uint8 tensors 3 H W on the device, in the order of their names.
@@ -59,21 +57,23 @@ def cut_patches(
     generator: torch.Generator,
     tries: int = 1,
     shrink: float = 2.0,
+    enlarge: float = 1.25,
 ) -> Tensor:
     """Random patches, count 3 size size, float32 in 0-1.
 
-    Each is cut at a random place, enlarged by at most 1.25 or shrunk by at most `shrink`, flipped and
-    turned. Of several tries the one with most detail is kept, since a patch without shows no blur.
+    Each is cut at a random place, enlarged or shrunk by at most what is given, flipped and turned. Of
+    several tries the one with most detail is kept, since a patch without shows no blur.
     """
     numbers = torch.rand(count, 4 * tries + 2, generator=generator, device=generator.device).tolist()
-    return torch.stack([cut_one(photos, size, drawn, shrink) for drawn in numbers])  # a GPU waits once
+    sides = size / enlarge, size * shrink
+    return torch.stack([cut_one(photos, size, drawn, sides) for drawn in numbers])  # a GPU waits once
 
 
-def cut_one(photos: Sequence[Tensor], size: int, numbers: list[float], shrink: float) -> Tensor:
+def cut_one(photos: Sequence[Tensor], size: int, numbers: list[float], sides: tuple[float, float]) -> Tensor:
     """The most detailed of several patches 3 size size; numbers in 0-1, four for each and two to turn it."""
     *places, turns, mirrored = numbers
     patches = [
-        cut_window(photos, size, places[first : first + 4], shrink) for first in range(0, len(places), 4)
+        cut_window(photos, size, places[first : first + 4], sides) for first in range(0, len(places), 4)
     ]
     best = max(patches, key=detail) if len(patches) > 1 else patches[0]
     turned = torch.rot90(best, int(4 * turns), (1, 2))
@@ -85,12 +85,18 @@ def detail(patch: Tensor) -> float:
     return float((patch[:, 1:] - patch[:, :-1]).abs().mean())
 
 
-def cut_window(photos: Sequence[Tensor], size: int, numbers: list[float], shrink: float) -> Tensor:
-    """A window of one of the photos resampled to 3 size size; a photo smaller than that is enlarged."""
+def cut_window(
+    photos: Sequence[Tensor], size: int, numbers: list[float], sides: tuple[float, float]
+) -> Tensor:
+    """A window of one of the photos, of a side between two, resampled to 3 size size.
+
+    A photo smaller than that is enlarged.
+    """
     which, scale, down, right = numbers
     photo = photos[int(which * len(photos))]
     height, width = photo.shape[1:]
-    side = min(round(size * (SMALLEST + (shrink - SMALLEST) * scale)), height, width)
+    smallest, largest = sides
+    side = min(round(smallest + (largest - smallest) * scale), height, width)
     top, left = int(down * (height - side + 1)), int(right * (width - side + 1))
     window = photo[:, top : top + side, left : left + side].float() / 255
     if side == size:

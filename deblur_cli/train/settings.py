@@ -240,7 +240,7 @@ def check_blur(blur: BlurSettings, section: str = "blur.") -> None:
             raise TrainingError(
                 f"setting '{section}{name}' is a share from 0 to 1, not {getattr(blur, name):g}"
             )
-    for name in ("spread", "shrink", "defocus_radius"):
+    for name in ("spread", "shrink", "enlarge", "defocus_radius"):
         if getattr(blur, name) < 1:
             raise TrainingError(f"setting '{section}{name}' is 1 or more, not {getattr(blur, name):g}")
     if not blur.objects or blur.still + blur.absent >= 1 or blur.sharp >= 1:

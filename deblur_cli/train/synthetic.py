@@ -33,7 +33,7 @@ class BlurSettings:
     sharp, shake: shares of pictures in which nothing moves, or the whole frame
     defocus: share with a region out of focus (not motion), by at most `defocus_radius` pixels
     gaps: share in which the shutter is closed for a part of the exposure
-    shrink: photos are shrunk by at most this, 1 or more; photos at their own size look softer
+    shrink, enlarge: how far photos are resampled, each 1 or more; enlarged ones look softer
     """
 
     shortest: float = 4.0
@@ -50,6 +50,7 @@ class BlurSettings:
     defocus_radius: float = 8.0
     gaps: float = 0.1
     shrink: float = 2.0
+    enlarge: float = 1.25
     camera: CameraSettings = field(default_factory=CameraSettings)
 
 
@@ -137,7 +138,7 @@ def synthesise(
 
     All randomness comes from the generator, so the same state gives the same pictures.
     """
-    background = to_linear(cut_patches(photos, count, size, generator, shrink=settings.shrink))
+    background = to_linear(cut(photos, count, size, settings, generator))
     background = defocus_region(background, settings, generator)
     scene = Scene.still(brighten_highlights(background, settings.camera, generator))
     quiet = uniform(count, background, generator) < settings.sharp
@@ -156,6 +157,18 @@ def synthesise(
     return Sample(blurred, sharp, scene.mask, scene.start, scene.end)
 
 
+def cut(
+    photos: Sequence[Tensor],
+    count: int,
+    size: int,
+    settings: BlurSettings,
+    generator: torch.Generator,
+    tries: int = 1,
+) -> Tensor:
+    """Patches, count 3 size size, resampled as the settings say."""
+    return cut_patches(photos, count, size, generator, tries, settings.shrink, settings.enlarge)
+
+
 def uniform(count: int, like: Tensor, generator: torch.Generator) -> Tensor:
     """A number in 0-1 for each picture, B 1 1 1."""
     return torch.rand(count, 1, 1, 1, generator=generator, device=generator.device).to(like.device)
@@ -167,7 +180,7 @@ def draw_object(
     """Silhouettes B 1 H W, centres B 2 and textures B 3 H W in linear light."""
     silhouette, centre = random_silhouette(count, size, generator, settings.spread)
     second, _ = random_silhouette(count, size, generator, settings.spread)
-    encoded = cut_patches(photos, count, size, generator, TRIES, settings.shrink)
+    encoded = cut(photos, count, size, settings, generator, TRIES)
     kind = uniform(count, encoded, generator)
     joined, segmented = kind > 1 - settings.joined, kind < settings.segmented
     silhouette = torch.where(joined, torch.maximum(silhouette, second), silhouette)
