@@ -50,6 +50,11 @@ class LoadedWeights:
     network: M2AENet
     notes: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def label(self) -> str:
+        """Name and the beginning of the hash, without the folders of a user's own file."""
+        return f"{Path(self.name).name} {self.sha256[:8]}"
+
 
 def catalogue_folder() -> Path:
     """Folder of the catalogue and the embedded weights: inside the package, or beside it in a checkout."""

@@ -127,7 +127,7 @@ def test_dry_run_tells_names_and_upright_sizes_and_writes_nothing(tmp_path):
     Image.new("RGB", (40, 20)).save(tmp_path / "turned.jpg", exif=exif)
     result = deblur("run", tmp_path, "--dry-run", "--mask")
     source, out, mask = (tmp_path / f"turned{end}" for end in (".jpg", "_deblurred.jpg", "_mask.png"))
-    assert result.stdout == f"{source} (20 x 40) -> {out}, {mask}\n"
+    assert result.stdout == f"{source} (20 x 40, 0.0 megapixels) -> {out}, {mask}\n"
     assert (result.exit_code, names_in(tmp_path)) == (0, {"turned.jpg"})
 
 
@@ -137,13 +137,28 @@ def test_dry_run_foresees_failures(tmp_path):
     make_photo(tmp_path / "there.png")
     make_photo(tmp_path / "there_deblurred.png")
     result = deblur("run", tmp_path, "--dry-run", "--json", "--max-megapixels", "1")
-    records = [json.loads(line) for line in result.stdout.splitlines()]
+    *records, summary = (json.loads(line) for line in result.stdout.splitlines())
     assert {(Path(r["input"]).name, r["status"]) for r in records} == {
         ("text.jpg", "failed"),
         ("large.png", "failed"),
         ("there.png", "failed"),
     }
-    assert result.exit_code == 1
+    assert (summary["planned"], summary["failed"], summary["seconds_most"]) == (0, 3, None)
+    assert result.exit_code == summary["exit_code"] == 1
+
+
+def test_dry_run_sums_up_sizes_and_reckons_time_from_the_tiles(tmp_path, monkeypatch):
+    for name, size in (("a.png", (1500, 1000)), ("b.png", (1000, 500)), ("there.png", (9, 9))):
+        make_photo(tmp_path / name, size)
+    make_photo(tmp_path / "there_deblurred.png")
+    words = ("run", tmp_path, "--dry-run", "--skip-existing")
+    *_, line = deblur(*words).stderr.splitlines()
+    assert line.startswith("3 photos: 2 to deblur (2.0 megapixels), 1 to skip; ")
+    *_, summary = (json.loads(line) for line in deblur(*words, "--json").stdout.splitlines())
+    # The stand-in takes 0.1 s for 4 tiles of 256 pixels that overlap by 32.
+    tiles = 7 * 5 + 5 * 3
+    assert summary["seconds_least"] == summary["seconds_most"] == pytest.approx(tiles * 0.1 / 4)
+    assert (summary["megapixels"], summary["planned"], summary["skipped"]) == (2, 2, 1)
 
 
 WRONG_OPTIONS = [
@@ -294,10 +309,11 @@ def processor_seconds() -> float:
     return children.ru_utime + children.ru_stime
 
 
-def test_dry_run_needs_no_torch(photo):
+def test_dry_run_with_nothing_to_do_needs_no_torch(photo):
+    make_photo(photo.with_name("photo_deblurred.png"))
     code = (
         "import sys; from deblur_cli.cli.app import app\n"
-        f"try: app(['run', {str(photo)!r}, '--dry-run'])\n"
+        f"try: app(['run', {str(photo)!r}, '--dry-run', '--skip-existing'])\n"
         "except SystemExit as end: assert end.code == 0\n"
         "assert 'torch' not in sys.modules"
     )

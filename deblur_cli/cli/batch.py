@@ -1,35 +1,51 @@
-"""Works through the photos of a run one by one, and goes on when one of them fails."""
+"""Works through the photos of a run, and goes on when one of them fails."""
 
-import signal
+import os
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import FrameType
 from typing import TYPE_CHECKING
 
-from deblur_cli.cli.errors import FAILED, Terminated, describe, exit_code, is_disk_full
+import psutil
+
+from deblur_cli.cli.errors import FAILED, describe, exit_code, is_disk_full
 from deblur_cli.cli.inputs import Problem
+from deblur_cli.cli.journal import Journal
 from deblur_cli.cli.output import Bars, Output
+from deblur_cli.cli.pipeline import Budget, Pipeline, Steps
 from deblur_cli.cli.plan import Job, Plan
-from deblur_cli.cli.saving import save
-from deblur_cli.cli.summary import Tally, Work, failure_record, skip_record
+from deblur_cli.cli.saving import Saving, save
+from deblur_cli.cli.signals import terminate_like_interrupt
+from deblur_cli.cli.sizes import megapixels
+from deblur_cli.cli.summary import Tally, Work, failure_record, skip_record, sum_up
 from deblur_cli.photo import encode
 from deblur_cli.photo.decode import decode
+from deblur_cli.photo.photo import Photo
+from deblur_cli.photo.raw import RawOptions
 
 if TYPE_CHECKING:
-    from deblur_cli.restore import Deblurrer, Settings
+    from deblur_cli.restore import Deblurrer, Result, Settings
+
+Load = Callable[[], tuple["Deblurrer", "Settings"]]
+OpenJournal = Callable[["Deblurrer | None"], Journal | None]
+
+BYTES_PER_PIXEL = 24  # what a photo takes at most beside the network: 16 bits, its result, and its file
+MEMORY_SHARE = 0.25  # of the free memory, for photos; the tiles in the network need the rest
+MOST_AUTOMATIC_JOBS = 8  # more of them than that wait for the disk anyway
 
 
 @dataclass(frozen=True)
 class Orders:
-    """What holds for every photo of a run."""
+    """What holds for every photo of a run. `jobs` is None for as many as suit the machine."""
 
     max_megapixels: float
-    quality: int | None
-    overwrite: bool
+    raw: RawOptions
+    saving: Saving
     json: bool
     debug: bool
+    jobs: int | None = None
 
 
 class Batch:
@@ -39,82 +55,132 @@ class Batch:
         self._orders = orders
         self._output = output
         self._tally = Tally()
+        self._seconds: defaultdict[Job, float] = defaultdict(float)  # spent on each photo under way
+        self._current: Job | None = None  # the photo in the network
+        self._journal: Journal | None = None
 
-    def run(
-        self,
-        plan: Plan,
-        problems: Iterable[Problem],
-        load: Callable[[], tuple["Deblurrer", "Settings"]],
-    ) -> int:
+    def run(self, plan: Plan, problems: Iterable[Problem], load: Load, open_journal: OpenJournal) -> int:
         """Do what is planned and return the exit code; `load` is called if there is anything to do.
 
-        Raises what `load` raises, before any photo is opened; what goes wrong with a photo is reported.
+        Raises what `load` and `open_journal` raise, before any photo is opened; what goes wrong with a
+        photo is reported.
         """
         network = load() if plan.jobs else None
-        self._tally.left = len(plan.jobs)
+        self._journal = open_journal(network[0] if network else None)
+        finished = False
+        try:
+            self._tally.left = len(plan.jobs)
+            self._report_undone(plan, problems)
+            if network is not None:
+                with self._output.log_lines(), terminate_like_interrupt():
+                    self._work(plan.jobs, *network)
+            if self._orders.json:
+                self._output.json_line(self._tally.record())
+            if self._tally.photos != 1 or self._tally.stopped is not None:
+                self._output.say(str(self._tally))
+            finished = self._tally.stopped is None
+        finally:  # last of all, so that a run killed before this line can be resumed
+            if self._journal is not None:
+                self._journal.close(finished=finished)
+        return self._tally.exit_code
+
+    def _report_undone(self, plan: Plan, problems: Iterable[Problem]) -> None:
         for problem in (*problems, *plan.problems):
             self._fail(problem)
         for job in plan.skipped:
-            self._skip(job)
-        if network is not None:
-            with self._output.log_lines(), terminate_like_interrupt():
-                self._work(plan.jobs, *network)
-        if self._orders.json:
-            self._output.json_line(self._tally.record())
-        if self._tally.photos != 1 or self._tally.stopped is not None:
-            self._output.say(str(self._tally))
-        return self._tally.exit_code
+            self._skip(job, f"skipped, {job.output} exists already")
+        for job in plan.finished:
+            self._skip(job, f"was finished before, {job.output}")
 
-    def _work(self, jobs: tuple[Job, ...], deblurrer: "Deblurrer", settings: "Settings") -> None:
+    def _work(self, jobs: tuple[Job, ...], network: "Deblurrer", settings: "Settings") -> None:
         try:
             with self._output.bars(len(jobs)) as bars:
-                for job in jobs:
-                    self._output.subject = str(job.source)
-                    self._do(job, deblurrer, settings, bars)
-                    bars.done()
-                    if self._tally.stopped is not None:
-                        break
+                self._pipeline(network, settings, bars).run(jobs)
         except KeyboardInterrupt as interrupt:
             self._tally.stopped = exit_code(interrupt)
-            where = f" at {self._output.subject}" if self._output.subject else ""
-            self._output.error(f"stopped{where}; what was finished before stays")
+            where = f" at {self._current.source}" if self._current else ""
+            self._output.error(f"stopped{where}; what was finished before stays{self._how_to_go_on()}")
 
-    def _do(self, job: Job, deblurrer: "Deblurrer", settings: "Settings", bars: Bars) -> None:
-        """Work on one photo, whatever comes of it, and report that."""
+    def _how_to_go_on(self) -> str:
+        return "" if self._journal is None else ", and --resume goes on from there"
+
+    def _pipeline(self, network: "Deblurrer", settings: "Settings", bars: Bars) -> Pipeline:
+        def deblur(job: Job, photo: Photo) -> "Result":
+            with self._timed(job):
+                return network.run(photo, settings, bars.report)
+
+        def write(job: Job, photo: Photo, result: "Result") -> Work:
+            self._write(job, photo, result, network.weights.label)
+            return sum_up(job, result, network, self._seconds[job])
+
+        def report(job: Job, outcome: Work | Exception) -> None:
+            self._report(job, outcome)
+            bars.done()
+            if self._tally.stopped is not None:
+                pipeline.end()
+
+        def begin(job: Job) -> None:
+            self._current = job
+            bars.begin(job.source.name)
+
+        room = psutil.virtual_memory().available * MEMORY_SHARE / BYTES_PER_PIXEL / 1e6
+        pipeline = Pipeline(
+            Steps(self._output.about, begin, self._read, deblur, write, report),
+            self._orders.jobs or automatic_jobs(network.device),
+            Budget(room),
+            lambda job: megapixels(job.source) or room,
+        )
+        return pipeline
+
+    @contextmanager
+    def _timed(self, job: Job) -> Iterator[None]:
         began = time.monotonic()
         try:
-            progress = bars.begin(job.source.name)
-            photo = decode(job.source, self._orders.max_megapixels)
-            encode.check_fits(photo, job.output, job.output.name, self._orders.quality)
-            result = deblurrer.run(photo, settings, progress)
-            save(job, photo, result, quality=self._orders.quality, overwrite=self._orders.overwrite)
-        except Exception as error:  # noqa: BLE001 - one photo must not end the batch, whatever happens to it
-            self._give_up(job, error)
-        else:
-            self._report(Work(job, result, deblurrer, time.monotonic() - began))
+            yield
+        finally:
+            self._seconds[job] += time.monotonic() - began
+
+    def _read(self, job: Job) -> Photo:
+        with self._timed(job):
+            photo = decode(job.source, self._orders.max_megapixels, self._orders.raw)
+            encode.check_fits(photo, job.output, job.output.name, self._orders.saving.quality)
+            return photo
+
+    def _write(self, job: Job, photo: Photo, result: "Result", weights: str) -> None:
+        with self._timed(job):
+            if self._journal is not None:
+                self._journal.begin(job)
+            save(job, photo, result, weights, self._orders.saving)
+            if self._journal is not None:
+                self._journal.finish(job)
+
+    def _report(self, job: Job, outcome: Work | Exception) -> None:
+        self._seconds.pop(job, None)
         self._tally.left -= 1
+        if isinstance(outcome, Exception):
+            self._give_up(job, outcome)
+            return
+        if outcome.changed:
+            self._tally.restored += 1
+        else:
+            self._tally.unchanged += 1
+        for note in outcome.notes:
+            self._output.warn(f"{job.source}: {note}")
+        self._output.say(f"{job.source}: {outcome.line}")
+        if self._orders.json:
+            self._output.json_line(outcome.record)
+        else:
+            for path in job.missing:
+                self._output.result(path)
 
     def _give_up(self, job: Job, error: Exception) -> None:
         if self._orders.debug:
             self._output.traceback(error)
         self._fail(Problem(job.source, describe(error)))
-        if is_disk_full(error):
+        if is_disk_full(error) and self._tally.stopped is None:
             self._tally.stopped = FAILED
-            self._output.error("the disk is full, so the run ends here; what was finished before stays")
-
-    def _report(self, work: Work) -> None:
-        if work.result.changed:
-            self._tally.restored += 1
-        else:
-            self._tally.unchanged += 1
-        for note in work.result.notes:
-            self._output.warn(f"{work.job.source}: {note}")
-        self._output.say(f"{work.job.source}: {work}")
-        if self._orders.json:
-            self._output.json_line(work.record())
-        else:
-            for path in work.job.missing:
-                self._output.result(path)
+            stays = f"what was finished before stays{self._how_to_go_on()}"
+            self._output.error(f"the disk is full, so the run ends here; {stays}")
 
     def _fail(self, problem: Problem) -> None:
         self._tally.failed += 1
@@ -122,22 +188,17 @@ class Batch:
         if self._orders.json:
             self._output.json_line(failure_record(problem))
 
-    def _skip(self, job: Job) -> None:
+    def _skip(self, job: Job, why: str) -> None:
         self._tally.skipped += 1
-        self._output.say(f"{job.source}: skipped, {job.output} exists already")
+        self._output.say(f"{job.source}: {why}")
         if self._orders.json:
             self._output.json_line(skip_record(job))
 
 
-@contextmanager
-def terminate_like_interrupt() -> Iterator[None]:
-    """Let SIGTERM end a run as Ctrl-C does, so that nothing is left half-written."""
+def automatic_jobs(device: str) -> int:
+    """How many photos to read, and to write, side by side.
 
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        raise Terminated
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    One on a processor, which the network keeps busy anyway; half the cores beside another device, as
+    compressing a photo takes longer than deblurring it there.
+    """
+    return 1 if device == "cpu" else min(MOST_AUTOMATIC_JOBS, max(1, (os.cpu_count() or 2) // 2))

@@ -8,7 +8,10 @@ from deblur_cli.errors import UsageError
 STEP = 16  # pixels; the network halves its input four times
 TILE_RANGE = (128, 16384)  # pixels; below it a tile is all overlap, above it nothing is gained
 OVERLAP_RANGE = (32, 1024)  # pixels
+MOST_JOBS = 64
+LARGEST_EXPOSURE = 5.0  # stops
 FORMATS = {"jpeg": "JPEG", "jpg": "JPEG", "png": "PNG", "webp": "WEBP", "tiff": "TIFF", "tif": "TIFF"}
+FORMATS |= {"avif": "AVIF"}
 
 
 def parse_epsilon(text: str) -> float:
@@ -54,11 +57,19 @@ def parse_format(name: str | None) -> str | None:
     try:
         return FORMATS[name.lower()]
     except KeyError:
-        raise UsageError(f"--format is jpeg, png, webp or tiff, not {name!r}") from None
+        raise UsageError(f"--format is jpeg, png, webp, tiff or avif, not {name!r}") from None
+
+
+def check_photo_values(quality: int | None, suffix: str, megapixels: float, exposure: float) -> None:
+    """Accept what can be said of reading and writing photos."""
+    check_quality(quality)
+    check_suffix(suffix)
+    check_megapixels(megapixels)
+    check_exposure(exposure)
 
 
 def check_quality(quality: int | None) -> None:
-    """Accept JPEG and WebP qualities."""
+    """Accept qualities of JPEG, WebP and AVIF."""
     if quality is not None and not 1 <= quality <= 100:
         raise UsageError(f"--quality is a number from 1 to 100, not {quality}")
 
@@ -73,6 +84,24 @@ def check_megapixels(megapixels: float) -> None:
     """Accept a limit above nothing."""
     if not megapixels > 0 or math.isinf(megapixels):
         raise UsageError(f"--max-megapixels is a number above 0, not {megapixels:g}")
+
+
+def check_exposure(stops: float) -> None:
+    """Accept a change of brightness that developing knows."""
+    if not abs(stops) <= LARGEST_EXPOSURE:
+        raise UsageError(
+            f"--raw-exposure is a number from {-LARGEST_EXPOSURE:g} to {LARGEST_EXPOSURE:g}, not {stops:g}"
+        )
+
+
+def parse_jobs(text: str) -> int | None:
+    """Return a number of photos, None for auto."""
+    if text == "auto":
+        return None
+    jobs = int(text) if re.fullmatch(r"[0-9]{1,9}", text) else 0
+    if not 1 <= jobs <= MOST_JOBS:
+        raise UsageError(f"--jobs is auto or a number from 1 to {MOST_JOBS}, not {text!r}")
+    return jobs
 
 
 def exclude(first: str, first_given: bool, second: str, second_given: bool) -> None:

@@ -34,7 +34,7 @@ class Problem:
 
 @dataclass
 class Collection:
-    """Everything that the inputs of a run amount to. `passed_over` are pictures of kinds not read yet."""
+    """Everything that the inputs of a run amount to. `passed_over` are pictures not read."""
 
     photos: list[Found] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
@@ -45,7 +45,7 @@ class Collection:
         """Say how many pictures of which kinds were passed over; None if there were none."""
         kinds = ", ".join(sorted({path.suffix.lower() for path in self.passed_over}))
         count = len(self.passed_over)
-        return f"passed over {count} of kinds that are not read yet ({kinds})" if count else None
+        return f"passed over {count} of kinds that are not looked for in folders ({kinds})" if count else None
 
 
 @dataclass(frozen=True)

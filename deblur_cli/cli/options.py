@@ -11,6 +11,23 @@ DEFAULT_MAX_MEGAPIXELS = 250.0
 DEFAULT_OVERLAP = 32  # pixels
 
 
+class WhiteBalance(StrEnum):
+    """What white is taken for white in camera RAW."""
+
+    camera = "camera"
+    auto = "auto"
+    daylight = "daylight"
+
+
+class ColourSpace(StrEnum):
+    """Colour spaces that camera RAW is developed in."""
+
+    srgb = "srgb"
+    adobe = "adobe"
+    prophoto = "prophoto"
+    p3 = "p3"
+
+
 class Precision(StrEnum):
     """Number formats that a network can run in."""
 
@@ -23,7 +40,12 @@ class Precision(StrEnum):
 Inputs = Annotated[
     list[Path],
     # readable: Typer would refuse a whole batch for one file without permission
-    typer.Argument(metavar="INPUT", help="Photos, or folders of photos.", show_default=False, readable=False),
+    typer.Argument(
+        metavar="INPUT",
+        help="Photos, or folders of photos; - for a photo on stdin.",
+        show_default=False,
+        readable=False,
+    ),
 ]
 Output = Annotated[
     Path | None,
@@ -31,7 +53,7 @@ Output = Annotated[
         "--output",
         "-o",
         metavar="OUT",
-        help="Folder for the results, or a file name if there is one photo.",
+        help="Folder for the results; a file name, or - for stdout, if there is one photo.",
         readable=False,
     ),
 ]
@@ -73,15 +95,46 @@ KeepSharp = Annotated[
 Suffix = Annotated[str, typer.Option("--suffix", metavar="TEXT", help="Added to the name of each result.")]
 Format = Annotated[
     str | None,
-    typer.Option("--format", metavar="jpeg|png|webp|tiff", help="Format of the results; else as the photo."),
+    typer.Option(
+        "--format",
+        metavar="jpeg|png|webp|tiff|avif",
+        help="Format of the results; else as the photo, TIFF for camera RAW and AVIF for HEIC.",
+    ),
 ]
 Quality = Annotated[
     int | None,
-    typer.Option("--quality", metavar="1-100", help="Quality of JPEG and WebP; else as the photo."),
+    typer.Option("--quality", metavar="1-100", help="Quality of JPEG, WebP and AVIF; else as the photo."),
+]
+StripMetadata = Annotated[
+    bool, typer.Option("--strip-metadata", help="Leave out EXIF, XMP and all else but colour profiles.")
+]
+Note = Annotated[
+    bool, typer.Option("--note/--no-note", help="Note in EXIF's Software what was done with which weights.")
+]
+RawWhiteBalance = Annotated[
+    WhiteBalance, typer.Option("--raw-white-balance", help="What camera RAW takes for white.")
+]
+RawExposure = Annotated[
+    float, typer.Option("--raw-exposure", metavar="STOPS", help="Brighten camera RAW by -5 to 5 stops.")
+]
+RawColourSpace = Annotated[
+    ColourSpace, typer.Option("--raw-colour-space", help="Colour space that camera RAW is developed in.")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")]
 SkipExisting = Annotated[bool, typer.Option("--skip-existing", help="Leave out what exists already.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
+Resume = Annotated[
+    bool, typer.Option("--resume", help="Go on with a run over several photos that was broken off.")
+]
+Jobs = Annotated[
+    str,
+    typer.Option(
+        "--jobs",
+        "-j",
+        metavar="auto|N",
+        help="How many photos are read, and how many written, beside the one being deblurred.",
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done, and about how long.")]
 MaxMegapixels = Annotated[
     float, typer.Option("--max-megapixels", metavar="N", help="Refuse photos larger than this.")
 ]

@@ -4,8 +4,9 @@ import json
 import logging
 import os
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,11 +28,42 @@ class Output:
         self.quiet = quiet
         self.verbose = verbose
         self.console: Console = Console(stderr=True, highlight=False, soft_wrap=True)
-        self.subject = ""  # the photo that is being worked on, named before each log record
+        self._thread = threading.local()
+        self._names: dict[str, str] = {}
+        self._stdout_is_free = True
         self._bars: Progress | None = None
+
+    @property
+    def subject(self) -> str:
+        """The photo that this thread is working on, named before each of its log records; "" if none."""
+        return getattr(self._thread, "subject", "")
+
+    @contextmanager
+    def about(self, subject: Path) -> Iterator[None]:
+        """Let the log records of this thread be about a photo."""
+        before, self._thread.subject = self.subject, str(subject)
+        try:
+            yield
+        finally:
+            self._thread.subject = before
+
+    def call(self, path: Path, name: str) -> None:
+        """Show a file of ours under the name that the user knows it by."""
+        self._names[str(path)] = name
+
+    def keep_stdout_free(self) -> None:
+        """Write no results to stdout, which is wanted for a photo."""
+        self._stdout_is_free = False
+
+    def _renamed(self, text: str) -> str:
+        for path, name in self._names.items():
+            text = text.replace(path, name)
+        return text
 
     def result(self, line: str | Path) -> None:
         """Write one line to stdout, at once, also where a file name is not valid text."""
+        if not self._stdout_is_free:
+            return
         data = os.fsencode(f"{line}\n")
         with self._bars_lifted():
             sys.stdout.flush()
@@ -40,7 +72,10 @@ class Output:
 
     def json_line(self, fields: Mapping[str, object]) -> None:
         """Write one JSON object to stdout, on a line of its own."""
-        self.result(json.dumps(fields))
+        shown = {
+            name: self._renamed(value) if isinstance(value, str) else value for name, value in fields.items()
+        }
+        self.result(json.dumps(shown))
 
     def say(self, line: str) -> None:
         """Write a line of information to stderr."""
@@ -61,7 +96,7 @@ class Output:
         self.console.print("".join(traceback.format_exception(error)), markup=False, end="")
 
     def _print(self, line: str, style: str | None = None) -> None:
-        self.console.print(printable(line), style=style, markup=False)
+        self.console.print(printable(self._renamed(line)), style=style, markup=False)
 
     @contextmanager
     def log_lines(self) -> Iterator[None]:
@@ -131,17 +166,17 @@ class Bars:
         self._progress = progress
         self._photos = photos
         self._tiles = tiles
+        self._name = ""
 
-    def begin(self, name: str) -> Callable[[int, int, str], None]:
-        """Start on a photo and return what its tiles are reported to: (done, all, phase)."""
-        name = printable(name)
-        self._progress.reset(self._tiles, total=None, description=f"{name}: reading")
+    def begin(self, name: str) -> None:
+        """Start on a photo."""
+        self._name = printable(name)
+        self._progress.reset(self._tiles, total=None, description=f"{self._name}: reading")
 
-        def report(done: int, total: int, phase: str) -> None:
-            text = f"{name}: {PHASES.get(phase, phase)}"
-            self._progress.update(self._tiles, completed=done, total=total, description=text)
-
-        return report
+    def report(self, done: int, total: int, phase: str) -> None:
+        """Show how many tiles of the photo are done in a phase."""
+        text = f"{self._name}: {PHASES.get(phase, phase)}"
+        self._progress.update(self._tiles, completed=done, total=total, description=text)
 
     def done(self) -> None:
         """Count one photo as finished."""

@@ -1,7 +1,7 @@
 """Where the results of a run go: named, compared and checked before any photo is opened."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -12,7 +12,7 @@ from deblur_cli.photo import encode
 from deblur_cli.photo.decode import is_picture_name
 
 # Kinds of pictures that a user may expect as a result; a folder of such a name is surely not meant.
-_NOT_WRITTEN = frozenset({".gif", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".dng"})
+_NOT_WRITTEN = frozenset({".gif", ".jxl", ".jp2"})
 
 
 class Existing(Enum):
@@ -21,6 +21,15 @@ class Existing(Enum):
     refuse = "refuse"
     skip = "skip"
     replace = "replace"
+
+
+class Verdict(Enum):
+    """How far an earlier run that was broken off came with a photo."""
+
+    new = "it never began"
+    again = "it has to be done again"
+    finished = "its results are in place"
+    altered = "a result was changed since"
 
 
 @dataclass(frozen=True)
@@ -36,13 +45,17 @@ class Naming:
 
 @dataclass(frozen=True)
 class Job:
-    """One photo and the files that shall come of it. Those in `present` exist already and stay."""
+    """One photo and the files that shall come of it.
+
+    present: those that exist already and stay; replace: the others may be replaced
+    """
 
     source: Path
     output: Path
     mask: Path | None = None
     trajectory: Path | None = None
     present: frozenset[Path] = frozenset()
+    replace: bool = False
 
     @property
     def results(self) -> tuple[Path, ...]:
@@ -57,11 +70,22 @@ class Job:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will do: jobs in order, photos that have all their results, and what cannot be done."""
+    """What a run will do: jobs in order, photos that have all their results, and what cannot be done.
+
+    finished: photos that the run which is gone on with has done
+    """
 
     jobs: tuple[Job, ...]
     skipped: tuple[Job, ...]
     problems: tuple[Problem, ...]
+    finished: tuple[Job, ...] = ()
+
+
+Judge = Callable[[Job], tuple[Verdict, Job]]
+
+
+def _all_new(job: Job) -> tuple[Verdict, Job]:
+    return Verdict.new, job
 
 
 def names_a_file(output: Path | None) -> bool:
@@ -100,25 +124,34 @@ def _check_format(out: Path, wanted: str | None) -> None:
         raise UsageError(f"{out} is the name of a {named} file, but --format asks for {wanted}")
 
 
-def make_plan(photos: Sequence[Found], naming: Naming, existing: Existing) -> Plan:
-    """Name the results of every photo. Raises UsageError where each of them would be an original."""
+def make_plan(photos: Sequence[Found], naming: Naming, existing: Existing, judge: Judge = _all_new) -> Plan:
+    """Name the results of every photo. Raises UsageError where each of them would be an original.
+
+    `judge` knows what an earlier run did, and how such a photo is gone on with.
+    """
     jobs = [name_results(photo, naming) for photo in photos]
     clashes = _find_clashes(jobs)
     if jobs and len(clashes) == len(jobs):
         raise UsageError(clashes[jobs[0]])
     problems = [Problem(job.source, reason) for job, reason in clashes.items()]
-    jobs = [job for job in jobs if job not in clashes]
     ready: list[Job] = []
     skipped: list[Job] = []
-    for job in map(_keep_present, jobs) if existing is Existing.skip else jobs:
-        reason = _obstacle(job, existing)
-        if not job.missing:
+    finished: list[Job] = []
+    for named in jobs:
+        if named in clashes:
+            continue
+        verdict, job = judge(named)
+        if existing is Existing.skip and not job.replace:
+            job = _keep_present(job)
+        if verdict is Verdict.finished:
+            finished.append(job)
+        elif not job.missing:
             skipped.append(job)
-        elif reason is None:
-            ready.append(job)
-        else:
+        elif reason := _obstacle(job, existing, verdict):
             problems.append(Problem(job.source, reason))
-    return Plan(tuple(ready), tuple(skipped), tuple(problems))
+        else:
+            ready.append(job)
+    return Plan(tuple(ready), tuple(skipped), tuple(problems), tuple(finished))
 
 
 def _keep_present(job: Job) -> Job:
@@ -131,7 +164,7 @@ def name_results(photo: Found, naming: Naming) -> Job:
         output = naming.output
     else:
         folder = photo.path.parent if naming.output is None else naming.output / photo.relative.parent
-        output = folder / f"{photo.path.stem}{naming.suffix}{_extension(photo.path, naming.format)}"
+        output = folder / f"{photo.path.stem}{naming.suffix}{extension(photo.path, naming.format)}"
     stem = photo.path.stem
     return Job(
         photo.path,
@@ -141,14 +174,14 @@ def name_results(photo: Found, naming: Naming) -> Job:
     )
 
 
-def _extension(path: Path, wanted: str | None) -> str:
-    """Return the wanted format's extension; else the photo's own, or .png where it cannot be written."""
+def extension(path: Path, wanted: str | None) -> str:
+    """The suffix of a result: the wanted format's; else the photo's own, or one that stands for it."""
     if wanted is not None:
         return encode.output_suffix(wanted)
     try:
         encode.format_of(path.name)
     except EncodeError:
-        return encode.output_suffix("PNG")
+        return encode.output_suffix(path.suffix)
     return path.suffix
 
 
@@ -162,33 +195,36 @@ def _find_clashes(jobs: Sequence[Job]) -> dict[Job, str]:
             if real_path(result) in originals:
                 clashes[job] = f"{result} is an original and is never written; use another --suffix or -o"
                 break
-            first = owner.get(_identity(result), job.source)
+            first = owner.get(identity(result), job.source)
             if first != job.source:
                 clashes[job] = f"its result {result} is that of {first} too; run it alone, into another -o"
                 break
         else:
-            owner |= {_identity(result): job.source for result in job.results}
+            owner |= {identity(result): job.source for result in job.results}
     return clashes
 
 
-def _identity(path: Path) -> Path:
+def identity(path: Path) -> Path:
+    """One path for all ways to name a file; a link that is the file itself stays one."""
     return real_path(path.parent) / path.name
 
 
-def _obstacle(job: Job, existing: Existing) -> str | None:
+def _obstacle(job: Job, existing: Existing, verdict: Verdict) -> str | None:
     """Say why the results of a job cannot be written, or return None."""
     try:
-        return next(_obstacles(job, existing), None)
+        return next(_obstacles(job, existing, verdict), None)
     except OSError as error:  # a folder on the way may not be entered, or a name is too long
         return f"{job.output} cannot be written: {error.strerror}"
 
 
-def _obstacles(job: Job, existing: Existing) -> Iterator[str]:
+def _obstacles(job: Job, existing: Existing, verdict: Verdict) -> Iterator[str]:
+    refused = (existing is Existing.refuse or verdict is Verdict.altered) and not job.replace
+    state = "was changed since it was finished" if verdict is Verdict.altered else "exists already"
     for result in job.missing:
         if result.is_dir():
             yield f"{result} is a folder, so no result can have that name"
-        elif existing is Existing.refuse and os.path.lexists(result):
-            yield f"{result} exists already; use --overwrite or --skip-existing"
+        elif refused and os.path.lexists(result):
+            yield f"{result} {state}; use --overwrite or --skip-existing"
         folder = _nearest_existing(result.parent)
         if not folder.is_dir():
             yield f"{folder} is a file, so {result.name} cannot be written below it"

@@ -7,10 +7,12 @@ import typer
 from deblur_cli.cli import checks, options
 
 if TYPE_CHECKING:
+    from deblur_cli.cli.journal import Journal
     from deblur_cli.restore import Deblurrer, Settings
 
 
 def run(
+    context: typer.Context,
     inputs: options.Inputs,
     *,
     output: options.Output = None,
@@ -27,8 +29,15 @@ def run(
     suffix: options.Suffix = options.DEFAULT_SUFFIX,
     format: options.Format = None,
     quality: options.Quality = None,
+    strip_metadata: options.StripMetadata = False,
+    note: options.Note = True,
+    raw_white_balance: options.RawWhiteBalance = options.WhiteBalance.camera,
+    raw_exposure: options.RawExposure = 0.0,
+    raw_colour_space: options.RawColourSpace = options.ColourSpace.srgb,
     overwrite: options.Overwrite = False,
     skip_existing: options.SkipExisting = False,
+    resume: options.Resume = False,
+    jobs: options.Jobs = "auto",
     max_megapixels: options.MaxMegapixels = options.DEFAULT_MAX_MEGAPIXELS,
     dry_run: options.DryRun = False,
     json: options.Json = False,
@@ -38,37 +47,19 @@ def run(
 ) -> None:
     """Find what moved in photos, restore it, and leave every other pixel as it was."""
     checks.check_device(device)
-    checks.check_quality(quality)
-    checks.check_suffix(suffix)
-    checks.check_megapixels(max_megapixels)
+    checks.check_photo_values(quality, suffix, max_megapixels, raw_exposure)
     checks.exclude("--overwrite", overwrite, "--skip-existing", skip_existing)
     checks.exclude("--verbose", verbose, "--quiet", quiet)
     threshold = checks.parse_epsilon(epsilon)
     tile_size = checks.parse_tile(tile, overlap)
     file_format = checks.parse_format(format)
+    side_by_side = checks.parse_jobs(jobs)
 
+    from deblur_cli.cli import pipes
     from deblur_cli.cli.inputs import Walk, collect
     from deblur_cli.cli.output import Output
     from deblur_cli.cli.plan import Existing, Naming, check_output, make_plan
-
-    streams = Output(quiet=quiet, verbose=verbose)
-    naming = Naming(output, suffix, file_format, mask=mask, trajectory=trajectory)
-    found = collect(inputs, Walk(recursive, suffix, leave_out=output))
-    check_output(naming, len(inputs), found.folders)
-    existing = Existing.replace if overwrite else Existing.skip if skip_existing else Existing.refuse
-    plan = make_plan(found.photos, naming, existing)
-
-    if line := found.passed_over_line():
-        streams.warn(line)
-
-    if dry_run:
-        from deblur_cli.cli.dry_run import show
-
-        if weights is not None:  # a wrong name should be known before the real run
-            from deblur_cli.weights import find
-
-            find(weights)
-        raise typer.Exit(show(plan, found.problems, streams, max_megapixels, json=json))
+    from deblur_cli.cli.resume import Ledger, journal_path, settings_of
 
     def load() -> "tuple[Deblurrer, Settings]":
         from deblur_cli import restore
@@ -78,7 +69,39 @@ def run(
         settings = restore.Settings(epsilon=threshold, tile=tile_size, overlap=overlap, keep_sharp=keep_sharp)
         return restore.Deblurrer(loaded, device=device, precision=precision.value), settings
 
-    from deblur_cli.cli.batch import Batch, Orders
+    streams = Output(quiet=quiet, verbose=verbose)
+    alone = {"--json": json, "--mask": mask, "--trajectory": trajectory, "--dry-run": dry_run}
+    pipes.check(inputs, output, {**alone, "--resume": resume})
+    with pipes.connected(inputs, output, file_format, streams) as ends:
+        naming = Naming(ends.output, suffix, file_format, mask=mask, trajectory=trajectory)
+        found = collect(ends.inputs, Walk(recursive, suffix, leave_out=ends.output))
+        check_output(naming, len(ends.inputs), found.folders)
 
-    orders = Orders(max_megapixels, quality, overwrite, json, debug)
-    raise typer.Exit(Batch(orders, streams).run(plan, found.problems, load))
+        existing = Existing.replace if overwrite else Existing.skip if skip_existing else Existing.refuse
+        shaping = settings_of(context, epsilon=threshold, tile=tile_size, format=file_format)
+        ledger = Ledger(journal_path(ends.inputs, naming), shaping, existing, overwrite)
+        ledger.look_back(resume, weights, streams)
+        photos = ledger.without_results(found.photos)
+        plan = make_plan(photos, naming, ledger.existing, ledger.judge)
+        if line := found.passed_over_line():
+            streams.warn(line)
+
+        if dry_run:
+            from deblur_cli.cli.dry_run import show
+
+            raise typer.Exit(show(plan, found.problems, streams, max_megapixels, load, json=json))
+
+        def open_journal(network: "Deblurrer | None") -> "Journal | None":
+            return ledger.open(len(plan.jobs), None if network is None else network.weights.sha256, streams)
+
+        from deblur_cli.cli.batch import Batch, Orders
+        from deblur_cli.cli.saving import Saving
+        from deblur_cli.photo.raw import RawOptions
+
+        saving = Saving(quality, ledger.existing is Existing.replace, strip=strip_metadata, note=note)
+        raw = RawOptions(raw_white_balance.value, raw_exposure, raw_colour_space.value)
+        orders = Orders(max_megapixels, raw, saving, json, debug, side_by_side)
+        code = Batch(orders, streams).run(plan, found.problems, load, open_journal)
+        if code == 0:
+            ends.deliver()
+        raise typer.Exit(code)

@@ -1,6 +1,7 @@
 """What a run tells about its photos: a line for people, a record for programs."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from deblur_cli.cli.inputs import Problem
 from deblur_cli.cli.plan import Job
 
 if TYPE_CHECKING:
+    from deblur_cli.cli.estimate import Estimate
     from deblur_cli.restore import Deblurrer, Result
 
 _FIELDS = (
@@ -20,44 +22,46 @@ _FIELDS = (
 
 @dataclass(frozen=True)
 class Work:
-    """One photo that was worked on, and what came of it."""
+    """One photo that was worked on, and what came of it; holds no pixels, as it may wait to be told.
+
+    line: the same for people; record: the same for programs
+    """
 
     job: Job
-    result: "Result"
-    deblurrer: "Deblurrer"
-    seconds: float
+    changed: bool
+    notes: tuple[str, ...]
+    line: str
+    record: dict[str, object]
 
-    def __str__(self) -> str:
-        result, network = self.result, self.deblurrer
-        what = "nothing blurred, left as it is"
-        if result.changed:
-            what = f"{result.blurred_share:.1%} blurred"
-            what += f", {result.tiles_restored} of {result.tiles} tiles restored"
-        if result.tiles_kept:
-            what += f", {result.tiles_kept} kept because they could not be restored"
-        return f"{what}, {self.seconds:.1f} s ({network.device}, {network.precision}, {network.weights.name})"
 
-    def record(self) -> dict[str, object]:
-        """Return the same for programs."""
-        result, network = self.result, self.deblurrer
-        return _record(
-            "done",
-            **_names(self.job),
-            width=result.photo.width,
-            height=result.photo.height,
-            blurred_share=round(result.blurred_share, 6),
-            tiles=result.tiles,
-            tiles_restored=result.tiles_restored,
-            tiles_kept=result.tiles_kept,
-            seconds=round(self.seconds, 3),
-            epsilon=result.epsilon,
-            device=network.device,
-            precision=network.precision,
-            weights=network.weights.name,
-            weights_sha256=network.weights.sha256,
-            changed=result.changed,
-            notes=list(result.notes),
-        )
+def sum_up(job: Job, result: "Result", network: "Deblurrer", seconds: float) -> Work:
+    """Tell what came of a photo on which so many seconds were spent."""
+    what = "nothing blurred, left as it is"
+    if result.changed:
+        what = f"{result.blurred_share:.1%} blurred"
+        what += f", {result.tiles_restored} of {result.tiles} tiles restored"
+    if result.tiles_kept:
+        what += f", {result.tiles_kept} kept because they could not be restored"
+    line = f"{what}, {seconds:.1f} s ({network.device}, {network.precision}, {network.weights.name})"
+    record = _record(
+        "done",
+        **_names(job),
+        width=result.photo.width,
+        height=result.photo.height,
+        blurred_share=round(result.blurred_share, 6),
+        tiles=result.tiles,
+        tiles_restored=result.tiles_restored,
+        tiles_kept=result.tiles_kept,
+        seconds=round(seconds, 3),
+        epsilon=result.epsilon,
+        device=network.device,
+        precision=network.precision,
+        weights=network.weights.name,
+        weights_sha256=network.weights.sha256,
+        changed=result.changed,
+        notes=list(result.notes),
+    )
+    return Work(job, result.changed, result.notes, line, record)
 
 
 def failure_record(problem: Problem) -> dict[str, object]:
@@ -136,5 +140,44 @@ class Tally:
             "failed": self.failed,
             "not_done": self.left,
             "seconds": round(time.monotonic() - self.began, 3),
+            "exit_code": self.exit_code,
+        }
+
+
+@dataclass
+class Forecast:
+    """What a dry run found: width and height of the photos to do, and the counts of the others."""
+
+    planned: Sequence[tuple[int, int]]
+    skipped: int
+    failed: int
+    exit_code: int
+    estimate: "Estimate | None" = None
+
+    @property
+    def megapixels(self) -> float:
+        """Size of all photos to do together."""
+        return sum(width * height for width, height in self.planned) / 1e6
+
+    def __str__(self) -> str:
+        count = len(self.planned) + self.skipped + self.failed
+        parts = [f"{len(self.planned)} to deblur ({self.megapixels:.1f} megapixels)"]
+        parts += [f"{self.skipped} to skip"] if self.skipped else []
+        parts += [f"{self.failed} that will fail"] if self.failed else []
+        line = f"{'1 photo' if count == 1 else f'{count} photos'}: {', '.join(parts)}"
+        return line if self.estimate is None else f"{line}; {self.estimate}"
+
+    def record(self) -> dict[str, object]:
+        """Return the same for programs."""
+        seconds = self.estimate
+        return {
+            "type": "summary",
+            "photos": len(self.planned) + self.skipped + self.failed,
+            "planned": len(self.planned),
+            "skipped": self.skipped,
+            "failed": self.failed,
+            "megapixels": round(self.megapixels, 6),
+            "seconds_least": None if seconds is None else round(seconds.least, 3),
+            "seconds_most": None if seconds is None else round(seconds.most, 3),
             "exit_code": self.exit_code,
         }

@@ -1,179 +1,213 @@
 """File -> Photo: pixels upright, everything else of the file kept for the result."""
 
+import io
 import logging
 import struct
 import threading
-import warnings
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
 from PIL import Image, JpegImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
-from deblur_cli.errors import DecodeError, PhotoError, PhotoTooLargeError
-from deblur_cli.photo import jpeg, kinds, metadata, samples
-from deblur_cli.photo.color import rgb_view
+from deblur_cli.errors import DecodeError
+from deblur_cli.photo import bmff, jpeg, kinds, metadata, png, samples
+from deblur_cli.photo.color import with_network_view
+from deblur_cli.photo.deep import DeepTiff, open_deep_tiff, transparent_colour
+from deblur_cli.photo.deep import read_png as read_deep_png
+from deblur_cli.photo.exif import ORIENTATION
+from deblur_cli.photo.guards import check_file, damage_explained, pillow_watched, reason_of, too_large
+from deblur_cli.photo.heif import HeicFile, read_deep_avif
 from deblur_cli.photo.kinds import is_picture_name
 from deblur_cli.photo.photo import JpegSettings, Photo
+from deblur_cli.photo.raw import RawOptions, UnsupportedRawError, read_raw
+from deblur_cli.photo.samples import turn_upright
 
-__all__ = ["DEFAULT_MAX_MEGAPIXELS", "decode", "is_picture_name"]
+__all__ = ["DEFAULT_MAX_MEGAPIXELS", "RawOptions", "decode", "is_picture_name"]
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_MAX_MEGAPIXELS = 250.0
 
-# What Pillow and the codecs below it were seen to raise on damaged bytes.
-_DAMAGE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    EOFError,
-    LookupError,
-    ArithmeticError,
-    AttributeError,
-    AssertionError,
-    RuntimeError,
-    struct.error,
-    zlib.error,
-)
-
-# Pillow's pixel limit and Python's warning filters are global: one picture at a time.
 _MOTION_PHOTO = (b"MotionPhoto", b"MicroVideo")  # XMP properties of phones' photos with a video behind
 
+# Pillow's pixel limit and Python's warning filters are global: one picture at a time.
 _PILLOW_LOCK = threading.RLock()
 
 
-def decode(path: Path, max_megapixels: float = DEFAULT_MAX_MEGAPIXELS) -> Photo:
-    """Reads a JPEG, PNG, WebP, TIFF, BMP or GIF with 8 bits per channel.
+def decode(
+    path: Path,
+    max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
+    raw: RawOptions = RawOptions(),  # noqa: B008 - frozen
+) -> Photo:
+    """Reads a JPEG, PNG, WebP, TIFF, BMP, GIF, HEIC, AVIF or camera RAW file.
 
-    Pixels are turned upright by the EXIF orientation; of files with further images behind the first
-    (MPO, gain maps) the first is read. What the file holds but a result could not carry is logged.
-    Safe to call from several threads, which then take turns.
+    More than 8 bits per channel become 16. Pixels are turned upright; of files with further images
+    behind the first (MPO, gain maps) the first is read. Camera RAW is developed as `raw` says. What the
+    file holds but a result could not carry is logged. Safe to call from several threads, which then
+    take turns.
 
     Raises DecodeError for what is missing, no picture, damaged or of a kind that is not read, and
     PhotoTooLargeError, before pixels are decoded, for more than `max_megapixels` million pixels.
     """
     path = Path(path)
-    _check_file(path)
-    with (
-        _PILLOW_LOCK,
-        _damage_explained(path, max_megapixels),
-        _pillow_watched(path, max_megapixels),
-        path.open("rb") as file,
-    ):
-        return _read(path, file, max_megapixels)
+    check_file(path)
+    with damage_explained(path, max_megapixels), path.open("rb") as file:
+        header = kinds.read_header(file)
+        if kinds.is_raw(path, header):
+            try:
+                return read_raw(path, max_megapixels, raw)
+            except UnsupportedRawError:
+                if not kinds.is_tiff(header):  # else it may be a TIFF under a wrong name
+                    raise
+        if kinds.is_heic(header):
+            return _read_heic(path, file, max_megapixels)
+        if kinds.is_tiff(header) and (deep := open_deep_tiff(path, file)) is not None:
+            if kinds.is_raw_tiff(deep.tags):
+                return read_raw(path, max_megapixels, raw)
+            return _read_deep_tiff(path, file, deep, max_megapixels)
+        with _PILLOW_LOCK, pillow_watched(path, max_megapixels):
+            found = _read(path, file, header, max_megapixels)
+        return read_raw(path, max_megapixels, raw) if found is None else _upright(*found)
 
 
-def _check_file(path: Path) -> None:
-    try:
-        if path.is_dir():
-            raise DecodeError(f"{path}: is a folder, not a picture")
-        if not path.exists():
-            raise DecodeError(f"{path}: there is no such file; check the name")
-        if not path.is_file():
-            raise DecodeError(f"{path}: is a device or pipe, not a picture file")
-        if path.stat().st_size == 0:
-            raise DecodeError(f"{path}: is empty (zero bytes); fetch a fresh copy")
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise DecodeError(f"{str(path)!r}: cannot be read ({_reason(error)})") from error
+def _check_size(path: Path, width: int, height: int, limit: float) -> None:
+    if width * height > limit * 1e6:
+        raise too_large(path, f"{width * height / 1e6:.4g}", limit)
 
 
-@contextmanager
-def _damage_explained(path: Path, max_megapixels: float) -> Iterator[None]:
-    """Turns whatever reading raises into one line from the tree in errors.py."""
-    try:
-        yield
-    except PhotoError:
-        raise
-    except Image.DecompressionBombError as error:
-        raise _too_large(path, f"more than {2 * max_megapixels:g}", max_megapixels) from error
-    except MemoryError as error:
-        raise DecodeError(f"{path}: there is not enough memory to open it") from error
-    except PermissionError as error:
-        raise DecodeError(f"{path}: there is no permission to read it; check its access rights") from error
-    except _DAMAGE as error:
-        raise DecodeError(
-            f"{path}: is damaged or cut short ({_reason(error)}); fetch a fresh copy of the file"
-        ) from error
-
-
-def _reason(error: Exception) -> str:
-    strerror = error.strerror if isinstance(error, OSError) else None
-    text = strerror or str(error) or type(error).__name__
-    return " ".join(text.split())
-
-
-@contextmanager
-def _pillow_watched(path: Path, max_megapixels: float) -> Iterator[None]:
-    """Pillow's warnings go to the log, and its own pixel limit gives way to ours."""
-    limit_before = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = max(1, int(max_megapixels * 1e6))
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit_before
-        for warning in caught:
-            # The limit is checked by us, with a word about the option; others concern developers.
-            if issubclass(warning.category, (UserWarning, RuntimeWarning)) and not issubclass(
-                warning.category, Image.DecompressionBombWarning
-            ):
-                logger.warning("%s: %s", path, warning.message)
-
-
-def _too_large(path: Path, megapixels: str, limit: float) -> PhotoTooLargeError:
-    return PhotoTooLargeError(
-        f"{path}: has {megapixels} megapixels, the limit is {limit:g}; raise it with --max-megapixels"
+def _read_heic(path: Path, file: BinaryIO, max_megapixels: float) -> Photo:
+    heic = HeicFile(path, file)
+    _check_size(path, *heic.size, max_megapixels)
+    channels = heic.read()
+    blocks = metadata.read_heic_metadata(path, heic.info)
+    blocks = metadata.with_colour_tag(path, blocks, heic.nclx)
+    heic.log_left_out()
+    photo = Photo(
+        pixels=channels.colour,
+        source=path,
+        format="HEIF",
+        alpha=channels.alpha,
+        lossless=False,
+        metadata=blocks,
     )
+    return with_network_view(photo)
 
 
-def _read(path: Path, file: BinaryIO, max_megapixels: float) -> Photo:
-    header = kinds.read_header(file)
-    kinds.refuse_unread_kind(path, header)
+def _read_deep_tiff(path: Path, file: BinaryIO, deep: DeepTiff, max_megapixels: float) -> Photo:
+    _check_size(path, deep.page.imagewidth, deep.page.imagelength, max_megapixels)
+    kinds.check_count(path, deep.count_pages(), "pages")
+    channels = deep.read()
+    blocks, orientation = metadata.read_deep_tiff_metadata(path, deep.tag, file)
+    photo = Photo(
+        pixels=channels.colour,
+        source=path,
+        format="TIFF",
+        alpha=channels.alpha,
+        orientation=orientation,
+        metadata=blocks,
+    )
+    return _upright(photo, orientation)
+
+
+def _upright(photo: Photo, turn: int) -> Photo:
+    """The photo as stored turned by an EXIF orientation, and seen as a network knows photos."""
+    pixels = turn_upright(photo.pixels, turn)
+    alpha = None if photo.alpha is None else turn_upright(photo.alpha, turn)
+    return with_network_view(replace(photo, pixels=pixels, alpha=alpha))
+
+
+def _read(path: Path, file: BinaryIO, header: bytes, max_megapixels: float) -> tuple[Photo, int] | None:
+    """The photo as stored, and the orientation to turn it by; None for camera RAW.
+
+    Pillow's own copy of the pixels is gone when this returns.
+    """
     with _open(path, file, header) as image:
-        megapixels = image.width * image.height / 1e6
-        if megapixels > max_megapixels:
-            raise _too_large(path, f"{megapixels:.4g}", max_megapixels)
-        if isinstance(image, TiffImagePlugin.TiffImageFile):
-            kinds.check_tiff(path, image)
+        _check_size(path, image.width, image.height, max_megapixels)
+        if isinstance(image, TiffImagePlugin.TiffImageFile) and kinds.is_raw_tiff(image.tag_v2):
+            return None
         kinds.check_single(path, image)
-        return _build(path, file, image, header)
+        if kinds.is_deep_png(header):
+            return _read_deep_png(path, file)
+        return _read_loaded(path, file, image, header)
 
 
 def _open(path: Path, file: BinaryIO, header: bytes) -> Image.Image:
     try:
+        if kinds.is_avif(header):
+            return _open_avif(path, file)
         return Image.open(file, formats=kinds.PILLOW_FORMATS)
     except UnidentifiedImageError as error:
         raise kinds.unidentified(path, header) from error
 
 
-def _build(path: Path, file: BinaryIO, image: Image.Image, header: bytes) -> Photo:
-    is_tiff = isinstance(image, TiffImagePlugin.TiffImageFile)
-    if is_tiff:
-        block, orientation = metadata.read_tiff_exif(path, image, file)
-    channels = _load_channels(path, image, header)
-    if not is_tiff:
-        # PNG may keep its EXIF behind the pixels. TIFF is turned by Pillow, the others by us.
+def _open_avif(path: Path, file: BinaryIO) -> Image.Image:
+    try:
+        return Image.open(file, formats=("AVIF",))
+    except ValueError as error:
+        if "Exif" not in str(error):
+            raise
+        logger.warning("%s: its EXIF block is broken (%s) and is left out", path, reason_of(error))
+        file.seek(0)
+        return Image.open(io.BytesIO(bmff.without_exif(file.read())), formats=("AVIF",))
+
+
+def _read_loaded(path: Path, file: BinaryIO, image: Image.Image, header: bytes) -> tuple[Photo, int]:
+    is_tiff = image.format == "TIFF"
+    if is_tiff:  # before loading, after which Pillow forgets the orientation
+        block = metadata.read_tiff_exif(path, file)
+        orientation = metadata.known_orientation(image.getexif().get(ORIENTATION))
+    nclx, bits = _avif_tags(file) if image.format == "AVIF" else (None, 8)
+    channels = _load_channels(path, image, header) if bits == 8 else _load_deep_avif(file, bits)
+    if not is_tiff:  # PNG may keep its EXIF behind the pixels
         block, orientation = metadata.read_exif(path, image)
-        channels = samples.upright_channels(channels, orientation)
     blocks = metadata.read_metadata(path, image, file, block, orientation)
-    is_cmyk = channels.colour.shape[2] == 4
     _log_left_out(path, image)
-    return Photo(
-        pixels=rgb_view(path, channels.colour, blocks.icc) if is_cmyk else channels.colour,
+    photo = Photo(
+        pixels=channels.colour,
         source=path,
         format="JPEG" if image.format == "MPO" else str(image.format),
         alpha=channels.alpha,
-        cmyk=channels.colour if is_cmyk else None,
         orientation=orientation,
         lossless=_is_lossless(image, file),
-        metadata=blocks,
+        metadata=metadata.with_colour_tag(path, blocks, nclx),
         jpeg=_jpeg_settings(image, orientation),
     )
+    return photo, 1 if is_tiff else orientation
+
+
+def _read_deep_png(path: Path, file: BinaryIO) -> tuple[Photo, int]:
+    file.seek(0)
+    content = file.read()
+    channels = read_deep_png(content)
+    alpha = channels.alpha if channels.alpha is not None else transparent_colour(content, channels.colour)
+    del content
+    # Pillow reads all the other chunks, also those behind the pixels, as it does for 8 bits.
+    with Image.open(io.BytesIO(png.without_pixels(file)), formats=("PNG",)) as image:
+        image.load()
+        block, orientation = metadata.read_exif(path, image)
+        blocks = metadata.read_metadata(path, image, file, block, orientation)
+    photo = Photo(
+        pixels=channels.colour,
+        source=path,
+        format="PNG",
+        alpha=alpha,
+        orientation=orientation,
+        metadata=blocks,
+    )
+    return photo, orientation
+
+
+def _avif_tags(file: BinaryIO) -> tuple[bmff.Nclx | None, int]:
+    """The colour tag and the bits per sample of an AVIF."""
+    file.seek(0)
+    content = file.read()
+    return bmff.read_nclx(content), bmff.av1_bits(content)
+
+
+def _load_deep_avif(file: BinaryIO, bits: int) -> samples.Channels:
+    file.seek(0)
+    return read_deep_avif(file.read(), bits)
 
 
 def _load_channels(path: Path, image: Image.Image, header: bytes) -> samples.Channels:
@@ -195,7 +229,7 @@ def _jpeg_settings(image: Image.Image, orientation: int) -> JpegSettings | None:
 def _is_lossless(image: Image.Image, file: BinaryIO) -> bool:
     if image.format == "WEBP":
         return _webp_is_lossless(file)
-    return image.format not in ("JPEG", "MPO")
+    return image.format not in ("JPEG", "MPO", "AVIF")
 
 
 def _webp_is_lossless(file: BinaryIO) -> bool:

@@ -6,10 +6,11 @@ Everything that is not patched survives as it was, maker notes with their absolu
 import os
 import struct
 from collections.abc import Callable
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, Literal, NamedTuple
 
 ORIENTATION = 0x0112
 X_RESOLUTION, Y_RESOLUTION = 0x011A, 0x011B
+SOFTWARE = 0x0131
 EXIF_POINTER = 0x8769
 GPS_POINTER = 0x8825
 INTEROP_POINTER = 0xA005
@@ -60,11 +61,13 @@ class Entry(NamedTuple):
 
 
 Reader = Callable[[int, int], bytes]
+ByteOrder = Literal["<", ">"]
+_ORDERS: dict[bytes, ByteOrder] = {b"II*\0": "<", b"MM\0*": ">"}
 
 
-def byte_order(header: bytes) -> str:
+def byte_order(header: bytes) -> ByteOrder:
     """The struct prefix of a TIFF header, "<" or ">". Raises BrokenExifError."""
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(header[:4])
+    order = _ORDERS.get(header[:4])
     if order is None or len(header) < 8:
         raise BrokenExifError("no classic TIFF header")
     return order
@@ -148,6 +151,43 @@ def without_thumbnail(block: bytes) -> bytes:
     patched = bytearray(block)
     patched[following : following + 4] = bytes(len(block[following : following + 4]))
     return bytes(patched)
+
+
+def with_software(block: bytes | None, note: str) -> bytes:
+    """The block with `note` in its Software tag, behind what stands there already ("Camera 1.0; note").
+
+    The main directory moves to the end of the block; everything else stays where it was, maker notes
+    with their absolute offsets included. Raises BrokenExifError.
+    """
+    if not block:
+        block = b"II*\0\x08\0\0\0\0\0\0\0\0\0"
+    order = byte_order(block)
+    entries = main_directory(block)
+    former = _text_of(block, order, entries.get(SOFTWARE))
+    text = "; ".join(filter(None, (former, note))).encode("ascii", "replace") + b"\0"
+    content = bytearray(block)
+    content += b"\0" * (len(content) % 2)
+    place = struct.pack(order + "I", len(content)) if len(text) > 4 else text.ljust(4, b"\0")
+    if len(text) > 4:
+        content += text + b"\0" * (len(text) % 2)
+    heads = {
+        tag: struct.pack(order + "HHI", tag, entry.type, entry.length) + entry.value
+        for tag, entry in entries.items()
+    }
+    heads[SOFTWARE] = struct.pack(order + "HHI", SOFTWARE, 2, len(text)) + place
+    struct.pack_into(order + "I", content, 4, len(content))
+    content += struct.pack(order + "H", len(heads)) + b"".join(heads[tag] for tag in sorted(heads)) + bytes(4)
+    return bytes(content)
+
+
+def _text_of(block: bytes, order: str, entry: Entry | None) -> str:
+    if entry is None or entry.type != 2:
+        return ""
+    value = entry.value[: entry.size]
+    if entry.size > 4:
+        (start,) = struct.unpack(order + "I", entry.value)
+        value = block[start : start + entry.size]
+    return value.split(b"\0")[0].decode("latin-1").strip()
 
 
 def _swap_values(block: bytearray, directory: dict[int, Entry], tags: tuple[int, int]) -> None:

@@ -4,7 +4,9 @@ import errno
 import logging
 import os
 import secrets
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 from deblur_cli.errors import EncodeError
 
@@ -50,10 +52,16 @@ def _already_there(path: Path) -> EncodeError:
     return EncodeError(f"{path}: exists already; allow replacing it with --overwrite or choose another name")
 
 
-def write_file(path: Path, content: bytes, *, overwrite: bool) -> None:
+Content = (
+    list[bytes | bytearray] | Callable[[BinaryIO], None]
+)  # parts in order, or what writes them into a file
+
+
+def write_file(path: Path, content: Content, *, overwrite: bool) -> None:
     """Writes `content` so that `path` appears complete or not at all; lacking folders are made.
 
-    Raises EncodeError, after which an old file at `path` is as it was and nothing else remains.
+    Raises EncodeError, and what a writing function raises beside OSError; then an old file at `path` is
+    as it was and nothing else remains.
     """
     part: Path | None = None
     try:
@@ -71,9 +79,12 @@ def write_file(path: Path, content: bytes, *, overwrite: bool) -> None:
             _remove(part)
 
 
-def _write_synced(part: Path, content: bytes) -> None:
+def _write_synced(part: Path, content: Content) -> None:
     with part.open("xb") as file:  # "x" gives the access rights that the umask allows
-        file.write(content)
+        if callable(content):
+            content(file)
+        else:
+            file.writelines(content)
         file.flush()
         os.fsync(file.fileno())
 

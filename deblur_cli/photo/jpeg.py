@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import ImageFile, JpegImagePlugin
 
-from deblur_cli.photo.metadata import PHOTOSHOP_PREFIX
 from deblur_cli.photo.photo import JpegSettings
+from deblur_cli.photo.photoshop import SEGMENT_PREFIX
 
 DEFAULT_QUALITY = 95  # of 100, where there is no lossy source whose settings could be kept
 SEGMENT_BYTES = 65_533  # what a segment holds beside its length
@@ -73,10 +73,10 @@ def write_options(settings: JpegSettings | None, quality: int | None) -> dict[st
 
 def photoshop_segments(resources: bytes | None) -> bytes:
     """Image resources as APP13 segments, continued in the next one where they are long."""
-    room = SEGMENT_BYTES - len(PHOTOSHOP_PREFIX)
+    room = SEGMENT_BYTES - len(SEGMENT_PREFIX)
     segments = b""
     for start in range(0, len(resources or b""), room):
-        content = PHOTOSHOP_PREFIX + (resources or b"")[start : start + room]
+        content = SEGMENT_PREFIX + (resources or b"")[start : start + room]
         segments += b"\xff\xed" + struct.pack(">H", len(content) + 2) + content
     return segments
 

@@ -1,38 +1,50 @@
 """Which files are read as photos, and what to tell about those that are not."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from PIL import Image, TiffImagePlugin
 
 from deblur_cli.errors import DecodeError
+from deblur_cli.photo.bmff import brands
 
 # Pillow tells MPO from JPEG after opening.
-PILLOW_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")
-HEADER_BYTES = 32
+PILLOW_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
+HEADER_BYTES = 64
 
-_PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp"})
-_RAW_SUFFIXES = frozenset(
+RAW_SUFFIXES = frozenset(
     {
         *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".iiq", ".kdc", ".mef"),
         *(".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf"),
         *(".srw", ".x3f"),
     }
 )
-_UNREAD_SUFFIXES = frozenset({".heic", ".heif", ".hif", ".avif"})
+HEIC_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
+_PICTURE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".avif"}
+)
+_UNREAD_SUFFIXES = frozenset(  # GIF is read where a file is named; in folders it is nearly always animated
+    {".gif", ".jxl", ".jp2", ".j2k", ".jpf", ".psd", ".psb", ".exr", ".hdr", ".heics", ".avifs"}
+)
 _SIGNATURES = {
     b"\xff\xd8\xff": "JPEG",
     b"\x89PNG": "PNG",
     b"RIFF": "WebP",
     b"II*\0": "TIFF",
     b"MM\0*": "TIFF",
+    b"II+\0": "BigTIFF",
+    b"MM\0+": "BigTIFF",
     b"BM": "BMP",
     b"GIF8": "GIF",
 }
-_HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"mif1", b"msf1")
-_AVIF_BRANDS = (b"avif", b"avis")
+# First bytes of RAW that is no TIFF: Olympus, Panasonic, Fujifilm, Minolta, Sigma
+_RAW_SIGNATURES = (b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FUJIFILMCCD-RAW", b"\0MRM", b"FOVb")
+_HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
+_AVIF_BRANDS = frozenset({b"avif", b"avis"})
+_CANON_BRAND = b"crx "
 
-_SUBFILE_TYPE, _BITS, _PHOTOMETRIC, _DNG_VERSION = 254, 258, 262, 50706
+_SUBFILE_TYPE, _PHOTOMETRIC, _DNG_VERSION = 254, 262, 50706
 _SENSOR_PHOTOMETRICS = (32803, 34892)  # colour filter array, linear RAW
 _REDUCED_COPY = 1  # bit of the subfile type
 
@@ -42,23 +54,50 @@ def is_picture_name(path: Path) -> bool:
 
     Hidden files go since the `._IMG.JPG` that macOS strews over memory cards are no pictures.
     """
-    return path.suffix.lower() in _PICTURE_SUFFIXES and not path.name.startswith(".")
+    suffixes = _PICTURE_SUFFIXES | RAW_SUFFIXES | HEIC_SUFFIXES
+    return path.suffix.lower() in suffixes and not path.name.startswith(".")
 
 
 def is_unread_name(path: Path) -> bool:
-    """Whether a file's suffix is that of a photo which cannot be read yet: camera RAW, HEIC, AVIF."""
-    return path.suffix.lower() in _RAW_SUFFIXES | _UNREAD_SUFFIXES
+    """Whether a file's suffix is that of a picture that no folder is searched for: JPEG XL, PSD, GIF ..."""
+    return path.suffix.lower() in _UNREAD_SUFFIXES
 
 
-def refuse_unread_kind(path: Path, header: bytes) -> None:
-    """Raises DecodeError for camera RAW, HEIC, AVIF and 16-bit PNG, told by name and first bytes."""
-    if path.suffix.lower() in _RAW_SUFFIXES or header[8:10] == b"CR" or header[6:14] == b"HEAPCCDR":
-        raise DecodeError(f"{path}: camera RAW is not read yet; develop it to TIFF or JPEG first")
-    if header[4:8] == b"ftyp" and header[8:12] in _HEIC_BRANDS + _AVIF_BRANDS:
-        kind = "AVIF" if header[8:12] in _AVIF_BRANDS else "HEIC"
-        raise DecodeError(f"{path}: {kind} is not read yet; convert it to JPEG or PNG first")
-    if header.startswith(b"\x89PNG") and header[12:16] == b"IHDR" and png_bits(header) == 16:
-        raise _too_deep(path, 16)
+def is_raw(path: Path, header: bytes) -> bool:
+    """Whether to take the file for camera RAW by its first bytes, or by its name if they say no other kind.
+
+    Many kinds of RAW are TIFF files; those under another name are told by `is_raw_tiff`.
+    """
+    if header.startswith(_RAW_SIGNATURES) or header[6:14] == b"HEAPCCDR" or _CANON_BRAND in brands(header):
+        return True
+    if is_tiff(header):
+        return path.suffix.lower() in RAW_SUFFIXES or header[8:10] == b"CR"
+    return path.suffix.lower() in RAW_SUFFIXES and not is_known(header)
+
+
+def is_known(header: bytes) -> bool:
+    """Whether the first bytes are those of a kind of picture that is no RAW."""
+    return header.startswith(tuple(_SIGNATURES)) or is_heic(header) or is_avif(header)
+
+
+def is_tiff(header: bytes) -> bool:
+    """Whether a file begins as a TIFF or BigTIFF."""
+    return header[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+def is_avif(header: bytes) -> bool:
+    """Whether a file begins as an AVIF."""
+    return bool(brands(header) & _AVIF_BRANDS)
+
+
+def is_heic(header: bytes) -> bool:
+    """Whether a file begins as a HEIC."""
+    return bool(brands(header) & _HEIC_BRANDS) and not is_avif(header)
+
+
+def is_deep_png(header: bytes) -> bool:
+    """Whether a file begins as a PNG of 16 bits per sample."""
+    return header.startswith(b"\x89PNG") and header[12:16] == b"IHDR" and png_bits(header) == 16
 
 
 def png_bits(header: bytes) -> int:
@@ -66,8 +105,10 @@ def png_bits(header: bytes) -> int:
     return header[24] if len(header) > 24 else 8
 
 
-def _too_deep(path: Path, bits: int) -> DecodeError:
-    return DecodeError(f"{path}: has {bits} bits per channel, only 8 are read yet; save it with 8 bits first")
+def is_raw_tiff(tags: Mapping[int, Any]) -> bool:
+    """Whether a TIFF's first directory is that of camera RAW: sensor values, or a preview of them."""
+    preview_first = int(tags.get(_SUBFILE_TYPE) or 0) & _REDUCED_COPY
+    return _DNG_VERSION in tags or tags.get(_PHOTOMETRIC) in _SENSOR_PHOTOMETRICS or bool(preview_first)
 
 
 def unidentified(path: Path, header: bytes) -> DecodeError:
@@ -78,18 +119,13 @@ def unidentified(path: Path, header: bytes) -> DecodeError:
                 f"{path}: starts like a {kind} but its header is damaged or of a rare kind;"
                 " fetch a fresh copy or save it anew from an image editor"
             )
-    return DecodeError(f"{path}: is not a picture; deblur reads JPEG, PNG, WebP, TIFF, BMP and GIF")
-
-
-def check_tiff(path: Path, image: TiffImagePlugin.TiffImageFile) -> None:
-    """Raises DecodeError if a TIFF is camera RAW in disguise, or deeper than 8 bits."""
-    tags = image.tag_v2
-    preview_first = int(tags.get(_SUBFILE_TYPE, 0)) & _REDUCED_COPY
-    if _DNG_VERSION in tags or tags.get(_PHOTOMETRIC) in _SENSOR_PHOTOMETRICS or preview_first:
-        raise DecodeError(f"{path}: camera RAW is not read yet; develop it to TIFF or JPEG first")
-    bits = max(tags.get(_BITS, (1,)))
-    if bits > 8:
-        raise _too_deep(path, bits)
+    if is_avif(header):
+        return DecodeError(
+            f"{path}: starts like an AVIF but is damaged, or this Pillow was built without AVIF"
+        )
+    return DecodeError(
+        f"{path}: is not a picture; deblur reads JPEG, PNG, WebP, TIFF, BMP, GIF, HEIC, AVIF and camera RAW"
+    )
 
 
 def check_single(path: Path, image: Image.Image) -> None:
@@ -99,10 +135,14 @@ def check_single(path: Path, image: Image.Image) -> None:
         return
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         frames = _count_pages(image, frames)
-    if frames > 1:
-        what = "pages" if image.format == "TIFF" else "frames"
+    check_count(path, frames, "pages" if image.format == "TIFF" else "frames")
+
+
+def check_count(path: Path, count: int, what: str) -> None:
+    """Raises DecodeError for more than one of `what`."""
+    if count > 1:
         raise DecodeError(
-            f"{path}: has {frames} {what}; only single pictures are handled, save the one you want by itself"
+            f"{path}: has {count} {what}; only single pictures are handled, save the one you want by itself"
         )
 
 

@@ -34,29 +34,39 @@ class Metadata:
     comment: bytes | None = None  # JPEG or GIF comment
     photoshop: bytes | None = None  # Photoshop's image resources, the home of IPTC captions
     png_chunks: tuple[tuple[bytes, bytes], ...] = ()  # name and content of PNG's text and colour chunks
+    cicp: tuple[int, int, int] | None = None  # primaries, transfer, matrix (ITU-T H.273) of HDR pictures
 
 
 @dataclass(frozen=True, eq=False)
 class Photo:
     """One picture, turned upright.
 
-    pixels       H W C, uint8 or uint16; C is 3 (RGB) or 1 (grey); the file's own encoded values
+    pixels       H W C, uint8 or uint16; C is 3 (RGB) or 1 (grey); the file's own encoded values, or what
+                 stands for them where `stored` is given
     alpha        H W of the same type, or None
-    cmyk         H W 4 uint8 samples of a CMYK file (0 = no ink), or None; `pixels` is then its RGB view
+    stored       H W C of the same type: the file's own samples where they are of a kind that networks
+                 do not know, CMYK (C is 4, 0 = no ink) or linear light (C is 3 or 1); None otherwise.
+                 `pixels` is then a view of them, encoded as sRGB is
     orientation  EXIF orientation that the file had, 1-8; `pixels` are already turned
-    format       Pillow's name of the file's format, such as "JPEG" (which also stands for MPO)
-    lossless     the file holds these very pixels: false for JPEG and lossy WebP
+    format       Pillow's name of the file's format, such as "JPEG" (which also stands for MPO), "RAW" for
+                 camera RAW, "HEIF" for HEIC
+    lossless     the file holds these very pixels: false for JPEG, HEIC, AVIF and lossy WebP
     """
 
     pixels: NDArray[np.generic]
     source: Path
     format: str
     alpha: NDArray[np.generic] | None = None
-    cmyk: NDArray[np.uint8] | None = None
+    stored: NDArray[np.generic] | None = None
     orientation: int = 1
     lossless: bool = True
     metadata: Metadata = field(default_factory=Metadata)
     jpeg: JpegSettings | None = None
+
+    @property
+    def is_cmyk(self) -> bool:
+        """Whether the file holds inks."""
+        return self.stored is not None and self.stored.shape[2] == 4
 
     @property
     def height(self) -> int:

@@ -8,7 +8,8 @@ from PIL import Image
 
 from deblur_cli.errors import DecodeError
 
-Samples = NDArray[np.uint8]
+Deep = NDArray[np.uint16]
+Samples = NDArray[Any]  # uint8 or uint16
 
 # Mode that a file may open in -> mode whose channels are what `Photo` holds.
 _PLAIN_MODES = {
@@ -24,13 +25,20 @@ _PLAIN_MODES = {
     "YCbCr": "RGB",
     "CMYK": "CMYK",
 }
+_CHANNELS = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4, "CMYK": 4}
+_BAND = 1 << 22  # pixels that pass from Pillow to numpy at once: its way there costs two copies
 
 
 class Channels(NamedTuple):
-    """Colour (H W C; C is 1, 3, or 4 for CMYK) and alpha (H W or None)."""
+    """Colour (H W C; C is 1, 3, or 4 for CMYK) and alpha (H W of the same type, or None)."""
 
     colour: Samples
     alpha: Samples | None
+
+
+def full_scale(array: NDArray[np.generic]) -> int:
+    """The value of full light or ink: 255 or 65535."""
+    return 255 if array.dtype == np.uint8 else 65535
 
 
 def plain_mode(image: Image.Image) -> str:
@@ -43,34 +51,75 @@ def plain_mode(image: Image.Image) -> str:
 
 
 def read_channels(image: Image.Image, grey_bits: int = 8) -> Channels:
-    """The samples of a loaded picture, stored orientation.
+    """The samples of a loaded picture, stored orientation, uint8.
 
     `grey_bits` are the bits per sample of a grey PNG, the scale on which it names its transparent grey.
     Raises DecodeError for a mode that is not read.
     """
     mode = plain_mode(image)
     key = image.info.get("transparency") if image.mode in ("1", "L", "RGB") else None
-    # A copy, since Pillow's own buffer goes away with the picture.
-    array = np.array(image if image.mode == mode else image.convert(mode), dtype=np.uint8, ndmin=2)
-    if array.ndim == 2:
-        array = array[:, :, np.newaxis]  # H W -> H W 1
+    array = np.empty((image.height, image.width, _CHANNELS[mode]), dtype=np.uint8)
+    rows = max(1, _BAND // image.width)
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        band = image.crop((0, top, image.width, bottom))
+        band = band if band.mode == mode else band.convert(mode)
+        array[top:bottom] = np.asarray(band).reshape(bottom - top, image.width, -1)
     if mode in ("LA", "RGBA"):
         return Channels(array[:, :, :-1].copy(), array[:, :, -1].copy())
-    return Channels(array, None if key is None else _key_alpha(array, key, grey_bits))
-
-
-def _key_alpha(colour: Samples, key: Any, grey_bits: int) -> Samples:
-    """Alpha of a picture in which one colour, `key`, is declared transparent."""
-    if grey_bits in (2, 4):
+    if key is not None and grey_bits in (2, 4):
         key = key * 255 // (2**grey_bits - 1)
+    return Channels(array, None if key is None else key_alpha(array, key))
+
+
+def key_alpha(colour: Samples, key: Any) -> Samples:
+    """Alpha of a picture in which one colour, `key`, is declared transparent."""
     transparent = np.all(colour == np.asarray(key, dtype=np.int64), axis=2)
-    return np.where(transparent, 0, 255).astype(np.uint8)
+    return np.where(transparent, 0, full_scale(colour)).astype(colour.dtype)
 
 
-def to_image(array: Samples, mode: str) -> Image.Image:
+def spread_bits(array: Deep, bits: int) -> None:
+    """Values of 9-15 bits over the whole range of 16, in place: 0 stays 0, full becomes 65535.
+
+    `gather_bits` takes them back exactly, since the high bits are repeated below.
+    """
+    low = array >> (2 * bits - 16)
+    array <<= 16 - bits
+    array |= low
+
+
+def gather_bits(array: Deep, bits: int) -> Deep:
+    """The nearest values of 9-15 bits for those of 16; the inverse of `spread_bits`."""
+    full = (1 << bits) - 1
+    table = np.rint(np.arange(65536) * (full / 65535)).astype(np.uint16)
+    gathered: Deep = table[array]
+    return gathered
+
+
+def divide_by_alpha(colour: Samples, alpha: Samples) -> None:
+    """Takes alpha out of colours that it was multiplied into, in place; H W C and H W."""
+    full = np.float32(full_scale(colour))
+    rows = max(1, _BAND // colour.shape[1])
+    for start in range(0, colour.shape[0], rows):
+        band = slice(start, start + rows)
+        divisor = np.maximum(alpha[band], 1).astype(np.float32)[..., np.newaxis]
+        plain = np.minimum(colour[band] * full / divisor, full)
+        colour[band] = np.rint(plain).astype(colour.dtype)
+
+
+def to_eight_bits(array: Samples) -> NDArray[np.uint8]:
+    """The nearest 8-bit values; the very array if it has 8 bits already."""
+    if array.dtype == np.uint8:
+        return array.astype(np.uint8, copy=False)
+    table = np.rint(np.arange(65536) / 257).astype(np.uint8)
+    eight: NDArray[np.uint8] = table[array]
+    return eight
+
+
+def to_image(array: NDArray[np.uint8], mode: str) -> Image.Image:
     """The inverse of `read_channels`: H W C, C as the mode has it, as a Pillow picture."""
     height, width = array.shape[:2]
-    return Image.frombytes(mode, (width, height), np.ascontiguousarray(array).tobytes())
+    return Image.frombuffer(mode, (width, height), np.ascontiguousarray(array), "raw", mode, 0, 1)
 
 
 def upright_channels(channels: Channels, orientation: int) -> Channels:
@@ -88,3 +137,8 @@ def turn_upright(array: Samples, orientation: int) -> Samples:
     if orientation in (2, 3, 6, 7):
         array = array[:, ::-1]
     return np.ascontiguousarray(array)
+
+
+def joined(colour: Samples, alpha: Samples | None) -> Samples:
+    """Colour and alpha in one array, H W C; the very array without alpha."""
+    return colour if alpha is None else np.concatenate([colour, alpha[:, :, np.newaxis]], axis=2)

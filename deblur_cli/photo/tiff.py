@@ -1,18 +1,20 @@
 """TIFF written by hand, so that EXIF directories and maker notes survive byte for byte.
 
 An EXIF block is a small TIFF file without a picture. The written file is that very block with the
-picture and a new main directory behind it, so all offsets inside the block stay true.
+picture and a new main directory behind it, so all offsets inside the block stay true. tifffile, which
+reads TIFF for us, lays out its own file and has no way to keep directories where they are.
 """
 
 import struct
-import zlib
 from fractions import Fraction
+from typing import BinaryIO
 
-import numpy as np
-from numpy.typing import NDArray
+import imagecodecs
 
 from deblur_cli.photo import exif
+from deblur_cli.photo.exif import ByteOrder
 from deblur_cli.photo.photo import Metadata
+from deblur_cli.photo.samples import Samples
 
 _STRIP_BYTES = 1 << 20
 _OFFSET_LIMIT = 1 << 32  # classic TIFF counts bytes in 32 bits
@@ -29,41 +31,45 @@ class TooLargeForTiffError(ValueError):
     """The file would pass 4 GiB."""
 
 
-def write_tiff(array: NDArray[np.uint8], metadata: Metadata, *, cmyk: bool, alpha: bool) -> bytes:
+def write_tiff(file: BinaryIO, array: Samples, metadata: Metadata, *, cmyk: bool, alpha: bool) -> None:
     """A deflated TIFF of H W C samples: grey, RGB or CMYK, with unassociated alpha last if `alpha`.
 
+    `file` is empty and is written strip by strip, so that the whole file is never in memory.
     Raises TooLargeForTiffError past 4 GiB, exif.BrokenExifError for an EXIF block without sense.
     """
     block = metadata.exif or b"II*\0\x08\0\0\0\0\0\0\0\0\0"
     order = exif.byte_order(block)
-    content = bytearray(block)
-    rows = max(1, _STRIP_BYTES // (array.shape[1] * array.shape[2]))
+    fields = _inherited(block) | _metadata_fields(order, metadata)
+    file.write(block)
+    rows = max(1, _STRIP_BYTES // (array.shape[1] * array.shape[2] * array.itemsize))
     offsets, sizes = [], []
     for start in range(0, array.shape[0], rows):
-        strip = _compress(array[start : start + rows])
-        offsets.append(_append(content, strip))
+        strip = _compress(array[start : start + rows], order)
+        offsets.append(_append(file, strip))
         sizes.append(len(strip))
-    fields = _inherited(block) | _metadata_fields(order, metadata)
     fields |= _picture_fields(order, array, rows, cmyk=cmyk, alpha=alpha)
     fields |= {273: _numbers(order, _LONG, *offsets), 279: _numbers(order, _LONG, *sizes)}
-    struct.pack_into(order + "I", content, 4, _append_directory(content, order, fields))
-    return bytes(content)
+    directory = _append_directory(file, order, fields)
+    file.seek(4)
+    file.write(struct.pack(order + "I", directory))
 
 
-def _compress(strip: NDArray[np.uint8]) -> bytes:
-    """Deflated differences to the left neighbour, modulo 256 (predictor 2)."""
+def _compress(strip: Samples, order: ByteOrder) -> bytes:
+    """Deflated differences to the left neighbour, modulo 256 or 65536 (predictor 2)."""
     differences = strip.copy()
     differences[:, 1:] -= strip[:, :-1]
-    return zlib.compress(differences.tobytes(), 6)
+    ordered = differences.astype(differences.dtype.newbyteorder(order), copy=False)
+    return bytes(imagecodecs.deflate_encode(ordered.tobytes(), 6))
 
 
-def _append(content: bytearray, data: bytes) -> int:
+def _append(file: BinaryIO, data: bytes) -> int:
     """Adds `data` at an even offset, which is returned."""
-    content += b"\0" * (len(content) % 2)
-    offset = len(content)
+    offset = file.tell()
+    file.write(b"\0" * (offset % 2))
+    offset += offset % 2
     if offset + len(data) >= _OFFSET_LIMIT:
         raise TooLargeForTiffError("the file would pass 4 GiB")
-    content += data
+    file.write(data)
     return offset
 
 
@@ -98,13 +104,13 @@ def _metadata_fields(order: str, metadata: Metadata) -> _Fields:
     return fields
 
 
-def _picture_fields(order: str, array: NDArray[np.uint8], rows: int, *, cmyk: bool, alpha: bool) -> _Fields:
+def _picture_fields(order: str, array: Samples, rows: int, *, cmyk: bool, alpha: bool) -> _Fields:
     height, width, samples = array.shape
     photometric = _CMYK if cmyk else _GREY if samples - alpha == 1 else _RGB
     fields = {
         256: _numbers(order, _LONG, width),
         257: _numbers(order, _LONG, height),
-        258: _numbers(order, _SHORT, *([8] * samples)),
+        258: _numbers(order, _SHORT, *([8 * array.itemsize] * samples)),
         259: _numbers(order, _SHORT, _DEFLATE),
         262: _numbers(order, _SHORT, photometric),
         277: _numbers(order, _SHORT, samples),
@@ -117,12 +123,12 @@ def _picture_fields(order: str, array: NDArray[np.uint8], rows: int, *, cmyk: bo
     return fields
 
 
-def _append_directory(content: bytearray, order: str, fields: _Fields) -> int:
+def _append_directory(file: BinaryIO, order: str, fields: _Fields) -> int:
     """Adds the directory with the values that do not fit into it, and returns its offset."""
     entries = []
     for tag, (kind, length, value) in sorted(fields.items()):
         inline = value.ljust(4, b"\0")
         if len(value) > 4:
-            inline = struct.pack(order + "I", _append(content, value))
+            inline = struct.pack(order + "I", _append(file, value))
         entries.append(struct.pack(order + "HHI", tag, kind, length) + inline)
-    return _append(content, struct.pack(order + "H", len(entries)) + b"".join(entries) + b"\0\0\0\0")
+    return _append(file, struct.pack(order + "H", len(entries)) + b"".join(entries) + b"\0\0\0\0")

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from deblur_cli.errors import TrainingError
 from deblur_cli.photo.decode import decode, is_picture_name
+from deblur_cli.photo.samples import to_eight_bits
 
 
 def load_photos(folder: Path, device: str = "cpu") -> list[Tensor]:
@@ -22,7 +23,7 @@ def load_photos(folder: Path, device: str = "cpu") -> list[Tensor]:
 
 def read_rgb(path: Path) -> Tensor:
     """A picture file as uint8 3 H W, grey ones with three equal channels. Raises DecodeError."""
-    pixels = decode(path).pixels
+    pixels = to_eight_bits(decode(path).pixels)
     rgb = np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
     return torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1)))
 

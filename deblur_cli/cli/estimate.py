@@ -1,0 +1,54 @@
+"""How long photos will take: measured with one tile of the network, counted over all tiles."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from deblur_cli.photo.photo import Photo
+from deblur_cli.tiles import Grid
+
+if TYPE_CHECKING:
+    from deblur_cli.restore import Deblurrer, Settings
+
+_FIRST_SIDE = 256  # pixels
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds in the network: if nothing is blurred, and if everything is."""
+
+    least: float
+    most: float
+    device: str
+
+    def __str__(self) -> str:
+        low, high = spoken(self.least), spoken(self.most)
+        span = f"about {low}" if low == high else f"{low} to {high}, the more the more is blurred,"
+        return f"{span} on {self.device}, reading and writing not counted"
+
+
+def spoken(seconds: float) -> str:
+    """Round a time to what an estimate is good for."""
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def estimate(network: "Deblurrer", settings: "Settings", sizes: Iterable[tuple[int, int]]) -> Estimate:
+    """Measure two tiles, one only looked at and one restored, and reckon for photos of these sizes."""
+    # The first run tells the tile size, and takes what only a first run takes.
+    side = network.run(_noise(_FIRST_SIDE), replace(settings, epsilon=0.0)).tile_size
+    sample = _noise(side)
+    # No confidence is above 1, and hardly any is not above 0.
+    least, most = (network.run(sample, replace(settings, epsilon=epsilon)) for epsilon in (1.0, 0.0))
+    tiles = sum(len(Grid(height, width, side, settings.overlap)) for width, height in sizes)
+    low, high = (tiles * result.seconds / result.tiles for result in (least, most))
+    return Estimate(min(low, high), max(low, high), network.device)
+
+
+def _noise(side: int) -> Photo:
+    pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
+    return Photo(pixels=pixels, source=Path("sample"), format="PNG")

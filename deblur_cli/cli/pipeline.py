@@ -1,0 +1,176 @@
+"""Photos are read ahead and written behind while another one is in the network.
+
+Reading and writing run in threads, the network in the calling thread, one photo at a time. Reports
+come in the order of the jobs, one at a time, and from a thread, where no signal can break them in two.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from deblur_cli.cli.plan import Job
+    from deblur_cli.cli.summary import Work
+    from deblur_cli.photo.photo import Photo
+    from deblur_cli.restore import Result
+
+    Outcome = Work | Exception
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What is done with each job.
+
+    about: marks the thread as working on a photo; begin: the photo is the next for the network
+    read, deblur, write: an exception in one of them is the outcome of the photo
+    report: told each outcome; what it raises ends the run
+    """
+
+    about: Callable[["Path"], AbstractContextManager[None]]
+    begin: Callable[["Job"], None]
+    read: Callable[["Job"], "Photo"]
+    deblur: Callable[["Job", "Photo"], "Result"]
+    write: Callable[["Job", "Photo", "Result"], "Work"]
+    report: Callable[["Job", "Outcome"], None]
+
+
+class DiscardedError(Exception):
+    """The run ends, and this photo will not be read any more."""
+
+
+class Budget:
+    """Bounds how many megapixels are in memory at once; a photo larger than that has it all to itself.
+
+    Photos get their share strictly in order: a later one could otherwise take what an earlier one
+    needs, and wait for that one for ever.
+    """
+
+    def __init__(self, megapixels: float) -> None:
+        self._limit = megapixels
+        self._held: dict[int, float] = {}
+        self._next = 0
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def take(self, turn: int, megapixels: float) -> None:
+        """Wait until photo number `turn` fits in. Raises DiscardedError once the budget is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._fits(turn, megapixels))
+            if self._closed:
+                raise DiscardedError
+            self._held[turn] = megapixels
+            self._next += 1
+            self._changed.notify_all()
+
+    def _fits(self, turn: int, megapixels: float) -> bool:
+        return turn == self._next and (not self._held or sum(self._held.values()) + megapixels <= self._limit)
+
+    def give_back(self, turn: int) -> None:
+        """Free the share of a photo."""
+        with self._changed:
+            self._held.pop(turn, None)
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Let nobody in any more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+
+class Pipeline:
+    """Takes photos through their steps; `width` of them are read, and as many written, side by side.
+
+    `size` gives the megapixels of a job and must not raise.
+    """
+
+    def __init__(self, steps: Steps, width: int, budget: Budget, size: Callable[["Job"], float]) -> None:
+        self._steps = steps
+        self._width = width
+        self._budget = budget
+        self._size = size
+        self._ending = threading.Event()
+        self._turnstile = threading.Lock()
+        self._waiting: dict[int, tuple[Job, Outcome]] = {}
+        self._reported = 0
+
+    def end(self) -> None:
+        """Begin nothing more, no writing either. What is being written is finished and reported."""
+        self._ending.set()
+
+    def run(self, jobs: Sequence["Job"]) -> None:
+        """Take all jobs through. When it returns or raises, what came out of the network is written."""
+        with ThreadPoolExecutor(self._width) as readers, ThreadPoolExecutor(self._width) as writers:
+            try:
+                self._pass_through(jobs, readers, writers)
+            finally:
+                self._budget.close()
+                readers.shutdown(wait=False, cancel_futures=True)
+
+    def _pass_through(
+        self, jobs: Sequence["Job"], readers: ThreadPoolExecutor, writers: ThreadPoolExecutor
+    ) -> None:
+        reading: deque[Future[Photo]] = deque()
+        writing: set[Future[None]] = set()
+        for turn, job in enumerate(jobs):
+            for ahead in range(turn + len(reading), min(turn + self._width + 1, len(jobs))):
+                reading.append(readers.submit(self._read, ahead, jobs[ahead]))
+            writing = _await(writing, at_most=self._width)
+            if self._ending.is_set():
+                break
+            self._steps.begin(job)
+            writing.add(writers.submit(self._deblur(turn, job, reading.popleft())))
+        _await(writing, at_most=0)
+
+    def _read(self, turn: int, job: "Job") -> "Photo":
+        self._budget.take(turn, self._size(job))
+        with self._steps.about(job.source):
+            return self._steps.read(job)
+
+    def _deblur(self, turn: int, job: "Job", reading: Future["Photo"]) -> Callable[[], None]:
+        """Take a photo through the network and return what a writer shall do then."""
+        try:
+            photo = reading.result()
+            with self._steps.about(job.source):
+                result = self._steps.deblur(job, photo)
+        except Exception as error:  # noqa: BLE001 - one photo must not end the others, whatever happens to it
+            return partial(self._conclude, turn, job, error)
+        return partial(self._write, turn, job, photo, result)
+
+    def _write(self, turn: int, job: "Job", photo: "Photo", result: "Result") -> None:
+        if not self._ending.is_set():
+            self._conclude(turn, job, self._written(job, photo, result))
+
+    def _written(self, job: "Job", photo: "Photo", result: "Result") -> "Outcome":
+        try:
+            with self._steps.about(job.source):
+                return self._steps.write(job, photo, result)
+        except Exception as error:  # noqa: BLE001 - as above
+            return error  # held by no frame of its own traceback, so the photo's memory is freed with it
+
+    def _conclude(self, turn: int, job: "Job", outcome: "Outcome") -> None:
+        """Report a job, once all before it are reported."""
+        self._budget.give_back(turn)
+        with self._turnstile:
+            self._waiting[turn] = job, outcome
+            while self._reported in self._waiting:
+                self._reported += 1
+                self._steps.report(*self._waiting.pop(self._reported - 1))
+
+
+def _await(writing: set[Future[None]], at_most: int) -> set[Future[None]]:
+    """Wait until no more than so many are being written. Raises what reporting raised."""
+    while True:
+        timeout = None if len(writing) > at_most else 0
+        done, writing = wait(writing, timeout, FIRST_COMPLETED)
+        for future in done:
+            future.result()
+        if timeout == 0:
+            return writing

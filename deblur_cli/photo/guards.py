@@ -1,0 +1,98 @@
+"""What stands around every reading: checks of the file, one line for any damage, Pillow's global settings."""
+
+import logging
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image
+
+from deblur_cli.errors import DecodeError, PhotoError, PhotoTooLargeError
+
+logger = logging.getLogger(__name__)
+
+# What Pillow and the codecs below it were seen to raise on damaged bytes.
+DAMAGE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    EOFError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    AssertionError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+)
+
+
+def check_file(path: Path) -> None:
+    """Raises DecodeError unless `path` is a file with something in it."""
+    try:
+        if path.is_dir():
+            raise DecodeError(f"{path}: is a folder, not a picture")
+        if not path.exists():
+            raise DecodeError(f"{path}: there is no such file; check the name")
+        if not path.is_file():
+            raise DecodeError(f"{path}: is a device or pipe, not a picture file")
+        if path.stat().st_size == 0:
+            raise DecodeError(f"{path}: is empty (zero bytes); fetch a fresh copy")
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise DecodeError(f"{str(path)!r}: cannot be read ({reason_of(error)})") from error
+
+
+@contextmanager
+def damage_explained(path: Path, max_megapixels: float) -> Iterator[None]:
+    """Turns whatever reading raises into one line from the tree in errors.py."""
+    try:
+        yield
+    except PhotoError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise too_large(path, f"more than {2 * max_megapixels:g}", max_megapixels) from error
+    except MemoryError as error:
+        raise DecodeError(f"{path}: there is not enough memory to open it") from error
+    except PermissionError as error:
+        raise DecodeError(f"{path}: there is no permission to read it; check its access rights") from error
+    except DAMAGE as error:
+        raise DecodeError(
+            f"{path}: is damaged or cut short ({reason_of(error)}); fetch a fresh copy of the file"
+        ) from error
+
+
+def reason_of(error: Exception) -> str:
+    """What an error says, on one line."""
+    strerror = error.strerror if isinstance(error, OSError) else None
+    text = strerror or str(error) or type(error).__name__
+    return " ".join(text.split())
+
+
+@contextmanager
+def pillow_watched(path: Path, max_megapixels: float) -> Iterator[None]:
+    """Pillow's warnings go to the log, and its own pixel limit gives way to ours."""
+    limit_before = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = max(1, int(max_megapixels * 1e6))
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit_before
+        for warning in caught:
+            # The limit is checked by us, with a word about the option; others concern developers.
+            if issubclass(warning.category, (UserWarning, RuntimeWarning)) and not issubclass(
+                warning.category, Image.DecompressionBombWarning
+            ):
+                logger.warning("%s: %s", path, warning.message)
+
+
+def too_large(path: Path, megapixels: str, limit: float) -> PhotoTooLargeError:
+    """The error for a photo of more megapixels than the limit, with a word about the option."""
+    return PhotoTooLargeError(
+        f"{path}: has {megapixels} megapixels, the limit is {limit:g}; raise it with --max-megapixels"
+    )

@@ -1,0 +1,241 @@
+"""Each format's writer: pixels and metadata of a photo as a file's content."""
+
+import io
+import logging
+import struct
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import imagecodecs
+import numpy as np
+from numpy.typing import NDArray
+from PIL import PngImagePlugin
+
+from deblur_cli.photo import bmff, jpeg, png
+from deblur_cli.photo.color import icc_space
+from deblur_cli.photo.files import Content
+from deblur_cli.photo.metadata import PNG_XMP_PREFIX
+from deblur_cli.photo.photo import Metadata, Photo
+from deblur_cli.photo.samples import Samples, gather_bits, joined, to_eight_bits, to_image
+from deblur_cli.photo.tiff import write_tiff
+
+logger = logging.getLogger(__name__)
+
+# Effort, not loss: a seventh of the time of Pillow's own choice for files a fifth larger (8 megapixels).
+_WEBP_LOSSLESS = {"lossless": True, "quality": 20, "method": 0}
+# A quarter of the time of AVIF's usual 6 for files a tenth larger (8 megapixels).
+_AVIF_SPEED = 8
+_AVIF_QUALITY = 95
+_PNG_LEVEL = 4  # of 16-bit PNG
+_AVIF_BITS = 10  # of 16-bit photos: AVIF's 12 are read by few programs
+_UNSPECIFIED, _BT709, _SRGB, _BT601 = 2, 1, 13, 6  # code points of ITU-T H.273
+# Megapixels from which JPEG is coded in one pass, as baseline: libjpeg would hold all coefficients, 6 bytes
+# a pixel, to choose shorter codes.
+_JPEG_ONE_PASS = 100
+_XMP_OVERHEAD = 29  # the namespace before XMP in its JPEG segment
+_EXIF_PREFIX = b"Exif\0\0"
+
+# What Pillow and imagecodecs were seen to raise on what they cannot write
+FAILURES = (OSError, ValueError, TypeError, MemoryError, OverflowError, RuntimeError, struct.error)
+
+
+def _channels(photo: Photo) -> Samples:
+    """Colour and alpha in one array, H W C: the file's own samples but for inks, whose view is taken."""
+    colour = photo.pixels if photo.is_cmyk or photo.stored is None else photo.stored
+    return joined(colour, photo.alpha)
+
+
+def _eight_bits(array: Samples, path: Path, name: str, photo: Photo) -> NDArray[np.uint8]:
+    if array.dtype != np.uint8:
+        logger.info("%s: %s holds 8 bits per channel, those of the photo are rounded", path, name)
+        if photo.stored is not None and not photo.is_cmyk:
+            logger.warning("%s: linear light may show bands in 8 bits; choose TIFF or PNG", path)
+    return to_eight_bits(array)
+
+
+def _mode(channels: Samples) -> str:
+    return {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[channels.shape[2]]
+
+
+def _save(
+    array: NDArray[np.uint8], mode: str, format: str, options: dict[str, Any]
+) -> list[bytes | bytearray]:
+    stream = io.BytesIO()
+    given = {key: value for key, value in options.items() if value is not None}
+    to_image(array, mode).save(stream, format, **given)
+    return [stream.getvalue()]
+
+
+def _fitting_icc(metadata: Metadata, path: Path, *, written_as_rgb: bool) -> bytes | None:
+    """The ICC profile, unless it describes other channels than those written."""
+    if metadata.icc and written_as_rgb and icc_space(metadata.icc) in ("CMYK", "GRAY"):
+        space = icc_space(metadata.icc)
+        logger.warning("%s: written as RGB, so the file's %s profile is left out", path, space)
+        return None
+    return metadata.icc
+
+
+def _log_losses(path: Path, name: str, losses: dict[str, object]) -> None:
+    """Names every block of `losses` that is there."""
+    for what, block in losses.items():
+        if block:
+            logger.warning("%s: %s cannot hold %s; left out", path, name, what)
+
+
+def _log_idle_quality(path: Path, name: str, quality: int | None) -> None:
+    if quality is not None:
+        logger.warning("%s: %s is written without loss, so --quality has no part in it", path, name)
+
+
+def _colour_losses(metadata: Metadata) -> dict[str, object]:
+    """Statements on colour, and text, that only PNG and in part AVIF hold."""
+    names = {name for name, _ in metadata.png_chunks}
+    untagged = metadata.icc is None and b"sRGB" not in names
+    return {
+        "PNG text chunks": names & {b"tEXt", b"zTXt", b"iTXt"},
+        "the tag of HDR colours, which will look wrong": metadata.cicp,
+        "PNG colour chunks (gAMA, cHRM, cICP)": untagged and names & {b"gAMA", b"cHRM", b"cICP"},
+    }
+
+
+def _write_png(photo: Photo, path: Path, quality: int | None) -> Content:
+    _log_idle_quality(path, "PNG", quality)
+    metadata = photo.metadata
+    _log_losses(
+        path,
+        "PNG",
+        {"a comment": metadata.comment, "Photoshop's blocks (IPTC captions)": metadata.photoshop},
+    )
+    chunks = PngImagePlugin.PngInfo()
+    for name, content in metadata.png_chunks:
+        chunks.add(name, content)
+    if metadata.xmp:
+        # Not compressed, without language or translation
+        chunks.add(b"iTXt", PNG_XMP_PREFIX + b"\0\0\0\0" + metadata.xmp)
+    if metadata.cicp is not None and b"cICP" not in {name for name, _ in metadata.png_chunks}:
+        primaries, transfer, _ = metadata.cicp
+        chunks.add(b"cICP", bytes([primaries, transfer, 0, 1]))  # RGB itself, full range
+    channels = _channels(photo)
+    options = {
+        "icc_profile": _fitting_icc(metadata, path, written_as_rgb=channels.shape[2] >= 3),
+        "exif": metadata.exif,
+        "dpi": metadata.dpi,
+        "pnginfo": chunks,
+    }
+    if channels.dtype == np.uint8:
+        return _save(channels.astype(np.uint8, copy=False), _mode(channels), "PNG", options)
+    # Pillow has no 16-bit colour, but writes the chunks around it.
+    (around,) = _save(np.zeros((1, 1, 1), np.uint8), "L", "PNG", options)
+    plain = channels[:, :, 0] if channels.shape[2] == 1 else channels
+    return png.with_chunks_of(imagecodecs.png_encode(np.ascontiguousarray(plain), _PNG_LEVEL), around)
+
+
+def _write_webp(photo: Photo, path: Path, quality: int | None) -> Content:
+    metadata = photo.metadata
+    _log_losses(
+        path,
+        "WebP",
+        {
+            "a comment": metadata.comment,
+            "Photoshop's blocks (IPTC captions)": metadata.photoshop,
+            "the resolution": metadata.dpi is not None and metadata.exif is None,
+            **_colour_losses(metadata),
+        },
+    )
+    if quality is None and photo.format == "WEBP" and not photo.lossless:
+        quality = jpeg.DEFAULT_QUALITY
+    channels = _as_rgb(_eight_bits(_channels(photo), path, "WebP", photo))  # which knows no grey
+    options = {
+        **(_WEBP_LOSSLESS if quality is None else {"quality": quality}),
+        "exact": True,  # keep the colours under full transparency
+        "icc_profile": _fitting_icc(metadata, path, written_as_rgb=True),
+        "exif": metadata.exif,
+        "xmp": metadata.xmp,
+    }
+    return _save(channels, _mode(channels), "WEBP", options)
+
+
+def _write_tiff(photo: Photo, path: Path, quality: int | None) -> Content:
+    _log_idle_quality(path, "TIFF", quality)
+    _log_losses(path, "TIFF", {"a comment": photo.metadata.comment, **_colour_losses(photo.metadata)})
+
+    def write(file: BinaryIO) -> None:
+        colour = photo.pixels if photo.stored is None else photo.stored
+        array = joined(colour, photo.alpha)
+        write_tiff(file, array, photo.metadata, cmyk=photo.is_cmyk, alpha=photo.alpha is not None)
+
+    return write
+
+
+def _write_jpeg(photo: Photo, path: Path, quality: int | None) -> Content:
+    metadata = photo.metadata
+    exif_block = _EXIF_PREFIX + metadata.exif if metadata.exif else b""
+    too_long_xmp = len(metadata.xmp or b"") > jpeg.SEGMENT_BYTES - _XMP_OVERHEAD
+    too_long_exif = len(exif_block) > jpeg.SEGMENT_BYTES
+    losses = {"an EXIF block above 64 KB": too_long_exif, "an XMP block above 64 KB": too_long_xmp}
+    _log_losses(path, "JPEG", losses | _colour_losses(metadata))
+    array = _eight_bits(photo.pixels if photo.stored is None else photo.stored, path, "JPEG", photo)
+    mode = {1: "L", 3: "RGB", 4: "CMYK"}[array.shape[2]]
+    options = {
+        "icc_profile": metadata.icc,
+        "exif": None if too_long_exif else exif_block,
+        "xmp": None if too_long_xmp else metadata.xmp,
+        "dpi": metadata.dpi,
+        "comment": metadata.comment,
+        "extra": jpeg.photoshop_segments(metadata.photoshop),
+        "optimize": True,
+        **jpeg.write_options(photo.jpeg, quality),
+    }
+    if photo.megapixels > _JPEG_ONE_PASS:
+        options |= {"optimize": False, "progressive": False}
+    with jpeg.whole_file_buffer(array.size, options):
+        return _save(array, mode, "JPEG", options)
+
+
+def _write_avif(photo: Photo, path: Path, quality: int | None) -> Content:
+    metadata = photo.metadata
+    losses = {
+        "a comment": metadata.comment,
+        "Photoshop's blocks (IPTC captions)": metadata.photoshop,
+        "the resolution": metadata.dpi is not None and metadata.exif is None,
+    }
+    _log_losses(path, "AVIF", losses | _colour_losses(replace(metadata, cicp=None)))
+    channels = _channels(photo)
+    bits = 8
+    if channels.dtype == np.uint16:
+        bits = _AVIF_BITS
+        channels = gather_bits(channels.astype(np.uint16, copy=False), bits)
+    channels = channels[:, :, 0] if channels.shape[2] == 1 else _as_rgb(channels)
+    icc = _fitting_icc(metadata, path, written_as_rgb=channels.ndim == 3)
+    primaries, transfer, matrix = metadata.cicp or (
+        (_UNSPECIFIED, _UNSPECIFIED, _BT601) if icc else (_BT709, _SRGB, _BT601)
+    )
+    content = imagecodecs.avif_encode(
+        np.ascontiguousarray(channels),
+        quality or _AVIF_QUALITY,
+        speed=_AVIF_SPEED,
+        bitspersample=bits,
+        pixelformat="400" if channels.ndim == 2 else "444",
+        primaries=primaries,
+        transfer=transfer,
+        matrix=matrix or _BT601,
+    )
+    return [bmff.with_items(bytes(content), exif=metadata.exif, xmp=metadata.xmp, icc=icc)]
+
+
+def _as_rgb(channels: Any) -> Any:
+    """Grey, with or without alpha, three times."""
+    if channels.shape[2] >= 3:
+        return channels
+    return np.concatenate([channels[:, :, :1]] * 2 + [channels], axis=2)
+
+
+WRITERS: dict[str, Callable[[Photo, Path, int | None], Content]] = {
+    "JPEG": _write_jpeg,
+    "PNG": _write_png,
+    "WEBP": _write_webp,
+    "TIFF": _write_tiff,
+    "AVIF": _write_avif,
+}

@@ -1,0 +1,266 @@
+"""`deblur run` on folders: which photos are taken, where results go, and which names are in the way."""
+
+import errno
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli_helpers import deblur, install, make_photo
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from deblur_cli.cli.inputs import Walk, collect
+from deblur_cli.cli.plan import Existing, Naming, make_plan
+from deblur_cli.errors import UsageError
+
+
+@pytest.fixture(autouse=True)
+def network(monkeypatch):
+    install(monkeypatch)
+
+
+def names_in(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_folder_gives_its_pictures_and_with_r_those_below(tmp_path):
+    tree = tmp_path / "in"
+    for name in ("b.png", "a.jpg", "deep/c.png", "deep/er/d.png", ".hidden.png", ".cache/e.png"):
+        make_photo(tree / name)
+    (tree / "notes.txt").write_text("")
+    flat, deep = deblur("run", tree, "-o", tmp_path / "flat"), deblur("run", tree, "-ro", tmp_path / "deep")
+    assert flat.exit_code == deep.exit_code == 0
+    expected = [tmp_path / "flat" / name for name in ("a_deblurred.jpg", "b_deblurred.png")]
+    assert flat.stdout.splitlines() == [str(path) for path in expected]
+    assert names_in(tmp_path / "deep") == {
+        *("a_deblurred.jpg", "b_deblurred.png"),
+        *("deep/c_deblurred.png", "deep/er/d_deblurred.png"),
+    }
+
+
+def test_folder_without_pictures_says_how_to_look_deeper(tmp_path):
+    make_photo(tmp_path / "below" / "a.png")
+    result = deblur("run", tmp_path)
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert "no pictures" in result.stderr
+    assert "-r" in result.stderr
+
+
+def test_results_of_a_former_run_are_not_deblurred_again(tmp_path):
+    make_photo(tmp_path / "a.png")
+    make_photo(tmp_path / "halloween_mask.png")
+    make_photo(tmp_path / "holiday_fine.png")
+    first = deblur("run", tmp_path, "--mask", "--trajectory", "--suffix", "_fine")
+    again = deblur("run", tmp_path, "--overwrite", "--mask", "--trajectory", "--suffix", "_fine")
+    assert len(first.stdout.splitlines()) == 9
+    assert again.stdout == first.stdout
+
+
+def test_pictures_drawn_by_a_former_run_elsewhere_are_not_deblurred(tmp_path):
+    make_photo(tmp_path / "a.png")
+    deblur("run", tmp_path / "a.png", "--mask", "--trajectory", "-o", tmp_path / "out")
+    again = deblur("run", "-r", tmp_path, "--dry-run", "-o", tmp_path / "more")
+    assert [line.split(" (")[0] for line in again.stdout.splitlines()] == [str(tmp_path / "a.png")]
+
+
+def test_output_folder_inside_the_input_is_not_read_again(tmp_path):
+    make_photo(tmp_path / "a.png")
+    out = tmp_path / "out"
+    deblur("run", "-r", tmp_path, "-o", out, "--suffix", "_1")
+    deblur("run", "-r", tmp_path, "-o", out, "--suffix", "_2")
+    assert names_in(out) == {"a_1.png", "a_2.png"}
+
+
+def test_links_in_circles_end_and_a_photo_named_twice_is_done_once(tmp_path):
+    photo = make_photo(tmp_path / "sub" / "a.png")
+    (tmp_path / "sub" / "loop").symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path / "broken.png").symlink_to(tmp_path / "nowhere.png")
+    result = deblur("run", "-r", tmp_path, photo, tmp_path / "sub")
+    assert result.stdout == f"{tmp_path / 'sub' / 'a_deblurred.png'}\n"
+    assert result.stderr.count("error: ") == 1
+    assert f"error: {tmp_path / 'broken.png'}: " in result.stderr
+
+
+def test_of_photos_whose_results_clash_the_first_is_done_and_the_others_are_named(tmp_path):
+    for name in ("a.jpg", "a.png", "b.png"):
+        make_photo(tmp_path / name)
+    result = deblur("run", tmp_path, "--format", "webp", "-o", tmp_path / "out")
+    assert result.exit_code == 1
+    done = [tmp_path / "out" / name for name in ("a_deblurred.webp", "b_deblurred.webp")]
+    assert result.stdout.splitlines() == [str(path) for path in done]
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    for path in (tmp_path / "a.png", tmp_path / "a.jpg", done[0]):
+        assert str(path) in line
+    with Image.open(done[0]) as first, Image.open(tmp_path / "a.jpg") as source:
+        inverted = 255 - np.asarray(source.convert("RGB"))
+        assert np.abs(np.asarray(first).astype(int) - inverted).max() <= 1
+
+
+def test_one_original_in_the_way_does_not_hold_up_the_rest(tmp_path):
+    photo, original = make_photo(tmp_path / "a.png"), make_photo(tmp_path / "a_deblurred.png", seed=1)
+    other, before = make_photo(tmp_path / "b.png"), original.read_bytes()
+    result = deblur("run", photo, original, other, "--overwrite")
+    assert result.exit_code == 1
+    assert original.read_bytes() == before
+    assert str(tmp_path / "b_deblurred.png") in result.stdout.splitlines()
+
+
+def test_a_name_too_long_for_its_result_costs_that_photo_alone(tmp_path):
+    long = make_photo(tmp_path / ("x" * 246 + ".png"))
+    good = make_photo(tmp_path / "good.png")
+    result = deblur("run", long, good)
+    assert (result.exit_code, result.stdout) == (1, f"{tmp_path / 'good_deblurred.png'}\n")
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert "name too long" in line
+
+
+def test_links_that_lead_to_themselves_are_named_like_any_other_problem(tmp_path):
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    good = make_photo(tmp_path / "good.png")
+    own_result = make_photo(tmp_path / "own.png").with_name("own_deblurred.png")
+    own_result.symlink_to(own_result)
+    result = deblur("run", loop / "x.png", loop, good, tmp_path / "own.png")
+    assert (result.exit_code, result.stdout) == (1, f"{tmp_path / 'good_deblurred.png'}\n")
+    assert len([line for line in result.stderr.splitlines() if line.startswith("error: ")]) == 3
+    assert "bug" not in result.stderr
+    for out in (loop, loop / "below"):
+        refused = deblur("run", good, "-o", out)
+        assert refused.exit_code in (1, 2)
+        assert refused.stderr.count("\n") == 1 and "bug" not in refused.stderr
+
+
+def test_a_link_to_where_one_may_not_go_costs_that_photo_alone(tmp_path, monkeypatch):
+    for name in ("a.png", "closed.png", "closed.txt"):
+        make_photo(tmp_path / name) if name.endswith("png") else (tmp_path / name).touch()
+    is_dir = Path.is_dir
+
+    def refused(path):
+        if path.stem == "closed":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return is_dir(path)
+
+    monkeypatch.setattr(Path, "is_dir", refused)
+    result = deblur("run", tmp_path, "-o", tmp_path / "out")
+    assert (result.exit_code, result.stdout) == (1, f"{tmp_path / 'out' / 'a_deblurred.png'}\n")
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert "closed.png: cannot be reached: Permission denied" in line
+
+
+def test_kinds_that_are_not_read_are_counted_when_a_folder_is_walked(tmp_path):
+    for name in ("x.JXL", "y.psd", "z.psd"):
+        (tmp_path / name).touch()
+    alone = deblur("run", tmp_path)
+    assert alone.exit_code == 1
+    assert "passed over 3" in alone.stderr and "(.jxl, .psd)" in alone.stderr
+    assert "use -r" not in alone.stderr  # nothing lies deeper
+    make_photo(tmp_path / "a.png")
+    together = deblur("run", tmp_path)
+    assert together.exit_code == 0
+    assert "passed over 3" in together.stderr
+
+
+def test_an_original_is_never_written_not_even_with_overwrite(tmp_path):
+    photo = make_photo(tmp_path / "a.png")
+    link = tmp_path / "links"
+    link.symlink_to(tmp_path, target_is_directory=True)
+    before = photo.read_bytes()
+    for words in (["--suffix", ""], ["-o", photo], ["-o", link, "--suffix", ""]):
+        result = deblur("run", photo, "--overwrite", *words)
+        assert (result.exit_code, "original" in result.stderr) == (2, True)
+    assert photo.read_bytes() == before
+
+
+def test_a_folder_that_cannot_be_read_is_named_and_the_others_are_done(tmp_path, monkeypatch):
+    for name in ("closed/a.png", "open/b.png"):
+        make_photo(tmp_path / name)
+    list_folder = Path.iterdir
+
+    def refuse(folder):
+        if folder.name == "closed":
+            raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+        return list_folder(folder)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    result = deblur("run", "-r", tmp_path, "-o", tmp_path / "out")
+    assert (result.exit_code, result.stdout) == (1, f"{tmp_path / 'out' / 'open' / 'b_deblurred.png'}\n")
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert line == f"error: {tmp_path / 'closed'}: cannot read this folder: Permission denied"
+
+
+def test_a_link_to_the_output_folder_is_not_walked_into(tmp_path):
+    make_photo(tmp_path / "in" / "a.png")
+    out = tmp_path / "out"
+    deblur("run", "-r", tmp_path / "in", "-o", out, "--suffix", "_1")
+    (tmp_path / "in" / "results").symlink_to(out, target_is_directory=True)
+    result = deblur("run", "-r", tmp_path / "in", "-o", out, "--suffix", "_2")
+    assert result.stdout == f"{out / 'a_2.png'}\n"
+
+
+def test_names_of_other_scripts_and_of_the_greatest_length_are_done(tmp_path):
+    longest = "x" * (255 - len("_deblurred.png"))
+    for name in ("Ñandú 写真 📷", longest):
+        make_photo(tmp_path / f"{name}.png")
+    result = deblur("run", tmp_path, "-o", tmp_path / "out")
+    assert result.exit_code == 0
+    assert names_in(tmp_path / "out") == {f"{name}_deblurred.png" for name in ("Ñandú 写真 📷", longest)}
+
+
+def test_file_names_cannot_break_lines_or_steer_the_terminal(tmp_path):
+    (tmp_path / "bad\n\x1b[2J.png").write_text("no picture")
+    (tmp_path / "[red]bold.png").write_text("no picture")
+    lines = deblur("run", tmp_path).stderr.splitlines()
+    assert len(lines) == 3
+    assert "\x1b" not in "".join(lines)
+    assert any("[red]bold.png" in line for line in lines)
+
+
+def test_file_name_that_is_no_text_is_given_back_byte_for_byte(tmp_path):
+    photo = make_photo(tmp_path / "a.png").rename(tmp_path / os.fsdecode(b"caf\xe9.png"))
+    result = deblur("run", photo)
+    assert result.exit_code == 0
+    assert result.stdout_bytes == os.fsencode(tmp_path) + b"/caf\xe9_deblurred.png\n"
+
+
+NAMES = st.lists(
+    st.tuples(
+        st.sampled_from(["", "x/", "x/y/"]),
+        st.sampled_from(["a", "b", "a_deblurred", "a_mask", "b_1", "b_trajectory"]),
+        st.sampled_from([".jpg", ".png", ".JPG", ".bmp"]),
+    ).map("".join),
+    min_size=1,
+    max_size=8,
+    unique=True,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    names=NAMES,
+    suffix=st.sampled_from(["_deblurred", "", "_1"]),
+    form=st.sampled_from([None, "PNG", "JPEG"]),
+    overlays=st.booleans(),
+    elsewhere=st.booleans(),
+)
+def test_planned_results_are_unique_and_never_an_original(names, suffix, form, overlays, elsewhere):
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "in"
+        for name in names:
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).touch()
+        out = Path(folder) / "out" if elsewhere else None
+        found = collect([root], Walk(recursive=True, suffix=suffix, leave_out=out))
+        naming = Naming(out, suffix, form, mask=overlays, trajectory=overlays)
+        try:
+            plan = make_plan(found.photos, naming, Existing.replace)
+        except UsageError:
+            return
+        results = [path for job in plan.jobs for path in job.results]
+        assert len(results) == len(set(results))
+        assert not {photo.path for photo in found.photos} & set(results)
+        named = {problem.path for problem in plan.problems}
+        assert [job.source for job in plan.jobs] == [p.path for p in found.photos if p.path not in named]
+        assert all(job.output.suffix.lower() in (".jpg", ".png") for job in plan.jobs)

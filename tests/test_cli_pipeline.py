@@ -1,0 +1,196 @@
+"""Reading ahead and writing behind: order, bounds, and whose mistakes are whose."""
+
+import logging
+import threading
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+from cli_helpers import deblur, install, make_photo
+
+from deblur_cli.cli import batch
+from deblur_cli.cli.pipeline import Budget, Pipeline, Steps
+from deblur_cli.cli.plan import Job
+from deblur_cli.photo import encode
+
+JOBS = [Job(Path(name), Path(f"{name}.out")) for name in "abcdef"]
+
+
+class Trace:
+    """Steps that only note what happens; `hooks` are called with the job before a step is over."""
+
+    def __init__(self, **hooks):
+        self.hooks = hooks
+        self.events: list[str] = []
+        self.reports: list[tuple[str, object]] = []
+
+    def step(self, name):
+        def act(job, *_):
+            self.events.append(f"{name} {job.source}")
+            self.hooks.get(name, lambda job: None)(job)
+            return name
+
+        return act
+
+    def run(self, jobs=JOBS, *, width=1, megapixels=100.0, size=lambda job: 1.0):
+        steps = Steps(
+            lambda path: nullcontext(),
+            lambda job: None,
+            *(self.step(name) for name in ("read", "deblur", "write")),
+            lambda job, outcome: self.reports.append((str(job.source), outcome)),
+        )
+        self.pipeline = Pipeline(steps, width, Budget(megapixels), size)
+        self.pipeline.run(jobs)
+        return self.reports
+
+
+def test_the_next_photo_is_read_and_the_last_one_written_while_one_is_in_the_network():
+    read, written = threading.Event(), threading.Event()
+
+    def reading(job):
+        if job.source.name == "c":
+            read.set()
+
+    def deblurring(job):
+        if job.source.name == "b":
+            assert read.wait(60), "c was not read meanwhile"
+            written.set()
+
+    def writing(job):
+        if job.source.name == "a":
+            assert written.wait(60), "a was not being written meanwhile"
+
+    reports = Trace(read=reading, deblur=deblurring, write=writing).run()
+    assert reports == [(name, "write") for name in "abcdef"]
+
+
+def test_reports_come_in_order_even_if_writing_ends_in_another():
+    last = threading.Event()
+
+    def writing(job):
+        if job.source.name == "a":
+            assert last.wait(60)
+        elif job.source.name == "c":
+            last.set()
+
+    assert [name for name, _ in Trace(write=writing).run(width=4)] == list("abcdef")
+
+
+def test_no_more_than_one_photo_waits_before_and_one_behind_the_network():
+    held = set()
+    most = []
+
+    def reading(job):
+        held.add(job)
+        most.append(len(held))
+
+    Trace(read=reading, write=held.discard).run()
+    assert max(most) <= 4  # one read, one in the network, one to write, one just handed over
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_photos_share_a_bounded_number_of_megapixels(width):
+    sizes = {"a": 4, "b": 40, "c": 6, "d": 5, "e": 200, "f": 1}
+    held: dict[Job, int] = {}
+    seen = []
+    lock = threading.Lock()
+
+    def reading(job):
+        with lock:
+            held[job] = sizes[job.source.name]
+            seen.append(list(held.values()))
+
+    def writing(job):
+        with lock:
+            del held[job]
+
+    def size(job):
+        return sizes[job.source.name]
+
+    reports = Trace(read=reading, write=writing).run(width=width, megapixels=12, size=size)
+    assert len(reports) == 6
+    assert all(sum(sizes) <= 12 or len(sizes) == 1 for sizes in seen)
+
+
+@pytest.mark.parametrize("step", ["read", "deblur", "write"])
+def test_what_goes_wrong_with_a_photo_is_reported_of_that_photo(step):
+    def fail(job):
+        if job.source.name in "bd":
+            raise ValueError(job.source.name)
+
+    reports = Trace(**{step: fail}).run(megapixels=1)
+    assert [(name, str(outcome)) for name, outcome in reports if isinstance(outcome, ValueError)] == [
+        ("b", "b"),
+        ("d", "d"),
+    ]
+    assert [name for name, _ in reports] == list("abcdef")
+
+
+def test_interruption_writes_what_came_out_of_the_network_and_reads_nothing_more():
+    began = threading.Event()
+
+    def deblurring(job):
+        if job.source.name == "c":
+            began.set()
+            raise KeyboardInterrupt
+
+    def writing(job):
+        if job.source.name == "b":
+            assert began.wait(60)
+
+    trace = Trace(deblur=deblurring, write=writing)
+    with pytest.raises(KeyboardInterrupt):
+        trace.run()
+    assert trace.reports == [("a", "write"), ("b", "write")]
+    assert "read f" not in trace.events
+
+
+def test_an_end_leaves_out_what_is_not_yet_being_written():
+    def writing(job):
+        if job.source.name == "b":
+            trace.pipeline.end()
+
+    trace = Trace(write=writing)
+    assert trace.run() == [("a", "write"), ("b", "write")]
+
+
+def test_what_reporting_raises_ends_the_run(monkeypatch):
+    def fail(job, outcome):
+        raise BrokenPipeError
+
+    trace = Trace()
+    monkeypatch.setattr(trace, "reports", type("Closed", (), {"append": fail})())
+    with pytest.raises(BrokenPipeError):
+        trace.run()
+    assert "deblur f" not in trace.events
+
+
+def test_log_lines_name_the_photo_of_the_thread_that_they_come_from(tmp_path, monkeypatch):
+    install(monkeypatch)
+    for name in ("a.png", "b.png", "c.png"):
+        make_photo(tmp_path / name)
+    log = logging.getLogger("deblur_cli.test")
+    decode, write = batch.decode, encode.encode
+
+    def noisy_decode(path, *limits):
+        log.warning("reading %s", path.name[0])
+        return decode(path, *limits)
+
+    def noisy_encode(photo, path, **options):
+        log.warning("writing %s", path.name[0])
+        write(photo, path, **options)
+
+    monkeypatch.setattr(batch, "decode", noisy_decode)
+    monkeypatch.setattr(encode, "encode", noisy_encode)
+    result = deblur("run", tmp_path)
+    lines = [line for line in result.stderr.splitlines() if line.startswith("warning: ")]
+    whats = ("reading", "writing")
+    assert set(lines) == {
+        f"warning: {tmp_path / name}.png: {what} {name}" for name in "abc" for what in whats
+    }
+
+
+def test_jobs_is_auto_or_a_number():
+    for words in ("0", "-1", "many", "65", "1.5", ""):
+        result = deblur("run", "a.png", "--jobs", words)
+        assert (result.exit_code, result.stderr.count("\n"), "--jobs" in result.stderr) == (2, 1, True)
