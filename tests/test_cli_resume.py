@@ -223,7 +223,7 @@ def test_two_runs_into_one_folder_keep_apart(photos, out):
             assert line, "the run ended too early"
         resumed = deblur("run", photos, "-o", out, "--resume")
         assert (resumed.exit_code, resumed.stdout) == (1, "")
-        assert "another run is writing" in resumed.stderr
+        assert "another run is using" in resumed.stderr
         make_photo(photos.with_name("more") / "e.png")
         make_photo(photos.with_name("more") / "f.png")
         second = deblur("run", photos.with_name("more"), "-o", out)

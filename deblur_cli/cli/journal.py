@@ -8,7 +8,6 @@ may thus be replaced, and what is done is known by the size and time of its file
 its end removes its journal. While a run lasts it holds a lock on the file.
 """
 
-import errno
 import json
 import os
 import sys
@@ -16,26 +15,18 @@ import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from io import FileIO
 from pathlib import Path
 from typing import Any
 
 from deblur_cli.cli.plan import Existing, Job, identity
-from deblur_cli.errors import DeblurError
-from deblur_cli.photo.files import explain
+from deblur_cli.locks import InUseError, make_folder, open_locked
+from deblur_cli.photo.files import PARTIAL, explain
 
 NAME = ".deblur-journal.jsonl"
 FORMAT = 1  # of the journal itself; compared like a setting
 CLOCK = 2_000_000_000  # nanoseconds; memory cards store times in steps of two seconds
-PARTS = ".deblur-*.part"  # what photo.files names a file that is not yet complete
 
 Stamp = tuple[int, int]  # size in bytes, time of last change in nanoseconds
-
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
-
-
-class JournalInUseError(DeblurError):
-    """Another run, still alive, holds the journal."""
 
 
 @dataclass(frozen=True)
@@ -104,16 +95,16 @@ class Journal:
     ) -> None:
         """Begin a journal, or go on with that of the past.
 
-        Raises JournalInUseError where a living run holds it, OSError where it cannot be written.
+        Raises InUseError where a living run holds it, OSError where it cannot be written.
         """
         self._path = path
         self._lock = threading.Lock()
         self._made = make_folder(path.parent)
-        self._file = _open_locked(path)
+        self._file = open_locked(path)
         try:
             before = read(path)
             if past is not None and (before is None or before.length != past.length):
-                raise JournalInUseError(f"another run has just been writing into {path.parent}; try again")
+                raise InUseError(f"another run has just been writing into {path.parent}; try again")
             _remove_parts(before)
             self._file.truncate(past.length if past else 0)
             if past is None:
@@ -184,13 +175,6 @@ def _key(job: Job) -> str:
     return str(identity(job.source))
 
 
-def make_folder(folder: Path) -> list[Path]:
-    """Make a folder and return those that were missing, the deepest first."""
-    missing = [place for place in (folder, *folder.parents) if not place.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    return missing
-
-
 def _sync(folder: Path) -> None:
     """Put the names in a folder on the disk, where the system can open folders."""
     with suppress(OSError):
@@ -205,50 +189,5 @@ def _remove_parts(past: Past | None) -> None:
     """Remove what the writing of unfinished photos left behind."""
     unfinished = [entry.results for entry in past.entries.values() if not entry.stamps] if past else []
     for folder in {path.parent for results in unfinished for path in results}:
-        for part in folder.glob(PARTS):
+        for part in folder.glob(PARTIAL):
             part.unlink(missing_ok=True)
-
-
-def _open_locked(path: Path) -> FileIO:
-    while True:
-        file = FileIO(path, "r+", opener=_open_or_create)
-        try:
-            _lock(file.fileno(), path)
-            if is_same_file(file.fileno(), path):
-                return file
-        except BaseException:
-            file.close()
-            raise
-        file.close()  # the run that held it came to its end just now, and removed it
-
-
-def _open_or_create(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CREAT, 0o666)
-
-
-def is_same_file(descriptor: int, path: Path) -> bool:
-    """Tell whether an open file still has its name."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-def _lock(descriptor: int, path: Path) -> None:
-    """Lock a file until it is closed or this process ends, however it does."""
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            os.lseek(descriptor, 1 << 30, os.SEEK_SET)
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in _NO_LOCKS:  # some network disks; two runs at once are then the user's care
-            return
-        raise JournalInUseError(
-            f"another run is writing into {path.parent}; wait until it ends, or choose another -o"
-        ) from error

@@ -11,10 +11,11 @@ import typer
 from deblur_cli import __version__
 from deblur_cli.cli import journal
 from deblur_cli.cli.inputs import Found
-from deblur_cli.cli.journal import Journal, JournalInUseError, Past, is_same, stamp
+from deblur_cli.cli.journal import Journal, Past, is_same, stamp
 from deblur_cli.cli.output import Output
 from deblur_cli.cli.plan import Existing, Job, Naming, Verdict, identity, names_a_file
 from deblur_cli.errors import DeblurError, UsageError
+from deblur_cli.locks import InUseError
 from deblur_cli.photo.files import explain
 
 # What shapes no result. All other options do, so that a new one is compared without a word here.
@@ -121,13 +122,13 @@ class Ledger:
     def open(self, photos: int, weights: str | None, output: Output) -> Journal | None:
         """Open the journal of a run over so many photos; weights is their hash, None if none are used.
 
-        Raises JournalInUseError where the run to go on with is still alive, EncodeError for a full disk.
+        Raises InUseError where the run to go on with is still alive, EncodeError for a full disk.
         """
         if self.path is None or (photos < 2 and self.past is None):
             return None
         try:
             return Journal(self.path, {**self.settings, "weights": weights}, self.existing, self.past)
-        except JournalInUseError as error:
+        except InUseError as error:
             if self.past is not None:
                 raise
             output.warn(f"{error}; this run keeps no journal, so it cannot be resumed")

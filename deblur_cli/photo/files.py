@@ -10,6 +10,8 @@ from typing import BinaryIO
 
 from deblur_cli.errors import EncodeError
 
+PARTIAL = ".deblur-*.part"  # names of files that are not yet complete
+
 logger = logging.getLogger(__name__)
 
 _ADVICE = {
