@@ -12,6 +12,7 @@ from cli_helpers import deblur, make_photo
 from PIL import Image
 from train_helpers import tensors, write_photos
 
+from deblur_cli import locks
 from deblur_cli.errors import TrainingError
 from deblur_cli.train import sample_files
 from deblur_cli.train.sample_files import read_samples, write_sample
@@ -124,17 +125,72 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(photos, dataset, t
     write, folder = np.savez_compressed, tmp_path / "set"
 
     def full(file, **fields):
-        if "0001" in file.name:
+        if list(folder.glob("motion/0000.npz")):
             file.write(b"half")
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         write(file, **fields)
 
     with monkeypatch.context() as patched:
         patched.setattr(sample_files.np, "savez_compressed", full)
-        assert_refused(synth(photos, folder), 1, "No space left on device")
-    assert [path.name for path in (folder / "motion").glob("*.npz")] == ["0000.npz"]
+        assert_refused(synth(photos, folder), 1, "the disk is full")
+    assert [path.name for path in (folder / "motion").iterdir()] == ["0000.npz"]
     assert synth(photos, folder).exit_code == 0
     assert files(folder) == files(dataset)
+
+
+def test_a_disk_full_from_the_first_picture_on_leaves_no_part_of_it(photos, tmp_path, monkeypatch):
+    def full(image, file, *_):
+        file.write(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    assert_refused(synth(photos, tmp_path / "set"), 1, "the disk is full")
+    assert set(files(tmp_path / "set")) == {"synthesis.json"}
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("harm", ["missing", "empty"])
+def test_what_is_missing_or_empty_is_made_again(photos, dataset, tmp_path, part, harm):
+    folder = tmp_path / "set"
+    shutil.copytree(dataset, folder)
+    path = folder / part / f"0001.{PARTS[part]}"
+    path.unlink()
+    if harm == "empty":
+        path.touch()
+    assert synth(photos, folder).exit_code == 0
+    assert files(folder) == files(dataset)
+
+
+def test_a_run_killed_before_its_first_file_does_not_block_the_folder(photos, dataset, tmp_path):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    (folder / ".deblur-lock").touch()
+    (folder / ".deblur-0123456789abcdef.part").write_bytes(b"half a note")
+    assert synth(photos, folder).exit_code == 0
+    made = {name: content for name, content in files(folder).items() if not name.startswith(".")}
+    assert made == files(dataset)
+    (folder / "blur" / ".deblur-0123456789abcdef.part").write_bytes(b"half a picture")
+    assert synth(photos, folder).exit_code == 0
+    assert set(files(folder / "blur")) == {f"{number:04}.png" for number in range(3)}
+
+
+def test_a_folder_that_another_run_is_filling_is_left_alone(photos, tmp_path):
+    with locks.held(tmp_path / "set"):
+        assert_refused(synth(photos, tmp_path / "set"), 1, "another run is using")
+        assert list(files(tmp_path / "set")) == [".deblur-lock"]
+    assert synth(photos, tmp_path / "set", count=1).exit_code == 0
+    assert ".deblur-lock" not in files(tmp_path / "set")
+
+
+def test_photos_too_small_for_the_size_are_counted_in_one_warning(photos, tmp_path):
+    folder = tmp_path / "photos"
+    shutil.copytree(photos, folder)
+    for number in (2, 3):
+        make_photo(folder / f"small{number}.png", (100, 15))
+    result = synth(folder, tmp_path / "set", count=1)
+    assert result.exit_code == 0
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("warning: 2 of 6 photos")
 
 
 def test_settings_shape_the_dataset_and_are_written_down(photos, tmp_path):
@@ -201,16 +257,20 @@ def test_quiet_runs_still_tell_where_the_dataset_is(photos, tmp_path):
         (("--size", 100), 2, "--size is a multiple of 16"),
         (("--seed", -1), 2, "--seed"),
         (("--seed", 10**20), 2, "--seed"),
-        (("--shortest", 20, "--longest", 10), 1, "shortest <= longest"),
-        (("--shortest", 0), 1, "0 < shortest"),
-        (("--longest", "nan"), 1, "finite"),
-        (("--set", "unknown=1"), 1, "unknown setting 'unknown'"),
-        (("--set", "still=2"), 1, "is a share from 0 to 1, not 2"),
-        (("--set", "camera.noise=loud"), 1, "'camera.noise' is a number"),
-        (("--set", "camera=1"), 1, "is a section"),
+        (("--shortest", 20, "--longest", 10), 2, "shortest <= longest"),
+        (("--shortest", 0), 2, "0 < shortest"),
+        (("--longest", "nan"), 2, "finite"),
+        (("--set", "unknown=1"), 2, "unknown setting 'unknown'"),
+        (("--set", "still=2"), 2, "is a share from 0 to 1, not 2"),
+        (("--set", "camera.noise=loud"), 2, "'camera.noise' is a number"),
+        (("--set", "camera=1"), 2, "is a section"),
         (("--set", "objects"), 2, "--set takes NAME=VALUE"),
-        (("--set", "sharp=1"), 1, "nothing would ever move"),
-        (("--set", "absent=0.8"), 1, "nothing would ever move"),
+        (("--set", "objects"), 2, "such as objects=3"),
+        (("--set", "blur.longest=9"), 2, "did you mean longest?"),
+        (("--longest", "1e9"), 2, "'longest' is at most 4 times"),
+        (("--set", "objects=100000"), 2, "'objects' is at most 32"),
+        (("--set", "sharp=1"), 2, "nothing would ever move"),
+        (("--set", "absent=0.8"), 2, "nothing would ever move"),
     ],
 )
 def test_wrong_options_are_one_line_and_write_nothing(photos, tmp_path, words, code, message):
@@ -228,8 +288,8 @@ def test_wrong_folders_are_one_line_and_write_nothing(photos, tmp_path):
     assert_refused(synth(file, folder), 1, "there is no folder")
     assert_refused(synth(empty, folder), 1, "no pictures in")
     assert_refused(synth(damaged, folder), 1, "b.png")
-    assert_refused(synth(photos, file), 2, "is a file")
-    assert_refused(synth(photos, file / "inside"), 1, "cannot write to")
+    assert_refused(synth(photos, file), 2, "is a file: -o names the folder for the dataset")
+    assert_refused(synth(photos, file / "inside"), 2, "cannot write to")
     assert_refused(deblur("synth", photos), 2, "--output")
     assert not folder.exists()
 

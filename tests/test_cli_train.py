@@ -10,7 +10,7 @@ from cli_helpers import deblur, make_photo
 from PIL import Image
 from train_helpers import picture, small_run, write_photos
 
-from deblur_cli import weights
+from deblur_cli import locks, weights
 from deblur_cli.cli.train import parse_settings, parse_time_limit
 from deblur_cli.errors import UsageError
 from deblur_cli.train.loop import Trainer
@@ -160,6 +160,50 @@ def test_nothing_to_learn_from_or_to_score_on_is_said(config, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_pairs_that_cannot_be_learned_from_are_refused_before_anything_is_written(config, tmp_path):
+    pairs, good = write_pairs(tmp_path / "pairs"), write_pairs(tmp_path / "good")
+    words = ("train", config, "--set", f"validation={good}", "-o", tmp_path / "run")
+    Image.fromarray(picture((48, 80), 1)).save(pairs / "sharp" / "1.png")
+    assert_refused(
+        deblur(*words, "--pairs", pairs), 1, "1.png: picture, sharp partner and mask differ in size"
+    )
+    for part in ("blur", "sharp"):
+        Image.fromarray(picture((16, 64), 1)).save(pairs / part / "1.png")
+    assert_refused(deblur(*words, "--pairs", pairs), 1, "1.png is smaller than the patch of 32 pixels")
+    (pairs / "blur" / "1.png").write_bytes(b"")
+    assert_refused(deblur(*words, "--pairs", pairs), 1, "1.png is empty")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_another_run_trains_in_is_left_alone(config, photos, tmp_path):
+    with locks.held(tmp_path / "run"):
+        assert_refused(train(config, photos, tmp_path / "run"), 1, "another run is using")
+    assert not (tmp_path / "run").exists()
+    assert train(config, photos, tmp_path / "run", "--steps", 1).exit_code == 0
+    assert not (tmp_path / "run" / locks.NAME).exists()
+
+
+def test_a_run_stopped_before_its_first_step_leaves_nothing(config, photos, tmp_path, monkeypatch):
+    prepared = Trainer.train_until_done
+
+    def stopped(self, *words):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return prepared(self, *words)
+
+    monkeypatch.setattr(Trainer, "train_until_done", stopped)
+    result = train(config, photos, tmp_path / "run")
+    assert (result.exit_code, result.stdout) == (143, "")
+    assert "nothing was written" in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_is_wrong_with_a_settings_file_is_no_wrong_usage(config, photos, tmp_path):
+    config.write_text(TINY.replace("patch = 32", "patch = 40"))
+    assert_refused(train(config, photos, tmp_path / "run"), 1, "multiple of 16")
+    assert_refused(train(config, photos, tmp_path / "run", "--steps", 3), 1, "multiple of 16")
+    assert train(config, photos, tmp_path / "run", "--set", "patch=32", "--steps", 1).exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"), [("90m", 5400), ("2h", 7200), ("1.5h", 5400), ("5400s", 5400), ("30", 30)]
 )
@@ -190,10 +234,10 @@ def test_settings_on_the_command_line_are_read_as_toml():
         (("--steps", "0"), 2, "--steps is a number above zero"),
         (("--set", "patch"), 2, "--set takes NAME=VALUE"),
         (("--set", "=3"), 2, "--set takes NAME=VALUE"),
-        (("--set", "patch=40"), 1, "multiple of 16"),
-        (("--set", "batch=0"), 1, "'batch' must be above zero"),
-        (("--set", "colour=1"), 1, "unknown setting 'colour'"),
-        (("--set", "blur.longest=far"), 1, "'blur.longest' is a number"),
+        (("--set", "patch=40"), 2, "multiple of 16"),
+        (("--set", "batch=0"), 2, "'batch' must be above zero"),
+        (("--set", "colour=1"), 2, "unknown setting 'colour'"),
+        (("--set", "blur.longest=far"), 2, "'blur.longest' is a number"),
         (("--device", "gpu"), 2, "no device 'gpu'"),
         (("--precision", "fp16"), 2, "bf16 or fp32"),
         (("--quiet", "--verbose"), 2, "exclude each other"),
@@ -215,8 +259,8 @@ def test_wrong_files_are_one_line_and_write_nothing(config, photos, tmp_path):
     assert_refused(train(config, tmp_path / "gone", run), 1, "there is no folder")
     assert_refused(train(config, empty, run), 1, "no pictures in")
     assert_refused(train(config, few, run), 1, "holds 2 photos")
-    assert_refused(train(config, photos, config), 2, "is a file")
-    assert_refused(train(config, photos, config / "inside"), 1, "cannot write to")
+    assert_refused(train(config, photos, config), 2, "is a file: -o names the folder of the run")
+    assert_refused(train(config, photos, config / "inside"), 2, "cannot write to")
     assert not run.exists()
     assert train(config, photos, run, "--steps", "1").exit_code == 0
     other = train(config, photos, run, "--set", "network.width=6")

@@ -215,18 +215,39 @@ def test_a_step_without_finite_gradient_is_left_out(photos, tmp_path, monkeypatc
 
 
 def test_logged_means_are_over_the_steps_since_the_last_row(photos, tmp_path):
+    stopped, ended = [], []
     first = trainer(photos, tmp_path / "run", log_every=3, steps=5)
-    first.run(stop=lambda: first.step == 2)
+    first.run(stopped.append, stop=lambda: first.step == 2)
+    assert [row["step"] for row in stopped] == [2]
     second = trainer(photos, tmp_path / "run", log_every=3, steps=5)
     made = []
     step = second.train_step
     second.train_step = lambda: made.append(step()) or made[-1]
-    rows = []
-    second.run(rows.append)
-    assert rows[0]["step"] == 3
-    assert rows[0]["total"] == pytest.approx(made[0]["total"])  # one step, not a third of it
+    second.run(ended.append)
+    first_row, last_row, _scores = ended
+    assert first_row["total"] == pytest.approx(made[0]["total"])  # one step, not a third of it
+    assert last_row["total"] == pytest.approx((made[1]["total"] + made[2]["total"]) / 2)
     with (tmp_path / "run" / "log.csv").open(newline="") as file:
-        assert [row["step"] for row in csv.DictReader(file)] == ["3"]
+        assert [row["step"] for row in csv.DictReader(file)] == ["2", "3", "5"]
+
+
+def test_a_row_of_the_log_never_spans_a_saved_state(photos, tmp_path):
+    run = trainer(photos, tmp_path / "run", log_every=50, steps=3, save_every=0.0)
+    rows = []
+    run.run(rows.append)
+    assert [row["step"] for row in rows if "total" in row] == [1, 2, 3]
+
+
+def test_a_run_that_cannot_make_its_first_step_leaves_nothing(photos, tmp_path, monkeypatch):
+    run = trainer(photos, tmp_path / "run")
+
+    def refused(*_):
+        raise TrainingError("this pair cannot be read")
+
+    monkeypatch.setattr(batches, "synthesise", refused)
+    with pytest.raises(TrainingError):
+        run.run()
+    assert not (tmp_path / "run").exists()
 
 
 def test_settings_changed_on_resuming_hold_from_there_on(photos, tmp_path, caplog):

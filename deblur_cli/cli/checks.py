@@ -1,7 +1,9 @@
 """Checks of option values that need nothing but the value. Each raises UsageError."""
 
 import math
+import os
 import re
+from pathlib import Path
 
 from deblur_cli.errors import UsageError
 
@@ -102,6 +104,18 @@ def parse_jobs(text: str) -> int | None:
     if not 1 <= jobs <= MOST_JOBS:
         raise UsageError(f"--jobs is auto or a number from 1 to {MOST_JOBS}, not {text!r}")
     return jobs
+
+
+def check_folder(folder: Path, purpose: str) -> None:
+    """Refuse what cannot become the folder for a purpose, such as "the folder of the run"."""
+    try:
+        if folder.exists() and not folder.is_dir():
+            raise UsageError(f"{folder} is a file: -o names {purpose}")
+        nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    except (OSError, ValueError) as error:  # a name that is too long, a NUL in it
+        raise UsageError(f"{str(folder)!r} is no usable name; choose another folder with -o") from error
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise UsageError(f"cannot write to {nearest}: choose another folder with -o")
 
 
 def exclude(first: str, first_given: bool, second: str, second_given: bool) -> None:

@@ -5,10 +5,11 @@ from typing import Annotated
 
 import typer
 
-from deblur_cli.cli import options
+from deblur_cli import locks
+from deblur_cli.cli import checks, options
 from deblur_cli.cli.output import Output
-from deblur_cli.cli.train import check_folder, parse_settings
-from deblur_cli.errors import UsageError
+from deblur_cli.cli.train import parse_settings
+from deblur_cli.errors import TrainingError, UsageError
 
 Photos = Annotated[
     Path, typer.Argument(metavar="PHOTOS", help="Folder of sharp photos.", readable=False, show_default=False)
@@ -49,20 +50,28 @@ def synth(
             raise UsageError(f"{name} is a number above zero, not {value}")
     if size % 16:
         raise UsageError(f"--size is a multiple of 16, not {size}")
-    check_folder(output)
+    checks.check_folder(output, "the folder for the dataset")
 
-    from deblur_cli.train.pool import load_photos
+    from deblur_cli.train.pool import count_small, load_photos
     from deblur_cli.train.sample_files import is_written, prepare_folder, write_sample
     from deblur_cli.train.scores import fixed_sample
     from deblur_cli.train.settings import LARGEST_SEED, blur_settings
 
-    settings = blur_settings({"shortest": shortest, "longest": longest, **parse_settings(set or [])}, size)
+    overrides = {"shortest": shortest, "longest": longest, **parse_settings(set or [], "objects=3")}
+    try:
+        settings = blur_settings(overrides, size)
+    except TrainingError as error:
+        raise UsageError(str(error)) from error
     if not 0 <= seed < LARGEST_SEED:
         raise UsageError(f"--seed is a number from 0 to {LARGEST_SEED - 1}, not {seed}")
     streams = Output(quiet=quiet)
     pool = load_photos(photos)
-    prepare_folder(output, pool, settings, size, seed)
-    with streams.bars(count) as bars:
+    if small := count_small(pool, size):
+        streams.warn(
+            f"{small} of {len(pool)} photos have a side below half of --size {size}: enlarged, they look soft"
+        )
+    with locks.held(output), streams.bars(count) as bars:
+        prepare_folder(output, pool, settings, size, seed)
         for number in range(count):
             if not is_written(output, number):
                 write_sample(output, number, fixed_sample(pool, number, size, settings, seed))

@@ -1,17 +1,17 @@
 """`deblur train`: train a network on motion blur made from sharp photos."""
 
-import os
 import re
 import signal
 import tomllib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from deblur_cli import locks
 from deblur_cli.cli import checks, options
 from deblur_cli.cli.errors import INTERRUPTED, OK, TERMINATED
 from deblur_cli.cli.output import Output
@@ -101,11 +101,11 @@ def train(
         overrides["device"] = device
     if precision is not options.Precision.auto:
         overrides["precision"] = precision.value
-    check_folder(output)
+    checks.check_folder(output, "the folder of the run")
 
-    from deblur_cli.train.settings import find_config, read_settings
+    from deblur_cli.train.settings import find_config
 
-    settings = read_settings(find_config(config), overrides)
+    settings = read(find_config(config), overrides)
     raise typer.Exit(train_here(settings, output, quiet=quiet, verbose=verbose))
 
 
@@ -116,7 +116,7 @@ def train_here(settings: "TrainSettings", folder: Path, *, quiet: bool, verbose:
     team = join_team()
     streams = Output(quiet=quiet or not team.leads, verbose=verbose)
     try:
-        with streams.log_lines():
+        with streams.log_lines(), locks.held(folder) if team.leads else nullcontext():
             return run(prepare(settings, folder, streams, team), streams)
     finally:
         leave_team()
@@ -138,13 +138,13 @@ def check_steps(steps: int) -> int:
     return steps
 
 
-def parse_settings(assignments: list[str]) -> dict[str, Any]:
+def parse_settings(assignments: list[str], example: str = "blur.longest=24") -> dict[str, Any]:
     """Return the values of name=value pairs, as TOML reads them; what it cannot read is text."""
     values: dict[str, Any] = {}
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         if not equals or not re.fullmatch(r"\w+(\.\w+)*", name.strip()):
-            raise UsageError(f"--set takes NAME=VALUE such as blur.longest=24, not {assignment!r}")
+            raise UsageError(f"--set takes NAME=VALUE such as {example}, not {assignment!r}")
         try:
             values[name.strip()] = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError:
@@ -152,13 +152,20 @@ def parse_settings(assignments: list[str]) -> dict[str, Any]:
     return values
 
 
-def check_folder(folder: Path) -> None:
-    """Refuse what cannot become the folder of a run."""
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file: -o names the folder of the run")
-    nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        raise TrainingError(f"cannot write to {nearest}: choose another folder with -o")
+def read(config: Path, overrides: dict[str, Any]) -> "TrainSettings":
+    """Return the settings of a file with those of the command line in place.
+
+    Raises TrainingError for what is wrong with the file, UsageError for what the command line made of it.
+    """
+    from deblur_cli.train.settings import read_settings
+
+    try:
+        return read_settings(config, overrides)
+    except TrainingError as error:
+        if overrides:
+            read_settings(config)
+            raise UsageError(str(error)) from error
+        raise
 
 
 def prepare(settings: "TrainSettings", folder: Path, streams: Output, team: "Team") -> "Trainer":
@@ -196,8 +203,10 @@ def run(trainer: "Trainer", streams: Output) -> int:
         streams.say("this run is finished; a larger --steps or --time-limit lets it go on")
     with StopRequest(streams).listening() as stop:
         trainer.run(lambda row: streams.say(row_line(row)), lambda: stop.code != OK)
-        weights = trainer.export() if trainer.team.leads else None
-    if stop.code != OK:
+        weights = trainer.export() if trainer.team.leads and trainer.step else None
+    if stop.code != OK and not trainer.step:
+        streams.say("stopped before the first step; nothing was written")
+    elif stop.code != OK:
         streams.say(f"stopped at step {trainer.step}; the same command goes on from there")
     if weights is not None:
         streams.result(weights)

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from deblur_cli.train.datasets import Pair, cut_pair, find_pairs
+from deblur_cli.train.datasets import Pair, check_sizes, cut_pair, find_pairs
 from deblur_cli.train.distributed import Team
 from deblur_cli.train.pool import pick
 from deblur_cli.train.settings import TrainSettings
@@ -25,6 +25,8 @@ class Batches:
     def __init__(self, settings: TrainSettings, photos: Sequence[Tensor], device: str, team: Team) -> None:
         self.settings, self.photos, self.device, self.team = settings, photos, device, team
         self.datasets = [find_pairs(Path(folder)) for folder in settings.pairs]
+        for dataset in self.datasets:
+            check_sizes(dataset, settings.patch)
         self.readers: ThreadPoolExecutor | None = None
         self.coming: dict[int, list[Future[Sample]]] = {}
 

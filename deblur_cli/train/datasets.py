@@ -7,6 +7,8 @@ LMD-ViT (Li et al. 2024): .npy files that hold img_blur, img_gt and blur_mask to
 """
 
 import pickle
+import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -29,6 +31,9 @@ NUMPY_NAMES = {  # all that a pickled array needs; anything else in a file could
     ("numpy._core.multiarray", "scalar"),
 }
 MASK_SUFFIXES = (".png", ".npy")
+PNG = (
+    b"\x89PNG\r\n\x1a\n"  # what such a file begins with; length and name of a chunk, width and height follow
+)
 MULTIPLE = 16  # pixels; the network halves its input four times
 
 
@@ -91,6 +96,34 @@ def mask_folder(folder: Path) -> Path:
         if parts[place] == "dataset":
             return Path(*parts[:place], "masks", *parts[place + 1 :])
     return folder
+
+
+def check_sizes(pairs: Sequence[Pair], least: int) -> None:
+    """Read the headers of all pairs that are PNG files, so that no run stops on them hours later.
+
+    Raises TrainingError where the files of a pair differ in size or have a side below `least` pixels.
+    """
+    for pair in pairs:
+        files = [path for path in (pair.blurred, pair.sharp, pair.mask) if path and path.suffix == ".png"]
+        sizes = {size for path in files if (size := png_size(path))}
+        if len(sizes) > 1:
+            raise TrainingError(f"{pair.blurred}: picture, sharp partner and mask differ in size")
+        if sizes and min(map(min, sizes)) < least:
+            raise TrainingError(f"{pair.blurred} is smaller than the patch of {least} pixels")
+
+
+def png_size(path: Path) -> tuple[int, ...] | None:
+    """The sides of a PNG file, the shorter first, as pictures may be turned; None for another kind."""
+    try:
+        with path.open("rb") as file:
+            header = file.read(24)
+    except OSError as error:
+        raise TrainingError(f"cannot read {path}: {error.strerror}") from error
+    if not header:
+        raise TrainingError(f"{path} is empty")
+    if len(header) < 24 or not header.startswith(PNG):
+        return None
+    return tuple(sorted(struct.unpack(">II", header[16:])))
 
 
 def read_pair(pair: Pair) -> tuple[Tensor, Tensor, Tensor]:

@@ -80,8 +80,9 @@ class Trainer:
         if state is not None:
             setup.check_state(state, settings, folder)
         self.photos, self.held_out = setup.split_photos(settings, device)
+        self.scored_on = setup.scored_on(settings, self.photos, self.held_out) if team.leads else {}
         self.batches = Batches(settings, self.photos, device, team)
-        self.validation()  # a folder that cannot be used is better known now
+        setup.check_validation(settings)
         torch.manual_seed(settings.seed)
         self.network = setup.prepare(settings, device)
         self.history: list[dict[str, Any]] = []  # the runs that made the weights it began from
@@ -96,6 +97,7 @@ class Trainer:
         self.step, self.elapsed = 0, 0.0
         self.scores: Scores | None = None
         self.lost_steps = 0
+        self.means = Means()  # of the loss terms, since the last row of the log
         self.updating = False  # between the first and the last change that a step makes
         if state is not None:
             self.resume(state)
@@ -116,10 +118,12 @@ class Trainer:
         return torch.optim.AdamW(trained, lr=rate, betas=self.settings.betas, weight_decay=decay, fused=True)
 
     def resume(self, state: dict[str, Any]) -> None:
-        """Go on from a state; what the settings say now holds from here on."""
+        """Go on from a state; what the settings say now holds from here on. Raises TrainingError."""
+        checkpoint.check_weights(self.folder, state, self.network)
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         if state["settings"]["depth"] == self.settings.depth:
+            checkpoint.check_optimizer(self.folder, state, self.optimizer)
             self.optimizer.load_state_dict(state["optimizer"])
             for group in self.optimizer.param_groups:  # the state brought its own settings along
                 group["betas"], group["weight_decay"] = self.settings.betas, self.settings.weight_decay
@@ -154,34 +158,36 @@ class Trainer:
         """Train until steps or time run out, or until `stop` says so between two steps.
 
         Saves on the way and at the end, also when an exception ends the run. `report` gets each row of
-        the logs: means of the loss terms, or scores. Raises OutOfMemoryError and TrainingError.
+        the logs: means of the loss terms, or scores. While no step was made nothing is written.
+        Raises OutOfMemoryError and TrainingError.
         """
         with memory_explained():
             try:
                 finished = self.train_until_done(report, stop)
             finally:
                 self.batches.close()
-                if self.team.leads and not self.updating:  # else the last saved state is the last whole one
+                if self.team.leads and self.step and not self.updating:  # else the last saved state is whole
                     self.save()
+                    self.log_means(report)
             if self.team.leads and finished:
                 self.report_scores(report)
 
     def train_until_done(self, report: Report, stop: Stop) -> bool:
         """Steps, and in between the log, the state and the scores; false where `stop` ended them."""
-        means = Means()
         saved = clock = time.monotonic()
         while self.progress() < 1:
             if self.team.agree(stop()):
                 return False
-            means.add(self.train_step())
+            self.means.add(self.train_step())
             now = time.monotonic()
             self.elapsed, clock = self.team.follow(self.elapsed + now - clock), now
             if not self.team.leads:
                 continue
             if self.step % self.settings.log_every == 0:
-                report(self.log(means.take()))
+                self.log_means(report)
             if now - saved > self.settings.save_every:
                 self.save()
+                self.log_means(report)  # a run that goes on from here begins a row of its own
                 self.report_scores(report)
                 self.export()
                 saved = clock = time.monotonic()  # saving and scoring are not training time
@@ -244,6 +250,11 @@ class Trainer:
         (self.folder / "samples").mkdir(exist_ok=True)
         sheet.save(self.folder / "samples" / f"{self.step:07}.png")
 
+    def log_means(self, report: Report) -> None:
+        """Log and report the means of the loss terms over the steps since the last row, if there were any."""
+        if self.means.count:
+            report(self.log(self.means.take()))
+
     def log(self, row: dict[str, float], name: str = "log.csv") -> dict[str, float]:
         """Append a row to a CSV file in the folder and return it with step, time and learning rate."""
         row = {"step": self.step, "seconds": round(self.elapsed, 1), "rate": self.learning_rate(), **row}
@@ -259,6 +270,8 @@ class Trainer:
         sources = [self.settings.photos, *self.settings.pairs]
         run = {
             "learned_from": [Path(source).resolve().name for source in sources if source],
+            "synthetic": bool(self.settings.photos),
+            "scored_on": self.scored_on,
             "steps": self.step,
             "hours": round(self.elapsed / 3600, 3),
             "device": self.device,

@@ -21,6 +21,11 @@ def load_photos(folder: Path, device: str = "cpu") -> list[Tensor]:
     return [read_rgb(path).to(device) for path in find_photos(folder)]
 
 
+def count_small(photos: Sequence[Tensor], size: int) -> int:
+    """How many photos 3 H W have a side below half of a patch's, so that patches of them are soft."""
+    return sum(2 * min(photo.shape[1:]) < size for photo in photos)
+
+
 def read_rgb(path: Path) -> Tensor:
     """A picture file as uint8 3 H W, grey ones with three equal channels. Raises DecodeError."""
     pixels = to_eight_bits(decode(path).pixels)

@@ -6,10 +6,12 @@ float16, pixels from mid-exposure) and synthesis.json, which says how they were 
 
 import hashlib
 import json
+import logging
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -17,11 +19,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from deblur_cli import locks
 from deblur_cli.errors import TrainingError
+from deblur_cli.photo.files import PARTIAL, write_file
 from deblur_cli.train.synthetic import BlurSettings, Sample
 
 DESCRIPTION = "synthesis.json"
-PARTS = ("blur", "sharp", "mask", "motion")
+FILES = {"blur": ".png", "sharp": ".png", "mask": ".png", "motion": ".npz"}
+
+LOG = logging.getLogger(__name__)
 
 
 def prepare_folder(
@@ -31,47 +37,79 @@ def prepare_folder(
 
     Raises TrainingError where samples made in another way are there already, or nothing can be written.
     """
-    digest = hashlib.sha256()
-    for photo in photos:
-        digest.update(photo.cpu().contiguous().numpy().tobytes())
-    facts = {"blur": asdict(settings), "size": size, "seed": seed, "photos_sha256": digest.hexdigest()}
-    wanted = json.dumps(facts, indent=2, sort_keys=True)
+    digest = photos_digest(photos)
+    facts = {"blur": asdict(settings), "size": size, "seed": seed, "photos_sha256": digest}
+    wanted = json.dumps(facts, indent=2, sort_keys=True) + "\n"
     note = folder / DESCRIPTION
     try:
-        if note.exists():
-            if note.read_text(encoding="utf-8", errors="replace") != wanted + "\n":
-                raise TrainingError(f"{folder} holds samples made in another way: choose another folder")
-        elif folder.exists() and any(folder.iterdir()):
-            raise TrainingError(f"{folder} is not empty: choose another folder")
-        for part in PARTS:
-            (folder / part).mkdir(parents=True, exist_ok=True)
-        note.write_text(wanted + "\n", encoding="utf-8")
+        if not note.exists():
+            check_empty(folder)
+            write_file(note, [wanted.encode()], overwrite=True)  # first, so that a killed run can go on
+        elif note.read_text(encoding="utf-8", errors="replace") != wanted:
+            raise TrainingError(f"{folder} holds samples made in another way: choose another folder")
+        for part in FILES:
+            (folder / part).mkdir(exist_ok=True)
+            for partial in (folder / part).glob(PARTIAL):  # of a run that was killed
+                partial.unlink()
     except OSError as error:
         raise TrainingError(f"cannot write to {folder}: {error.strerror}") from error
 
 
+def check_empty(folder: Path) -> None:
+    """Raise TrainingError for a folder that holds anything but traces of a run that was killed."""
+    if folder.exists():
+        found = [path for path in folder.iterdir() if path.name != locks.NAME and not path.match(PARTIAL)]
+        if found:
+            raise TrainingError(f"{folder} is not empty: choose another folder")
+
+
+def photos_digest(photos: Sequence[Tensor]) -> str:
+    """SHA-256 of the pixels of photos."""
+    digest = hashlib.sha256()
+    for photo in photos:
+        digest.update(photo.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def read_digest(folder: Path) -> str:
+    """SHA-256 of the photos that the samples of a folder were made from; "" where that is not known."""
+    try:
+        facts: Any = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+        return str(facts["photos_sha256"])
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        LOG.warning("%s does not say what its samples were made from: %s", folder / DESCRIPTION, error)
+        return ""
+
+
+def sample_file(folder: Path, part: str, name: str) -> Path:
+    """A file of the sample of a name."""
+    return folder / part / f"{name}{FILES[part]}"
+
+
 def is_written(folder: Path, number: int) -> bool:
-    """Whether a sample is there as a whole; its motion is written last."""
-    return (folder / "motion" / f"{number:04}.npz").exists()
+    """Whether a sample is there as a whole; none of its files is empty."""
+    paths = [sample_file(folder, part, f"{number:04}") for part in FILES]
+    return all(path.is_file() and path.stat().st_size for path in paths)
 
 
 def write_sample(folder: Path, number: int, sample: Sample) -> None:
-    """Write a single sample, each file complete or not at all. Raises TrainingError where that fails."""
-    name = f"{number:04}"
-    try:
-        for part, image in (("blur", sample.blurred), ("sharp", sample.sharp), ("mask", sample.mask)):
-            path = folder / part / f"{name}.png"
-            partial = path.with_suffix(".part")
-            Image.fromarray(to_pixels(image)).save(partial, "PNG")
-            partial.replace(path)
-        motion = folder / "motion" / f"{name}.npz"
-        partial = motion.with_suffix(".part")
-        with partial.open("wb") as file:
-            fields = {key: getattr(sample, key)[0].half().cpu().numpy() for key in ("start", "end")}
-            np.savez_compressed(file, allow_pickle=False, **fields)
-        partial.replace(motion)
-    except OSError as error:
-        raise TrainingError(f"cannot write {folder}: {error.strerror}") from error
+    """Write a single sample, each file complete or not at all. Raises EncodeError where that fails."""
+    for part in FILES:
+
+        def content(file: BinaryIO, part: str = part) -> None:
+            write_part(file, part, sample)
+
+        write_file(sample_file(folder, part, f"{number:04}"), content, overwrite=True)
+
+
+def write_part(file: BinaryIO, part: str, sample: Sample) -> None:
+    """Write one of the files of a sample."""
+    if part == "motion":
+        fields = {key: getattr(sample, key)[0].half().cpu().numpy() for key in ("start", "end")}
+        np.savez_compressed(file, allow_pickle=False, **fields)
+        return
+    images = {"blur": sample.blurred, "sharp": sample.sharp, "mask": sample.mask}
+    Image.fromarray(to_pixels(images[part])).save(file, "PNG")
 
 
 def to_pixels(image: Tensor) -> NDArray[np.uint8]:
@@ -97,9 +135,13 @@ def read_samples(folder: Path) -> Iterator[Sample]:
 def read_sample(folder: Path, name: str) -> Sample:
     """The sample of a name. Raises TrainingError where a file of it is missing or damaged."""
     try:
-        blurred, sharp, mask = (read_pixels(folder / part / f"{name}.png") for part in PARTS[:3])
-        path = folder / "motion" / f"{name}.npz"
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as motion:
+        blurred, sharp, mask = (
+            read_pixels(sample_file(folder, part, name)) for part in ("blur", "sharp", "mask")
+        )
+        with (
+            sample_file(folder, "motion", name).open("rb") as file,
+            np.load(file, allow_pickle=False) as motion,
+        ):
             start, end = (torch.from_numpy(motion[key]).float()[None] for key in ("start", "end"))
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise TrainingError(f"cannot read sample {name} of {folder}: {error}") from error

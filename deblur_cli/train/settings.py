@@ -2,7 +2,9 @@
 
 import math
 import tomllib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +23,10 @@ COURSE = (  # what does not shape a step
 )
 SCHEDULES = ("cosine", "wsd")
 LARGEST_SEED = 1 << 32  # seeds of single steps are made from it and must fit 64 bits
+MOST_OBJECTS = 32  # layers over a background; each costs as much as the others
+LONGEST = 4  # sides of a picture that blur can be long; time and memory grow with it
+LARGEST_ENLARGE = 8  # times; below 16 / 8 pixels there is nothing left to enlarge
+NAMED = 5  # settings at most that a mistyped name is answered with
 PATCH_STEP = 16  # pixels; the network halves its input four times, JPEG's halved chroma has blocks of 16
 
 
@@ -137,21 +143,36 @@ def override(table: dict[str, Any], name: str, parts: list[str], value: Any) -> 
     return {**table, first: override(section, name, rest, value)}
 
 
-def build(settings: T, table: dict[str, Any], section: str = "") -> T:
-    """A settings object with the values of a table; sections fill the settings inside it."""
+def build(settings: T, table: dict[str, Any], section: str = "", every: Sequence[str] = ()) -> T:
+    """A settings object with the values of a table; sections fill the settings inside it.
+
+    every: the full names of all settings there are; by default those of `settings`
+    """
+    every = every or [name for name, _ in flat(asdict(settings))]  # type: ignore[call-overload]
     known = {entry.name for entry in fields(settings)}  # type: ignore[arg-type]
     if unknown := sorted(set(table) - known):
-        raise TrainingError(f"unknown setting {section + unknown[0]!r}; known are {', '.join(sorted(known))}")
+        inside = flat({unknown[0]: table[unknown[0]]})  # of an unknown section what was set in it
+        name = section + (inside[0][0] if inside else unknown[0])
+        raise TrainingError(f"unknown setting {name!r}: did you mean {nearest(name, every)}?")
     values: dict[str, Any] = {}
     for name, value in table.items():
         current = getattr(settings, name)
         if not is_dataclass(current):
             values[name] = convert(section + name, value, current)
         elif isinstance(value, dict):
-            values[name] = build(current, value, f"{section}{name}.")
+            values[name] = build(current, value, f"{section}{name}.", every)
         else:
             raise TrainingError(f"setting {section + name!r} is a section, not a single value")
     return replace(settings, **values)  # type: ignore[type-var]
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """The settings whose names, with or without their section, are most like a name, for a message."""
+    last = name.rpartition(".")[2]
+    like = {entry: SequenceMatcher(None, last, entry.rpartition(".")[2]).ratio() for entry in known}
+    best = sorted(known, key=lambda entry: -like[entry])
+    close = [entry for entry in best if like[entry] >= max(0.6, like[best[0]] - 0.1)]
+    return " or ".join((close or best)[:NAMED])
 
 
 def convert(name: str, value: Any, current: Any) -> Any:
@@ -193,6 +214,11 @@ def check(settings: TrainSettings) -> None:
 
 def check_patch(blur: BlurSettings, side: int, section: str = "blur.") -> None:
     """Raise TrainingError where blurred pictures of a side cannot be made."""
+    if blur.longest > LONGEST * side:
+        raise TrainingError(
+            f"setting '{section}longest' is at most {LONGEST} times a picture's {side} pixels, "
+            f"not {blur.longest:g}"
+        )
     if 2 * blur.defocus_radius > side:
         raise TrainingError(
             f"setting '{section}defocus_radius' is at most half of a picture's {side} pixels, "
@@ -246,6 +272,10 @@ def check_blur(blur: BlurSettings, section: str = "blur.") -> None:
     if not blur.objects or blur.still + blur.absent >= 1 or blur.sharp >= 1:
         names = ", ".join(f"'{section}{name}'" for name in ("still", "absent", "sharp"))
         raise TrainingError(f"nothing would ever move: raise '{section}objects' or lower {names}")
+    if blur.objects > MOST_OBJECTS:
+        raise TrainingError(f"setting '{section}objects' is at most {MOST_OBJECTS}, not {blur.objects}")
+    if blur.enlarge > LARGEST_ENLARGE:
+        raise TrainingError(f"setting '{section}enlarge' is at most {LARGEST_ENLARGE}, not {blur.enlarge:g}")
     check_camera(blur.camera, section)
 
 

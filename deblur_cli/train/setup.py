@@ -14,9 +14,9 @@ from deblur_cli import weights
 from deblur_cli.errors import TrainingError
 from deblur_cli.nets import M2AENet, create
 from deblur_cli.nets.layers import NAFBlock
-from deblur_cli.train.datasets import find_pairs, whole_pair
+from deblur_cli.train.datasets import MULTIPLE, check_sizes, find_pairs, whole_pair
 from deblur_cli.train.pool import find_photos, load_photos
-from deblur_cli.train.sample_files import holds_samples, read_samples
+from deblur_cli.train.sample_files import holds_samples, photos_digest, read_digest, read_samples
 from deblur_cli.train.scores import fixed_set, only_motion
 from deblur_cli.train.settings import TrainSettings, differences
 from deblur_cli.train.synthetic import Sample
@@ -69,6 +69,34 @@ def validation_set(settings: TrainSettings, held_out: list[Tensor], device: str)
     if holds_samples(folder):
         return (sample.to(device) for sample in read_samples(folder))
     return (whole_pair(pair).to(device) for pair in find_pairs(folder))
+
+
+def check_validation(settings: TrainSettings) -> None:
+    """Raise TrainingError where a folder to score on cannot be used, as far as headers tell."""
+    folder = Path(settings.validation)
+    if settings.validation and holds_samples(folder):
+        read_samples(folder)
+    elif settings.validation:
+        check_sizes(find_pairs(folder), MULTIPLE)
+
+
+def scored_on(settings: TrainSettings, photos: list[Tensor], held_out: list[Tensor]) -> dict[str, Any]:
+    """What the scores are about, for the model card: so many photos held out, or a folder by its name.
+
+    `learned_from` tells that a folder shows what is trained on too, as far as that can be seen; this is
+    logged as well.
+    """
+    if not settings.validation:
+        return {"held_out": len(held_out)}
+    folder = Path(settings.validation)
+    sources = [Path(source).resolve() for source in settings.pairs]
+    place = folder.resolve()
+    shared = any(place.is_relative_to(source) or source.is_relative_to(place) for source in sources)
+    if photos and not shared and holds_samples(folder):
+        shared = read_digest(folder) == photos_digest(photos)
+    if shared:
+        LOG.warning("%s shows what is learned from: its scores will be too good", folder)
+    return {"folder": place.name, "learned_from": shared}
 
 
 def prepare(settings: TrainSettings, device: str, pooling: int | None = None) -> M2AENet:
