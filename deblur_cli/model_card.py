@@ -1,7 +1,8 @@
 """Model cards: what weights are, what they learned from and how they score, from their own metadata."""
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from deblur_cli.nets import M2AENet
@@ -33,9 +34,11 @@ def model_card(
     sections = [f"# {name}", describe(network), file_table(files, sha256)]
     if runs:
         sections += ["## What it learned from", training_table(runs)]
-        sections += [f"Run {number}: {settings_text(run)}" for number, run in enumerate(runs, 1)]
+        sections += [
+            f"Settings of run {number}:\n\n{settings_text(run)}" for number, run in enumerate(runs, 1)
+        ]
     if runs and runs[-1].get("scores"):
-        sections += ["## How it scores", score_text(runs[-1]["scores"])]
+        sections += ["## How it scores", score_text(runs)]
     if curve:
         sections += ["## Scores over training", curve_table(curve)]
     return "\n\n".join(sections) + "\n"
@@ -66,7 +69,7 @@ def joined(numbers: Sequence[int]) -> str:
 def file_table(files: Sequence[tuple[str, int]], sha256: str) -> str:
     """Files, bytes and hash."""
     rows = [("File", f"`{name}`, {size:,} bytes") for name, size in files]
-    return table(("", ""), [*rows, ("SHA-256", f"`{sha256}`")])
+    return table(("What", "Value"), [*rows, ("SHA-256", f"`{sha256}`")])
 
 
 def training_table(runs: Sequence[Mapping[str, Any]]) -> str:
@@ -83,41 +86,80 @@ def training_table(runs: Sequence[Mapping[str, Any]]) -> str:
                 f"{run['device']}, {run['precision']}",
                 f"{settings['batch']} of {settings['patch']} px",
                 f"{settings['learning_rate']:g}, {settings['schedule']}",
-                f"{settings['blur']['shortest']:g}-{settings['blur']['longest']:g} px",
+                blur_text(run),
             )
         )
     head = ("Run", "Learned from", "Steps", "Hours", "Device", "Patches", "Learning rate", "Blur")
     return table(head, rows)
 
 
+def blur_text(run: Mapping[str, Any]) -> str:
+    """Lengths of the blur that a run made from photos; runs without a note of that all did."""
+    if not run.get("synthetic", True):
+        return "that of the pairs"
+    return f"{run['settings']['blur']['shortest']:g}-{run['settings']['blur']['longest']:g} px"
+
+
 def settings_text(run: Mapping[str, Any]) -> str:
-    """All settings of a run, so that it can be repeated."""
-    settings = {name: value for name, value in run["settings"].items() if value not in ("", [], ())}
-    return f"`{json.dumps(settings)}`"
+    """All settings of a run as a file that repeats it, one to a line; its values are TOML and JSON alike."""
+    lines = [f"{name} = {json.dumps(value)}" for name, value in flat(run["settings"])]
+    return "\n".join(["```toml", *lines, "```"])
 
 
-def score_text(scores: Mapping[str, float | None]) -> str:
+def flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every setting that is not empty, with its full name."""
+    for name, value in table.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{name}.")
+        elif value not in ("", [], ()):
+            yield prefix + name, value
+
+
+def shown_text(runs: Sequence[Mapping[str, Any]]) -> str:
+    """Say which pictures the last run was scored on, and claim no more than it noted."""
+    pictures = f"{runs[-1]['scores'].get('pictures')} pictures"
+    scored_on = runs[-1].get("scored_on") or {}
+    if scored_on.get("held_out"):
+        seen = "it never saw" if len(runs) == 1 else "its last run never saw"
+        return f"{pictures} made from {scored_on['held_out']} photos that {seen}"
+    if "folder" not in scored_on:
+        return pictures
+    text = f"{pictures} of the folder `{scored_on['folder']}`"
+    return f"{text}, which shows what it learned from" if scored_on.get("learned_from") else text
+
+
+def score_text(runs: Sequence[Mapping[str, Any]]) -> str:
     """The scores of the bare network on the validation set of its last run."""
+    scores = runs[-1]["scores"]
     rows = [
         (words, format(value, style))
         for field, words, style in SCORES
         if (value := scores.get(field)) is not None
     ]
     before = scores.get("blurred_psnr_w")
-    head = f"Bare network output, epsilon 0.5, {scores.get('pictures')} pictures that it never saw"
+    head = f"Bare network output, epsilon 0.5, {shown_text(runs)}"
     if before is not None:
         head += f", whose blurred parts begin at {before:.2f} dB"
-    return f"{head}.\n\n{table(('', ''), rows)}"
+    if (scores.get("gain_psnr_w") or 0) < 0:
+        head += ". In the blur that is worse than leaving the photo alone"
+    return f"{head}.\n\n{table(('Score', 'Value'), rows)}"
 
 
 def curve_table(curve: Sequence[Mapping[str, str]]) -> str:
     """Scores at each time that they were taken; a cell stays empty where there is none."""
-    known = [entry for entry in SCORES if any(row.get(entry[0]) for row in curve)]
+    known = [entry for entry in SCORES if any(number(row, entry[0]) is not None for row in curve)]
     rows = []
     for row in curve:
-        cells = [format(float(row[field]), style) if row.get(field) else "" for field, _, style in known]
+        values = [(number(row, field), style) for field, _, style in known]
+        cells = ["" if value is None else format(value, style) for value, style in values]
         rows.append((row["step"], f"{float(row['seconds']) / 3600:.2f}", *cells))
     return table(("Step", "Hours", *(words for _, words, _ in known)), rows)
+
+
+def number(row: Mapping[str, str], field: str) -> float | None:
+    """A number of a row; None where the cell is empty or not a number."""
+    value = float(row.get(field) or "nan")
+    return None if math.isnan(value) else value
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

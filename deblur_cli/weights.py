@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import tomllib
 from dataclasses import dataclass, field
 from functools import cache
@@ -168,6 +169,16 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     return state, metadata
 
 
+def is_full(path: Path) -> bool:
+    """Whether a file or an index that can be read keeps 32 bits or more for every number."""
+    for part in parts(path):
+        with safe_open(part, framework="pt") as file:
+            kinds = {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
+        if not kinds <= {"F32", "F64"}:
+            return False
+    return True
+
+
 def read(path: Path) -> tuple[M2AENet, dict[str, str]]:
     """Network and metadata of a file or an index whose metadata holds the configuration."""
     state, metadata = read_tensors(path)
@@ -244,7 +255,10 @@ def write(path: Path, content: bytes) -> None:
     """Write a file whole or not at all. Raises WeightsError."""
     temporary = path.with_name(f".{path.name}.part")
     try:
-        temporary.write_bytes(content)
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)

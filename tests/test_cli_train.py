@@ -1,6 +1,7 @@
 """`deblur train`: from settings and photos to weights that `deblur run` takes."""
 
 import csv
+import json
 import os
 import signal
 
@@ -144,6 +145,31 @@ def test_a_dataset_of_deblur_synth_can_be_scored_on(config, photos, tmp_path):
         (row,) = csv.DictReader(file)
     assert row["pictures"] == "2" and float(row["endpoint_error"]) >= 0
     assert [path.suffix for path in (tmp_path / "run" / "samples").iterdir()] == [".png"]
+
+
+def scored_on(folder):
+    """What the last run that made the weights in a folder says that it was scored on."""
+    return json.loads(weights.load(str(folder / "weights.safetensors")).notes["history"])[-1]["scored_on"]
+
+
+def test_scores_on_what_is_learned_from_are_warned_of_and_noted(config, photos, tmp_path):
+    others = write_photos(tmp_path / "others", 3)
+    for name, source in (("own", photos), ("other", others)):
+        made = deblur("synth", source, "-o", tmp_path / name, "--count", 1, "--size", 32, "--longest", 8)
+        assert made.exit_code == 0, made.stderr
+    one = ("--steps", 1)
+    result = train(config, photos, tmp_path / "a", *one, "--set", f"validation={tmp_path / 'own'}")
+    assert result.exit_code == 0 and "own shows what is learned from" in result.stderr
+    assert scored_on(tmp_path / "a") == {"folder": "own", "learned_from": True}
+    result = train(config, photos, tmp_path / "b", *one, "--set", f"validation={tmp_path / 'other'}")
+    assert result.exit_code == 0 and "warning" not in result.stderr
+    assert scored_on(tmp_path / "b") == {"folder": "other", "learned_from": False}
+    result = train(config, photos, tmp_path / "c", *one)
+    assert result.exit_code == 0 and scored_on(tmp_path / "c") == {"held_out": 2}
+    pairs = write_pairs(tmp_path / "pairs" / "deep")
+    words = ("--pairs", pairs.parent, "--set", f"validation={pairs}")
+    result = deblur("train", config, "--device", "cpu", "-o", tmp_path / "d", *one, *words)
+    assert result.exit_code == 0 and "deep shows what is learned from" in result.stderr
 
 
 def test_nothing_to_learn_from_or_to_score_on_is_said(config, tmp_path):

@@ -2,6 +2,9 @@
 
 import csv
 import json
+import re
+import tomllib
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -11,7 +14,9 @@ from networks import lively
 from deblur_cli import weights
 from deblur_cli.cli.weights import parse_size
 from deblur_cli.errors import UsageError
-from deblur_cli.train.settings import TrainSettings
+from deblur_cli.model_card import model_card
+from deblur_cli.train import checkpoint
+from deblur_cli.train.settings import TrainSettings, build
 
 SCORES = {
     "pictures": 16,
@@ -22,11 +27,25 @@ SCORES = {
 }
 
 
+def write_run(folder, network, runs, step=1000):
+    """Weights in half precision and the state that holds them in full."""
+    weights.save(folder / "weights.safetensors", network, {"history": json.dumps(runs)})
+    kept = network.state_dict()
+    state = {"settings": {"depth": 2}, "network": kept, "average": kept, "optimizer": {}, "step": step}
+    checkpoint.save(folder, state | {"elapsed": 1.0, "history": []})
+
+
+def convert(source, folder, *words):
+    return deblur("weights", "convert", source, "-o", folder, *words)
+
+
+def refused(result, code, message):
+    return result.exit_code == code and message in result.stderr and result.stderr.count("\n") == 1
+
+
 @pytest.fixture
 def run_folder(tmp_path):
     """What `deblur train` leaves, without the training."""
-    from dataclasses import asdict
-
     folder = tmp_path / "second-run"
     folder.mkdir()
     runs = [
@@ -41,7 +60,7 @@ def run_folder(tmp_path):
         }
         for source, steps, patch in (("first photos", 4728, 128), ("more photos", 1000, 192))
     ]
-    weights.save(folder / "weights.safetensors", lively(), {"history": json.dumps(runs)}, half=False)
+    write_run(folder, lively(), runs)
     with (folder / "scores.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerows([["step", "seconds", "gain_psnr_w"], [100, 900, 0.5], [200, 1800, ""]])
@@ -59,7 +78,7 @@ def test_a_run_becomes_a_file_in_half_precision_and_a_card(run_folder, tmp_path)
     text = card.read_text(encoding="utf-8")
     assert loaded.sha256 in text and f"{path.stat().st_size:,} bytes" in text
     assert "| 1 | first photos | 4,728 |" in text and "| 2 | more photos | 1,000 |" in text
-    assert "8 of 192 px" in text and '"patch": 192' in text
+    assert "8 of 192 px" in text and "\npatch = 192\n" in text
     assert "| PSNR gain in the blur, dB | +1.25 |" in text and "endpoints" not in text
     assert "| 100 | 0.25 | +0.50 |" in text and "| 200 | 0.50 |  |" in text
 
@@ -77,6 +96,121 @@ def test_parts_can_be_put_together_again(run_folder, tmp_path):
     )
     for name, value in first.state_dict().items():
         assert torch.equal(value, second.state_dict()[name]), name
+
+
+def test_full_numbers_are_those_that_the_run_averaged(run_folder, tmp_path):
+    result = convert(run_folder, tmp_path / "out", "--full", "--name", "full")
+    assert result.exit_code == 0, result.stderr
+    found = weights.load(str(tmp_path / "out" / "full.safetensors"))
+    average = checkpoint.load(run_folder)["average"]
+    assert not all(torch.equal(value, value.half().float()) for value in average.values())
+    for name, value in found.network.state_dict().items():
+        assert torch.equal(value, average[name]), name
+    assert "| 2 | more photos | 1,000 |" in (tmp_path / "out" / "full.md").read_text(encoding="utf-8")
+    again = convert(tmp_path / "out" / "full.safetensors", tmp_path / "again", "--full")
+    assert again.exit_code == 0, again.stderr
+
+
+def test_full_numbers_that_are_not_there_are_not_made_up(run_folder, tmp_path):
+    file, out = run_folder / "weights.safetensors", tmp_path / "out"
+    assert refused(convert(file, out, "--full"), 2, "holds 16 bits per number")
+    assert refused(convert("m2aenet-small", out, "--full"), 2, "holds 16 bits per number")
+    checkpoint.save(run_folder, checkpoint.load(run_folder) | {"step": 1001})
+    assert refused(convert(run_folder, out, "--full"), 1, "is of step 1000 and state.pt of step 1001")
+    checkpoint.save(run_folder, checkpoint.load(run_folder) | {"step": 1000, "average": {}})
+    assert refused(convert(run_folder, out, "--full"), 1, "is damaged")
+    (run_folder / "state.pt").unlink()
+    assert refused(convert(run_folder, out, "--full"), 2, "holds 16 bits per number")
+    assert not out.exists()
+
+
+def test_files_of_another_form_are_replaced_and_never_left_beside_the_new(run_folder, tmp_path):
+    out, parts = tmp_path / "out", ("--part-size", "1MB", "--full")
+    (tmp_path / "out").mkdir()
+    (out / "mine-too.safetensors").write_text("of someone else")
+    whole = {"mine.safetensors", "mine.md", "mine-too.safetensors"}
+
+    def names():
+        return {path.name for path in out.iterdir()}
+
+    assert convert(run_folder, out, "--name", "mine").exit_code == 0
+    assert names() == whole
+    assert refused(convert(run_folder, out, "--name", "mine", *parts), 1, "exists already")
+    assert convert(run_folder, out, "--name", "mine", *parts, "--overwrite").exit_code == 0
+    assert "mine.safetensors.index.json" in names() and "mine.safetensors" not in names()
+    assert refused(convert(run_folder, out, "--name", "mine"), 1, "exists already")
+    (out / "mine.md").unlink()
+    (out / "mine.safetensors.index.json").unlink()
+    assert refused(convert(run_folder, out, "--name", "mine"), 1, "exists already")  # the parts are there
+    assert convert(run_folder, out, "--name", "mine", "--overwrite").exit_code == 0
+    assert names() == whole
+    weights.load(str(out / "mine.safetensors"))
+
+
+def test_earlier_files_stay_where_the_new_ones_cannot_be_written(run_folder, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    assert convert(run_folder, out, "--name", "mine").exit_code == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    result = convert(run_folder, out, "--name", "mine", "--overwrite", "--part-size", "1MB")
+    assert refused(result, 1, "No space left on device")
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def card(*changes, curve=()):
+    """A card after runs that differ from the usual one as told."""
+    usual = {
+        "learned_from": ["photos"],
+        "steps": 10,
+        "hours": 0.1,
+        "device": "cpu",
+        "precision": "float32",
+        "settings": asdict(TrainSettings()),
+        "scores": SCORES,
+    }
+    runs = [usual | change for change in changes]
+    return model_card("mine", lively(), {"history": json.dumps(runs)}, [("a", 1)], "ab", curve)
+
+
+def test_a_card_claims_only_what_its_run_noted():
+    held_out = {"scored_on": {"held_out": 8}}
+    assert "16 pictures made from 8 photos that it never saw," in card(held_out)
+    assert "16 pictures made from 8 photos that its last run never saw" in card({}, held_out)
+    other = card({"scored_on": {"folder": "val", "learned_from": False}})
+    assert "16 pictures of the folder `val`," in other and "never saw" not in other
+    same = card({"scored_on": {"folder": "val", "learned_from": True}})
+    assert "`val`, which shows what it learned from" in same and "never saw" not in same
+    assert "never saw" not in card({})
+
+
+def test_a_card_says_where_the_photo_alone_is_better():
+    worse = {"scores": SCORES | {"gain_psnr_w": -0.3}}
+    assert "worse than leaving the photo alone" in card(worse)
+    assert "worse" not in card({})
+
+
+def test_a_card_shows_no_blur_where_none_was_made():
+    row = next(line for line in card({"synthetic": False}).splitlines() if line.startswith("| 1 |"))
+    assert "4-16 px" not in row
+    row = next(line for line in card({"synthetic": True}).splitlines() if line.startswith("| 1 |"))
+    assert "4-16 px" in row
+
+
+def test_a_card_is_plain_to_read():
+    rows = [
+        {"step": "1", "seconds": "3600", "gain_psnr_w": "0.5", "endpoint_error": "nan", "mask_iou": "nan"},
+        {"step": "2", "seconds": "7200", "gain_psnr_w": "nan", "endpoint_error": "nan", "mask_iou": "0.5"},
+    ]
+    text = card({}, curve=rows)
+    assert "nan" not in text and "endpoints" not in text.partition("## Scores over")[2]
+    assert "| 1 | 1.00 | +0.50 |  |" in text and "| 2 | 2.00 |  | 0.500 |" in text
+    assert "|  |  |\n| --- |" not in text
+    (settings,) = re.findall("```toml\n(.*?)```", text, re.DOTALL)
+    assert build(TrainSettings(), tomllib.loads(settings)) == TrainSettings()
 
 
 def test_nothing_is_replaced_unless_asked(run_folder, tmp_path):
@@ -111,6 +245,7 @@ def test_wrong_sources_are_one_line(tmp_path):
     for source, message in (
         (tmp_path, "holds no weights.safetensors yet"),
         (tmp_path / "gone.safetensors", "no weights file"),
+        ("runs", "no weights file or folder runs: name the folder of a training run"),
         (tmp_path / "file.txt", "is not a .safetensors file"),
     ):
         result = deblur("weights", "convert", source, "-o", tmp_path / "out")
@@ -121,7 +256,9 @@ def test_wrong_sources_are_one_line(tmp_path):
 def test_a_folder_that_cannot_be_made_is_named(run_folder, tmp_path):
     (tmp_path / "file.txt").write_text("x")
     result = deblur("weights", "convert", run_folder, "-o", tmp_path / "file.txt" / "out")
-    assert result.exit_code != 0 and "file.txt" in result.stderr and result.stderr.count("\n") == 1
+    assert refused(result, 2, "cannot write to")
+    result = convert(run_folder, tmp_path / "file.txt")
+    assert refused(result, 2, "file.txt is a file: -o names the folder for weights and card")
 
 
 @pytest.mark.parametrize(("text", "size"), [("16MB", 16_000_000), ("16 MiB", 2**24), ("2000000", 2_000_000)])

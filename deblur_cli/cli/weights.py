@@ -1,16 +1,20 @@
 """`deblur weights`: what is done with weights other than using them."""
 
 import csv
+import json
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deblur_cli.cli import options
+from deblur_cli.cli import checks, options
 from deblur_cli.cli.errors import USAGE
 from deblur_cli.cli.output import Output
 from deblur_cli.errors import EncodeError, UsageError, WeightsError
+
+if TYPE_CHECKING:
+    from deblur_cli.weights import LoadedWeights
 
 UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 SMALLEST_PART = 10**6
@@ -32,7 +36,9 @@ Folder = Annotated[
 Name = Annotated[
     str | None, typer.Option("--name", metavar="NAME", help="What to call them; else as SOURCE is called.")
 ]
-Full = Annotated[bool, typer.Option("--full", help="Keep 32 bits per number instead of 16.")]
+Full = Annotated[
+    bool, typer.Option("--full", help="Keep 32 bits per number instead of 16, where SOURCE has them.")
+]
 PartSize = Annotated[
     str | None,
     typer.Option("--part-size", metavar="16MB", help="Write several files, none larger than that."),
@@ -65,20 +71,29 @@ def convert(
         name or source.resolve().name.removesuffix(".index.json").removesuffix(".safetensors")
     )
 
+    checks.check_folder(output, "the folder for weights and card")
+
     from deblur_cli import weights as files
     from deblur_cli.model_card import model_card
 
-    loaded = files.load(str(find_source(source)))
+    found = find_source(source)
+    loaded = files.load(str(found))
+    if full:
+        take_full_numbers(source, found, loaded)
     path, card = output / f"{chosen}.safetensors", output / f"{chosen}.md"
-    clear(output, path, card, overwrite=overwrite)
+    before = earlier_results(output, chosen, overwrite=overwrite)
+    make_folder(output)
     if size is None:
         files.save(path, loaded.network, loaded.notes, half=not full)
         written = path
     else:
         written = files.save_in_parts(path, loaded.network, loaded.notes, size, half=not full)
-    listed = [(part.name, part.stat().st_size) for part in files.parts(written)]
+    parts = files.parts(written)
+    listed = [(part.name, part.stat().st_size) for part in parts]
     text = model_card(chosen, loaded.network, loaded.notes, listed, files.sha256(written), curve(source))
-    card.write_text(text, encoding="utf-8")
+    files.write(card, text.encode())
+    for stale in {*before} - {written, card, *parts}:  # what another --part-size had made
+        stale.unlink(missing_ok=True)
     streams = Output()
     for result in (written, card):
         streams.result(result)
@@ -102,6 +117,13 @@ def check_name(name: str) -> str:
 
 def find_source(source: Path) -> Path:
     """Return the weights file of a run's folder, or the file itself."""
+    from deblur_cli.weights import installed
+
+    if not source.exists() and str(source) not in (known := [entry.name for entry in installed()]):
+        raise WeightsError(
+            f"no weights file or folder {source}: name the folder of a training run, a .safetensors file, "
+            f"the index of several, or one of {', '.join(known)}"
+        )
     if not source.is_dir():
         return source
     path = source / "weights.safetensors"
@@ -110,11 +132,50 @@ def find_source(source: Path) -> Path:
     return path
 
 
-def clear(folder: Path, path: Path, card: Path, *, overwrite: bool) -> None:
-    """Make the folder, and refuse to replace what is there unless told to."""
-    for target in (path, path.with_name(f"{path.name}.index.json"), card):
-        if target.exists() and not overwrite:
-            raise EncodeError(f"{target} exists already; use --overwrite or another --name")
+def take_full_numbers(source: Path, found: Path, loaded: "LoadedWeights") -> None:
+    """Put the 32 bits of a run's state in the place of the 16 that its weights file keeps.
+
+    Raises UsageError where there are but 16, WeightsError where file and state are of different steps.
+    """
+    from deblur_cli.train import checkpoint
+    from deblur_cli.weights import find, is_full
+
+    state = checkpoint.load(source) if source.is_dir() else None
+    if state is None:
+        if not is_full(find(str(found))[0]):
+            raise UsageError(
+                f"{found} holds 16 bits per number, so --full would add nothing: name the folder of the run "
+                f"with its {checkpoint.NAME}, or leave --full out"
+            )
+        return
+    runs = json.loads(loaded.notes.get("history", "[]"))
+    steps = runs[-1]["steps"] if runs else 0
+    if state["step"] != steps:
+        raise WeightsError(
+            f"{found} is of step {steps} and {checkpoint.NAME} of step {state['step']}: let the run go on "
+            "to its end, or stop it with Ctrl-C"
+        )
+    checkpoint.check_weights(source, state, loaded.network)
+    loaded.network.load_state_dict(state["average"])
+
+
+def earlier_results(folder: Path, name: str, *, overwrite: bool) -> list[Path]:
+    """Return what a folder holds under a name, in one file or in several; refuse to replace it unasked."""
+    results = re.compile(
+        re.escape(name) + r"(\.md|\.safetensors\.index\.json|(-[0-9]{5}-of-[0-9]{5})?\.safetensors)"
+    )
+    there = folder.iterdir() if folder.is_dir() else ()
+    found = sorted(path for path in there if results.fullmatch(path.name))
+    for path in found:
+        if path.is_dir():
+            raise EncodeError(f"{path} is a folder; choose another --name")
+        if not overwrite:
+            raise EncodeError(f"{path} exists already; use --overwrite or another --name")
+    return found
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder for the results."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
