@@ -1,6 +1,7 @@
 """`deblur run` on folders: which photos are taken, where results go, and which names are in the way."""
 
 import errno
+import io
 import os
 import tempfile
 from pathlib import Path
@@ -106,6 +107,37 @@ def test_one_original_in_the_way_does_not_hold_up_the_rest(tmp_path):
     assert result.exit_code == 1
     assert original.read_bytes() == before
     assert str(tmp_path / "b_deblurred.png") in result.stdout.splitlines()
+
+
+def test_photos_in_the_folder_of_results_are_left_out_aloud(tmp_path):
+    make_photo(tmp_path / "a.png")
+    make_photo(tmp_path / "out" / "b.png")
+    make_photo(tmp_path / "out" / "c_deblurred.png")
+    result = deblur("run", "-r", tmp_path, "-o", tmp_path / "out")
+    assert result.stdout == f"{tmp_path / 'out' / 'a_deblurred.png'}\n"
+    (line,) = [line for line in result.stderr.splitlines() if "left out" in line]
+    assert str(tmp_path / "out" / "b.png") in line and "more" not in line and "-o" in line
+
+
+def test_photos_of_a_stereo_camera_stay_jpeg(tmp_path):
+    make_photo(tmp_path / "a.jpg").rename(tmp_path / "a.mpo")
+    assert deblur("run", tmp_path).stdout == f"{tmp_path / 'a_deblurred.jpg'}\n"
+
+
+@pytest.mark.parametrize("kind", ["AVIF", "WEBP"])
+def test_a_dry_run_names_damaged_files_and_goes_on(tmp_path, kind):
+    make_photo(tmp_path / "b.png")
+    content = io.BytesIO()
+    Image.new("RGB", (32, 32)).save(content, kind, exif=b"Exif\0\0MM\0*" + bytes(40))
+    # no TIFF header in WebP's EXIF; an AVIF that does not say where its picture is
+    damaged = content.getvalue().replace(b"MM\0*", b"MM\0\n").replace(b"iloc", b"jloc")
+    (tmp_path / f"a.{kind.lower()}").write_bytes(damaged)
+    result = deblur("run", tmp_path, "--dry-run")
+    assert f"{tmp_path / 'b.png'} (48 x 32" in result.stdout
+    assert result.exit_code == 1
+    assert "bug" not in result.stderr
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert f"a.{kind.lower()}" in line
 
 
 def test_a_name_too_long_for_its_result_costs_that_photo_alone(tmp_path):

@@ -324,3 +324,13 @@ def test_camera_files_of_16_bits_survive(tmp_path, name, suffix):
     assert np.array_equal(back.pixels, photo.pixels)
     assert back.metadata.icc == photo.metadata.icc
     assert back.metadata.xmp == photo.metadata.xmp
+
+
+@pytest.mark.parametrize("side", [256, 257])
+def test_a_side_of_no_pixels_is_damage(tmp_path, side):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.zeros((8, 9, 3), np.uint16))
+    with tifffile.TiffFile(path, mode="r+") as file:
+        file.pages[0].tags[side].overwrite(0)
+    with pytest.raises(DecodeError, match="damaged"):
+        decode(path)

@@ -1,6 +1,8 @@
 import errno
+import hashlib
 import os
 import stat
+import struct
 from dataclasses import replace
 
 import numpy as np
@@ -89,15 +91,42 @@ def test_profile_exif_xmp_and_resolution_survive(tmp_path, photo, format):
     back = decode(path).metadata
     assert back.icc == metadata.icc
     assert back.xmp == metadata.xmp
-    if format == "TIFF":  # where EXIF's main directory is also the picture's
+    if format in ("TIFF", "WEBP"):  # which keep resolutions in EXIF, TIFF the picture's own tags too
         before, after = exif_tags(metadata.exif), exif_tags(back.exif)
         assert after["main"].items() >= before.pop("main").items()
         assert {name: after[name] for name in before} == before
-        with Image.open(path) as image:  # the resolution is what other programs see, too
-            assert image.info["dpi"] == metadata.dpi
+        assert [float(after["main"][tag]) for tag in (282, 283)] == pytest.approx(metadata.dpi)
+        assert after["main"][296] == 2  # inches
     else:
         assert back.exif == metadata.exif
-    assert back.dpi == (None if format == "WEBP" else pytest.approx(metadata.dpi, abs=0.01))
+    if format != "WEBP":
+        assert back.dpi == pytest.approx(metadata.dpi, abs=0.01)
+
+
+def extended_xmp():
+    """An XMP packet of 150 KB as a JPEG holds it: the main packet, and segments that it points to."""
+    text = b"<x:xmpmeta>" + b"long " * 30_000 + b"</x:xmpmeta>"
+    digest = hashlib.md5(text).hexdigest().upper().encode()
+    main = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a xmpNote:HasExtendedXMP="' + digest + b'"/></x:xmpmeta>'
+    parts = tuple(
+        b"http://ns.adobe.com/xmp/extension/\0"
+        + digest
+        + struct.pack(">II", len(text), start)
+        + text[start : start + 65_000]
+        for start in range(0, len(text), 65_000)
+    )
+    return main, parts
+
+
+def test_xmp_above_64_kb_survives_in_jpeg_and_is_missed_aloud_elsewhere(tmp_path, photo, caplog):
+    main, parts = extended_xmp()
+    encode(replace(photo, metadata=Metadata(xmp=main, xmp_extension=parts)), tmp_path / "a.jpg")
+    again = decode(tmp_path / "a.jpg")
+    assert (again.metadata.xmp, again.metadata.xmp_extension) == (main, parts)
+    assert not caplog.records
+    encode(again, tmp_path / "a.webp")
+    assert "above 64 KB" in caplog.text
+    assert decode(tmp_path / "a.webp").metadata.xmp == main.split(b" xmpNote")[0] + b"/></x:xmpmeta>"
 
 
 @pytest.mark.parametrize("order", ["<", ">"])

@@ -16,7 +16,7 @@ from deblur_cli.cli.journal import Journal
 from deblur_cli.cli.output import Bars, Output
 from deblur_cli.cli.pipeline import Budget, Pipeline, Steps
 from deblur_cli.cli.plan import Job, Plan
-from deblur_cli.cli.saving import Saving, save
+from deblur_cli.cli.saving import Saving, is_copied, save
 from deblur_cli.cli.signals import terminate_like_interrupt
 from deblur_cli.cli.sizes import megapixels
 from deblur_cli.cli.summary import Tally, Work, failure_record, skip_record, sum_up
@@ -111,7 +111,8 @@ class Batch:
 
         def write(job: Job, photo: Photo, result: "Result") -> Work:
             self._write(job, photo, result, network.weights.label)
-            return sum_up(job, result, network, self._seconds[job])
+            copied = is_copied(job.output, photo, result, self._orders.saving)
+            return sum_up(job, result, network, self._seconds[job], copied=copied)
 
         def report(job: Job, outcome: Work | Exception) -> None:
             self._report(job, outcome)

@@ -34,12 +34,23 @@ class Problem:
 
 @dataclass
 class Collection:
-    """Everything that the inputs of a run amount to. `passed_over` are pictures not read."""
+    """Everything that the inputs of a run amount to. `passed_over` are pictures not read.
+
+    left_out: photos in the folder that results go to
+    """
 
     photos: list[Found] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     passed_over: list[Path] = field(default_factory=list)
+    left_out: list[Path] = field(default_factory=list)
     folders: int = 0
+
+    def left_out_line(self) -> str | None:
+        """Say which photos are not worked on as results go to their folder; None if there are none."""
+        if not self.left_out:
+            return None
+        more = f" and {len(self.left_out) - 1} more" if len(self.left_out) > 1 else ""
+        return f"{self.left_out[0]}{more} left out, as results go there; choose another -o to include them"
 
     def passed_over_line(self) -> str | None:
         """Say how many pictures of which kinds were passed over; None if there were none."""
@@ -129,8 +140,19 @@ def _walk(
             if is_picture_name(entry):
                 yield Problem(entry, f"cannot be reached: {error.strerror}")
     for entry in folders if walk.recursive else ():
-        if real_path(entry) not in been and not _same(entry, walk.leave_out):
+        if _same(entry, walk.leave_out):
+            collection.left_out += _photos_among_results(entry, walk)
+        elif real_path(entry) not in been:
             yield from _walk(entry, root, walk, collection, been)
+
+
+def _photos_among_results(folder: Path, walk: Walk) -> list[Path]:
+    """The pictures in the folder of results that bear no name of a result."""
+    endings = tuple(filter(None, (DEFAULT_SUFFIX, walk.suffix, "_mask", "_trajectory")))
+    if not walk.suffix:  # then results are named as their photos are
+        return []
+    files = (Path(name, file) for name, _, names in os.walk(folder) for file in names)
+    return sorted(path for path in files if is_picture_name(path) and not path.stem.endswith(endings))
 
 
 def real_path(path: Path) -> Path:

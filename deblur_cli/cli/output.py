@@ -110,6 +110,9 @@ class Output:
             logger.addHandler(handler)
             logger.setLevel(logging.DEBUG if self.verbose else logging.WARNING)
             logger.propagate = False
+        details = logging.getLogger("tifffile")  # what is wrong with a file is said once, by us
+        before.append((details, details.level, details.propagate))
+        details.setLevel(logging.CRITICAL + 1)
         logging.captureWarnings(True)  # other packages' warnings take several lines each
         try:
             yield

@@ -83,13 +83,15 @@ def run(
         ledger.look_back(resume, weights, streams)
         photos = ledger.without_results(found.photos)
         plan = make_plan(photos, naming, ledger.existing, ledger.judge)
-        if line := found.passed_over_line():
+        for line in filter(None, (found.passed_over_line(), found.left_out_line())):
             streams.warn(line)
 
         if dry_run:
             from deblur_cli.cli.dry_run import show
 
-            raise typer.Exit(show(plan, found.problems, streams, max_megapixels, load, json=json))
+            with streams.log_lines():
+                code = show(plan, found.problems, streams, max_megapixels, load, json=json)
+            raise typer.Exit(code)
 
         def open_journal(network: "Deblurrer | None") -> "Journal | None":
             return ledger.open(len(plan.jobs), None if network is None else network.weights.sha256, streams)

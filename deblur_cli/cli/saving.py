@@ -55,18 +55,24 @@ def save(job: Job, photo: Photo, result: "Result", weights: str, saving: Saving)
 
 
 def _save_photo(path: Path, photo: Photo, result: "Result", note: str | None, saving: Saving) -> None:
-    form = encode.format_of(path.name)
-    if not result.changed and encode.is_copy_possible(photo, form, strip=saving.strip):
+    if is_copied(path, photo, result, saving):
         encode.copy_unchanged(photo, path, overwrite=saving.overwrite)
         return
     encode.encode(
         result.photo,
         path,
-        format=form,
+        format=encode.format_of(path.name),
         quality=saving.quality,
         overwrite=saving.overwrite,
         note=note,
         strip=saving.strip,
+    )
+
+
+def is_copied(path: Path, photo: Photo, result: "Result", saving: Saving) -> bool:
+    """Tell whether the source's own bytes are the result, since nothing had to be done."""
+    return not result.changed and encode.is_copy_possible(
+        photo, encode.format_of(path.name), strip=saving.strip
     )
 
 

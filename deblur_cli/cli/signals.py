@@ -12,7 +12,7 @@ from deblur_cli.cli.errors import TERMINATED, Terminated
 
 @contextmanager
 def terminate_like_interrupt() -> Iterator[None]:
-    """Let SIGTERM end a run as Ctrl-C does, so that nothing is left half-written.
+    """Let SIGTERM, or a terminal that closes, end a run as Ctrl-C does: nothing is left half-written.
 
     Raises the Exit that belongs to it: of a KeyboardInterrupt Typer would make that of Ctrl-C.
     """
@@ -20,10 +20,14 @@ def terminate_like_interrupt() -> Iterator[None]:
     def stop(_number: int, _frame: FrameType | None) -> None:
         raise Terminated
 
-    before = signal.signal(signal.SIGTERM, stop)
+    numbers = [signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # else as with nohup
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield
     except Terminated as error:
         raise typer.Exit(TERMINATED) from error
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from deblur_cli.errors import DecodeError
+from deblur_cli.photo.guards import DAMAGE, reason_of
 from deblur_cli.photo.kinds import PILLOW_FORMATS
 from deblur_cli.photo.probe import probe
 
@@ -29,8 +30,8 @@ def upright_size(path: Path) -> tuple[int, int] | str:
         return "not a picture of a kind that is read"
     except DecodeError as error:
         return str(error)
-    except (OSError, ValueError) as error:
-        return f"its header cannot be read: {error}"
+    except DAMAGE as error:
+        return f"its header cannot be read: {reason_of(error)}"
     return (height, width) if turned else (width, height)
 
 
@@ -55,7 +56,7 @@ def picture_format(path: Path) -> str | None:
             return header.format
         with warnings.catch_warnings(action="ignore"), _opened(path) as image:
             return "JPEG" if image.format == "MPO" else image.format
-    except (OSError, ValueError, DecodeError):
+    except (*DAMAGE, DecodeError):
         return None
 
 

@@ -34,9 +34,9 @@ class Work:
     record: dict[str, object]
 
 
-def sum_up(job: Job, result: "Result", network: "Deblurrer", seconds: float) -> Work:
-    """Tell what came of a photo on which so many seconds were spent."""
-    what = "nothing blurred, left as it is"
+def sum_up(job: Job, result: "Result", network: "Deblurrer", seconds: float, *, copied: bool) -> Work:
+    """Tell what came of a photo on which so many seconds were spent; `copied`: it is the file as it was."""
+    what = f"nothing blurred, {'left as it is' if copied else 'only converted'}"
     if result.changed:
         what = f"{result.blurred_share:.1%} blurred"
         what += f", {result.tiles_restored} of {result.tiles} tiles restored"

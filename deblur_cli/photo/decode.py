@@ -72,8 +72,10 @@ def decode(
 
 
 def _check_size(path: Path, width: int, height: int, limit: float) -> None:
+    if not width * height:
+        raise ValueError("a side of zero pixels")
     if width * height > limit * 1e6:
-        raise too_large(path, f"{width * height / 1e6:.4g}", limit)
+        raise too_large(path, width * height / 1e6, limit)
 
 
 def _read_heic(path: Path, file: BinaryIO, max_megapixels: float) -> Photo:

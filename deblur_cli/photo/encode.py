@@ -8,6 +8,7 @@ from deblur_cli.errors import EncodeError
 from deblur_cli.photo import exif
 from deblur_cli.photo.files import Content, check_target, write_file
 from deblur_cli.photo.kinds import HEIC_SUFFIXES, RAW_SUFFIXES
+from deblur_cli.photo.metadata import without_extension_mark
 from deblur_cli.photo.photo import Metadata, Photo
 from deblur_cli.photo.tiff import TooLargeForTiffError
 from deblur_cli.photo.writers import FAILURES, WRITERS
@@ -19,7 +20,7 @@ _FORMATS |= {"tif": "TIFF", "tiff": "TIFF", "avif": "AVIF"}
 _SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tif", "AVIF": ".avif"}
 # RAW has 12 bits and more, which TIFF keeps. HEIC becomes AVIF, the one format that is as small and holds
 # all that it may hold: 10 bits, transparency, wide gamut and HDR; JPEG could not hold every HEIC.
-_SUFFIXES |= {"RAW": ".tif", "HEIF": ".avif"}
+_SUFFIXES |= {"RAW": ".tif", "HEIF": ".avif", "MPO": ".jpg"}
 _SUFFIXES |= dict.fromkeys((suffix[1:].upper() for suffix in RAW_SUFFIXES), ".tif")
 _SUFFIXES |= dict.fromkeys((suffix[1:].upper() for suffix in HEIC_SUFFIXES), ".avif")
 _LONGEST_SIDE = {
@@ -95,8 +96,19 @@ def encode(
 
 
 def _write(photo: Photo, path: Path, name: str, quality: int | None, *, overwrite: bool) -> None:
-    content: Content = WRITERS[name](photo, path, quality)
+    fitted = replace(photo, metadata=_fitted(photo.metadata, path, name))
+    content: Content = WRITERS[name](fitted, path, quality)
     write_file(path, content, overwrite=overwrite)
+
+
+def _fitted(metadata: Metadata, path: Path, name: str) -> Metadata:
+    """The metadata in the terms of a format: where it keeps resolutions, and how much XMP."""
+    if metadata.dpi is not None and name in ("WEBP", "AVIF"):
+        metadata = replace(metadata, exif=exif.with_resolution(metadata.exif, metadata.dpi))
+    if metadata.xmp_extension and name != "JPEG":
+        logger.warning("%s: %s is written without the part of the XMP block above 64 KB", path, name)
+        metadata = replace(metadata, xmp=without_extension_mark(metadata.xmp), xmp_extension=())
+    return metadata
 
 
 def _failed(path: Path, name: str, error: Exception) -> EncodeError:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import BinaryIO, Literal, NamedTuple
 
 ORIENTATION = 0x0112
-X_RESOLUTION, Y_RESOLUTION = 0x011A, 0x011B
+X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 0x011A, 0x011B, 0x0128
 SOFTWARE = 0x0131
 EXIF_POINTER = 0x8769
 GPS_POINTER = 0x8825
@@ -23,6 +23,9 @@ _EXIF_SIDES = (0xA002, 0xA003)
 # Bytes per value of TIFF 6.0's types 1-12, plus 13 (IFD).
 _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 _INTEGER_CODES = {1: "B", 3: "H", 4: "I"}
+_ASCII, _SHORT, _RATIONAL = 2, 3, 5
+_INCH = 2  # as the unit of resolutions
+_EMPTY = b"II*\0\x08\0\0\0\0\0\0\0\0\0"
 
 # Tags that describe how a TIFF file stores its samples, or blocks that `Metadata` holds elsewhere.
 STRUCTURAL_TAGS = frozenset(
@@ -159,24 +162,38 @@ def with_software(block: bytes | None, note: str) -> bytes:
     The main directory moves to the end of the block; everything else stays where it was, maker notes
     with their absolute offsets included. Raises BrokenExifError.
     """
-    if not block:
-        block = b"II*\0\x08\0\0\0\0\0\0\0\0\0"
-    order = byte_order(block)
-    entries = main_directory(block)
-    former = _text_of(block, order, entries.get(SOFTWARE))
+    block = block or _EMPTY
+    former = _text_of(block, byte_order(block), main_directory(block).get(SOFTWARE))
     text = "; ".join(filter(None, (former, note))).encode("ascii", "replace") + b"\0"
+    return _with_value(block, SOFTWARE, _ASCII, text)
+
+
+def with_resolution(block: bytes | None, dpi: tuple[float, float]) -> bytes:
+    """The block with dots per inch, unless it names a resolution already. Raises BrokenExifError."""
+    block = block or _EMPTY
+    if X_RESOLUTION in main_directory(block):
+        return block
+    order = byte_order(block)
+    for tag, value in zip((X_RESOLUTION, Y_RESOLUTION), dpi, strict=True):
+        block = _with_value(block, tag, _RATIONAL, struct.pack(order + "II", round(value * 1000), 1000))
+    return _with_value(block, RESOLUTION_UNIT, _SHORT, struct.pack(order + "H", _INCH))
+
+
+def _with_value(block: bytes, tag: int, type: int, value: bytes) -> bytes:
+    """The block with a value in its main directory, which moves to the end of the block."""
+    order = byte_order(block)
     content = bytearray(block)
     content += b"\0" * (len(content) % 2)
-    place = struct.pack(order + "I", len(content)) if len(text) > 4 else text.ljust(4, b"\0")
-    if len(text) > 4:
-        content += text + b"\0" * (len(text) % 2)
+    place = struct.pack(order + "I", len(content)) if len(value) > 4 else value.ljust(4, b"\0")
+    if len(value) > 4:
+        content += value + b"\0" * (len(value) % 2)
     heads = {
-        tag: struct.pack(order + "HHI", tag, entry.type, entry.length) + entry.value
-        for tag, entry in entries.items()
+        known: struct.pack(order + "HHI", known, entry.type, entry.length) + entry.value
+        for known, entry in main_directory(block).items()
     }
-    heads[SOFTWARE] = struct.pack(order + "HHI", SOFTWARE, 2, len(text)) + place
+    heads[tag] = struct.pack(order + "HHI", tag, type, len(value) // _TYPE_BYTES[type]) + place
     struct.pack_into(order + "I", content, 4, len(content))
-    content += struct.pack(order + "H", len(heads)) + b"".join(heads[tag] for tag in sorted(heads)) + bytes(4)
+    content += struct.pack(order + "H", len(heads)) + b"".join(heads[key] for key in sorted(heads)) + bytes(4)
     return bytes(content)
 
 

@@ -54,7 +54,7 @@ def damage_explained(path: Path, max_megapixels: float) -> Iterator[None]:
     except PhotoError:
         raise
     except Image.DecompressionBombError as error:
-        raise too_large(path, f"more than {2 * max_megapixels:g}", max_megapixels) from error
+        raise too_large(path, 2 * max_megapixels, max_megapixels, words="more than ") from error
     except MemoryError as error:
         raise DecodeError(f"{path}: there is not enough memory to open it") from error
     except PermissionError as error:
@@ -91,8 +91,9 @@ def pillow_watched(path: Path, max_megapixels: float) -> Iterator[None]:
                 logger.warning("%s: %s", path, warning.message)
 
 
-def too_large(path: Path, megapixels: str, limit: float) -> PhotoTooLargeError:
+def too_large(path: Path, megapixels: float, limit: float, words: str = "") -> PhotoTooLargeError:
     """The error for a photo of more megapixels than the limit, with a word about the option."""
+    count = f"{megapixels:.0f}" if megapixels >= 1000 else f"{megapixels:.4g}"
     return PhotoTooLargeError(
-        f"{path}: has {megapixels} megapixels, the limit is {limit:g}; raise it with --max-megapixels"
+        f"{path}: has {words}{count} megapixels, the limit is {limit:g}; raise it with --max-megapixels"
     )

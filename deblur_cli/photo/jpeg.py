@@ -81,6 +81,11 @@ def photoshop_segments(resources: bytes | None) -> bytes:
     return segments
 
 
+def xmp_segments(parts: tuple[bytes, ...]) -> bytes:
+    """The parts of an extended XMP packet as APP1 segments."""
+    return b"".join(b"\xff\xe1" + struct.pack(">H", len(part) + 2) + part for part in parts)
+
+
 @contextmanager
 def whole_file_buffer(samples: int, options: dict[str, Any]) -> Iterator[None]:
     """Room for the whole JPEG, which libjpeg needs to optimise and Pillow estimates too small.

@@ -22,7 +22,7 @@ RAW_SUFFIXES = frozenset(
 )
 HEIC_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
 _PICTURE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".avif"}
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".tif", ".tiff", ".bmp", ".avif"}
 )
 _UNREAD_SUFFIXES = frozenset(  # GIF is read where a file is named; in folders it is nearly always animated
     {".gif", ".jxl", ".jp2", ".j2k", ".jpf", ".psd", ".psb", ".exr", ".hdr", ".heics", ".avifs"}

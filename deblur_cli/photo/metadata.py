@@ -25,6 +25,10 @@ _RESOLUTION_UNIT = 296
 _LAYERS_TAG = 37724
 _TEXT_EXIF = "Raw profile type exif"  # how ImageMagick stored EXIF in PNG before the eXIf chunk existed
 _PNG_CHUNKS = frozenset({b"cHRM", b"gAMA", b"sRGB", b"cICP", b"tEXt", b"zTXt", b"iTXt"})
+_XMP_EXTENSION = b"http://ns.adobe.com/xmp/extension/\0"
+_EXTENSION_MARK = re.compile(
+    rb"""\sxmpNote:HasExtendedXMP\s*=\s*("[^"]*"|'[^']*')|<xmpNote:HasExtendedXMP>[^<]*</xmpNote:HasExtendedXMP>"""
+)
 _XMP_ORIENTATION = re.compile(rb"""(tiff:Orientation(?:\s*=\s*["']|>)\s*)[2-8]""")
 
 
@@ -72,6 +76,7 @@ def read_metadata(
         icc=image.info.get("icc_profile") or None,
         exif=_upright_exif(path, block),
         xmp=_upright_xmp(image.info.get("xmp"), turned=orientation != 1),
+        xmp_extension=_xmp_extension(image),
         dpi=_read_dpi(image, orientation),
         comment=_read_comment(image),
         photoshop=_read_photoshop(path, image),
@@ -122,6 +127,17 @@ def _upright_xmp(xmp: Any, *, turned: bool) -> bytes | None:
     if not isinstance(xmp, bytes) or not xmp:
         return None
     return _XMP_ORIENTATION.sub(rb"\g<1>1", xmp) if turned else xmp
+
+
+def _xmp_extension(image: Image.Image) -> tuple[bytes, ...]:
+    """The APP1 segments behind the first of an XMP packet, whole (XMP specification part 3, 1.1.3.1)."""
+    segments = getattr(image, "applist", ())
+    return tuple(content for _, content in segments if content.startswith(_XMP_EXTENSION))
+
+
+def without_extension_mark(xmp: bytes | None) -> bytes | None:
+    """The XMP packet without the pointer to its extension, for formats that cannot hold that."""
+    return _EXTENSION_MARK.sub(b"", xmp) if xmp else xmp
 
 
 def _upright_exif(path: Path, block: bytes | None) -> bytes | None:

@@ -30,6 +30,7 @@ class Metadata:
     icc: bytes | None = None  # ICC profile, byte for byte
     exif: bytes | None = None  # starts with the TIFF header; orientation set to 1, thumbnail taken out
     xmp: bytes | None = None
+    xmp_extension: tuple[bytes, ...] = ()  # segments of a JPEG that carry on an XMP above 64 KB
     dpi: tuple[float, float] | None = None  # dots per inch across and down, of the upright picture
     comment: bytes | None = None  # JPEG or GIF comment
     photoshop: bytes | None = None  # Photoshop's image resources, the home of IPTC captions

@@ -11,8 +11,9 @@ from typing import Literal
 import numpy as np
 import rawpy
 
-from deblur_cli.errors import DecodeError, PhotoTooLargeError, UsageError
+from deblur_cli.errors import DecodeError, UsageError
 from deblur_cli.photo import profiles
+from deblur_cli.photo.guards import too_large
 from deblur_cli.photo.photo import Metadata, Photo
 from deblur_cli.photo.raw_exif import read_raw_exif
 
@@ -75,10 +76,7 @@ def read_raw(path: Path, max_megapixels: float, options: RawOptions) -> Photo:
         sizes = raw.sizes
         megapixels = sizes.iwidth * sizes.iheight / 1e6
         if megapixels > max_megapixels:
-            raise PhotoTooLargeError(
-                f"{path}: has {megapixels:.4g} megapixels, the limit is {max_megapixels:g};"
-                " raise it with --max-megapixels"
-            )
+            raise too_large(path, megapixels, max_megapixels)
         space, curve = _SPACES[options.colour_space]
         balance = _balance(path, raw, options.white_balance)
         pixels = raw.postprocess(

@@ -23,6 +23,7 @@ _MAIN_TAGS = frozenset(
     {
         *(Base.ImageDescription, Base.Make, Base.Model, Base.Software, Base.DateTime, Base.Artist),
         *(Base.HostComputer, Base.Rating, Base.RatingPercent, Base.Copyright),
+        *(Base.XResolution, Base.YResolution, Base.ResolutionUnit),
     }
 )
 _UNFIT_TAGS = frozenset(

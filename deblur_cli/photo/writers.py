@@ -140,7 +140,6 @@ def _write_webp(photo: Photo, path: Path, quality: int | None) -> Content:
         {
             "a comment": metadata.comment,
             "Photoshop's blocks (IPTC captions)": metadata.photoshop,
-            "the resolution": metadata.dpi is not None and metadata.exif is None,
             **_colour_losses(metadata),
         },
     )
@@ -184,7 +183,7 @@ def _write_jpeg(photo: Photo, path: Path, quality: int | None) -> Content:
         "xmp": None if too_long_xmp else metadata.xmp,
         "dpi": metadata.dpi,
         "comment": metadata.comment,
-        "extra": jpeg.photoshop_segments(metadata.photoshop),
+        "extra": jpeg.xmp_segments(metadata.xmp_extension) + jpeg.photoshop_segments(metadata.photoshop),
         "optimize": True,
         **jpeg.write_options(photo.jpeg, quality),
     }
@@ -199,7 +198,6 @@ def _write_avif(photo: Photo, path: Path, quality: int | None) -> Content:
     losses = {
         "a comment": metadata.comment,
         "Photoshop's blocks (IPTC captions)": metadata.photoshop,
-        "the resolution": metadata.dpi is not None and metadata.exif is None,
     }
     _log_losses(path, "AVIF", losses | _colour_losses(replace(metadata, cicp=None)))
     channels = _channels(photo)
