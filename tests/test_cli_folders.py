@@ -128,7 +128,8 @@ def test_photos_of_a_stereo_camera_stay_jpeg(tmp_path):
 def test_a_dry_run_names_damaged_files_and_goes_on(tmp_path, kind):
     make_photo(tmp_path / "b.png")
     content = io.BytesIO()
-    Image.new("RGB", (32, 32)).save(content, kind, exif=b"Exif\0\0MM\0*" + bytes(40))
+    exif = {"exif": b"Exif\0\0MM\0*" + bytes(40)} if kind == "WEBP" else {}
+    Image.new("RGB", (32, 32)).save(content, kind, **exif)
     # no TIFF header in WebP's EXIF; an AVIF that does not say where its picture is
     damaged = content.getvalue().replace(b"MM\0*", b"MM\0\n").replace(b"iloc", b"jloc")
     (tmp_path / f"a.{kind.lower()}").write_bytes(damaged)
