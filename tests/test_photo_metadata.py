@@ -1,6 +1,7 @@
 import io
 import struct
 from dataclasses import replace
+from xml.etree import ElementTree
 
 import exifread
 import imagecodecs
@@ -230,3 +231,20 @@ def test_a_16_bit_png_takes_the_note_too(tmp_path):
     assert np.array_equal(imagecodecs.png_decode(content), pixels)
     with Image.open(io.BytesIO(content)) as image:
         assert image.getexif()[ExifTags.Base.Software] == NOTE
+
+
+GAIN_MAP_XMP = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description xmlns:hdrgm="http://ns.adobe.com/hdr-gain-map/1.0/"
+xmlns:dc="http://purl.org/dc/elements/1.1/"
+xmlns:Container="http://ns.google.com/photos/1.0/container/" hdrgm:Version="1.0" dc:source="lake"
+xmlns:GCamera="http://ns.google.com/photos/1.0/camera/" GCamera:MotionPhoto="1"><Container:Directory><rdf:Seq/>
+</Container:Directory></rdf:Description></rdf:RDF></x:xmpmeta>"""
+
+
+def test_xmp_promises_no_gain_map_or_video_that_the_result_lacks(tmp_path):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(file_bytes(to_pillow(random_pixels(16, 16, 3)), "JPEG", xmp=GAIN_MAP_XMP))
+    encode(decode(path), tmp_path / "b.jpg")
+    (root,) = ElementTree.fromstring(decode(tmp_path / "b.jpg").metadata.xmp)[0]
+    assert [(name.split("}")[1], value) for name, value in root.attrib.items()] == [("source", "lake")]
+    assert len(root) == 0

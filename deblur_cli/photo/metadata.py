@@ -29,6 +29,12 @@ _XMP_EXTENSION = b"http://ns.adobe.com/xmp/extension/\0"
 _EXTENSION_MARK = re.compile(
     rb"""\sxmpNote:HasExtendedXMP\s*=\s*("[^"]*"|'[^']*')|<xmpNote:HasExtendedXMP>[^<]*</xmpNote:HasExtendedXMP>"""
 )
+# What points to a gain map or a video behind the photo, which no result carries (Ultra HDR, Motion Photo)
+_TRAILERS = re.compile(
+    rb"""\s(?:hdrgm:\w+|GCamera:(?:MotionPhoto|MicroVideo)\w*)\s*=\s*(?:"[^"]*"|'[^']*')"""
+    rb"""|<(Container:Directory|GContainer:Directory)\b.*?</\1>""",
+    re.DOTALL,
+)
 _XMP_ORIENTATION = re.compile(rb"""(tiff:Orientation(?:\s*=\s*["']|>)\s*)[2-8]""")
 
 
@@ -126,6 +132,7 @@ def _upright_xmp(xmp: Any, *, turned: bool) -> bytes | None:
         xmp = xmp.encode()
     if not isinstance(xmp, bytes) or not xmp:
         return None
+    xmp = _TRAILERS.sub(b"", xmp)
     return _XMP_ORIENTATION.sub(rb"\g<1>1", xmp) if turned else xmp
 
 
