@@ -237,7 +237,8 @@ GAIN_MAP_XMP = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http:
 <rdf:Description xmlns:hdrgm="http://ns.adobe.com/hdr-gain-map/1.0/"
 xmlns:dc="http://purl.org/dc/elements/1.1/"
 xmlns:Container="http://ns.google.com/photos/1.0/container/" hdrgm:Version="1.0" dc:source="lake"
-xmlns:GCamera="http://ns.google.com/photos/1.0/camera/" GCamera:MotionPhoto="1"><Container:Directory><rdf:Seq/>
+xmlns:GCamera="http://ns.google.com/photos/1.0/camera/" GCamera:MotionPhoto="1">
+<Container:Directory><rdf:Seq/>
 </Container:Directory></rdf:Description></rdf:RDF></x:xmpmeta>"""
 
 
