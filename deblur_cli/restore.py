@@ -180,7 +180,10 @@ class Task:
 
     def run(self) -> Result:
         """Detect, restore, blend. Time is left to the caller."""
-        maps = self.find_blur()
+        return self.finish(self.find_blur())
+
+    def finish(self, maps: Floats) -> Result:
+        """Restore and blend what the maps of `find_blur` say."""
         mask = (maps[0] > self.settings.epsilon).astype(np.float32)
         pixels, restored, kept = self.restore(maps, mask)
         return Result(
@@ -199,7 +202,10 @@ class Task:
 
     def find_blur(self) -> Floats:
         """The maps of `detect`; the confidence is that of regions, not of single cells, with keep_sharp."""
-        maps = self.detect()
+        return self.judge(self.detect())
+
+    def judge(self, maps: Floats) -> Floats:
+        """The maps with the confidence that epsilon is compared to; overwrites them."""
         if self.settings.keep_sharp:  # the bare output is the network's own, mask and all
             maps[0] = settle(maps[0], self.settings.epsilon)
         return maps

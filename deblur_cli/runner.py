@@ -37,6 +37,11 @@ class Runner:
         """Whether the network tells what is blurred; NAFNet does not."""
         return self.reference.config.mask
 
+    @property
+    def traces(self) -> bool:
+        """Whether the network tells how it moved."""
+        return self.reference.config.motion
+
     @torch.inference_mode()
     def detect(self, image: Tensor) -> NDArray[np.float32]:
         """Maps of a tile 1 3 h w (float32, on the CPU): probability, start and end, 5 h/8 w/8.

@@ -25,10 +25,15 @@ class PruningPlan:
     neighbours: Tensor
 
 
+def dilate(mask: Tensor) -> Tensor:
+    """The 0/1 mask B 1 H W and whatever lies within one pixel of it, float32."""
+    return F.max_pool2d(mask.float(), 3, stride=1, padding=1)
+
+
 def plan_pruning(mask: Tensor) -> PruningPlan:
     """Gathering plan of a 0/1 mask B 1 H W."""
     blurred = mask.reshape(-1).nonzero().squeeze(1)
-    dilated = F.max_pool2d(mask.float(), 3, stride=1, padding=1).reshape(-1).nonzero().squeeze(1)
+    dilated = dilate(mask).reshape(-1).nonzero().squeeze(1)
     batch, _, height, width = mask.shape
     position = torch.full((batch * height * width,), len(dilated), device=mask.device)
     position[dilated] = torch.arange(len(dilated), device=mask.device)
