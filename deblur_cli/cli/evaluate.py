@@ -154,9 +154,10 @@ def report(
         for fields in records:
             streams.json_line(fields)
     else:
-        bare = "laid over the picture" if facts["keep_sharp"] else "bare output"
+        number = "1 picture" if pictures == 1 else f"{pictures} pictures"
+        kind = "laid over the picture" if facts["keep_sharp"] else "bare output"
         streams.result(
-            f"{pictures} picture{'' if pictures == 1 else 's'}, {facts['inference']}, {bare}, {facts['device']}, {facts['precision']}; "
+            f"{number}, {facts['inference']}, {kind}, {facts['device']}, {facts['precision']}; "
             "means [95 % intervals, bootstrap over pictures]"
         )
         for line in table(summaries):

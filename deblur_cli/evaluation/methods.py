@@ -62,7 +62,9 @@ class Whole:
     def __init__(self, deblurrer: Deblurrer, keep_sharp: bool) -> None:
         self.device, self.keep_sharp = deblurrer.device, keep_sharp
         dtype = deblurrer.runner.precision.dtype
-        self.network = place(copy.deepcopy(deblurrer.weights.network), self.device, dtype).eval()
+        network = copy.deepcopy(deblurrer.weights.network).eval()
+        network.fold_scales()
+        self.network = place(network, self.device, dtype)
 
     @torch.inference_mode()
     def detect(self, pixels: NDArray[np.uint8]) -> Detection:
@@ -146,7 +148,8 @@ def tiled_work(task: Task, mask: Floats) -> tuple[int, int]:
         if task.reaches(tile, mask):
             part = torch.from_numpy(mask[tile.scaled(STAGE_SCALE)])[None, None]
             pruned = (int(part.sum()), int(dilate(part).sum())) if task.runner.detects else (None, None)
-            macs += count(network, height, width, *pruned).total
+            work = count(network, height, width, *pruned)
+            macs += work.restoration if tile.corner in task.kept else work.total
     return macs, dense
 
 

@@ -44,9 +44,9 @@ class Results:
         lines = list(csv.reader(text.splitlines()))
         if lines and tuple(lines[0]) != COLUMNS:
             raise EvaluationError(f"{path} is not of this version of deblur evaluate: choose another folder")
-        whole = [line for line in lines[1:] if len(line) == len(COLUMNS)]
-        if len(whole) + 1 != len(lines) or not text.endswith("\n"):
-            whole = whole if text.endswith("\n") else whole[:-1]
+        rest = lines[1:] if text.endswith("\n") else lines[1:-1]
+        whole = [line for line in rest if len(line) == len(COLUMNS)]
+        if len(whole) + 1 != len(lines):
             self.rewrite(whole)
         for line in whole:
             values = {name: number(cell) for name, cell in zip(MEASURES, line[len(KEYS) :], strict=True)}
