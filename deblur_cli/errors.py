@@ -9,7 +9,10 @@ DeblurError                 one line that says what to do next; exit code 1
 ├── WeightsError            weights are unknown, damaged or do not fit the network
 ├── DeviceError             the device does not exist or cannot do what was asked
 ├── OutOfMemoryError        even the smallest tile does not fit
-└── TrainingError           training cannot start or go on
+├── TrainingError           training cannot start or go on
+├── PlotError               nothing can be drawn
+└── EvaluationError         there is nothing to evaluate, or its results cannot be kept
+    └── UnreadableError     one picture of a dataset cannot be read; the others can
 """
 
 
@@ -55,3 +58,15 @@ class OutOfMemoryError(DeblurError):
 
 class TrainingError(DeblurError):
     """Training cannot start or go on."""
+
+
+class PlotError(DeblurError):
+    """A plot cannot be drawn."""
+
+
+class EvaluationError(DeblurError):
+    """There is nothing to evaluate, or its results cannot be kept."""
+
+
+class UnreadableError(EvaluationError):
+    """One picture of a dataset cannot be read; the others can."""

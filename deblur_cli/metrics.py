@@ -45,9 +45,39 @@ def ssim(image: Tensor, truth: Tensor) -> Tensor:
     return ssim_map(image, truth).mean((1, 2, 3))
 
 
+def weighted_ssim(image: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
+    """SSIM_w: `ssim_map` averaged over the mask B 1 H W where a whole window fits, B; NaN if empty."""
+    weight = mask[..., SSIM_WINDOW // 2 : -(SSIM_WINDOW // 2), SSIM_WINDOW // 2 : -(SSIM_WINDOW // 2)]
+    weight = weight.double().expand(-1, image.shape[1], -1, -1)
+    return (ssim_map(image, truth) * weight).sum((1, 2, 3)) / weight.sum((1, 2, 3))
+
+
 def mask_iou(predicted: Tensor, truth: Tensor) -> Tensor:
     """Intersection over union of two 0/1 masks B 1 H W; 1 where both are empty."""
     predicted, truth = predicted > 0.5, truth > 0.5
     union = (predicted | truth).sum((1, 2, 3)).double()
     common = (predicted & truth).sum((1, 2, 3)).double()
     return torch.where(union > 0, common / union.clamp(min=1), torch.ones_like(union))
+
+
+def mask_precision(predicted: Tensor, truth: Tensor) -> Tensor:
+    """Share of a 0/1 mask B 1 H W that is true; NaN where nothing is marked."""
+    predicted, truth = predicted > 0.5, truth > 0.5
+    return (predicted & truth).sum((1, 2, 3)).double() / predicted.sum((1, 2, 3))
+
+
+def mask_recall(predicted: Tensor, truth: Tensor) -> Tensor:
+    """Share of the true mask B 1 H W that is marked; NaN where nothing is blurred."""
+    return mask_precision(truth, predicted)
+
+
+def endpoint_error(start: Tensor, end: Tensor, true_start: Tensor, true_end: Tensor, mask: Tensor) -> Tensor:
+    """Mean distance of both ends of the trajectories B 2 H W over the mask B 1 H W, NaN if that is empty.
+
+    A blurred picture looks the same forwards and backwards in time, so at each pixel the nearer of the
+    two readings counts. In the unit of the displacements.
+    """
+    forward = (start - true_start).norm(dim=1) + (end - true_end).norm(dim=1)
+    backward = (start - true_end).norm(dim=1) + (end - true_start).norm(dim=1)
+    nearer = (torch.minimum(forward, backward) / 2 * mask[:, 0]).double()
+    return nearer.sum((1, 2)) / mask.double().sum((1, 2, 3))

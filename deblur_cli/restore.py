@@ -15,10 +15,10 @@ from deblur_cli.device import choose_device, choose_precision, free_memory, keep
 from deblur_cli.errors import OutOfMemoryError, UsageError
 from deblur_cli.feather import overlay_weights
 from deblur_cli.hysteresis import settle
-from deblur_cli.nets import STAGE_SCALE
+from deblur_cli.nets import STAGE_SCALE, Detection
 from deblur_cli.photo.color import replace_pixels
 from deblur_cli.photo.photo import Photo
-from deblur_cli.runner import Runner
+from deblur_cli.runner import Runner, maps_of
 from deblur_cli.tiles import ALIGNMENT, Grid, Mosaic, Tile
 from deblur_cli.weights import LoadedWeights
 
@@ -33,6 +33,7 @@ SMALLEST_TILE = 128
 # Bytes at the peak for each pixel of a tile and each channel of the network's width, in float32
 BYTES_PER_PIXEL = 64
 MEMORY_SHARE = 0.5  # of the free memory that the tile may take
+KEPT_BYTES = 320 << 20  # of features of blurred tiles, kept from detection to restoration
 
 
 @dataclass(frozen=True)
@@ -177,10 +178,15 @@ class Task:
             notes,
         )
         self.grid = Grid(photo.height, photo.width, size, settings.overlap)
+        self.kept: dict[tuple[int, int], Detection] = {}  # by first row and column of the tile
+        self.room = KEPT_BYTES
 
     def run(self) -> Result:
         """Detect, restore, blend. Time is left to the caller."""
-        maps = self.find_blur()
+        return self.finish(self.find_blur())
+
+    def finish(self, maps: Floats) -> Result:
+        """Restore and blend what the maps of `find_blur` say."""
         mask = (maps[0] > self.settings.epsilon).astype(np.float32)
         pixels, restored, kept = self.restore(maps, mask)
         return Result(
@@ -199,7 +205,10 @@ class Task:
 
     def find_blur(self) -> Floats:
         """The maps of `detect`; the confidence is that of regions, not of single cells, with keep_sharp."""
-        maps = self.detect()
+        return self.judge(self.detect())
+
+    def judge(self, maps: Floats) -> Floats:
+        """The maps with the confidence that epsilon is compared to; overwrites them."""
         if self.settings.keep_sharp:  # the bare output is the network's own, mask and all
             maps[0] = settle(maps[0], self.settings.epsilon)
         return maps
@@ -214,10 +223,18 @@ class Task:
         for number, tile in enumerate(self.grid):
             index = tile.scaled(STAGE_SCALE)
             rows, columns = maps[0][index].shape
-            found = self.runner.detect(self.cut(tile))[:, :rows, :columns]
+            detection = self.runner.find(self.cut(tile))
+            found = maps_of(detection)[:, :rows, :columns]
             maps[(slice(None), *index)] += found * stage_weights(tile)
+            if detection.bytes <= self.room and self.seems_blurred(tile, found):
+                self.kept[tile.corner] = detection
+                self.room -= detection.bytes
             self.progress(number + 1, len(self.grid), "detect")
         return maps
+
+    def seems_blurred(self, tile: Tile, found: Floats) -> bool:  # noqa: ARG002 - a benchmark goes by the tile
+        """Whether a tile with these maps will probably be restored, so that keeping its features pays."""
+        return bool((found[0] > self.settings.epsilon).any())
 
     def restore(self, maps: Floats, mask: Floats) -> tuple[NDArray[np.generic], int, int]:
         """Restored pixels (the photo's own array where nothing is blurred), tiles restored, tiles kept."""
@@ -234,6 +251,7 @@ class Task:
                 image,
                 torch.from_numpy(maps[(slice(None), *tile.scaled(STAGE_SCALE))])[None],
                 self.settings.epsilon,
+                self.kept.get(tile.corner),
             )
             if change is None:
                 failed += 1

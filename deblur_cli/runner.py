@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deblur_cli.device import Precision
-from deblur_cli.nets import M2AENet, place
+from deblur_cli.nets import Detection, M2AENet, place
 
 LOG = logging.getLogger(__name__)
 
@@ -37,43 +37,45 @@ class Runner:
         """Whether the network tells what is blurred; NAFNet does not."""
         return self.reference.config.mask
 
-    @torch.inference_mode()
+    @property
+    def traces(self) -> bool:
+        """Whether the network tells how it moved."""
+        return self.reference.config.motion
+
     def detect(self, image: Tensor) -> NDArray[np.float32]:
         """Maps of a tile 1 3 h w (float32, on the CPU): probability, start and end, 5 h/8 w/8.
 
         Displacements are in stage pixels; sides are rounded up to whole multiples of 16 pixels.
         """
-        detection = self.network.detect(self.upload(image, self.network))
-        assert detection.probability is not None
-        parts = [detection.probability, detection.start, detection.end]
-        return np.asarray(torch.cat([part for part in parts if part is not None], 1)[0].cpu().numpy())
+        return maps_of(self.find(image))
 
     @torch.inference_mode()
-    def restore(self, image: Tensor, maps: Tensor, epsilon: float) -> Tensor | None:
+    def find(self, image: Tensor) -> Detection:
+        """The same with all features, which spare `restore` finding them again."""
+        return self.network.detect(self.upload(image, self.network))
+
+    @torch.inference_mode()
+    def restore(
+        self, image: Tensor, maps: Tensor, epsilon: float, found: Detection | None = None
+    ) -> Tensor | None:
         """Restored tile 1 3 h w in 0-1, float32 on the CPU; None where that failed in float32 too.
 
         `maps` are the photo's probability, start and end on the tile, 1 5 h/8 w/8, displacements in
         stage pixels. They replace the tile's own, so that all tiles agree on what is blurred.
+        `found` is what `find` gave for the tile, if it was kept.
         """
-        restored = self.attempt(self.network, image, maps, epsilon)
+        restored = self.attempt(self.network, image, maps, epsilon, found)
         if restored is None and self.precision.name != "fp32":
             LOG.warning("a tile went wrong in %s: it is run again in fp32", self.precision.name)
             restored = self.attempt(self.exact_network(), image, maps, epsilon)
         return restored
 
-    def attempt(self, network: M2AENet, image: Tensor, maps: Tensor, epsilon: float) -> Tensor | None:
-        """One run of the whole network on a tile; None where the result cannot be trusted."""
-        detection = network.detect(self.upload(image, network))
-        if detection.probability is not None:
-            maps = maps.to(self.device)
-            probability, start, end = maps[:, :1], maps[:, 1:3], maps[:, 3:5]
-            shape = detection.probability.shape[-2:]
-            detection = replace(
-                detection,
-                probability=extend(probability, shape),
-                start=None if detection.start is None else extend(start, shape),
-                end=None if detection.end is None else extend(end, shape),
-            )
+    def attempt(
+        self, network: M2AENet, image: Tensor, maps: Tensor, epsilon: float, found: Detection | None = None
+    ) -> Tensor | None:
+        """One run of the network on a tile; None where the result cannot be trusted."""
+        detection = network.detect(self.upload(image, network)) if found is None else found
+        detection = agree(detection, maps.to(self.device))
         restored = network.restore(detection, epsilon, pruned=True).image.float().cpu()
         if not restored.isfinite().all() or drift(restored, image) > DRIFT_LIMIT:
             return None
@@ -87,7 +89,9 @@ class Runner:
 
     def build(self, dtype: torch.dtype) -> M2AENet:
         """A copy of the network on the device, in a precision, set up for speed."""
-        network = place(copy.deepcopy(self.reference), self.device, dtype)
+        network = copy.deepcopy(self.reference)
+        network.fold_scales()
+        network = place(network, self.device, dtype)
         network.pool_in_cells()
         return network
 
@@ -95,6 +99,25 @@ class Runner:
         """A tile on the device in the network's precision, channels-last."""
         dtype = next(network.parameters()).dtype
         return image.to(self.device, dtype).contiguous(memory_format=torch.channels_last)
+
+
+def maps_of(detection: Detection) -> NDArray[np.float32]:
+    """Probability, start and end of a tile, as far as the network tells them: 5 h/8 w/8."""
+    parts = (detection.probability, detection.start, detection.end)
+    return np.asarray(torch.cat([part.float() for part in parts if part is not None], 1)[0].cpu().numpy())
+
+
+def agree(detection: Detection, maps: Tensor) -> Detection:
+    """A tile's detection with the photo's maps 1 5 h w in the place of its own."""
+    if detection.probability is None:
+        return detection
+    shape = detection.probability.shape[-2:]
+    return replace(
+        detection,
+        probability=extend(maps[:, :1], shape),
+        start=None if detection.start is None else extend(maps[:, 1:3], shape),
+        end=None if detection.end is None else extend(maps[:, 3:5], shape),
+    )
 
 
 def extend(field: Tensor, shape: torch.Size) -> Tensor:

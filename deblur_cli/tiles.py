@@ -41,6 +41,11 @@ class Tile:
         """Rows and columns as an index into an array H W ..."""
         return self.rows.slice, self.columns.slice
 
+    @property
+    def corner(self) -> tuple[int, int]:
+        """First row and column."""
+        return self.rows.start, self.columns.start
+
     def scaled(self, scale: int) -> tuple[slice, slice]:
         """The tile's index into a map that is `scale` times coarser (its last cells may be part cells)."""
         return (

@@ -7,7 +7,17 @@ import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from deblur_cli.metrics import mask_iou, psnr, ssim, ssim_map, weighted_psnr
+from deblur_cli.metrics import (
+    endpoint_error,
+    mask_iou,
+    mask_precision,
+    mask_recall,
+    psnr,
+    ssim,
+    ssim_map,
+    weighted_psnr,
+    weighted_ssim,
+)
 
 
 def pair(size=(40, 56)):
@@ -67,3 +77,47 @@ def test_iou_by_counting_pixels():
     first[0, 0, 0, :3], second[0, 0, 0, 1:] = 1, 1  # two common pixels of four
     first[1, 0, 0, 0] = 1  # found where there is nothing
     assert mask_iou(first, second).tolist() == [0.5, 0.0, 1.0]
+
+
+def test_weighted_ssim_averages_the_map_of_scikit_image_over_the_mask():
+    image, truth = pair()
+    mask = np.zeros((2, 1, 40, 56))
+    mask[0, 0, 12:30, 20:50], mask[0, 0, :, :3] = 1, 1  # no whole window fits at the border: not counted
+    _, full = structural_similarity(
+        truth[0],
+        image[0],
+        channel_axis=0,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        data_range=1,
+        full=True,
+    )
+    found = weighted_ssim(torch.tensor(image), torch.tensor(truth), torch.tensor(mask))
+    assert found[0].item() == pytest.approx(full[:, 12:30, 20:50].mean(), abs=1e-9)
+    assert found[1].isnan()
+    everywhere = torch.ones(2, 1, 40, 56)
+    whole = weighted_ssim(torch.tensor(image), torch.tensor(truth), everywhere)
+    assert whole.tolist() == pytest.approx(ssim(torch.tensor(image), torch.tensor(truth)).tolist())
+
+
+def test_precision_and_recall_by_counting_pixels():
+    marked, true = torch.zeros(2, 1, 4, 4), torch.zeros(2, 1, 4, 4)
+    marked[0, 0, 0, :], true[0, 0, :2, 0] = 1, 1  # one of four marked pixels is true, of two true ones one
+    true[1, 0, 0, 0] = 1
+    assert mask_precision(marked, true)[0] == 0.25
+    assert mask_recall(marked, true).tolist() == [0.5, 0.0]
+    assert mask_precision(marked, true)[1].isnan()
+
+
+def test_endpoint_error_is_that_of_the_nearer_reading_within_the_mask():
+    start, end = torch.zeros(1, 2, 2, 2), torch.zeros(1, 2, 2, 2)
+    start[0, :, 0, 0], end[0, :, 0, 0] = torch.tensor([3.0, 4.0]), torch.tensor([-3.0, -4.0])
+    mask = torch.zeros(1, 1, 2, 2)
+    mask[0, 0, 0, :] = 1
+    # backwards in time is as good: no error there; its neighbour should have moved by 5 pixels at either end
+    true_start, true_end = -start, -end
+    true_start[0, 0, 0, 1], true_end[0, 0, 0, 1] = 5, -5
+    true_start[0, 0, 1, 1] = 100  # outside the mask
+    assert endpoint_error(start, end, true_start, true_end, mask).tolist() == [2.5]
+    assert endpoint_error(start, end, true_start, true_end, 0 * mask).isnan().all()

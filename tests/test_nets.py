@@ -196,3 +196,16 @@ def test_skipping_identity_blocks_changes_nothing():
     network.skip_identity_blocks()
     assert network.depth == 1
     torch.testing.assert_close(network(image).image, before)
+
+
+def test_folded_residual_scales_change_nothing():
+    network = lively(pooling=64)
+    image = torch.rand(1, 3, 64, 96)
+    with torch.no_grad():
+        plain = network(image, pruned=True)
+        network.fold_scales()
+        folded = network(image, pruned=True)
+        network.fold_scales()  # a second time does nothing
+        again = network(image, pruned=True)
+    torch.testing.assert_close(folded.image, plain.image, rtol=1e-5, atol=1e-6)
+    assert torch.equal(again.image, folded.image)

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import detects, lively, weights_of
 
+from deblur_cli import restore
 from deblur_cli.errors import OutOfMemoryError, UsageError
 from deblur_cli.feather import overlay_weights
 from deblur_cli.hysteresis import settle
@@ -274,9 +275,9 @@ def test_tiles_agree_on_the_mask_of_the_photo():
     deblurrer = Deblurrer(weights_of(lively()), "cpu", "fp32")
     original = Runner.attempt
 
-    def spy(self, network, image, maps, epsilon):
+    def spy(self, network, image, maps, epsilon, *rest):
         seen.append(maps)
-        return original(self, network, image, maps, epsilon)
+        return original(self, network, image, maps, epsilon, *rest)
 
     deblurrer.runner.attempt = spy.__get__(deblurrer.runner)
     result = deblurrer.run(photo_of(picture(256, 256)), Settings(tile=160, overlap=32))
@@ -292,3 +293,23 @@ def test_result_keeps_everything_but_the_pixels():
     assert result.changed
     assert np.array_equal(result.photo.alpha, photo.alpha)
     assert result.photo.orientation == 6
+
+
+def test_features_are_kept_within_bounds_and_change_nothing(monkeypatch):
+    photo = photo_of(picture(300, 300))
+    deblurrer = Deblurrer(weights_of(lively()), "cpu", "fp32")
+    choices = Settings(tile=128, overlap=32)
+    detected = []
+    plain = deblurrer.runner.network.detect
+    monkeypatch.setattr(
+        deblurrer.runner.network, "detect", lambda image: detected.append(plain(image)) or detected[-1]
+    )
+    kept = deblurrer.run(photo, choices)
+    size = detected[0].bytes
+    assert len(detected) == kept.tiles  # each once
+    assert size == sum(part.nbytes for part in (detected[0].image, detected[0].features, *detected[0].skips))
+    detected.clear()
+    monkeypatch.setattr(restore, "KEPT_BYTES", 2 * size)
+    few = deblurrer.run(photo, choices)
+    assert len(detected) == few.tiles + few.tiles_restored - 2
+    assert np.array_equal(few.photo.pixels, kept.photo.pixels)

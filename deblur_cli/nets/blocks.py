@@ -42,7 +42,7 @@ class MotionBlock(NAFBlock):
         features = self.conv4(self.norm2(x))
         if guidance.sampling is not None:
             features = self.deform(features, guidance.sampling)
-        return x + self.conv5(self.gate(features)) * self.gamma
+        return self.mix(self.gate(features), x)
 
     def mask(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """Dense f_2 of Eq. 5, gated: the convolutions where the mask is one, f_1 repeated elsewhere."""

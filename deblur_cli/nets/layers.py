@@ -106,10 +106,30 @@ class NAFBlock(nn.Module):
         self.gate = SimpleGate()
         self.beta = nn.Parameter(torch.zeros(1, channels, 1, 1))
         self.gamma = nn.Parameter(torch.zeros(1, channels, 1, 1))
+        self.folded = False
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.attend(self.gate(self.conv2(self.conv1(self.norm1(x)))), x)
-        return x + self.conv5(self.gate(self.conv4(self.norm2(x)))) * self.gamma
+        return self.mix(self.gate(self.conv4(self.norm2(x))), x)
+
+    def fold_scales(self) -> None:
+        """Multiply the residual scales into the convolutions before them, for inference: same result."""
+        if self.folded:
+            return
+        with torch.no_grad():
+            for convolution, scale in ((self.conv3, self.beta), (self.conv5, self.gamma)):
+                assert convolution.bias is not None
+                convolution.weight.mul_(scale.view(-1, 1, 1, 1))
+                convolution.bias.mul_(scale.view(-1))
+        self.folded = True
+
+    def mix(self, gated: Tensor, x: Tensor) -> Tensor:
+        """Last projection and second residual: B C H W -> B C H W."""
+        return self.add(self.conv5(gated), x, self.gamma)
+
+    def add(self, change: Tensor, x: Tensor, scale: Tensor) -> Tensor:
+        """A residual, scaled unless its convolution has the scale in it."""
+        return change.add_(x) if self.folded else x + change * scale
 
     def attend(self, gated: Tensor, x: Tensor) -> Tensor:
         """Channel attention, projection and first residual (f_3 and f_mid of Eq. 5): B C H W -> B C H W."""
@@ -118,4 +138,4 @@ class NAFBlock(nn.Module):
             scale = float(cast(Average, self.sca[0]).step)
             attention = F.interpolate(attention, scale_factor=scale, mode="bilinear", align_corners=False)
             attention = attention[..., : gated.shape[-2], : gated.shape[-1]]
-        return x + self.conv3(gated * attention) * self.beta
+        return self.add(self.conv3(gated * attention), x, self.beta)

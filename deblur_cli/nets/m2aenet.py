@@ -59,6 +59,11 @@ class Detection:
     start: Tensor | None
     end: Tensor | None
 
+    @property
+    def bytes(self) -> int:
+        """Memory that picture and features take."""
+        return sum(part.nbytes for part in (self.image, self.features, *self.skips))
+
 
 @dataclass(frozen=True)
 class Restoration:
@@ -203,6 +208,15 @@ class M2AENet(nn.Module):
         self.depth = self.config.encoder[-1]
         while self.depth and is_identity(self.deep_blocks()[-1]):
             self.depth -= 1
+
+    def fold_scales(self) -> None:
+        """Multiply residual scales into the convolutions before them, for inference: same result, less work.
+
+        The parameters are then no longer those of the weights file.
+        """
+        for module in self.modules():
+            if isinstance(module, NAFBlock):
+                module.fold_scales()
 
     def pool_in_cells(self) -> None:
         """Approximate local pooling: one mean for every 8 x 8 pixels of the photo, interpolated between.

@@ -146,7 +146,7 @@ def gather_taps(x: Tensor, weights: Tensor, kernel: Tensor, bias: Tensor, column
 
 def deformable_rows(x: Tensor, plan: SamplingPlan, weight: Tensor, bias: Tensor) -> Tensor:
     """The same convolution on pixels as rows: x (B H W) C -> (B H W) C; weight C 1 3 3, bias C."""
-    kernel = weight.view(-1, TAPS).t()  # C 1 3 3 -> 9 C
+    kernel = weight.view(-1, TAPS).t().contiguous()  # C 1 3 3 -> 9 C; strided rows would not vectorise
     if plan.rows is None:
         return gather_taps(x, plan.weights, kernel, bias, plan.columns)
     return DeformableRows.apply(x, plan.weights, kernel, bias, plan)

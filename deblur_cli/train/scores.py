@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from deblur_cli import metrics
 from deblur_cli.metrics import mask_iou, ssim_map, weighted_psnr
 from deblur_cli.nets import STAGE_SCALE, M2AENet, Restoration
 from deblur_cli.train.synthetic import BlurSettings, Sample, synthesise
@@ -123,10 +124,7 @@ def endpoint_error(result: Restoration, sample: Sample) -> Tensor:
     if result.start is None or result.end is None or sample.measured:
         return sample.mask.new_tensor(float("nan"))
     start, end = (enlarge(field, sample.mask) * STAGE_SCALE for field in (result.start, result.end))
-    forward = (start - sample.start).norm(dim=1) + (end - sample.end).norm(dim=1)
-    backward = (start - sample.end).norm(dim=1) + (end - sample.start).norm(dim=1)
-    nearer = torch.minimum(forward, backward) / 2 * sample.mask[:, 0]
-    return nearer.sum() / sample.mask.sum().clamp(min=1)
+    return metrics.endpoint_error(start, end, sample.start, sample.end, sample.mask).mean()
 
 
 def only_motion(settings: BlurSettings) -> BlurSettings:

@@ -1,0 +1,207 @@
+"""`deblur evaluate`: how good weights are on a dataset whose truth is known."""
+
+import math
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deblur_cli.cli import checks, options
+from deblur_cli.cli.errors import FAILED
+from deblur_cli.cli.output import Output
+from deblur_cli.cli.signals import terminate_like_interrupt
+from deblur_cli.errors import EvaluationError, UsageError
+
+if TYPE_CHECKING:
+    from deblur_cli.evaluation.loop import Evaluated
+    from deblur_cli.evaluation.results import Place
+    from deblur_cli.evaluation.summary import Mean
+
+
+class Layout(StrEnum):
+    """How a dataset's folders are laid out."""
+
+    auto = "auto"
+    reloblur = "reloblur"
+    gopro = "gopro"
+    pairs = "pairs"
+    synth = "synth"
+
+
+Dataset = Annotated[
+    Path, typer.Argument(metavar="DATASET", help="Folder of the dataset.", readable=False, show_default=False)
+]
+Weights = Annotated[
+    list[str] | None,
+    typer.Option("--weights", "-w", metavar="NAME|FILE", help="Weights; repeat to put several side by side."),
+]
+LayoutChoice = Annotated[Layout, typer.Option("--layout", help="Folders that the dataset comes in.")]
+Epsilons = Annotated[
+    str,
+    typer.Option("--epsilon", "-e", metavar="0-1,...", help="Confidences to try, such as 0.3,0.5,0.7."),
+]
+Whole = Annotated[
+    bool, typer.Option("--whole/--tiled", help="Whole pictures, as papers do it, or tiles, as `run` does.")
+]
+Folder = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="DIR",
+        help="Folder for pictures.csv and summary.json; what it holds already is not done again.",
+        readable=False,
+    ),
+]
+Limit = Annotated[int | None, typer.Option("--limit", metavar="N", help="Only the first N pictures.")]
+Plot = Annotated[
+    Path | None,
+    typer.Option("--plot", metavar="FILE", help="Draw quality and work over epsilon.", readable=False),
+]
+
+
+def evaluate(
+    dataset: Dataset,
+    *,
+    weights: Weights = None,
+    layout: LayoutChoice = Layout.auto,
+    epsilon: Epsilons = "0.5",
+    whole: Whole = False,
+    keep_sharp: options.KeepSharp = True,
+    output: Folder = None,
+    limit: Limit = None,
+    plot: Plot = None,
+    device: options.Device = "auto",
+    precision: options.PrecisionChoice = options.Precision.auto,
+    tile: options.Tile = "auto",
+    overlap: options.Overlap = options.DEFAULT_OVERLAP,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Measure PSNR, SSIM, PSNR_w and SSIM_w, masks and trajectories on a dataset whose truth is known.
+
+    As papers evaluate: --whole --no-keep-sharp --precision fp32.
+    """
+    del debug  # read where errors are translated
+    checks.check_device(device)
+    epsilons = parse_epsilons(epsilon)
+    tile_size = checks.parse_tile(tile, overlap)
+    if limit is not None and limit < 1:
+        raise UsageError(f"--limit is a number above zero, not {limit}")
+    if whole and tile != "auto":
+        raise UsageError("--whole takes pictures in one piece; leave out --tile")
+
+    from deblur_cli.evaluation.cases import find_cases
+    from deblur_cli.evaluation.loop import enter
+    from deblur_cli.evaluation.loop import evaluate as run
+    from deblur_cli.evaluation.results import Results
+    from deblur_cli.plots import check_plotting
+    from deblur_cli.restore import Settings
+    from deblur_cli.weights import DEFAULT, load
+
+    if plot is not None:
+        check_plotting()
+    cases = find_cases(dataset, layout.value)[:limit]
+    settings = Settings(tile=tile_size, overlap=overlap, keep_sharp=keep_sharp)
+    contestants = [
+        enter(load(name), settings, epsilons, whole=whole, device=device, precision=precision.value)
+        for name in dict.fromkeys(weights or [DEFAULT])
+    ]
+    results = Results(None if output is None else output / "pictures.csv")
+    streams = Output(quiet=quiet)
+    facts: dict[str, object] = {
+        "dataset": str(dataset),
+        "inference": "whole" if whole else "tiled",
+        "keep_sharp": keep_sharp,
+        "device": contestants[0].device,
+        "precision": contestants[0].precision,
+    }
+    with streams.log_lines(), terminate_like_interrupt(), streams.bars(len(cases)) as bars:
+        found = run(cases, contestants, results, bars.begin, bars.done)
+    raise typer.Exit(report(found, facts, streams, output, plot, json=json))
+
+
+def parse_epsilons(text: str) -> list[float]:
+    """Return the confidences of a list such as 0.3,0.5,0.7, each once, rising."""
+    return sorted({checks.parse_epsilon(part.strip()) for part in text.split(",")})
+
+
+def report(
+    found: "Evaluated",
+    facts: dict[str, object],
+    streams: Output,
+    output: Path | None,
+    plot: Path | None,
+    *,
+    json: bool,
+) -> int:
+    """Print the summary, write it, draw it, and return the exit code."""
+    from deblur_cli.evaluation.summary import summarise, table
+
+    for failure in found.failures:
+        streams.error(failure)
+    summaries = {place: summarise(rows) for place, rows in found.rows.items()}
+    pictures = max(map(len, found.rows.values()))
+    if not pictures:
+        raise EvaluationError("no picture of the dataset could be measured")
+    records = [record(place, means, facts) for place, means in summaries.items()]
+    if output is not None:
+        write_summary(output / "summary.json", records)
+    if json:
+        for fields in records:
+            streams.json_line(fields)
+    else:
+        number = "1 picture" if pictures == 1 else f"{pictures} pictures"
+        kind = "laid over the picture" if facts["keep_sharp"] else "bare output"
+        streams.result(
+            f"{number}, {facts['inference']}, {kind}, {facts['device']}, {facts['precision']}; "
+            "means [95 % intervals, bootstrap over pictures]"
+        )
+        for line in table(summaries):
+            streams.result(line)
+    if plot is not None:
+        draw_plot(plot, summaries, streams)
+    if found.reused:
+        streams.say(f"{found.reused} results were there already")
+    return FAILED if found.failures else 0
+
+
+def record(place: "Place", means: "dict[str, Mean]", facts: dict[str, object]) -> dict[str, object]:
+    """A summary as JSON gives it; what is not a number is null."""
+    weights, epsilon = place
+    measures = {
+        name: {key: known(value) for key, value in asdict(mean).items()} for name, mean in means.items()
+    }
+    return {**facts, "weights": weights, "epsilon": float(epsilon) if epsilon else None, "measures": measures}
+
+
+def known(value: float) -> float | None:
+    """A number, or None where it is not one."""
+    return None if math.isnan(value) else value
+
+
+def write_summary(path: Path, records: list[dict[str, object]]) -> None:
+    """Write the summaries as a whole."""
+    import json
+
+    partial = path.with_suffix(".part")
+    try:
+        partial.write_text(json.dumps(records, indent=2) + "\n", encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise EvaluationError(f"cannot write {path}: {error.strerror}") from error
+
+
+def draw_plot(path: Path, summaries: "dict[Place, dict[str, Mean]]", streams: Output) -> None:
+    """Draw the curves over epsilon, if there are any."""
+    from deblur_cli.evaluation.curves import over_epsilon
+    from deblur_cli.plots import draw
+
+    diagrams = over_epsilon(summaries)
+    if not diagrams:
+        raise EvaluationError("there is nothing to draw over epsilon: these weights have no mask")
+    draw(path, diagrams)
+    streams.say(f"drawn: {path}")

@@ -1,0 +1,165 @@
+"""Ways to run weights over a picture: whole, as papers do it, or tiled, as `deblur run` does it.
+
+Both detect once for a picture and restore once for each epsilon.
+"""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from deblur_cli.device import memory_errors
+from deblur_cli.errors import OutOfMemoryError
+from deblur_cli.feather import overlay_weights
+from deblur_cli.hysteresis import settle
+from deblur_cli.nets import STAGE_SCALE, Detection, place
+from deblur_cli.nets.pruned import dilate
+from deblur_cli.photo.photo import Photo
+from deblur_cli.restore import Deblurrer, Floats, Settings, Task
+from deblur_cli.work import count
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A restored picture.
+
+    image: 1 3 H W float32 in 0-1, on the CPU; mask: 1 1 h/8 w/8 of zeros and ones, what was restored
+    start, end: 1 2 h/8 w/8, displacements in photo pixels; all three None where the network has none
+    macs: multiply-accumulates; dense: those of the network without pruning
+    """
+
+    image: Tensor
+    mask: Tensor | None
+    start: Tensor | None
+    end: Tensor | None
+    macs: int
+    dense: int
+
+
+class Method(Protocol):
+    """Runs one network over pictures."""
+
+    def detect(self, pixels: NDArray[np.uint8]) -> Any:
+        """Where a picture H W 3 is blurred; to be handed to `restore`."""
+
+    def restore(self, found: Any, epsilon: float) -> Outcome:
+        """What the picture becomes with an epsilon."""
+
+
+class Whole:
+    """The whole picture at once, in the weights' own pooling, not rounded to 8 bits.
+
+    `keep_sharp` lays the result over the picture through the feathered mask of regions, as the tool does.
+    """
+
+    def __init__(self, deblurrer: Deblurrer, keep_sharp: bool) -> None:
+        self.device, self.keep_sharp = deblurrer.device, keep_sharp
+        dtype = deblurrer.runner.precision.dtype
+        network = copy.deepcopy(deblurrer.weights.network).eval()
+        network.fold_scales()
+        self.network = place(network, self.device, dtype)
+
+    @torch.inference_mode()
+    def detect(self, pixels: NDArray[np.uint8]) -> Detection:
+        image = torch.from_numpy(pixels).permute(2, 0, 1)[None].to(self.device)  # H W 3 -> 1 3 H W
+        dtype = next(self.network.parameters()).dtype
+        image = (image.float() / 255).to(dtype).contiguous(memory_format=torch.channels_last)
+        with advice():
+            return self.network.detect(image)
+
+    @torch.inference_mode()
+    def restore(self, found: Detection, epsilon: float) -> Outcome:
+        mask = None if found.probability is None else self.choose(found.probability, epsilon)
+        with advice():
+            result = self.network.restore(found, epsilon, pruned=True, mask=mask)
+        height, width = found.size
+        image = result.image.float().clamp(0, 1).cpu()
+        if self.keep_sharp and mask is not None:
+            blurred = found.image[..., :height, :width].float().cpu()
+            weights = overlay_weights(mask[0, 0].float().cpu().numpy(), slice(0, height), slice(0, width))
+            image = blurred + (image - blurred) * torch.from_numpy(weights)
+        pruned = (None, None) if mask is None else (int(mask.sum()), int(dilate(mask).sum()))
+        return Outcome(
+            image,
+            None if mask is None else mask.float().cpu(),
+            None if found.start is None else found.start.float().cpu() * STAGE_SCALE,
+            None if found.end is None else found.end.float().cpu() * STAGE_SCALE,
+            count(self.network, height, width, *pruned).total,
+            count(self.network, height, width).total,
+        )
+
+    def choose(self, probability: Tensor, epsilon: float) -> Tensor:
+        """What counts as blurred, 1 1 h w: single cells, or regions with keep_sharp."""
+        judged = probability.float()
+        if self.keep_sharp:
+            judged = torch.from_numpy(settle(judged[0, 0].cpu().numpy(), epsilon))[None, None]
+        return (judged > epsilon).to(probability)
+
+
+class Tiled:
+    """What `deblur run` does: tiles, one mask for the whole picture, 8 bits."""
+
+    def __init__(self, deblurrer: Deblurrer, settings: Settings) -> None:
+        self.deblurrer, self.settings = deblurrer, settings
+        self.size = settings.tile or deblurrer.automatic_tile(settings.overlap)
+
+    def detect(self, pixels: NDArray[np.uint8]) -> tuple[Task, Floats]:
+        photo = Photo(pixels=pixels, source=Path("picture"), format="PNG")
+        task = Task(self.deblurrer.runner, photo, self.settings, self.size, lambda *_: None, [])
+        with advice():
+            return task, task.detect()
+
+    def restore(self, found: tuple[Task, Floats], epsilon: float) -> Outcome:
+        task, detected = found
+        task.settings = replace(self.settings, epsilon=epsilon)
+        with advice():
+            result = task.finish(task.judge(detected.copy()))
+        pixels = torch.from_numpy(result.photo.pixels.astype(np.float32) / 255)
+        probability = torch.from_numpy(result.maps.probability)[None, None]
+        detects = task.runner.detects
+        mask = (probability > epsilon).float()
+        macs, dense = tiled_work(task, mask[0, 0].numpy())
+        return Outcome(
+            pixels.permute(2, 0, 1)[None],
+            mask if detects else None,
+            torch.from_numpy(result.maps.start)[None] if task.runner.traces else None,
+            torch.from_numpy(result.maps.end)[None] if task.runner.traces else None,
+            macs,
+            dense,
+        )
+
+
+def tiled_work(task: Task, mask: Floats) -> tuple[int, int]:
+    """Multiply-accumulates of a tiled run with a mask h/8 w/8, and of the network over all tiles densely."""
+    network = task.runner.network
+    macs = dense = 0
+    for tile in task.grid:
+        height, width = (span.stop - span.start for span in (tile.rows, tile.columns))
+        whole = count(network, height, width)
+        dense += whole.total
+        macs += whole.detection if task.runner.detects else 0
+        if task.reaches(tile, mask):
+            part = torch.from_numpy(mask[tile.scaled(STAGE_SCALE)])[None, None]
+            pruned = (int(part.sum()), int(dilate(part).sum())) if task.runner.detects else (None, None)
+            work = count(network, height, width, *pruned)
+            macs += work.restoration if tile.corner in task.kept else work.total
+    return macs, dense
+
+
+@contextmanager
+def advice() -> Iterator[None]:
+    """Say what to do where memory runs out."""
+    try:
+        with memory_errors():
+            yield
+    except OutOfMemoryError as error:
+        raise OutOfMemoryError(
+            "out of memory: evaluate in tiles (--tiled), with a smaller --tile, or on --device cpu"
+        ) from error

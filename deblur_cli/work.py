@@ -1,0 +1,110 @@
+"""How much a network computes: multiply-accumulates, counted from its layers without running it.
+
+Counted are convolutions, linear layers and the nine taps of the deformable convolution; normalisation,
+gates, pooling and the interpolation between neighbouring pixels are not, as is usual (Section 4.1 of
+M²AENet calls the same number FLOPs).
+"""
+
+from dataclasses import dataclass
+from typing import cast
+
+from torch import nn
+
+from deblur_cli.nets import M2AENet
+from deblur_cli.nets.layers import Average, NAFBlock
+
+TAPS = 9  # of every depth-wise kernel
+
+
+@dataclass(frozen=True)
+class Work:
+    """Multiply-accumulates of one picture.
+
+    detection: encoder stages 1-3, mask predictor and motion analyzer
+    masked: the two convolutions of encoder stage 4 that are pruned; depthwise: the second of them alone
+    deep: the rest of stage 4 but the deformable convolution; deformable: that; decoding: what follows
+    """
+
+    detection: int
+    masked: int
+    depthwise: int
+    deep: int
+    deformable: int
+    decoding: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.detection + self.masked + self.deep + self.deformable + self.decoding
+
+    @property
+    def restoration(self) -> int:
+        """All but detection."""
+        return self.total - self.detection
+
+
+def count(
+    network: M2AENet, height: int, width: int, blurred: int | None = None, dilated: int | None = None
+) -> Work:
+    """Work of a network on one picture of height x width pixels.
+
+    blurred, dilated: pixels of encoder stage 4 (8 x 8 photo pixels each) that are masked in, and those
+    within one pixel of them; None for dense execution. Blocks that are left out are not counted.
+    """
+    multiple = 1 << len(network.encoders)
+    height, width = (-(-side // multiple) * multiple for side in (height, width))
+    stages, base = len(network.encoders), network.config.width
+    sizes = [(height >> stage) * (width >> stage) for stage in range(stages + 1)]
+    detection = TAPS * 3 * base * sizes[0]
+    for stage, blocks in enumerate(list(network.encoders)[:-1]):
+        detection += sum(block_work(block, height >> stage, width >> stage) for block in blocks.children())
+        detection += kernel(network.downs[stage]) * sizes[stage + 1]
+    deepest = (height >> stages - 1, width >> stages - 1)
+    pixels = sizes[stages - 1]
+    if network.config.mask:
+        detection += sum(kernel(layer) for layer in network.mask_predictor.modules()) * pixels
+    if network.config.motion:
+        detection += kernel(network.motion_analyzer) * pixels
+    masked = depthwise = deep = deformable = 0
+    for block in network.deep_blocks():
+        pointwise = kernel(block.conv1) * (pixels if dilated is None else dilated)
+        spatial = kernel(block.conv2) * (pixels if blurred is None else blurred)
+        masked, depthwise = masked + pointwise + spatial, depthwise + spatial
+        deep += second_half(block, *deepest)
+        deformable += kernel(block.dconv) * pixels if network.config.motion else 0
+    decoding = kernel(network.downs[-1]) * sizes[stages]
+    decoding += sum(
+        block_work(block, height >> stages, width >> stages) for block in network.middle_blks.children()
+    )
+    for number, (up, blocks) in enumerate(zip(network.ups, network.decoders, strict=True)):
+        stage = stages - 1 - number
+        decoding += sum(kernel(layer) for layer in up.modules()) * sizes[stage + 1]
+        decoding += sum(block_work(block, height >> stage, width >> stage) for block in blocks.children())
+    decoding += TAPS * base * 3 * sizes[0]
+    return Work(detection, masked, depthwise, deep, deformable, decoding)
+
+
+def block_work(block: nn.Module, height: int, width: int) -> int:
+    """Multiply-accumulates of a plain block."""
+    block = cast(NAFBlock, block)
+    return (kernel(block.conv1) + kernel(block.conv2)) * height * width + second_half(block, height, width)
+
+
+def second_half(block: NAFBlock, height: int, width: int) -> int:
+    """Those of a block behind its first two convolutions, without a deformable one."""
+    layers = kernel(block.conv3) + kernel(block.conv4) + kernel(block.conv5)
+    attention = kernel(block.sca[1]) * positions(cast(Average, block.sca[0]), height, width)
+    return layers * height * width + attention
+
+
+def positions(average: Average, height: int, width: int) -> int:
+    """How many means a pooling layer gives."""
+    window, step = average.window, average.step
+    if window is None or (window >= height and window >= width):
+        return 1
+    return -(-height // step) * -(-width // step)
+
+
+def kernel(layer: object) -> int:
+    """Multiply-accumulates of a layer for each pixel that it gives: the size of its weight."""
+    return layer.weight.numel() if isinstance(layer, nn.Conv2d | nn.Linear) else 0

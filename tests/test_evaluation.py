@@ -1,0 +1,190 @@
+"""Evaluation: every layout is read, results are those of the tool, nothing is done twice."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from networks import lively, weights_of
+from PIL import Image
+
+from deblur_cli.errors import EvaluationError
+from deblur_cli.evaluation import loop
+from deblur_cli.evaluation.cases import find_cases
+from deblur_cli.evaluation.measures import MEASURES
+from deblur_cli.evaluation.results import Results
+from deblur_cli.evaluation.summary import estimate, summarise, table
+from deblur_cli.metrics import weighted_psnr
+from deblur_cli.photo.photo import Photo
+from deblur_cli.restore import Deblurrer, Settings
+
+SIZE = (72, 100)
+
+
+def save(path, pixels):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+def picture(seed):
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (SIZE[0] // 4, SIZE[1] // 4, 3), np.uint8)
+    return coarse.repeat(4, axis=0).repeat(4, axis=1)
+
+
+def dataset(folder, count=2, masks=True, suffix=".png", names=("blur", "sharp")):
+    mask = np.zeros(SIZE, np.uint8)
+    mask[16:56, 24:80] = 255
+    for number in range(count):
+        save(folder / names[0] / f"{number}{suffix}", picture(number))
+        save(folder / names[1] / f"{number}.png", picture(number + 50))
+        if masks:
+            save(folder / "mask" / f"{number}.png", mask)
+    return folder
+
+
+def evaluated(folder, results=None, epsilons=(0.5,), whole=False, keep_sharp=True, network=None):
+    contestant = loop.enter(
+        weights_of(network or lively(pooling=64)),
+        Settings(tile=128, overlap=32, keep_sharp=keep_sharp),
+        epsilons,
+        whole=whole,
+        device="cpu",
+        precision="fp32",
+    )
+    return loop.evaluate(find_cases(folder), [contestant], results or Results(None))
+
+
+def test_tiled_is_what_the_tool_makes_of_the_photo(tmp_path):
+    network = lively(pooling=64)
+    found = evaluated(dataset(tmp_path, 1), epsilons=(0.3, 0.6), network=network)
+    photo = Photo(pixels=picture(0), source=tmp_path, format="PNG")
+    sharp = torch.from_numpy(picture(50)).permute(2, 0, 1)[None] / 255
+    mask = torch.zeros(1, 1, *SIZE)
+    mask[..., 16:56, 24:80] = 1
+    for epsilon in (0.3, 0.6):
+        expected = Deblurrer(weights_of(network), "cpu", "fp32").run(photo, Settings(epsilon, 128, 32))
+        image = torch.from_numpy(expected.photo.pixels).permute(2, 0, 1)[None] / 255
+        (row,) = found.rows["test", str(epsilon)]
+        assert row["psnr_w"] == pytest.approx(float(weighted_psnr(image, sharp, mask)))
+        assert row["marked_share"] == pytest.approx(expected.blurred_share)
+
+
+def test_whole_is_the_bare_output_of_the_network(tmp_path):
+    network = lively(pooling=64)
+    found = evaluated(dataset(tmp_path, 1), whole=True, keep_sharp=False, network=network)
+    blurred, sharp = (torch.from_numpy(picture(seed)).permute(2, 0, 1)[None] / 255 for seed in (0, 50))
+    with torch.no_grad():
+        image = network(blurred).image.clamp(0, 1)
+    (row,) = found.rows["test", "0.5"]
+    assert row["psnr"] == pytest.approx(-10 * math.log10((image - sharp).square().mean()), abs=1e-4)
+    assert row["gain_psnr"] == pytest.approx(row["psnr"] - row["input_psnr"])
+    assert 0 < row["work"] < 1
+
+
+def test_whole_with_sharp_pixels_kept_changes_nothing_where_nothing_is_found(tmp_path):
+    found = evaluated(dataset(tmp_path, 1), epsilons=(1.0,), whole=True)
+    (row,) = found.rows["test", "1.0"]
+    assert row["psnr"] == row["input_psnr"]
+    assert row["marked_share"] == 0
+    assert math.isnan(row["mask_precision"])
+    assert row["mask_recall"] == 0
+
+
+def test_a_network_without_a_mask_is_run_once_and_has_no_mask_measures(tmp_path):
+    nafnet = lively("nafnet", pooling=64)
+    found = evaluated(dataset(tmp_path, 1), epsilons=(0.3, 0.6), whole=True, network=nafnet)
+    assert list(found.rows) == [("test", "")]
+    assert math.isnan(found.rows["test", ""][0]["mask_iou"])
+    assert found.rows["test", ""][0]["work"] == 1
+
+
+@pytest.mark.parametrize(
+    ("names", "suffix", "masks"),
+    [(("blur", "sharp"), ".png", True), (("input", "target"), ".jpg", False), (("blur", "gt"), ".tif", True)],
+)
+def test_pairs_in_folders_of_any_common_name_and_format_are_found(tmp_path, names, suffix, masks):
+    folder = dataset(tmp_path / "[a] set*", 12, masks=masks, suffix=suffix, names=names)
+    cases = find_cases(folder, "pairs")
+    assert [case.name for case in cases] == [f"{names[0]}/{number}{suffix}" for number in range(12)]
+    truth = cases[3].read()
+    assert np.array_equal(truth.sharp.permute(1, 2, 0).numpy(), picture(53))
+    assert (truth.mask is not None) == masks
+    assert truth.start is None
+
+
+def test_the_layout_is_recognised(tmp_path):
+    bundle = {"img_blur": picture(0), "img_gt": picture(1), "blur_mask": np.ones(SIZE, np.uint8)}
+    (tmp_path / "relo").mkdir()
+    np.save(tmp_path / "relo" / "a.npy", bundle, allow_pickle=True)
+    (case,) = find_cases(tmp_path / "relo")
+    assert case.read().mask.all()
+    (case,) = find_cases(dataset(tmp_path / "gopro" / "scene", 1, masks=False))
+    assert case.read().mask is None  # not all ones: nobody marked anything
+    with pytest.raises(EvaluationError, match="expected are reloblur"):
+        find_cases(tmp_path / "gopro", "reloblur")
+    with pytest.raises(EvaluationError, match="no folder"):
+        find_cases(tmp_path / "none")
+
+
+def test_what_is_there_is_not_worked_out_again(tmp_path, monkeypatch):
+    folder, path = dataset(tmp_path / "set", 3), tmp_path / "out" / "pictures.csv"
+    first = evaluated(folder, Results(path), epsilons=(0.4, 0.6))
+    text = path.read_text()
+    detected = []
+    plain = loop.Tiled.detect
+    monkeypatch.setattr(loop.Tiled, "detect", lambda self, pixels: detected.append(1) or plain(self, pixels))
+    again = evaluated(folder, Results(path), epsilons=(0.4, 0.6))
+    assert not detected
+    assert again.reused == 6
+    assert repr(again.rows) == repr(first.rows)  # NaN is not equal to itself
+    # killed while a row was being written: that one alone is worked out again, by a single detection
+    path.write_text(text[:-20])
+    healed = evaluated(folder, Results(path), epsilons=(0.4, 0.6))
+    assert healed.reused == 5
+    assert len(detected) == 1
+    assert len(path.read_text().splitlines()) == 7
+    # another picture of the same name, other weights, other settings: nothing is taken over
+    save(folder / "blur" / "0.png", picture(99))
+    assert evaluated(folder, Results(path), epsilons=(0.4,)).reused == 2
+    assert evaluated(folder, Results(path), epsilons=(0.4,), keep_sharp=False).reused == 0
+
+
+def test_a_file_of_another_kind_is_not_touched(tmp_path):
+    path = tmp_path / "pictures.csv"
+    path.write_text("a,b\n1,2\n")
+    with pytest.raises(EvaluationError, match="choose another folder"):
+        Results(path)
+    assert path.read_text() == "a,b\n1,2\n"
+
+
+def test_a_damaged_picture_is_named_and_the_rest_measured(tmp_path):
+    folder = dataset(tmp_path, 3)
+    (folder / "blur" / "1.png").write_bytes(b"no picture")
+    save(folder / "sharp" / "2.png", picture(0)[:40])
+    found = evaluated(folder)
+    assert len(found.rows["test", "0.5"]) == 1
+    assert len(found.failures) == 2
+    assert "1.png" in found.failures[0]
+    assert "differ in size" in found.failures[1]
+
+
+def test_intervals_cover_the_mean_and_shrink_with_more_pictures():
+    rng = np.random.default_rng(0)
+    few, many = (estimate(list(rng.normal(5, 2, count))) for count in (20, 2000))
+    assert few.low < few.mean < few.high
+    # the interval of a mean of normal numbers is known: 1.96 standard errors to either side
+    assert (many.high - many.low) / 2 == pytest.approx(1.96 * 2 / 2000**0.5, rel=0.1)
+    assert many.high - many.low < few.high - few.low
+    assert estimate([math.nan, 3.0]).mean == 3
+    assert math.isnan(estimate([3.0]).low)
+    assert estimate([math.nan]) is None
+
+
+def test_the_table_has_a_row_for_each_known_measure(tmp_path):
+    found = evaluated(dataset(tmp_path, 2, masks=False), epsilons=(0.2, 0.4, 0.5, 0.6))
+    lines = table({place: summarise(rows) for place, rows in found.rows.items()})
+    assert sum(line.startswith("PSNR, dB") for line in lines) == 2  # four columns: three and one below
+    assert not any(line.startswith(("PSNR_w", "mask IoU", "endpoints")) for line in lines)
+    assert max(map(len, lines)) <= 100
+    assert set(MEASURES) >= set(summarise(found.rows["test", "0.2"]))

@@ -1,0 +1,67 @@
+"""Counted work against torch's own counter and against published numbers."""
+
+import pytest
+import torch
+from networks import lively
+from torch.utils.flop_counter import FlopCounterMode
+
+from deblur_cli.nets import create
+from deblur_cli.nets.pruned import plan_pruning
+from deblur_cli.work import count
+
+
+def counted_by_torch(action):
+    """Multiply-accumulates of matrix products and convolutions, two operations each."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        action()
+    return counter.get_total_flops() // 2
+
+
+@pytest.mark.parametrize("pooling", [None, 64])
+@pytest.mark.parametrize("cells", [False, True])
+def test_nafnet_is_counted_as_torch_counts_it(pooling, cells):
+    network = lively("nafnet", pooling=pooling)
+    if cells:
+        network.pool_in_cells()
+    image = torch.rand(1, 3, 96, 120)  # not a multiple of 16: counted with its padding
+    assert count(network, 96, 120).total == counted_by_torch(lambda: network(image))
+
+
+@pytest.mark.parametrize(("seed", "share"), [(0, 0.0), (1, 0.05), (2, 0.14), (3, 0.3), (4, 0.8), (5, 1.0)])
+def test_pruned_execution_is_counted_as_torch_counts_it(seed, share):
+    network = lively(encoder=(1, 1, 2, 3))
+    mask = (torch.rand(1, 1, 8, 12, generator=torch.Generator().manual_seed(seed)) < share).float()
+    plan = plan_pruning(mask)
+    detection = network.detect(torch.rand(1, 3, 64, 96))
+    found = counted_by_torch(lambda: network.restore(detection, pruned=True, mask=mask))
+    work = count(network, 64, 96, len(plan.blurred), len(plan.dilated))
+    # torch counts neither lookups nor the element-wise products that the pruned depth-wise kernel is made of
+    densely = 3 * 9 * 128 * 8 * 12 if plan.mostly_blurred else 0  # the depth-wise kernel on sharp pixels too
+    assert work.restoration - work.deformable - work.depthwise + densely == found
+    assert work.deformable == 3 * 9 * 128 * 8 * 12  # blocks, taps, channels, pixels
+    assert work.depthwise == 3 * 9 * 128 * int(mask.sum())
+
+
+def test_detection_is_counted_as_torch_counts_it():
+    network = lively()
+    found = counted_by_torch(lambda: network.detect(torch.rand(1, 3, 64, 96)))
+    assert count(network, 64, 96).detection == found
+
+
+def test_blocks_that_are_left_out_cost_nothing():
+    network = create("m2aenet", width=8, encoder=(1, 1, 1, 4)).eval()
+    network.encoders[-1][0].beta.data.fill_(1)
+    everything = count(network, 64, 64)
+    network.skip_identity_blocks()
+    assert network.depth == 1
+    assert count(network, 64, 64).masked == everything.masked // 4
+
+
+def test_nafnet_of_the_paper_costs_what_the_paper_says():
+    # Table 2 of M²AENet: NAFNet, 17.11 million parameters, 0.764 T for 2152 x 1436 pixels; a counter that
+    # also counts what is added and multiplied one by one comes out a little higher
+    network = create("nafnet")
+    assert sum(parameter.numel() for parameter in network.parameters()) / 1e6 == pytest.approx(
+        17.11, abs=0.01
+    )
+    assert count(network, 1436, 2152).total / 1e12 == pytest.approx(0.764, rel=0.01)
