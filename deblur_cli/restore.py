@@ -41,13 +41,15 @@ class Settings:
 
     epsilon: confidence from which a pixel counts as blurred, 0-1; tile: pixels, None for automatic;
     overlap: pixels that neighbouring tiles share at least; keep_sharp: lay the restored pixels over the
-    photo through the feathered mask, instead of giving the network's bare output
+    photo through the feathered mask, instead of giving the network's bare output; restore: false only
+    looks for blur and leaves the photo as it is
     """
 
     epsilon: float = 0.5
     tile: int | None = None
     overlap: int = 32
     keep_sharp: bool = True
+    restore: bool = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.epsilon <= 1:
@@ -221,7 +223,7 @@ class Task:
 
     def restore(self, maps: Floats, mask: Floats) -> tuple[NDArray[np.generic], int, int]:
         """Restored pixels (the photo's own array where nothing is blurred), tiles restored, tiles kept."""
-        chosen = [tile for tile in self.grid if self.reaches(tile, mask)]
+        chosen = [tile for tile in self.grid if self.settings.restore and self.reaches(tile, mask)]
         if not chosen:
             return self.photo.pixels, 0, 0
         pixels = self.photo.pixels.copy()

@@ -10,6 +10,10 @@ from deblur_cli.photo.kinds import is_picture_name, is_unread_name
 
 MASK_ENDING = "_mask.png"
 TRAJECTORY_ENDING = "_trajectory.png"
+GRAY_ENDING = "_mask_gray.png"
+DATA_ENDING = "_motion.npz"
+SHEET_ENDING = "_epsilon.png"
+REPORT_FOLDER = "deblur_report"
 
 
 @dataclass(frozen=True)
@@ -129,7 +133,8 @@ def _walk(
             if is_picture_name(entry):
                 yield Problem(entry, f"cannot be reached: {error.strerror}")
     for entry in folders if walk.recursive else ():
-        if real_path(entry) not in been and not _same(entry, walk.leave_out):
+        wanted = entry.name != REPORT_FOLDER and not _same(entry, walk.leave_out)
+        if wanted and real_path(entry) not in been:
             yield from _walk(entry, root, walk, collection, been)
 
 
@@ -153,6 +158,6 @@ def is_former_result(name: str, stems: set[str], suffix: str) -> bool:
         return True
     if suffix and stem.endswith(suffix) and stem.removesuffix(suffix) in stems:
         return True
-    endings = (MASK_ENDING, TRAJECTORY_ENDING)
+    endings = (MASK_ENDING, TRAJECTORY_ENDING, GRAY_ENDING, SHEET_ENDING)
     originals = [name.removesuffix(ending) for ending in endings if name.endswith(ending)]
     return any(stem + extra in stems for stem in originals for extra in ("", DEFAULT_SUFFIX, suffix))

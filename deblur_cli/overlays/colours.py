@@ -1,8 +1,11 @@
 """Colours that mean something: confidence, direction, speed. Each is even to the eye."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deblur_cli.overlays.maps import Floats, Pixels8
+
+Values = NDArray[np.floating]
 
 # Confidence from barely to surely blurred: nine points of "inferno" between 0.28 and 0.98, the map that
 # Nathaniel Smith and Stefan van der Walt made for matplotlib (CC0). Lightness climbs in even steps, so that
@@ -62,7 +65,8 @@ def as_rgb(pixels: Pixels8) -> Floats:
 
 def luma(photo: Floats) -> Floats:
     """Return the light of pixels: ... 3 -> ... 1."""
-    return (photo @ _LUMA)[..., None]
+    light: Floats = (photo @ _LUMA)[..., None]
+    return light
 
 
 def subdued(photo: Floats, grey: float, brightness: float) -> Floats:
@@ -72,12 +76,12 @@ def subdued(photo: Floats, grey: float, brightness: float) -> Floats:
 
 def tinted(photo: Floats, colour: Floats, strength: float) -> Floats:
     """Colour photo pixels and keep enough of their light and shade to tell what is in the picture."""
-    shade = 0.6 + 0.4 * luma(photo) / 255
+    shade = np.float32(0.6) + np.float32(0.4 / 255) * luma(photo)
     pixels: Floats = (1 - strength) * photo + strength * colour * shade
     return pixels
 
 
-def _from_oklab(lightness: Floats, a: Floats, b: Floats) -> Floats:
+def _from_oklab(lightness: Values, a: Values, b: Values) -> Floats:
     roots = [
         lightness + 0.3963377774 * a + 0.2158037573 * b,
         lightness - 0.1055613458 * a - 0.0638541728 * b,

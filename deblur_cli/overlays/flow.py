@@ -24,10 +24,10 @@ def flow_overlay(
     drawn = np.empty((height, width, 3), np.uint8)
     for top, bottom in bands(height):
         photo = as_rgb(pixels[top:bottom])
-        canvas = subdued(photo, 0.8, 0.5)
+        canvas = subdued(photo, 0.8, 0.6)
         inside = upsample(motion.moving.astype(np.float32), (top, bottom), width, scale) > 0.5
         down, across = (upsample(part, (top, bottom), width, scale)[inside] for part in moved)
-        speed = np.clip(np.hypot(down, across) / full, 0, 1)
+        speed = np.clip(np.hypot(down, across) / full, 0, 1).astype(np.float32)
         canvas[inside] = tinted(photo[inside], motion_colours(np.arctan2(down, across), speed), _TINT)
         drawn[top:bottom] = np.rint(canvas)
     if legend:

@@ -34,7 +34,7 @@ def mask_overlay(
         probability = probability[band]
         photo = as_rgb(pixels[top:bottom])
         inside = probability > epsilon
-        canvas = subdued(photo, 0.7, 0.6)
+        canvas = subdued(photo, 0.7, 0.7)
         colour = confidence_colours((probability[inside] - epsilon) / max(1 - epsilon, 1e-6))
         canvas[inside] = tinted(photo[inside], colour, _TINT)
         canvas += 0.7 * casing[band, :, None] * (_CASING - canvas)

@@ -39,10 +39,10 @@ def stroke(canvas: Pixels8, path: Floats, widths: Floats, colour: Floats) -> Non
     tall, wide = (high - low).tolist()
     coverage = Image.new("L", (wide * _SUPERSAMPLING, tall * _SUPERSAMPLING))
     pen = ImageDraw.Draw(coverage)
-    points = (path - low) * _SUPERSAMPLING
+    points = ((path - low) * _SUPERSAMPLING).astype(np.float32)
     for (y, x), radius in zip(points.tolist(), (radii * _SUPERSAMPLING).tolist(), strict=True):
         pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=255)
-    for corners in _segments(points, radii * _SUPERSAMPLING):
+    for corners in _segments(points, (radii * _SUPERSAMPLING).astype(np.float32)):
         pen.polygon(corners, fill=255)
     alpha = np.asarray(coverage.reduce(_SUPERSAMPLING), np.float32)[..., None] / 255
     patch = canvas[low[0] : high[0], low[1] : high[1]]
