@@ -223,7 +223,7 @@ class Task:
 
     def restore(self, maps: Floats, mask: Floats) -> tuple[NDArray[np.generic], int, int]:
         """Restored pixels (the photo's own array where nothing is blurred), tiles restored, tiles kept."""
-        chosen = [tile for tile in self.grid if self.settings.restore and self.reaches(tile, mask)]
+        chosen = [tile for tile in self.grid if self.settings.restore and reaches(tile, mask, self.settings)]
         if not chosen:
             return self.photo.pixels, 0, 0
         pixels = self.photo.pixels.copy()
@@ -250,13 +250,6 @@ class Task:
             return self.photo.pixels, len(chosen) - failed, failed
         return pixels, len(chosen) - failed, failed
 
-    def reaches(self, tile: Tile, mask: Floats) -> bool:
-        """Whether a tile has part in any pixel that will change."""
-        if not self.settings.keep_sharp:
-            return bool(mask[tile.scaled(STAGE_SCALE)].any())
-        weights = overlay_weights(mask, tile.rows.slice, tile.columns.slice)
-        return bool((weights * tile.weights).any())
-
     def weigh(self, change: Tensor, tile: Tile, mask: Floats) -> Floats:
         """What a tile adds to the photo: h w C, grey photos as the mean of the three channels."""
         values = change[0].permute(1, 2, 0).numpy()  # 1 3 h w -> h w 3
@@ -279,6 +272,14 @@ class Task:
         window = self.photo.pixels[tile.index]
         values = torch.from_numpy(window.astype(np.float32) / white(window))
         return values.permute(2, 0, 1)[None].expand(1, 3, -1, -1)  # h w C -> 1 3 h w
+
+
+def reaches(tile: Tile, mask: Floats, settings: Settings) -> bool:
+    """Whether a tile has part in any pixel that will change."""
+    if not settings.keep_sharp:
+        return bool(mask[tile.scaled(STAGE_SCALE)].any())
+    weights = overlay_weights(mask, tile.rows.slice, tile.columns.slice)
+    return bool((weights * tile.weights).any())
 
 
 def white(pixels: NDArray[np.generic]) -> np.float32:

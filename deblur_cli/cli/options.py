@@ -89,6 +89,9 @@ Mask = Annotated[bool, typer.Option("--mask", help="Also draw where blur was fou
 Trajectory = Annotated[
     bool, typer.Option("--trajectory", help="Also draw how it moved: PHOTO_trajectory.png.")
 ]
+EpsilonValues = Annotated[
+    str, typer.Option("--values", metavar="E,E,...", help="The confidences to compare, each from 0 to 1.")
+]
 MaskFormatChoice = Annotated[
     MaskFormat | None,
     typer.Option("--mask-format", help="Mask over the photo, in grey as a selection for an editor, or both."),
