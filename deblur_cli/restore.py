@@ -42,13 +42,15 @@ class Settings:
 
     epsilon: confidence from which a pixel counts as blurred, 0-1; tile: pixels, None for automatic;
     overlap: pixels that neighbouring tiles share at least; keep_sharp: lay the restored pixels over the
-    photo through the feathered mask, instead of giving the network's bare output
+    photo through the feathered mask, instead of giving the network's bare output; restore: false only
+    looks for blur and leaves the photo as it is
     """
 
     epsilon: float = 0.5
     tile: int | None = None
     overlap: int = 32
     keep_sharp: bool = True
+    restore: bool = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.epsilon <= 1:
@@ -238,7 +240,7 @@ class Task:
 
     def restore(self, maps: Floats, mask: Floats) -> tuple[NDArray[np.generic], int, int]:
         """Restored pixels (the photo's own array where nothing is blurred), tiles restored, tiles kept."""
-        chosen = [tile for tile in self.grid if self.reaches(tile, mask)]
+        chosen = [tile for tile in self.grid if self.settings.restore and reaches(tile, mask, self.settings)]
         if not chosen:
             return self.photo.pixels, 0, 0
         pixels = self.photo.pixels.copy()
@@ -266,13 +268,6 @@ class Task:
             return self.photo.pixels, len(chosen) - failed, failed
         return pixels, len(chosen) - failed, failed
 
-    def reaches(self, tile: Tile, mask: Floats) -> bool:
-        """Whether a tile has part in any pixel that will change."""
-        if not self.settings.keep_sharp:
-            return bool(mask[tile.scaled(STAGE_SCALE)].any())
-        weights = overlay_weights(mask, tile.rows.slice, tile.columns.slice)
-        return bool((weights * tile.weights).any())
-
     def weigh(self, change: Tensor, tile: Tile, mask: Floats) -> Floats:
         """What a tile adds to the photo: h w C, grey photos as the mean of the three channels."""
         values = change[0].permute(1, 2, 0).numpy()  # 1 3 h w -> h w 3
@@ -295,6 +290,14 @@ class Task:
         window = self.photo.pixels[tile.index]
         values = torch.from_numpy(window.astype(np.float32) / white(window))
         return values.permute(2, 0, 1)[None].expand(1, 3, -1, -1)  # h w C -> 1 3 h w
+
+
+def reaches(tile: Tile, mask: Floats, settings: Settings) -> bool:
+    """Whether a tile has part in any pixel that will change."""
+    if not settings.keep_sharp:
+        return bool(mask[tile.scaled(STAGE_SCALE)].any())
+    weights = overlay_weights(mask, tile.rows.slice, tile.columns.slice)
+    return bool((weights * tile.weights).any())
 
 
 def white(pixels: NDArray[np.generic]) -> np.float32:

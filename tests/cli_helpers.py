@@ -61,15 +61,16 @@ class Deblurrer:
             sys.stderr.write("working\n")
             sys.stderr.flush()
             time.sleep(30)
-        changed = "calm" not in name
+        blurred = "calm" not in name
+        changed = blurred and settings.restore
         if progress is not None:
             progress(0, 4, "detect")
             progress(4, 4, "restore")
         return restore.Result(
             replace(photo, pixels=np.iinfo(photo.pixels.dtype).max - photo.pixels) if changed else photo,
-            _maps(photo, blurred=changed),
+            _maps(photo, blurred=blurred),
             settings.epsilon,
-            0.25 if changed else 0.0,
+            0.25 if blurred else 0.0,
             *(4, 1 if changed else 0, 0),
             ("one tile was rerun in float32",) if "odd" in name else (),
             *(0.1, 256),

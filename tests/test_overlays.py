@@ -1,6 +1,5 @@
 """Mask and trajectory pictures."""
 
-import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,9 +7,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from skimage.color import rgb2lab
 
-from deblur_cli import overlays
-from deblur_cli.overlays import mask_overlay, trajectory, trajectory_overlay, upsample
+from deblur_cli.overlays import Step, draw_sheet, flow_overlay, mask_overlay, trajectory_overlay
+from deblur_cli.overlays import maps as overlay_maps
+from deblur_cli.overlays.colours import confidence_colours, direction_colours
+from deblur_cli.overlays.maps import upsample
+from deblur_cli.overlays.paths import trajectory
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ def test_upsampling_is_bilinear_about_pixel_centres(height, width, seed):
 @given(st.integers(1, 60), st.integers(1, 60), st.sampled_from([1, 3]), st.sampled_from([0.0, 0.5, 1.0]))
 def test_both_pictures_have_the_photos_size_whatever_it_is(height, width, channels, epsilon):
     maps = make_maps(height, width, np.s_[:3, :3])
-    for draw in (mask_overlay, trajectory_overlay):
+    for draw in (mask_overlay, trajectory_overlay, flow_overlay):
         drawn = draw(grey(height, width, channels), maps, epsilon)
         assert (drawn.shape, drawn.dtype) == ((height, width, 3), np.uint8)
 
@@ -90,7 +93,7 @@ def test_contour_runs_where_the_confidence_crosses_epsilon(epsilon):
 
 def test_no_blur_gives_a_picture_without_marks():
     photo = np.random.default_rng(0).integers(0, 256, (90, 130, 1), np.uint8)
-    for draw in (mask_overlay, trajectory_overlay):
+    for draw in (mask_overlay, trajectory_overlay, flow_overlay):
         drawn = draw(photo, make_maps(90, 130), 0.5).astype(int)
         ratio = drawn[photo[..., 0] > 40] / photo[photo[..., 0] > 40]
         assert np.ptp(ratio) < 0.05  # the photo, evenly darker
@@ -99,10 +102,10 @@ def test_no_blur_gives_a_picture_without_marks():
 def test_working_in_bands_leaves_no_seam(monkeypatch):
     photo = np.random.default_rng(0).integers(0, 256, (200, 150, 3), np.uint8)
     maps = make_maps(200, 150, np.s_[4:20, 3:12])
-    for draw in (mask_overlay, trajectory_overlay):
-        monkeypatch.setattr(overlays, "BAND", 1000)
+    for draw in (mask_overlay, trajectory_overlay, flow_overlay):
+        monkeypatch.setattr(overlay_maps, "BAND", 1000)
         whole = draw(photo, maps, 0.5)
-        monkeypatch.setattr(overlays, "BAND", 37)
+        monkeypatch.setattr(overlay_maps, "BAND", 37)
         np.testing.assert_array_equal(draw(photo, maps, 0.5), whole)
 
 
@@ -151,17 +154,83 @@ def test_small_regions_get_a_curve_beside_large_ones():
     assert not drawn[:500, 450:].any()
 
 
-def test_short_paths_are_drawn_longer_and_the_picture_says_so():
-    long, short = (
-        trajectory_overlay(grey(800, 800), make_maps(800, 800, np.s_[50, 50], (0, -d), (0, d)), 0.5)
-        for d in (40, 1)
-    )
-    widths = [np.ptp(np.nonzero(colourful(drawn))[1]) for drawn in (long, short)]
+def test_short_paths_are_drawn_longer_and_the_legend_says_so():
+    def draw(distance, legend):
+        maps = make_maps(800, 800, np.s_[50, 50], (0, -distance), (0, distance))
+        return trajectory_overlay(grey(800, 800), maps, 0.5, legend=legend)
+
+    widths = [np.ptp(np.nonzero(colourful(draw(distance, False)))[1]) for distance in (40, 1)]
     assert abs(widths[0] - 80) <= 4
     assert widths[1] >= 10
-    corners = [drawn[-25:, :100] for drawn in (long, short)]
-    assert np.ptp(corners[0]) == 0
-    assert corners[1].max() > 200  # text
+    plain, longer = (np.count_nonzero((draw(d, True) != draw(d, False)).any(axis=(1, 2))) for d in (40, 1))
+    assert longer > plain + 10  # a line of text more
+
+
+@pytest.mark.parametrize("draw", [trajectory_overlay, flow_overlay])
+def test_legends_lie_where_nothing_is_marked(draw):
+    maps = make_maps(640, 960, np.s_[40:, :])
+    changed = (draw(grey(640, 960), maps, 0.5, legend=True) != draw(grey(640, 960), maps, 0.5)).any(axis=2)
+    assert changed.any()
+    assert not changed[320:].any()
+
+
+def test_mask_legend_shows_the_map_of_colours_and_tiny_pictures_have_none():
+    maps = make_maps(640, 960, np.s_[40:50, 60:70])
+    bare, drawn = (mask_overlay(grey(640, 960), maps, 0.5, share=share) for share in (None, 0.123))
+    new = drawn[(bare != drawn).any(axis=2)].astype(int)
+    for end in confidence_colours(np.float32([0, 1])):
+        assert (np.abs(new - end).max(axis=1) < 30).any()
+    small = make_maps(48, 64, np.s_[1:3, 1:3])
+    np.testing.assert_array_equal(
+        mask_overlay(grey(48, 64), small, 0.5, share=0.1), mask_overlay(grey(48, 64), small, 0.5)
+    )
+
+
+def test_confidence_colours_are_even_also_to_colour_blind_eyes():
+    colours = confidence_colours(np.linspace(0, 1, 9, dtype=np.float32)) / 255
+    # Machado, Oliveira and Fernandes 2009, deuteranopia, on linear light
+    rows = [(0.367322, 0.860646, -0.227968), (0.280085, 0.672501, 0.047413), (-0.01182, 0.04294, 0.968881)]
+    linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(linear @ np.array(rows).T, 0, 1)
+    seen = np.where(seen <= 0.0031308, 12.92 * seen, 1.055 * seen ** (1 / 2.4) - 0.055)
+    for shown in (colours, seen):
+        steps = np.diff(rgb2lab(shown)[:, 0])
+        assert steps.min() > 4
+        assert steps.max() < 2.5 * steps.min()
+
+
+def test_directions_differ_in_hue_and_hardly_in_lightness():
+    lab = rgb2lab(direction_colours(np.linspace(-np.pi, np.pi, 24, endpoint=False)) / 255)
+    assert np.ptp(lab[:, 0]) < 12
+    assert np.linalg.norm(lab - np.roll(lab, 1, axis=0), axis=1).min() > 3
+
+
+def test_flow_is_the_more_vivid_the_farther_it_went():
+    maps = make_maps(160, 640, np.s_[:, :])
+    maps.end[1] = np.linspace(0, 40, 80)
+    maps.start[1] = 0
+    vividness = np.ptp(flow_overlay(grey(160, 640), maps, 0.5)[80, 40:-40].astype(int), axis=1)
+    assert vividness[-1] > vividness[len(vividness) // 2] > vividness[0]
+
+
+@pytest.mark.parametrize("draw", [mask_overlay, trajectory_overlay, flow_overlay])
+def test_reduced_photo_gets_the_same_marks_at_their_places(draw):
+    maps = make_maps(640, 640, np.s_[20:60, 20:60], (0, -30), (0, 30))
+    large = colourful(draw(grey(640, 640), maps, 0.5))
+    small = colourful(draw(grey(160, 160), maps, 0.5, scale=0.25))
+    for axis in (0, 1):
+        places, expected = (np.flatnonzero(marks.any(axis=axis)) for marks in (small, large))
+        assert abs(places[0] * 4 - expected[0]) <= 24
+        assert abs(places[-1] * 4 - expected[-1]) <= 24
+
+
+def test_sheet_holds_the_photo_and_every_mask():
+    few, many = make_maps(160, 320, np.s_[5:8, 5:8]), make_maps(160, 320, np.s_[:, :])
+    photo = np.broadcast_to(np.array([90, 120, 60], np.uint8), (160, 320, 3))
+    one = draw_sheet(photo, [Step(0.5, few, ("a", "b"))], ("the photo",))
+    both = draw_sheet(photo, [Step(0.5, few, ("a", "b")), Step(0.1, many, ("a", "b"))], ("the photo",))
+    assert (both == photo[0, 0]).all(axis=2).sum() >= 160 * 320
+    assert colourful(both).sum() > colourful(one).sum() + 0.9 * 160 * 320
 
 
 def test_displacements_that_cannot_be_are_left_out():
@@ -170,15 +239,6 @@ def test_displacements_that_cannot_be_are_left_out():
     maps.end[:, 8, 8] = np.inf
     maps.end[:, 9, 9] = 1e9
     assert not colourful(trajectory_overlay(grey(160, 160), maps, 0.5)).any()
-
-
-def test_twelve_megapixels_take_seconds():
-    height, width = 3000, 4000
-    maps = make_maps(height, width, np.s_[100:220, 100:250], (-20, -40), (10, 40))
-    began = time.process_time()
-    mask_overlay(grey(height, width), maps, 0.5)
-    trajectory_overlay(grey(height, width), maps, 0.5)
-    assert time.process_time() - began < 20  # about 5 s on one core of an ordinary machine
 
 
 def test_network_without_motion_gives_no_curves():

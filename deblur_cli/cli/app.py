@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from deblur_cli import __version__
 from deblur_cli.cli.bench import bench
+from deblur_cli.cli.epsilon import epsilon
 from deblur_cli.cli.errors import USAGE, guard
 from deblur_cli.cli.evaluate import evaluate
 from deblur_cli.cli.info import info
@@ -63,6 +64,7 @@ def start(context: typer.Context, version: Version = False) -> None:
 
 
 app.command()(run)
+app.command()(epsilon)
 app.command()(info)
 app.command()(evaluate)
 app.command()(bench)

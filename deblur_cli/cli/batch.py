@@ -24,6 +24,7 @@ from deblur_cli.photo import encode
 from deblur_cli.photo.decode import decode
 from deblur_cli.photo.photo import Photo
 from deblur_cli.photo.raw import RawOptions
+from deblur_cli.report import Report
 
 if TYPE_CHECKING:
     from deblur_cli.restore import Deblurrer, Result, Settings
@@ -51,13 +52,14 @@ class Orders:
 class Batch:
     """One run over many photos."""
 
-    def __init__(self, orders: Orders, output: Output) -> None:
+    def __init__(self, orders: Orders, output: Output, pages: Report | None = None) -> None:
         self._orders = orders
         self._output = output
         self._tally = Tally()
         self._seconds: defaultdict[Job, float] = defaultdict(float)  # spent on each photo under way
         self._current: Job | None = None  # the photo in the network
         self._journal: Journal | None = None
+        self._pages = pages
 
     def run(self, plan: Plan, problems: Iterable[Problem], load: Load, open_journal: OpenJournal) -> int:
         """Do what is planned and return the exit code; `load` is called if there is anything to do.
@@ -68,12 +70,15 @@ class Batch:
         network = load() if plan.jobs else None
         self._journal = open_journal(network[0] if network else None)
         finished = False
+        if self._pages is not None:
+            self._pages.prepare()
         try:
             self._tally.left = len(plan.jobs)
             self._report_undone(plan, problems)
             if network is not None:
                 with self._output.log_lines(), terminate_like_interrupt():
                     self._work(plan.jobs, *network)
+            self._finish_report()
             if self._orders.json:
                 self._output.json_line(self._tally.record())
             if self._tally.photos != 1 or self._tally.stopped is not None:
@@ -84,13 +89,22 @@ class Batch:
                 self._journal.close(finished=finished)
         return self._tally.exit_code
 
+    def _finish_report(self) -> None:
+        if self._pages is None:
+            return
+        page = self._pages.finish(str(self._tally))
+        if self._orders.json:
+            self._output.json_line({"type": "report", "path": str(page)})
+        else:
+            self._output.result(page)
+
     def _report_undone(self, plan: Plan, problems: Iterable[Problem]) -> None:
         for problem in (*problems, *plan.problems):
             self._fail(problem)
         for job in plan.skipped:
-            self._skip(job, f"skipped, {job.output} exists already")
+            self._skip(job, f"skipped, {job.main} exists already")
         for job in plan.finished:
-            self._skip(job, f"was finished before, {job.output}")
+            self._skip(job, f"was finished before, {job.main}")
 
     def _work(self, jobs: tuple[Job, ...], network: "Deblurrer", settings: "Settings") -> None:
         try:
@@ -110,9 +124,8 @@ class Batch:
                 return network.run(photo, settings, bars.report)
 
         def write(job: Job, photo: Photo, result: "Result") -> Work:
-            self._write(job, photo, result, network.weights.label)
-            copied = is_copied(job.output, photo, result, self._orders.saving)
-            return sum_up(job, result, network, self._seconds[job], copied=copied)
+            self._write(job, photo, result, network)
+            return self._sum_up(job, photo, result, network)
 
         def report(job: Job, outcome: Work | Exception) -> None:
             self._report(job, outcome)
@@ -144,16 +157,24 @@ class Batch:
     def _read(self, job: Job) -> Photo:
         with self._timed(job):
             photo = decode(job.source, self._orders.max_megapixels, self._orders.raw)
-            encode.check_fits(photo, job.output, job.output.name, self._orders.saving.quality)
+            if job.photo:
+                encode.check_fits(photo, job.output, job.output.name, self._orders.saving.quality)
             return photo
 
-    def _write(self, job: Job, photo: Photo, result: "Result", weights: str) -> None:
+    def _write(self, job: Job, photo: Photo, result: "Result", network: "Deblurrer") -> None:
         with self._timed(job):
             if self._journal is not None:
                 self._journal.begin(job)
-            save(job, photo, result, weights, self._orders.saving)
+            if self._pages is not None:  # first: a photo that counts as done has its place there
+                record = self._sum_up(job, photo, result, network).record
+                self._pages.add(photo, result, record, flow=self._orders.saving.flow)
+            save(job, photo, result, network.weights.label, self._orders.saving)
             if self._journal is not None:
                 self._journal.finish(job)
+
+    def _sum_up(self, job: Job, photo: Photo, result: "Result", network: "Deblurrer") -> Work:
+        copied = job.photo and is_copied(job.output, photo, result, self._orders.saving)
+        return sum_up(job, result, network, self._seconds[job], copied=copied)
 
     def _report(self, job: Job, outcome: Work | Exception) -> None:
         self._seconds.pop(job, None)
@@ -161,7 +182,9 @@ class Batch:
         if isinstance(outcome, Exception):
             self._give_up(job, outcome)
             return
-        if outcome.changed:
+        if not job.photo:
+            self._tally.looked_at += 1
+        elif outcome.changed:
             self._tally.restored += 1
         else:
             self._tally.unchanged += 1
@@ -186,6 +209,8 @@ class Batch:
     def _fail(self, problem: Problem) -> None:
         self._tally.failed += 1
         self._output.error(str(problem))
+        if self._pages is not None:
+            self._pages.fail(problem.path, problem.reason)
         if self._orders.json:
             self._output.json_line(failure_record(problem))
 

@@ -11,6 +11,7 @@ STEP = 16  # pixels; the network halves its input four times
 TILE_RANGE = (128, 16384)  # pixels; below it a tile is all overlap, above it nothing is gained
 OVERLAP_RANGE = (32, 1024)  # pixels
 MOST_JOBS = 64
+MOST_EPSILONS = 24  # pictures on a sheet
 LARGEST_EXPOSURE = 5.0  # stops
 FORMATS = {"jpeg": "JPEG", "jpg": "JPEG", "png": "PNG", "webp": "WEBP", "tiff": "TIFF", "tif": "TIFF"}
 FORMATS |= {"avif": "AVIF"}
@@ -23,8 +24,16 @@ def parse_epsilon(text: str) -> float:
     except ValueError:
         epsilon = math.nan
     if not 0 <= epsilon <= 1:
-        raise UsageError(f"--epsilon is a number from 0 to 1, not {text!r}")
+        raise UsageError(f"epsilon is a number from 0 to 1, not {text!r}")
     return epsilon
+
+
+def parse_epsilons(text: str) -> list[float]:
+    """Return confidences in rising order, each once."""
+    values = sorted({parse_epsilon(part) for part in text.split(",")})
+    if len(values) > MOST_EPSILONS:
+        raise UsageError(f"--values takes up to {MOST_EPSILONS} numbers, not {len(values)}")
+    return values
 
 
 def parse_tile(text: str, overlap: int) -> int | None:

@@ -30,9 +30,9 @@ def show(
     `load` is called, and may raise, if there is anything to do: its time is measured.
     """
     for job in plan.skipped:
-        output.say(f"{job.source}: skipped, {job.output} exists already")
+        output.say(f"{job.source}: skipped, {job.main} exists already")
     for job in plan.finished:
-        output.say(f"{job.source}: was finished before, {job.output}")
+        output.say(f"{job.source}: was finished before, {job.main}")
     for job in (*plan.skipped, *plan.finished) if json else ():
         output.json_line(skip_record(job))
     failed = [*problems, *plan.problems]

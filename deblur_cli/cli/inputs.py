@@ -10,6 +10,12 @@ from deblur_cli.photo.kinds import is_picture_name, is_unread_name
 
 MASK_ENDING = "_mask.png"
 TRAJECTORY_ENDING = "_trajectory.png"
+GRAY_ENDING = "_mask_gray.png"
+DATA_ENDING = "_motion.npz"
+SHEET_ENDING = "_epsilon.png"
+MAP_STEMS = ("_mask", "_trajectory", "_mask_gray", "_epsilon")
+REPORT_FOLDER = "deblur_report"
+_PASSED = (".", REPORT_FOLDER)  # how names begin that are never looked at
 
 
 @dataclass(frozen=True)
@@ -119,7 +125,7 @@ def _walk(
     """Yield the pictures of a folder. `been` holds the real folders visited, since links can form loops."""
     been.add(real_path(folder))
     try:
-        entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+        entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith(_PASSED))
     except OSError as error:
         yield Problem(folder, f"cannot read this folder: {error.strerror}")
         return
@@ -148,7 +154,7 @@ def _walk(
 
 def _photos_among_results(folder: Path, walk: Walk) -> list[Path]:
     """The pictures in the folder of results that bear no name of a result."""
-    endings = tuple(filter(None, (DEFAULT_SUFFIX, walk.suffix, "_mask", "_trajectory")))
+    endings = tuple(filter(None, (DEFAULT_SUFFIX, walk.suffix, *MAP_STEMS)))
     if not walk.suffix:  # then results are named as their photos are
         return []
     files = (Path(name, file) for name, _, names in os.walk(folder) for file in names)
@@ -175,6 +181,6 @@ def is_former_result(name: str, stems: set[str], suffix: str) -> bool:
         return True
     if suffix and stem.endswith(suffix) and stem.removesuffix(suffix) in stems:
         return True
-    endings = (MASK_ENDING, TRAJECTORY_ENDING)
+    endings = (MASK_ENDING, TRAJECTORY_ENDING, GRAY_ENDING, SHEET_ENDING)
     originals = [name.removesuffix(ending) for ending in endings if name.endswith(ending)]
     return any(stem + extra in stems for stem in originals for extra in ("", DEFAULT_SUFFIX, suffix))

@@ -28,6 +28,27 @@ class ColourSpace(StrEnum):
     p3 = "p3"
 
 
+class MaskFormat(StrEnum):
+    """What is written of the mask."""
+
+    overlay = "overlay"
+    gray = "gray"
+    both = "both"
+
+
+class TrajectoryStyle(StrEnum):
+    """How motion is drawn."""
+
+    paths = "paths"
+    flow = "flow"
+
+
+class DataFormat(StrEnum):
+    """Formats that maps are written in."""
+
+    npz = "npz"
+
+
 class Precision(StrEnum):
     """Number formats that a network can run in."""
 
@@ -67,6 +88,28 @@ Epsilon = Annotated[
 Mask = Annotated[bool, typer.Option("--mask", help="Also draw where blur was found: PHOTO_mask.png.")]
 Trajectory = Annotated[
     bool, typer.Option("--trajectory", help="Also draw how it moved: PHOTO_trajectory.png.")
+]
+EpsilonValues = Annotated[
+    str, typer.Option("--values", metavar="E,E,...", help="The confidences to compare, each from 0 to 1.")
+]
+MaskFormatChoice = Annotated[
+    MaskFormat | None,
+    typer.Option("--mask-format", help="Mask over the photo, in grey as a selection for an editor, or both."),
+]
+TrajectoryStyleChoice = Annotated[
+    TrajectoryStyle | None,
+    typer.Option("--trajectory-style", help="Motion as paths, or as a dense map of direction and distance."),
+]
+Data = Annotated[
+    DataFormat | None,
+    typer.Option("--data", help="Also write probability and displacements: PHOTO_motion.npz."),
+]
+OnlyMaps = Annotated[
+    bool,
+    typer.Option("--only-maps", help="Restore nothing; write mask and trajectory, or what is asked for."),
+]
+Report = Annotated[
+    bool, typer.Option("--report", help="Also make a page to compare before and after: deblur_report/.")
 ]
 Weights = Annotated[
     str | None,

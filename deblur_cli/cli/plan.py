@@ -6,7 +6,15 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
-from deblur_cli.cli.inputs import MASK_ENDING, TRAJECTORY_ENDING, Found, Problem, real_path
+from deblur_cli.cli.inputs import (
+    DATA_ENDING,
+    GRAY_ENDING,
+    MASK_ENDING,
+    TRAJECTORY_ENDING,
+    Found,
+    Problem,
+    real_path,
+)
 from deblur_cli.errors import EncodeError, UsageError
 from deblur_cli.photo import encode
 from deblur_cli.photo.decode import is_picture_name
@@ -34,20 +42,28 @@ class Verdict(Enum):
 
 @dataclass(frozen=True)
 class Naming:
-    """How results are named. `format` is Pillow's name, or None to keep each photo's own."""
+    """How results are named. `format` is Pillow's name, or None to keep each photo's own.
+
+    mask, gray, trajectory, data: what is wanted beside the restored photo, or, if not `photo`, alone
+    """
 
     output: Path | None = None
     suffix: str = "_deblurred"
     format: str | None = None
     mask: bool = False
     trajectory: bool = False
+    gray: bool = False
+    data: bool = False
+    photo: bool = True
 
 
 @dataclass(frozen=True)
 class Job:
     """One photo and the files that shall come of it.
 
+    mask, trajectory: pictures; gray: the mask as a selection; data: the maps; None where not wanted
     present: those that exist already and stay; replace: the others may be replaced
+    photo: false where the restored photo is not wanted, and `output` only tells what the others are beside
     """
 
     source: Path
@@ -56,11 +72,21 @@ class Job:
     trajectory: Path | None = None
     present: frozenset[Path] = frozenset()
     replace: bool = False
+    gray: Path | None = None
+    data: Path | None = None
+    photo: bool = True
 
     @property
     def results(self) -> tuple[Path, ...]:
         """All files that belong to the photo."""
-        return tuple(path for path in (self.output, self.mask, self.trajectory) if path is not None)
+        photo = self.output if self.photo else None
+        paths = (photo, self.mask, self.gray, self.trajectory, self.data)
+        return tuple(path for path in paths if path is not None)
+
+    @property
+    def main(self) -> Path:
+        """The file that stands for all."""
+        return self.results[0]
 
     @property
     def missing(self) -> tuple[Path, ...]:
@@ -171,6 +197,9 @@ def name_results(photo: Found, naming: Naming) -> Job:
         output,
         output.with_name(stem + MASK_ENDING) if naming.mask else None,
         output.with_name(stem + TRAJECTORY_ENDING) if naming.trajectory else None,
+        gray=output.with_name(stem + GRAY_ENDING) if naming.gray else None,
+        data=output.with_name(stem + DATA_ENDING) if naming.data else None,
+        photo=naming.photo,
     )
 
 

@@ -10,7 +10,7 @@ import typer
 
 from deblur_cli import __version__
 from deblur_cli.cli import journal
-from deblur_cli.cli.inputs import Found
+from deblur_cli.cli.inputs import REPORT_FOLDER, Found
 from deblur_cli.cli.journal import Journal, Past, is_same, stamp
 from deblur_cli.cli.output import Output
 from deblur_cli.cli.plan import Existing, Job, Naming, Verdict, identity, names_a_file
@@ -47,6 +47,13 @@ def journal_path(inputs: Sequence[Path], naming: Naming) -> Path | None:
         return None if names_a_file(naming.output) else naming.output / journal.NAME
     first = inputs[0]
     return (first if first.is_dir() else first.parent) / journal.NAME
+
+
+def report_folder(inputs: Sequence[Path], naming: Naming) -> Path:
+    """Return where the report of a run lies: with its results."""
+    if naming.output is not None:
+        return (naming.output.parent if names_a_file(naming.output) else naming.output) / REPORT_FOLDER
+    return (inputs[0] if inputs[0].is_dir() else inputs[0].parent) / REPORT_FOLDER
 
 
 @dataclass

@@ -19,7 +19,12 @@ def run(
     recursive: options.Recursive = False,
     epsilon: options.Epsilon = "0.5",
     mask: options.Mask = False,
+    mask_format: options.MaskFormatChoice = None,
     trajectory: options.Trajectory = False,
+    trajectory_style: options.TrajectoryStyleChoice = None,
+    data: options.Data = None,
+    only_maps: options.OnlyMaps = False,
+    report: options.Report = False,
     weights: options.Weights = None,
     device: options.Device = "auto",
     precision: options.PrecisionChoice = options.Precision.auto,
@@ -59,21 +64,27 @@ def run(
     from deblur_cli.cli.inputs import Walk, collect
     from deblur_cli.cli.output import Output
     from deblur_cli.cli.plan import Existing, Naming, check_output, make_plan
-    from deblur_cli.cli.resume import Ledger, journal_path, settings_of
+    from deblur_cli.cli.resume import Ledger, journal_path, report_folder, settings_of
 
     def load() -> "tuple[Deblurrer, Settings]":
         from deblur_cli import restore
         from deblur_cli import weights as catalogue
 
         loaded = catalogue.load(weights or catalogue.DEFAULT)
-        settings = restore.Settings(epsilon=threshold, tile=tile_size, overlap=overlap, keep_sharp=keep_sharp)
+        settings = restore.Settings(threshold, tile_size, overlap, keep_sharp, restore=not only_maps)
         return restore.Deblurrer(loaded, device=device, precision=precision.value), settings
 
     streams = Output(quiet=quiet, verbose=verbose)
-    alone = {"--json": json, "--mask": mask, "--trajectory": trajectory, "--dry-run": dry_run}
+    mask_format, trajectory = _wanted(
+        mask, mask_format, trajectory or trajectory_style is not None, only_maps and data is None
+    )
+    alone = {
+        **{"--mask": mask_format is not None, "--trajectory": trajectory, "--data": data is not None},
+        **{"--only-maps": only_maps, "--report": report, "--json": json, "--dry-run": dry_run},
+    }
     pipes.check(inputs, output, {**alone, "--resume": resume})
     with pipes.connected(inputs, output, file_format, streams) as ends:
-        naming = Naming(ends.output, suffix, file_format, mask=mask, trajectory=trajectory)
+        naming = Naming(ends.output, suffix, file_format, **_beside(mask_format, trajectory, data, only_maps))
         found = collect(ends.inputs, Walk(recursive, suffix, leave_out=ends.output))
         check_output(naming, len(ends.inputs), found.folders)
 
@@ -99,11 +110,42 @@ def run(
         from deblur_cli.cli.batch import Batch, Orders
         from deblur_cli.cli.saving import Saving
         from deblur_cli.photo.raw import RawOptions
+        from deblur_cli.report import Report
 
-        saving = Saving(quality, ledger.existing is Existing.replace, strip=strip_metadata, note=note)
-        raw = RawOptions(raw_white_balance.value, raw_exposure, raw_colour_space.value)
-        orders = Orders(max_megapixels, raw, saving, json, debug, side_by_side)
-        code = Batch(orders, streams).run(plan, found.problems, load, open_journal)
-        if code == 0:
-            ends.deliver()
-        raise typer.Exit(code)
+        saving = Saving(
+            quality, ledger.existing is Existing.replace, strip_metadata, note, trajectory_style == "flow"
+        )
+        orders = Orders(
+            max_megapixels,
+            RawOptions(raw_white_balance.value, raw_exposure, raw_colour_space.value),
+            saving,
+            json,
+            debug,
+            side_by_side,
+        )
+        pages = Report(report_folder(ends.inputs, naming)) if report else None
+        if code := Batch(orders, streams, pages).run(plan, found.problems, load, open_journal):
+            raise typer.Exit(code)
+        ends.deliver()
+
+
+def _wanted(
+    mask: bool, form: options.MaskFormat | None, trajectory: bool, something: bool
+) -> tuple[options.MaskFormat | None, bool]:
+    """Return in which form the mask is wanted, and whether motion is; both where else nothing would be."""
+    if something and not mask and form is None and not trajectory:
+        return options.MaskFormat.overlay, True
+    return form or (options.MaskFormat.overlay if mask else None), trajectory
+
+
+def _beside(
+    form: options.MaskFormat | None, trajectory: bool, data: options.DataFormat | None, only_maps: bool
+) -> dict[str, bool]:
+    """Return which files are wanted, in the words of Naming."""
+    return {
+        "mask": form in (options.MaskFormat.overlay, options.MaskFormat.both),
+        "gray": form in (options.MaskFormat.gray, options.MaskFormat.both),
+        "trajectory": trajectory,
+        "data": data is not None,
+        "photo": not only_maps,
+    }

@@ -1,16 +1,22 @@
 """Writes what came of one photo: all of it, or nothing."""
 
+import io
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deblur_cli import __version__
 from deblur_cli.cli.plan import Job
-from deblur_cli.overlays import Pixels8, mask_overlay, trajectory_overlay
+from deblur_cli.feather import overlay_weights
+from deblur_cli.overlays import flow_overlay, mask_overlay, trajectory_overlay
+from deblur_cli.overlays.maps import CELL, bands
 from deblur_cli.photo import encode
-from deblur_cli.photo.photo import Metadata, Photo
+from deblur_cli.photo.files import check_target, write_file
+from deblur_cli.photo.photo import Photo
+from deblur_cli.photo.view import eight_bits, rgb_profile
 
 if TYPE_CHECKING:
     from deblur_cli.restore import Result
@@ -20,13 +26,14 @@ if TYPE_CHECKING:
 class Saving:
     """How results are written.
 
-    strip: without metadata; note: with a line on what was done
+    strip: without metadata; note: with a line on what was done; flow: motion as a dense map
     """
 
     quality: int | None = None
     overwrite: bool = False
     strip: bool = False
     note: bool = True
+    flow: bool = False
 
 
 def save(job: Job, photo: Photo, result: "Result", weights: str, saving: Saving) -> None:
@@ -41,11 +48,14 @@ def save(job: Job, photo: Photo, result: "Result", weights: str, saving: Saving)
     try:
         for path in reversed(job.missing):
             path.parent.mkdir(parents=True, exist_ok=True)
-            if path == job.output:
+            if job.photo and path == job.output:
                 note = _note(result, weights) if saving.note else None
                 _save_photo(path, photo, result, note, replace(saving, overwrite=overwrite))
+            elif path == job.data:
+                check_target(path, photo.source, overwrite=overwrite)
+                write_file(path, [_data(result)], overwrite=overwrite)
             else:
-                picture = _overlay(path, job, photo, result)
+                picture = _picture(path, job, photo, result, flow=saving.flow)
                 encode.encode(picture, path, format="PNG", overwrite=overwrite)
             written.append(path)
     except BaseException:
@@ -83,16 +93,42 @@ def _note(result: "Result", weights: str) -> str:
     return f"deblur {__version__} ({weights}, epsilon {result.epsilon:g})"
 
 
-def _overlay(path: Path, job: Job, photo: Photo, result: "Result") -> Photo:
-    draw = mask_overlay if path == job.mask else trajectory_overlay
-    pixels = draw(_eight_bits(photo), result.maps, result.epsilon)
-    # An RGB profile still describes the drawing's background; one of other samples would not fit it.
-    has_rgb_profile = photo.stored is None and photo.pixels.shape[2] == 3
-    metadata = Metadata(icc=photo.metadata.icc if has_rgb_profile else None)
-    return Photo(pixels=pixels, source=photo.source, format="PNG", metadata=metadata)
+def _picture(path: Path, job: Job, photo: Photo, result: "Result", *, flow: bool) -> Photo:
+    if path == job.gray:
+        return Photo(pixels=selection(photo, result), source=photo.source, format="PNG")
+    seen = eight_bits(photo)
+    if path == job.mask:
+        pixels = mask_overlay(seen, result.maps, result.epsilon, share=result.blurred_share)
+    else:
+        draw = flow_overlay if flow else trajectory_overlay
+        pixels = draw(seen, result.maps, result.epsilon, legend=True)
+    return Photo(pixels=pixels, source=photo.source, format="PNG", metadata=rgb_profile(photo))
 
 
-def _eight_bits(photo: Photo) -> Pixels8:
-    if photo.pixels.dtype == np.uint16:
-        return (photo.pixels.astype(np.uint16) >> 8).astype(np.uint8)
-    return photo.pixels.astype(np.uint8, copy=False)
+def selection(photo: Photo, result: "Result") -> NDArray[np.generic]:
+    """Return how strongly restored pixels are laid over the photo: H W 1, white is fully, as deep as it."""
+    mask = (result.maps.probability > result.epsilon).astype(np.float32)
+    white = 255 if photo.pixels.dtype == np.uint8 else 65535
+    drawn = np.empty((photo.height, photo.width, 1), photo.pixels.dtype)
+    for top, bottom in bands(photo.height):
+        weights = overlay_weights(mask, slice(top, bottom), slice(0, photo.width))
+        drawn[top:bottom, :, 0] = np.rint(weights * white)
+    return drawn
+
+
+def _data(result: "Result") -> bytes:
+    """The maps as NumPy's npz; what each array holds stands in README.md."""
+    file = io.BytesIO()
+    np.savez_compressed(
+        file,
+        probability=result.maps.probability,
+        start=result.maps.start,
+        end=result.maps.end,
+        cell=np.int64(CELL),
+        size=np.array([result.photo.height, result.photo.width], np.int64),
+        epsilon=np.float64(result.epsilon),
+        orientation=np.str_(
+            "upright, as the written photo; (row, column), displacements (dy, dx) in its pixels"
+        ),
+    )
+    return file.getvalue()

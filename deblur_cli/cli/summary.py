@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from deblur_cli.restore import Deblurrer, Result
 
 _FIELDS = (
-    *("type", "status", "input", "output", "mask", "trajectory", "width", "height"),
+    *("type", "status", "input", "output", "mask", "mask_gray", "trajectory", "motion", "width", "height"),
     *("blurred_share", "tiles", "tiles_restored", "tiles_kept", "seconds", "epsilon"),
     *("device", "precision", "weights", "weights_sha256", "changed", "notes", "error"),
 )
@@ -37,7 +37,9 @@ class Work:
 def sum_up(job: Job, result: "Result", network: "Deblurrer", seconds: float, *, copied: bool) -> Work:
     """Tell what came of a photo on which so many seconds were spent; `copied`: it is the file as it was."""
     what = f"nothing blurred, {'left as it is' if copied else 'only converted'}"
-    if result.changed:
+    if not job.photo:
+        what = f"{result.blurred_share:.1%} blurred, not restored"
+    elif result.changed:
         what = f"{result.blurred_share:.1%} blurred"
         what += f", {result.tiles_restored} of {result.tiles} tiles restored"
     if result.tiles_kept:
@@ -85,17 +87,20 @@ def _record(status: str, **known: object) -> dict[str, object]:
 
 
 def _names(job: Job) -> dict[str, object]:
-    return {
-        "input": str(job.source),
-        "output": str(job.output),
-        "mask": None if job.mask is None else str(job.mask),
-        "trajectory": None if job.trajectory is None else str(job.trajectory),
+    paths = {
+        "input": job.source,
+        "output": job.output if job.photo else None,
+        "mask": job.mask,
+        "mask_gray": job.gray,
+        "trajectory": job.trajectory,
+        "motion": job.data,
     }
+    return {name: None if path is None else str(path) for name, path in paths.items()}
 
 
 @dataclass
 class Tally:
-    """Counts of a run. `stopped` is the exit code of what ended it early."""
+    """Counts of a run. `stopped` is the exit code of what ended it early; looked_at: for their maps only."""
 
     restored: int = 0
     unchanged: int = 0
@@ -103,12 +108,14 @@ class Tally:
     failed: int = 0
     left: int = 0
     stopped: int | None = None
+    looked_at: int = 0
     began: float = field(default_factory=time.monotonic)
 
     @property
     def photos(self) -> int:
         """All photos that the run was about."""
-        return self.restored + self.unchanged + self.skipped + self.failed + self.left
+        done = self.restored + self.unchanged + self.looked_at
+        return done + self.skipped + self.failed + self.left
 
     @property
     def exit_code(self) -> int:
@@ -121,6 +128,7 @@ class Tally:
         counts = {
             "restored": self.restored,
             "without blur": self.unchanged,
+            "only looked at": self.looked_at,
             "skipped": self.skipped,
             "failed": self.failed,
             "not done": self.left,
@@ -136,6 +144,7 @@ class Tally:
             "photos": self.photos,
             "restored": self.restored,
             "unchanged": self.unchanged,
+            "looked_at": self.looked_at,
             "skipped": self.skipped,
             "failed": self.failed,
             "not_done": self.left,

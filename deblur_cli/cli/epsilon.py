@@ -1,0 +1,106 @@
+"""`deblur epsilon`: a sheet of masks to choose epsilon from."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deblur_cli.cli import checks, options
+
+if TYPE_CHECKING:
+    from deblur_cli.sweep import Outlook
+
+
+def epsilon(
+    photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="The photo.", show_default=False)],
+    *,
+    values: options.EpsilonValues = "0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="OUT", help="Folder for the sheet, or its name (PNG)."),
+    ] = None,
+    weights: options.Weights = None,
+    device: options.Device = "auto",
+    precision: options.PrecisionChoice = options.Precision.auto,
+    tile: options.Tile = "auto",
+    overlap: options.Overlap = options.DEFAULT_OVERLAP,
+    keep_sharp: options.KeepSharp = True,
+    max_megapixels: options.MaxMegapixels = options.DEFAULT_MAX_MEGAPIXELS,
+    overwrite: options.Overwrite = False,
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,  # noqa: ARG001 - read where errors are shown
+) -> None:
+    """Draw what would be restored at several epsilon, from one detection, to choose one by eye."""
+    checks.check_device(device)
+    checks.check_megapixels(max_megapixels)
+    checks.exclude("--verbose", verbose, "--quiet", quiet)
+    epsilons = checks.parse_epsilons(values)
+    tile_size = checks.parse_tile(tile, overlap)
+    sheet = _sheet_path(photo, output)
+
+    from deblur_cli import restore
+    from deblur_cli import weights as catalogue
+    from deblur_cli.cli.output import Output
+    from deblur_cli.overlays import Step, draw_sheet
+    from deblur_cli.photo import encode
+    from deblur_cli.photo.decode import decode
+    from deblur_cli.photo.files import check_target
+    from deblur_cli.photo.photo import Photo
+    from deblur_cli.photo.view import eight_bits, rgb_profile
+    from deblur_cli.sweep import sweep
+
+    streams = Output(quiet=quiet, verbose=verbose)
+    check_target(sheet, photo, overwrite=overwrite)
+    with streams.log_lines(), streams.about(photo), streams.bars(1) as bars:
+        seen = decode(photo, max_megapixels)
+        network = restore.Deblurrer(
+            catalogue.load(weights or catalogue.DEFAULT), device=device, precision=precision.value
+        )
+        settings = restore.Settings(tile=tile_size, overlap=overlap, keep_sharp=keep_sharp)
+        bars.begin(photo.name)
+        found = sweep(network, seen, settings, epsilons, bars.report)
+        steps = [Step(outlook.epsilon, outlook.maps, _lines(outlook)) for outlook in found]
+        first = (f"{seen.width} x {seen.height} pixels", f"{network.weights.name}, {network.device}")
+        pixels = draw_sheet(eight_bits(seen), steps, first)
+        drawn = Photo(pixels=pixels, source=photo, format="PNG", metadata=rgb_profile(seen))
+        encode.encode(drawn, sheet, format="PNG", overwrite=overwrite)
+    for outlook in found:
+        streams.say(f"{photo}: {', '.join(_lines(outlook))}")
+        if json:
+            streams.json_line(_record(outlook))
+    if json:
+        streams.json_line({"type": "sheet", "input": str(photo), "output": str(sheet)})
+    else:
+        streams.result(sheet)
+
+
+def _sheet_path(photo: Path, output: Path | None) -> Path:
+    """Name the sheet. Raises UsageError where -o asks for another kind of picture."""
+    from deblur_cli.cli.inputs import SHEET_ENDING
+    from deblur_cli.errors import UsageError
+
+    if output is not None and output.suffix.lower() == ".png" and not output.is_dir():
+        return output
+    if output is not None and output.suffix and not output.is_dir():
+        raise UsageError(f"{output} is no folder, and a sheet is a PNG; name a .png file or a folder")
+    return (photo.parent if output is None else output) / f"{photo.stem}{SHEET_ENDING}"
+
+
+def _lines(outlook: "Outlook") -> tuple[str, str]:
+    from deblur_cli.cli.estimate import spoken
+
+    tiles = f"{outlook.tiles_restored} of {outlook.tiles} tiles, about {spoken(outlook.seconds)}"
+    return f"epsilon {outlook.epsilon:g}: {outlook.blurred_share:.1%} blurred", tiles
+
+
+def _record(outlook: "Outlook") -> dict[str, object]:
+    return {
+        "type": "epsilon",
+        "epsilon": outlook.epsilon,
+        "blurred_share": round(outlook.blurred_share, 6),
+        "tiles": outlook.tiles,
+        "tiles_restored": outlook.tiles_restored,
+        "seconds": round(outlook.seconds, 3),
+    }

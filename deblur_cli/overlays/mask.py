@@ -1,0 +1,64 @@
+"""The blur mask as a picture: what is restored at a given epsilon, and how sure the network is of it."""
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from deblur_cli.overlays.colours import as_rgb, confidence_colours, subdued, tinted
+from deblur_cli.overlays.legend import add_mask_legend
+from deblur_cli.overlays.maps import Bools, Floats, Maps, Pixels8, bands, upsample
+from deblur_cli.overlays.pen import line_width
+
+_CONTOUR = np.array([255, 255, 255], dtype=np.float32)
+_CASING = np.array([12, 12, 12], dtype=np.float32)
+_TINT = 0.8  # share of the map's colour; the rest is the photo
+
+
+def mask_overlay(
+    pixels: Pixels8, maps: Maps, epsilon: float, *, share: float | None = None, scale: float = 1.0
+) -> Pixels8:
+    """Draw the blur mask over a photo: sharp parts greyed, blurred ones tinted by confidence.
+
+    The line around them is where the confidence, interpolated to full size, crosses epsilon.
+    pixels H W 3 or H W 1, the photo, or the photo reduced to `scale` of its size; returns H W 3.
+    share: of the photo that is blurred, 0-1, for the legend, which is left out if it is None.
+    """
+    height, width = pixels.shape[:2]
+    line = max(2.0, line_width(height, width))  # the two pixels that meet at the edge, at least
+    margin = 2 * int(line) + 4
+    drawn = np.empty((height, width, 3), np.uint8)
+    for top, bottom in bands(height):
+        upper, lower = max(0, top - margin), min(height, bottom + margin)
+        probability = upsample(maps.probability, (upper, lower), width, scale)
+        core, casing = _contour(probability > epsilon, line)
+        band = slice(top - upper, bottom - upper)
+        probability = probability[band]
+        photo = as_rgb(pixels[top:bottom])
+        inside = probability > epsilon
+        canvas = subdued(photo, 0.7, 0.7)
+        colour = confidence_colours((probability[inside] - epsilon) / max(1 - epsilon, 1e-6))
+        canvas[inside] = tinted(photo[inside], colour, _TINT)
+        canvas += 0.7 * casing[band, :, None] * (_CASING - canvas)
+        canvas += core[band, :, None] * (_CONTOUR - canvas)
+        drawn[top:bottom] = np.rint(canvas)
+    if share is not None:
+        add_mask_legend(drawn, maps, epsilon, share)
+    return drawn
+
+
+def _contour(inside: Bools, line: float) -> tuple[Floats, Floats]:
+    """Return the coverage 0-1 of a smooth line along the edge of a region, and of a broader one below it.
+
+    A box blur of the region climbs from 0 to 1 across its edge; how far it is from 1/2 tells how far
+    away the edge is, and this smooths the staircase of pixels.
+    """
+    if inside.all() or not inside.any():
+        nothing = np.zeros(inside.shape, np.float32)
+        return nothing, nothing
+    radius = int(line * 1.5) + 2
+    image = Image.fromarray(inside.astype(np.uint8) * 255).filter(ImageFilter.BoxBlur(radius))
+    distance = np.abs(np.asarray(image, np.float32) / 255 - 0.5) * (2 * radius + 1)
+    # Where no edge is near the distance is that of the box's border, which is beyond both lines.
+    return (
+        np.clip(line / 2 + 0.5 - distance, 0, 1),
+        np.clip(line + 0.5 - distance, 0, 1),
+    )

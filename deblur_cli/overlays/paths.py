@@ -1,0 +1,114 @@
+"""Motion drawn as the paths along which blurred pixels moved during the exposure."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deblur_cli.overlays.colours import as_rgb, direction_colours, subdued
+from deblur_cli.overlays.legend import add_motion_legend
+from deblur_cli.overlays.maps import CELL, Floats, Maps, Motion, Pixels8, bands, find_motion
+from deblur_cli.overlays.pen import line_width, stroke
+
+_CASING = np.array([12, 12, 12], dtype=np.float32)
+_MOST_TIMES = 20  # how many times its length a path may be drawn
+_CURVES_WANTED = 260  # over the whole blurred region
+_CURVES_AT_LEAST = 40  # even where they are so long that they overlap
+_INSTANTS = 33  # points along a trajectory
+_BROAD = 2.2  # width at the start of the exposure, in widths of a plain line
+_TAPER = 0.25  # width at the end of the exposure, as a share of that at its start
+
+
+def trajectory_overlay(
+    pixels: Pixels8, maps: Maps, epsilon: float, *, legend: bool = False, scale: float = 1.0
+) -> Pixels8:
+    """Draw the paths along which blurred pixels moved, on a grid that suits the blurred region.
+
+    Each path runs through the pixel's place at mid-exposure, thick where the exposure began and thin
+    where it ended; its colour tells the direction. Paths have their true length, unless that would be
+    too short to see: then all are drawn longer by a whole factor, which the legend states.
+    pixels H W 3 or H W 1, the photo, or the photo reduced to `scale` of its size; returns H W 3.
+    """
+    height, width = pixels.shape[:2]
+    drawn = np.empty((height, width, 3), np.uint8)
+    for top, bottom in bands(height):
+        drawn[top:bottom] = np.rint(subdued(as_rgb(pixels[top:bottom]), 0.5, 0.6))
+    line = line_width(height, width) * _BROAD
+    motion = find_motion(maps, epsilon, (round(height / scale), round(width / scale)))
+    curves, factor = _curves(maps, motion, (height, width), line, scale)
+    widths = line * np.linspace(1, _TAPER, _INSTANTS, dtype=np.float32)
+    for curve in curves:
+        stroke(drawn, curve.path, widths + 0.5 * line, _CASING)
+    for curve in curves:
+        stroke(drawn, curve.path, widths, curve.colour)
+    if legend:
+        add_motion_legend(drawn, motion.moving, _lines(motion, factor), speed=False)
+    return drawn
+
+
+def _lines(motion: Motion, factor: int) -> list[str]:
+    if not motion.moving.any():
+        return ["no motion found"]
+    lengths = motion.length[motion.moving]
+    lines = [f"median {np.median(lengths):.3g} px", "from thick to thin"]
+    return [*lines, f"drawn {factor} x as long"] if factor > 1 else lines
+
+
+def trajectory(start: Floats, end: Floats, instants: int = _INSTANTS) -> Floats:
+    """Return the positions of Eq. 4 over the exposure. start, end: ... 2; returns ... instants 2."""
+    u = np.linspace(-1, 1, instants, dtype=np.float32)[:, None]
+    start, end = start[..., None, :], end[..., None, :]
+    path = (start + end) / 2 * u**2 + (end - start) / 2 * u
+    return path.astype(np.float32, copy=False)
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """A trajectory in pixels of the picture (y, x), instants in order, and the colour of its direction."""
+
+    path: Floats  # instants 2
+    colour: Floats  # 3
+
+
+def _curves(
+    maps: Maps, motion: Motion, size: tuple[int, int], line: float, scale: float
+) -> tuple[list[_Curve], int]:
+    """Return the curves to draw with lines of that width, and by how much their length is multiplied."""
+    if not motion.moving.any():
+        return [], 1
+    typical = float(np.median(motion.length[motion.moving])) * scale
+    factor = 1 if typical >= 3 * line else max(1, min(round(6 * line / typical), _MOST_TIMES))
+    cells = _grid_cells(motion.moving, size, typical * factor, CELL * scale)
+    start, end = (field[:, cells[:, 0], cells[:, 1]].T for field in (maps.start, maps.end))  # 2 n -> n 2
+    colours = direction_colours(np.arctan2(*(end - start).T))
+    centre = np.minimum((cells + 0.5) * CELL * scale, np.array(size) - 0.5).astype(np.float32)
+    paths = centre[:, None] + np.float32(factor * scale) * trajectory(start, end)
+    return [_Curve(path, colour) for path, colour in zip(paths, colours, strict=True)], factor
+
+
+def _grid_cells(
+    blurred: NDArray[np.bool_], size: tuple[int, int], length: float, cell: float
+) -> NDArray[np.int64]:
+    """Choose map cells to draw curves of a typical length at: n 2 (row, column).
+
+    The grid is finer the smaller the blurred region, but not so fine that curves run into each other.
+    A grid square takes the blurred cell nearest to its middle, so that small regions get their curve too.
+    """
+    cells = np.argwhere(blurred)
+    finest = max(2.0, min(size) / 40 / cell, min(length / cell, np.sqrt(len(cells) / _CURVES_AT_LEAST)))
+    step = int(max(finest, np.sqrt(len(cells) / _CURVES_WANTED)))
+    square = cells // step
+    off_centre = np.abs(cells - (square * step + step // 2)).sum(axis=1)
+    order = np.lexsort((off_centre, square[:, 1], square[:, 0]))
+    _, first = np.unique(square[order], axis=0, return_index=True)
+    nearest = order[first]
+    return _apart(cells[nearest[np.argsort(off_centre[nearest], kind="stable")]], 0.75 * step)
+
+
+def _apart(cells: NDArray[np.int64], distance: float) -> NDArray[np.int64]:
+    """Leave out cells that lie too close to an earlier one."""
+    kept = np.zeros(len(cells), bool)
+    for i, cell in enumerate(cells):
+        gaps = np.hypot(*(cells[:i][kept[:i]] - cell).T)
+        kept[i] = not (gaps < distance).any()
+    return cells[kept]

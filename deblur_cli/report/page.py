@@ -1,0 +1,61 @@
+"""The page of a report: one HTML file with its style and script inside, and pictures beside it."""
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from typing import Any
+
+import jinja2
+
+from deblur_cli import __version__
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the page tells of a photo. `place` is the folder of its pictures, below the page."""
+
+    place: str
+    source: str
+    name: str
+    width: int
+    height: int
+    changed: bool
+    share: str
+    facts: str
+    notes: list[str]
+
+    @classmethod
+    def of(cls, place: str, known: Mapping[str, Any]) -> "Entry":
+        """Read the entry of a photo. Raises KeyError, TypeError or ValueError where it is damaged."""
+        share = f"{known['blurred_share']:.1%} blurred"
+        facts = (
+            f"{share}, {known['seconds']:.1f} s, {known['width']} x {known['height']} pixels, "
+            f"epsilon {known['epsilon']:g}, {known['tiles_restored']} of {known['tiles']} tiles restored, "
+            f"{known['weights']}, {known['device']}, {known['precision']}"
+        )
+        source = str(known["source"])
+        size = int(known["width"]), int(known["height"])
+        notes = [str(note) for note in known["notes"]]
+        name = source.replace("\\", "/").rsplit("/", 1)[-1]
+        return cls(place, source, name, *size, bool(known["changed"]), share, facts, notes)
+
+
+def render(entries: Sequence[Entry], failures: Sequence[tuple[str, str]], summary: str) -> str:
+    """Return the page. Every text in it is escaped; nothing but its own script is let run."""
+    folder = files("deblur_cli.report") / "templates"
+    style, script, page = (
+        (folder / name).read_text(encoding="utf-8") for name in ("style.css", "viewer.js", "page.html.j2")
+    )
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    return environment.from_string(page).render(
+        entries=entries,
+        data=[asdict(entry) for entry in entries],
+        failures=failures,
+        summary=summary,
+        version=__version__,
+        style=style,
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )

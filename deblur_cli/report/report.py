@@ -1,0 +1,107 @@
+"""The folder of a report: a subfolder of pictures for each photo, and the page over all of them.
+
+deblur_report/
+  index.html            made anew at the end of each run, from what lies below
+  photos/ID/            ID is made from the photo's path, so that doing it again replaces it
+    entry.json          what was done; written last, so that a photo without it is incomplete
+    before.jpg, after.jpg, mask.jpg, motion.jpg, thumbnail.jpg
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deblur_cli.errors import DeblurError
+from deblur_cli.photo.files import explain, write_file
+from deblur_cli.report.page import Entry, render
+from deblur_cli.report.pictures import write_pictures
+
+if TYPE_CHECKING:
+    from deblur_cli.photo.photo import Photo
+    from deblur_cli.restore import Result
+
+logger = logging.getLogger(__name__)
+
+PAGE = "index.html"
+_PHOTOS = "photos"
+_ENTRY = "entry.json"
+_FORMAT = 1  # of entry.json
+_FACTS = (
+    *("width", "height", "blurred_share", "tiles", "tiles_restored", "tiles_kept", "seconds"),
+    *("epsilon", "device", "precision", "weights", "changed", "notes"),
+)
+
+
+class Report:
+    """A report under way. `add` may be called from several threads, for different photos."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._failures: dict[str, str] = {}
+
+    def prepare(self) -> None:
+        """Check that the folder is a report's, or nothing's yet. Raises DeblurError."""
+        if not os.path.lexists(self.folder):
+            return
+        if not self.folder.is_dir():
+            raise DeblurError(f"{self.folder} is a file, so no report can have that name; choose another -o")
+        strangers = {path.name for path in self.folder.iterdir()} - {PAGE, _PHOTOS}
+        strangers = {name for name in strangers if not name.startswith(".")}
+        if strangers:
+            raise DeblurError(
+                f"{self.folder} holds {min(strangers)}, which is no part of a report; move it away"
+            )
+
+    def add(self, photo: "Photo", result: "Result", record: Mapping[str, object], *, flow: bool) -> None:
+        """Write the pictures of a photo and what was done. Raises EncodeError."""
+        home = self._home(photo.source)
+        try:
+            (home / _ENTRY).unlink(missing_ok=True)
+        except OSError as error:
+            raise explain(home / _ENTRY, error) from error
+        write_pictures(home, photo, result, flow=flow)
+        entry = {"format": _FORMAT, "source": shown(photo.source), **_plain(record)}
+        write_file(home / _ENTRY, [json.dumps(entry).encode()], overwrite=True)
+
+    def fail(self, source: Path, reason: str) -> None:
+        """List a photo among those that could not be done; what a former run said of it goes."""
+        text = reason.encode("utf-8", "replace").decode()
+        self._failures[shown(source)] = text.removeprefix(f"{shown(source)}: ")
+        home = self._home(source)
+        if (home / _ENTRY).is_file():
+            shutil.rmtree(home, ignore_errors=True)
+
+    def finish(self, summary: str) -> Path:
+        """Write the page over all photos of the folder and return its path. Raises EncodeError."""
+        page = render(self._entries(), sorted(self._failures.items()), summary)
+        write_file(self.folder / PAGE, [page.encode("utf-8")], overwrite=True)
+        return self.folder / PAGE
+
+    def _entries(self) -> list[Entry]:
+        entries = []
+        for path in (self.folder / _PHOTOS).glob(f"*/{_ENTRY}"):
+            try:
+                known = json.loads(path.read_bytes())
+                entries.append(Entry.of(f"{_PHOTOS}/{path.parent.name}", known))
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                logger.warning("%s: left out of the report (%s)", path, error)
+        return sorted(entries, key=lambda entry: entry.source)
+
+    def _home(self, source: Path) -> Path:
+        name = os.fsencode(os.path.realpath(source))
+        return self.folder / _PHOTOS / hashlib.sha256(name).hexdigest()[:16]
+
+
+def shown(path: Path) -> str:
+    """Return a path as text, also where it is not valid text."""
+    return os.fsencode(path).decode("utf-8", "replace")
+
+
+def _plain(record: Mapping[str, object]) -> dict[str, object]:
+    """Return what the page tells of a photo; paths of results stay out, as the folder may be given away."""
+    return {name: record[name] for name in _FACTS}

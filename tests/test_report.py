@@ -1,0 +1,281 @@
+"""The page to compare photos, in a real browser."""
+
+import json
+import shutil
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from cli_helpers import deblur, install, make_photo
+from PIL import Image
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+FLAGS += ["--disable-component-update", "--disable-sync"]
+EVIL = '<script>document.title="caught"<&"\'x'
+needs_browser = pytest.mark.skipif(
+    CHROMIUM is None, reason="no Chromium on this machine; apt install chromium"
+)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def page_path(tmp_path_factory):
+    """The page of a run over a large photo, one with a name that is markup, a calm one and a broken one."""
+    folder = tmp_path_factory.mktemp("photos")
+    make_photo(folder / "a.png", (1600, 1200))
+    # "/" cannot be in a name, so that the tag is never closed
+    Image.fromarray(np.full((300, 400, 3), 90, np.uint8)).save(folder / f"b{EVIL}.png")
+    make_photo(folder / "calm.jpg", (300, 500))
+    (folder / f"d{EVIL}.jpg").write_bytes(b"no picture")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        install(monkeypatch)
+        result = deblur("run", folder, "-o", folder / "out", "--report")
+    assert result.exit_code == 1
+    path = folder / "out" / "deblur_report" / "index.html"
+    assert result.stdout.splitlines()[-1] == str(path)
+    return path
+
+
+@contextmanager
+def opened(browser, path, **context):
+    """Open the page; whatever it complains of or asks the network for is a failure."""
+    complaints = []
+    with browser.new_context(**context) as window:
+        page = window.new_page()
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("requestfailed", lambda request: complaints.append(f"failed {request.url}"))
+        page.on("dialog", lambda dialog: complaints.append(dialog.message))
+        page.on(
+            "request", lambda asked: asked.url.startswith(("file:", "data:")) or complaints.append(asked.url)
+        )
+        page.goto(path.as_uri())
+        yield page
+        title = page.title()
+    assert complaints == []
+    assert title == "Before and after"
+
+
+def look_at(page, number):
+    page.locator(".card").nth(number).click()
+    page.evaluate(
+        "Promise.all([...document.querySelectorAll('#world img:not([hidden])')].map(i => i.decode()))"
+        ".then(() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done))))"
+    )
+
+
+def screen(page):
+    """The window as pixels, without what lies over the photo."""
+    page.add_style_tag(content="#handle, .tag { opacity: 0 !important }")
+    import io
+
+    with Image.open(io.BytesIO(page.screenshot())) as image:
+        return np.asarray(image.convert("RGB")).astype(int)
+
+
+@needs_browser
+def test_line_between_before_and_after_follows_mouse_and_keys(browser, page_path):
+    with opened(browser, page_path) as page:
+        look_at(page, 1)
+        width = page.locator("#stage").bounding_box()["width"]
+        middle = screen(page)
+        frame = page.locator("#stage").bounding_box()
+        height = round(frame["y"] + frame["height"] / 2)
+        assert abs(middle[height, int(width * 0.4)] - 90).max() < 8
+        assert abs(middle[height, int(width * 0.6)] - 165).max() < 8
+        box = page.locator("#handle").bounding_box()
+        page.mouse.move(box["x"] + 22, box["y"] + 100)
+        page.mouse.down()
+        page.mouse.move(box["x"] + 22 - 0.15 * width, box["y"] + 130)
+        page.mouse.up()
+        assert int(page.locator("#handle").get_attribute("aria-valuenow")) == 35
+        assert abs(screen(page)[height, int(width * 0.4)] - 165).max() < 8
+        for _ in range(10):
+            page.keyboard.press("ArrowRight")
+        assert int(page.locator("#handle").get_attribute("aria-valuenow")) == 55
+
+
+@needs_browser
+@pytest.mark.parametrize("density", [1, 2])
+def test_zoom_shows_the_photos_own_pixels(browser, page_path, density):
+    with opened(browser, page_path, device_scale_factor=density) as page:
+        look_at(page, 0)
+        page.keyboard.press("End")  # all before
+        page.locator("#full").click()
+        assert page.locator("#zoom").inner_text() == "100 %"
+        shown = screen(page)
+        box, frame = (page.locator(which).bounding_box() for which in ("#before", "#stage"))
+        left, top = (box[side] * density for side in "xy")
+        assert (left, top) == pytest.approx((round(left), round(top)), abs=0.02)  # no pixel over two
+        left, top = round(left), round(top)
+        place = page.locator("#before").get_attribute("src")
+        with Image.open(page_path.parent / place) as image:
+            stored = np.asarray(image.convert("RGB")).astype(int)
+        down, across = max(round(frame["y"] * density), top) + 10, max(0, left) + 10
+        expected = stored[down - top :, across - left :][:400, :700]
+        assert np.abs(shown[down:, across:][:400, :700] - expected).max() <= 2
+
+
+@needs_browser
+def test_dragging_moves_both_pictures_and_the_line_stays(browser, page_path):
+    with opened(browser, page_path) as page:
+        look_at(page, 0)
+        page.locator("#full").click()
+        boxes = [page.locator(f"#{which}").bounding_box() for which in ("before", "after", "handle")]
+        page.mouse.move(200, 300)
+        page.mouse.down()
+        page.mouse.move(260, 340)
+        page.mouse.up()
+        moved = [page.locator(f"#{which}").bounding_box() for which in ("before", "after", "handle")]
+        for before, after in zip(boxes[:2], moved[:2], strict=True):
+            assert (after["x"] - before["x"], after["y"] - before["y"]) == (60, 40)
+        assert boxes[2] == moved[2]
+
+
+@needs_browser
+def test_mask_and_motion_can_be_switched(browser, page_path):
+    with opened(browser, page_path) as page:
+        look_at(page, 0)
+        for name, key in (("mask", "m"), ("motion", "t")):
+            picture = page.locator(f"#{name}-picture")
+            assert not picture.is_visible()
+            page.locator(f"#{name}").click()
+            assert picture.is_visible()
+            page.wait_for_function(f"document.getElementById('{name}-picture').naturalWidth > 0")
+            page.keyboard.press(key)
+            assert not picture.is_visible()
+        page.keyboard.press("m")
+        page.keyboard.press("t")
+        assert not page.locator("#mask-picture").is_visible()
+        assert page.locator("#motion-picture").is_visible()
+
+
+@needs_browser
+def test_fingers_move_the_line_and_pinch(browser, page_path):
+    with opened(browser, page_path, has_touch=True, viewport={"width": 420, "height": 800}) as page:
+        page.locator(".card").first.tap()
+        page.wait_for_function("document.getElementById('before').naturalWidth > 0")
+        session = page.context.new_cdp_session(page)
+
+        def touch(kind, *points):
+            spots = [{"x": x, "y": y, "id": i} for i, (x, y) in enumerate(points)]
+            session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": spots})
+
+        box = page.locator("#handle").bounding_box()
+        x, y = box["x"] + 22, box["y"] + 50
+        touch("touchStart", (x, y))
+        touch("touchMove", (x + 84, y))
+        touch("touchEnd")
+        assert int(page.locator("#handle").get_attribute("aria-valuenow")) == 70
+        before = page.locator("#before").bounding_box()["width"]
+        touch("touchStart", (150, 400), (200, 400))
+        touch("touchMove", (100, 400), (250, 400))
+        touch("touchEnd")
+        assert page.locator("#before").bounding_box()["width"] > 1.5 * before
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+@needs_browser
+def test_markup_in_names_is_shown_and_does_nothing(browser, page_path):
+    with opened(browser, page_path) as page:
+        assert page.locator(".card .name").nth(1).inner_text() == f"b{EVIL}.png"
+        assert f"d{EVIL}.jpg" in page.locator(".failures li").inner_text()
+        look_at(page, 1)
+        assert page.locator("#name").inner_text() == f"b{EVIL}.png"
+        assert page.locator("script").count() == 2
+
+
+@needs_browser
+def test_page_tells_share_time_settings_and_failures(browser, page_path):
+    with opened(browser, page_path) as page:
+        assert page.locator(".failures li").count() == 1
+        assert "is not a picture" in page.locator(".failures").inner_text()
+        look_at(page, 0)
+        facts = page.locator("#facts").inner_text()
+        for part in ("25.0% blurred", "epsilon 0.5", "1600 x 1200", "m2aenet-small", " s, "):
+            assert part in facts
+        page.keyboard.press("n")
+        page.keyboard.press("n")
+        assert page.locator("#name").inner_text() == "calm.jpg"
+        assert page.locator("#next").is_disabled()
+        page.keyboard.press("Escape")
+        assert not page.locator("#viewer").is_visible()
+
+
+@needs_browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_page_follows_the_colour_scheme(browser, page_path, scheme):
+    with opened(browser, page_path, color_scheme=scheme) as page:
+        ground, ink = (
+            page.evaluate(f"getComputedStyle(document.body).{what}.match(/\\d+/g).map(Number)[1]")
+            for what in ("backgroundColor", "color")
+        )
+        assert (ground > ink + 150) == (scheme == "light")
+        assert (ink > ground + 150) == (scheme == "dark")
+
+
+@needs_browser
+def test_thumbnails_out_of_sight_are_not_loaded(browser, page_path, tmp_path):
+    shutil.copytree(page_path.parent, tmp_path / "report")
+    page_file = tmp_path / "report" / "index.html"
+    text = page_file.read_text()
+    card = text[text.index("<li><button") : text.index("</li>", text.index("<li><button")) + 5]
+    cards = (card.replace("thumbnail.jpg", f"thumbnail.jpg?{number}") for number in range(1000))
+    page_file.write_text(text.replace(card, "".join(cards), 1))
+    with opened(browser, page_file) as page:
+        page.wait_for_load_state("load")
+        loaded = page.evaluate(
+            "[...document.querySelectorAll('.card img')].filter(i => i.naturalWidth).length"
+        )
+        assert 0 < loaded < 300
+
+
+def test_page_needs_no_network(page_path):
+    page = page_path.read_text(encoding="utf-8")
+    for word in ("http:", "https:", "//cdn", "@import", "fetch(", "XMLHttpRequest", "sendBeacon"):
+        assert word not in page
+
+
+def test_a_second_run_adds_to_the_report_and_replaces_what_it_does_again(tmp_path, monkeypatch):
+    install(monkeypatch)
+    first, second = make_photo(tmp_path / "a.png"), make_photo(tmp_path / "b.png")
+    deblur("run", first, "-o", tmp_path / "out", "--report")
+    deblur("run", second, "-o", tmp_path / "out", "--report")
+    result = deblur("run", first, "-o", tmp_path / "out", "--report", "-e", "0.25", "--overwrite")
+    assert result.exit_code == 0
+    page = (tmp_path / "out" / "deblur_report" / "index.html").read_text()
+    start = page.index('id="data">') + len('id="data">')
+    known = json.loads(page[start : page.index("</script>", start)])
+    assert [(entry["name"], entry["facts"].split("epsilon ")[1][:4]) for entry in known] == [
+        ("a.png", "0.25"),
+        ("b.png", "0.5,"),
+    ]
+
+
+def test_folder_that_is_no_report_is_left_alone(tmp_path, monkeypatch):
+    install(monkeypatch)
+    photo = make_photo(tmp_path / "a.png")
+    mine = make_photo(tmp_path / "deblur_report" / "mine.png")
+    result = deblur("run", photo, "--report")
+    assert result.exit_code == 1
+    assert "mine.png, which is no part of a report" in result.stderr
+    assert mine.exists()
+    assert not (tmp_path / "a_deblurred.png").exists()
+
+
+def test_pictures_of_a_report_are_not_taken_for_photos(tmp_path, monkeypatch):
+    install(monkeypatch)
+    make_photo(tmp_path / "in" / "a.png")
+    deblur("run", tmp_path / "in", "-r", "--report")
+    result = deblur("run", tmp_path / "in", "-r", "--suffix", "_again", "--dry-run")
+    assert len(result.stdout.splitlines()) == 1
