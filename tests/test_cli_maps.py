@@ -1,0 +1,166 @@
+"""Maps and masks on request, without and beside restoring; the sheet of masks for several epsilon."""
+
+import json
+
+import numpy as np
+import pytest
+from cli_helpers import Deblurrer, deblur, install, make_photo, pixels_of
+from hypothesis import given
+from hypothesis import strategies as st
+from networks import lively, weights_of
+from PIL import Image
+
+from deblur_cli import restore
+from deblur_cli.cli import checks
+from deblur_cli.errors import UsageError
+from deblur_cli.photo.photo import Photo
+from deblur_cli.sweep import sweep
+
+
+@pytest.fixture(autouse=True)
+def network(monkeypatch):
+    install(monkeypatch)
+
+
+@pytest.fixture
+def photo(tmp_path):
+    return make_photo(tmp_path / "photo.png", (160, 120))
+
+
+def new_files(folder):
+    return {path.name for path in folder.iterdir()} - {"photo.png"}
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--mask-format", "gray"], {"photo_deblurred.png", "photo_mask_gray.png"}),
+        (["--mask-format", "both"], {"photo_deblurred.png", "photo_mask_gray.png", "photo_mask.png"}),
+        (["--mask", "--mask-format", "overlay"], {"photo_deblurred.png", "photo_mask.png"}),
+        (["--trajectory-style", "flow"], {"photo_deblurred.png", "photo_trajectory.png"}),
+        (["--only-maps"], {"photo_mask.png", "photo_trajectory.png"}),
+        (["--only-maps", "--data", "npz"], {"photo_motion.npz"}),
+    ],
+)
+def test_what_is_asked_for_is_written_and_named_on_stdout(photo, tmp_path, options, expected):
+    result = deblur("run", photo, *options)
+    assert result.exit_code == 0
+    assert new_files(tmp_path) == expected
+    assert {line.rsplit("/", 1)[1] for line in result.stdout.splitlines()} == expected
+
+
+def test_only_maps_restores_nothing_and_says_so(photo):
+    result = deblur("run", photo, "--only-maps", "--json")
+    done, summary = (json.loads(line) for line in result.stdout.splitlines())
+    assert not Deblurrer.runs[0].restore
+    assert (done["output"], done["changed"], done["blurred_share"]) == (None, False, 0.25)
+    assert (summary["looked_at"], summary["restored"], summary["unchanged"]) == (1, 0, 0)
+    assert "25.0% blurred, not restored" in result.stderr
+
+
+def test_gray_mask_is_white_where_restored_and_black_where_untouched(photo, tmp_path):
+    deblur("run", photo, "--mask-format", "gray")
+    with Image.open(tmp_path / "photo_mask_gray.png") as image:
+        assert (image.mode, image.size) == ("L", (160, 120))
+        mask = np.asarray(image)
+    assert (mask[:16, :16] == 255).all()  # the stand-in's blurred cells
+    assert (mask[40:] == 0).all()
+    assert (mask[:, 40:] == 0).all()
+
+
+def test_maps_are_loaded_as_the_readme_says(photo, tmp_path):
+    deblur("run", photo, "--data", "npz")
+    with np.load(tmp_path / "photo_motion.npz") as maps:
+        assert maps["probability"].shape == (15, 20)
+        assert maps["start"].shape == maps["end"].shape == (2, 15, 20)
+        assert {maps[name].dtype for name in ("probability", "start", "end")} == {np.dtype(np.float32)}
+        assert (maps["size"].tolist(), int(maps["cell"]), float(maps["epsilon"])) == ([120, 160], 8, 0.5)
+        assert str(maps["orientation"]).startswith("upright")
+        np.testing.assert_array_equal(maps["end"], 3)
+
+
+def test_existing_maps_are_kept_and_missing_ones_added(photo, tmp_path):
+    deblur("run", photo, "--mask-format", "both")
+    before = (tmp_path / "photo_mask.png").stat().st_mtime_ns
+    refused = deblur("run", photo, "--only-maps", "--mask", "--data", "npz")
+    assert (refused.exit_code, (tmp_path / "photo_motion.npz").exists()) == (1, False)
+    result = deblur("run", photo, "--only-maps", "--mask", "--data", "npz", "--skip-existing")
+    assert result.stdout == f"{tmp_path / 'photo_motion.npz'}\n"
+    assert (tmp_path / "photo_mask.png").stat().st_mtime_ns == before
+
+
+def test_maps_of_two_photos_with_one_name_do_not_meet(tmp_path):
+    first = make_photo(tmp_path / "a.png")
+    second = make_photo(tmp_path / "a.jpg")
+    result = deblur("run", first, second, "--only-maps", "--data", "npz", "-o", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "run it alone, into another -o" in result.stderr
+
+
+def test_sheet_comes_of_one_detection_and_tells_share_and_time(photo, tmp_path):
+    result = deblur("epsilon", photo, "--values", "0.5,0.3,0.5")
+    sheet = tmp_path / "photo_epsilon.png"
+    assert result.stdout == f"{sheet}\n"
+    # one look at the whole photo; two runs over a single tile, for the time
+    assert [settings.restore for settings in Deblurrer.runs] == [False, True, False]
+    lines = [line for line in result.stderr.splitlines() if "epsilon" in line]
+    assert [line.split("epsilon ")[1][:3] for line in lines] == ["0.3", "0.5"]
+    assert all("% blurred" in line and "about" in line for line in lines)
+    picture = pixels_of(sheet)
+    assert picture.shape[0] * picture.shape[1] > 3 * 160 * 120
+    again = deblur("epsilon", photo)
+    assert (again.exit_code, "exists already" in again.stderr) == (1, True)
+    assert deblur("epsilon", photo, "--overwrite").exit_code == 0
+
+
+def test_sheet_of_one_folder_run_is_not_a_photo_of_the_next(photo, tmp_path):
+    deblur("epsilon", photo)
+    assert len(deblur("run", tmp_path, "--dry-run").stdout.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--values", "0.5,2"], "from 0 to 1"),
+        (["--values", ""], "from 0 to 1"),
+        (["-o", "sheet.jpg"], "a sheet is a PNG"),
+        (["--tile", "7"], "--tile is auto or"),
+    ],
+)
+def test_wrong_wishes_for_a_sheet_are_refused(photo, tmp_path, words, complaint):
+    result = deblur("epsilon", photo, *words)
+    assert result.exit_code == 2
+    assert complaint in result.stderr
+    assert new_files(tmp_path) == set()
+
+
+def test_sheet_of_what_is_no_photo_fails_with_one_line(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"no picture")
+    for name in ("a.jpg", "gone.jpg"):
+        result = deblur("epsilon", tmp_path / name)
+        assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+
+
+@given(st.lists(st.integers(0, 1000), min_size=1, max_size=24))
+def test_values_are_sorted_and_taken_once(thousandths):
+    values = checks.parse_epsilons(",".join(str(n / 1000) for n in thousandths))
+    assert values == sorted({n / 1000 for n in thousandths})
+
+
+def test_too_many_values_are_refused():
+    with pytest.raises(UsageError, match="up to 24"):
+        checks.parse_epsilons(",".join(str(n / 100) for n in range(25)))
+
+
+@pytest.mark.parametrize("keep_sharp", [True, False])
+def test_sweep_foretells_what_runs_find(monkeypatch, tmp_path, keep_sharp):
+    monkeypatch.undo()
+    network = restore.Deblurrer(weights_of(lively()), device="cpu", precision="fp32")
+    pixels = np.random.default_rng(3).integers(0, 256, (200, 300, 3), np.uint8)
+    photo = Photo(pixels=pixels, source=tmp_path / "x.png", format="PNG")
+    settings = restore.Settings(tile=128, keep_sharp=keep_sharp)
+    for outlook in sweep(network, photo, settings, [0.2, 0.5, 0.9]):
+        run = network.run(photo, restore.Settings(outlook.epsilon, 128, keep_sharp=keep_sharp))
+        assert outlook.blurred_share == pytest.approx(run.blurred_share)
+        assert (outlook.tiles, outlook.tiles_restored) == (run.tiles, run.tiles_restored)
+        np.testing.assert_allclose(outlook.maps.probability, run.maps.probability, atol=1e-6)
