@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -134,7 +134,7 @@ class EveryTile(ForcedBlur):
 
 def plain_network(network: M2AENet, device: str) -> M2AENet:
     """The same parameters in float32 and the default layout, with every block running."""
-    plain = fresh_network("m2aenet" if network.config.mask else "nafnet", network)
+    plain = fresh_network(network.config.architecture, network)
     plain.load_state_dict(network.state_dict())
     return plain.to(device).eval()
 
@@ -146,15 +146,7 @@ def baseline_network(network: M2AENet, device: str) -> M2AENet:
 
 def fresh_network(architecture: str, network: M2AENet) -> M2AENet:
     """A network of the same sizes."""
-    config = network.config
-    return create(
-        architecture,
-        width=config.width,
-        encoder=config.encoder,
-        middle=config.middle,
-        decoder=config.decoder,
-        pooling=config.pooling,
-    )
+    return create(architecture, **asdict(network.config))
 
 
 @torch.inference_mode()
