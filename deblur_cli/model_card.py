@@ -55,7 +55,7 @@ def describe(network: M2AENet) -> str:
             f" The first {network.depth} blocks of the last encoder stage are trained; the others do nothing."
         )
     return (
-        f"{NAMES['m2aenet' if config.mask else 'nafnet']} of width {config.width} "
+        f"{NAMES[config.architecture]} of width {config.width} "
         f"(encoder {joined(config.encoder)}; middle {config.middle}; decoder {joined(config.decoder)}), "
         f"{parameters / 1e6:.2f} million parameters. Attention averages over {pooling}.{used}"
     )

@@ -227,7 +227,7 @@ class Task:
             rows, columns = maps[0][index].shape
             detection = self.runner.find(self.cut(tile))
             found = maps_of(detection)[:, :rows, :columns]
-            maps[(slice(None), *index)] += found * stage_weights(tile)
+            maps[(slice(len(found)), *index)] += found * stage_weights(tile)  # one map without motion
             if detection.bytes <= self.room and self.seems_blurred(tile, found):
                 self.kept[tile.corner] = detection
                 self.room -= detection.bytes

@@ -20,6 +20,7 @@ RESERVED = ("architecture", "config", "format", "total_size")  # metadata that a
 HEADER = 1 << 17  # bytes left for names and notes when weights are split
 INDEX = ".safetensors.index.json"
 SIZES = ("width", "encoder", "middle", "decoder", "pooling")  # arguments of `create` kept in a file
+SWITCHES = {"mask": True, "motion": True, "mask_conv3": False, "mask_conv4": False}  # kept if they differ
 
 
 @dataclass(frozen=True)
@@ -276,5 +277,9 @@ def packed(
             raise WeightsError(f"{name} holds values that {dtype} cannot hold: save in full precision")
     config = network.config
     sizes = {name: getattr(config, name) for name in SIZES}
-    architecture = "m2aenet" if config.mask else "nafnet"
+    architecture = config.architecture
+    if architecture != "nafnet":
+        sizes |= {
+            key: getattr(config, key) for key, usual in SWITCHES.items() if getattr(config, key) != usual
+        }
     return state, {**notes, "architecture": architecture, "config": json.dumps(sizes)}

@@ -71,6 +71,10 @@ def count(
         spatial = kernel(block.conv2) * (pixels if blurred is None else blurred)
         masked, depthwise = masked + pointwise + spatial, depthwise + spatial
         deep += second_half(block, *deepest)
+        if blurred is not None:  # point-wise convolutions that are pruned in ablations
+            config = network.config
+            pruned = config.mask_conv3 * kernel(block.conv3) + config.mask_conv4 * kernel(block.conv4)
+            deep -= pruned * (pixels - blurred)
         deformable += kernel(block.dconv) * pixels if network.config.motion else 0
     decoding = kernel(network.downs[-1]) * sizes[stages]
     decoding += sum(

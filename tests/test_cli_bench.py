@@ -1,13 +1,21 @@
 import json
 
+import numpy as np
 import pytest
-from networks import lively
+import torch
+from networks import lively, weights_of
+from PIL import Image
 from typer.testing import CliRunner
 
-from deblur_cli import benchmark
 from deblur_cli import weights as catalogue
+from deblur_cli.benchmark import run, scene, sweep
+from deblur_cli.benchmark.measuring import Timing
 from deblur_cli.cli.app import app
 from deblur_cli.restore import Settings
+from deblur_cli.tiles import Grid
+from deblur_cli.work import count
+
+SMALL = ["--size", "640x128", "--repeats", "1", "--tile", "128", "--overlap", "32", "--device", "cpu"]
 
 
 @pytest.fixture(scope="module")
@@ -17,28 +25,74 @@ def weights_file(tmp_path_factory):
     return path
 
 
+def bench(weights_file, *words):
+    return CliRunner().invoke(app, [str(word) for word in ("bench", *SMALL, "-w", weights_file, *words)])
+
+
 def test_bench_prints_the_ratio_first_and_as_json(weights_file):
-    arguments = [
-        "bench",
-        "--size",
-        "640x128",
-        "--repeats",
-        "1",
-        "--tile",
-        "128",
-        "--overlap",
-        "32",
-        "-w",
-        weights_file,
-    ]
-    plain = CliRunner().invoke(app, [str(word) for word in arguments])
+    plain = bench(weights_file)
     assert plain.exit_code == 0, plain.stderr
     assert "times as fast as dense float32 (640x128, 10% blurred)" in plain.stdout.splitlines()[0]
-    facts = json.loads(CliRunner().invoke(app, [str(word) for word in [*arguments, "--json"]]).stdout)
-    assert facts["ratio_deblur"] == pytest.approx(
-        facts["dense"]["seconds"][0] / facts["deblur"]["seconds"][0]
-    )
+    assert "decode, deblur and encode" in plain.stdout
+    facts = json.loads(bench(weights_file, "--json").stdout)
+    seconds = {name: timing["seconds"][0] for name, timing in facts["timings"].items()}
+    assert {"deblur", "detect", "pruned, all tiles", "dense auto", "nafnet float32", "encode"} < set(seconds)
+    assert facts["ratios"]["deblur"] == pytest.approx(seconds["dense float32"] / seconds["deblur"])
     assert 0 < facts["tiles_restored"] < facts["tiles"]
+
+
+def test_work_is_counted_for_each_variant(weights_file):
+    macs = {
+        name: timing["macs"]
+        for name, timing in json.loads(bench(weights_file, "--json").stdout)["timings"].items()
+    }
+    assert macs["detect"] < macs["deblur"] < macs["pruned, all tiles"] < macs["dense float32"]
+    assert macs["decode"] is None
+    network = lively("nafnet")
+    widths = [span.stop - span.start for span in Grid(128, 640, 128, 32).columns]
+    assert macs["nafnet float32"] == sum(count(network, 128, width).total for width in widths)
+
+
+def test_single_variants_can_be_chosen(weights_file):
+    done = bench(weights_file, "--only", "detect", "--json")
+    assert list(json.loads(done.stdout)["timings"]) == ["detect"]
+    wrong = bench(weights_file, "--only", "everything")
+    assert wrong.exit_code == 2
+    assert "dense float32" in wrong.stderr
+
+
+def test_a_sweep_over_megapixels_is_fitted_and_drawn(weights_file, tmp_path):
+    plot = tmp_path / "sweep.png"
+    done = bench(
+        weights_file, "--sweep", "megapixels", "--values", "0.02,0.04,0.08", "--json", "--plot", plot
+    )
+    assert done.exit_code == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert facts["values"] == pytest.approx([0.02, 0.04, 0.08], rel=0.02)
+    assert len(facts["timings"]) == 3
+    with Image.open(plot) as image:
+        assert image.convert("L").getextrema() != (255, 255)
+    shares = bench(weights_file, "--sweep", "blurred", "--values", "0,1")
+    assert "0% blurred" in shares.stdout
+    assert "100% blurred" in shares.stdout
+
+
+def test_the_fitted_line_is_that_of_the_medians():
+    timings = tuple(Timing("", (value, 100.0, 0.0)) for value in (3.0, 5.0, 7.0))
+    found = sweep.fit(sweep.MEGAPIXELS, [1.0, 2.0, 3.0], timings)
+    assert (found.slope, found.intercept, found.r_squared) == pytest.approx((2, 1, 1))
+    assert found.spread == pytest.approx(3 / np.mean([3, 5 / 2, 7 / 3]) - 1)
+
+
+def test_the_profile_names_operators_and_parts(weights_file):
+    facts = json.loads(bench(weights_file, "--profile", "--json").stdout)
+    parts = [part["name"] for part in facts["parts"]]
+    assert {"encoder stage 1", "encoder stage 4", "decoder stage 1", "mask predictor"} < set(parts)
+    shares = [operator["share"] for operator in facts["operators"]]
+    assert shares == sorted(shares, reverse=True)
+    assert sum(shares) <= 1 + 1e-6
+    assert any("conv" in operator["name"] for operator in facts["operators"])
+    assert "encoder stage 4" in bench(weights_file, "--profile").stdout
 
 
 @pytest.mark.parametrize(
@@ -50,35 +104,42 @@ def test_bench_prints_the_ratio_first_and_as_json(weights_file):
         ("--blurred", "2"),
         ("--repeats", "0"),
         ("--tile", "7"),
+        ("--values", "1,2"),
+        ("--plot", "a.png"),
     ],
 )
 def test_bad_values_are_usage_errors(option, value, weights_file):
     result = CliRunner().invoke(app, ["bench", option, value, "-w", str(weights_file)])
     assert result.exit_code == 2
-    assert value in result.stderr or "at least" in result.stderr
+    assert value in result.stderr or "at least" in result.stderr or "--sweep" in result.stderr
+
+
+@pytest.mark.parametrize("values", ["1", "a,b", "0.5,0.5", "0,2"])
+def test_a_sweep_needs_two_values_in_range(values, weights_file):
+    result = bench(weights_file, "--sweep", "blurred", "--values", values)
+    assert result.exit_code == 2
+    assert values in result.stderr
 
 
 def test_the_blurred_share_is_what_was_asked_for():
-    network = lively()
-    loaded = catalogue.LoadedWeights("tiny", "m2aenet", "", network)
-    found = benchmark.run_benchmark(
-        loaded, (640, 128), 0.25, 1, Settings(tile=128, overlap=32), "cpu", "fp32"
-    )
-    assert benchmark.disc(80, 16, 0.25).mean() == pytest.approx(0.25)
-    assert found.tiles_restored < found.tiles
-    small = benchmark.run_benchmark(loaded, (64, 64), 0.1, 1, Settings(), "cpu", "fp32")
-    assert small.tiles_restored == 1
-    nothing = benchmark.run_benchmark(
-        loaded, (640, 128), 0.0, 1, Settings(tile=128, overlap=32), "cpu", "fp32"
-    )
-    assert nothing.tiles_restored == 0
+    loaded, choices = weights_of(lively()), Settings(tile=128, overlap=32)
+
+    def restored(size, share):
+        found = run.run_benchmark(loaded, size, share, 1, choices, "cpu", "fp32", only=["deblur"])
+        assert found.timings["deblur"].seconds[0] > 0
+        return found.tiles_restored, found.tiles
+
+    assert scene.disc(80, 16, 0.25).mean() == pytest.approx(0.25)
+    some, tiles = restored((640, 128), 0.25)
+    assert 0 < some < tiles
+    assert restored((64, 64), 0.1) == (1, 1)
+    assert restored((640, 128), 0.0)[0] == 0
+    assert restored((640, 128), 1.0) == (tiles, tiles)
 
 
 def test_the_dense_run_computes_what_the_network_computes():
-    import torch
-
     network = lively(encoder=(1, 1, 1, 3))
-    plain = benchmark.plain_network(network, "cpu")
+    plain = run.plain_network(network, "cpu")
     image = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(plain(image).image, network(image).image)

@@ -209,3 +209,45 @@ def test_folded_residual_scales_change_nothing():
         again = network(image, pruned=True)
     torch.testing.assert_close(folded.image, plain.image, rtol=1e-5, atol=1e-6)
     assert torch.equal(again.image, folded.image)
+
+
+ABLATIONS = [
+    {"mask": False},
+    {"motion": False},
+    {"mask_conv3": True},
+    {"mask_conv4": True},
+    {"mask_conv3": True, "mask_conv4": True},
+]
+
+
+@pytest.mark.parametrize("switches", ABLATIONS, ids=str)
+@pytest.mark.parametrize("share", [0.05, 0.6])
+def test_ablations_prune_exactly_and_are_counted(switches, share):
+    network = stirred(create("m2aenet", width=8, encoder=(1, 1, 1, 2), pooling=64, **switches))
+    detection = network.detect(torch.rand(1, 3, 64, 96))
+    mask = random_mask(share, (1, 1, 8, 12), seed=1) if network.config.mask else None
+    with torch.no_grad():
+        dense = network.restore(detection, mask=mask)
+        pruned = network.restore(detection, mask=mask, pruned=True)
+        everywhere = (
+            network.restore(detection, mask=torch.ones(1, 1, 8, 12)) if network.config.mask else dense
+        )
+        network.fold_scales()
+        folded = network.restore(network.detect(detection.image), mask=mask, pruned=True)
+    torch.testing.assert_close(pruned.image, dense.image, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(folded.image, dense.image, rtol=1e-5, atol=1e-5)
+    assert network.config.mask == (not torch.equal(everywhere.image, dense.image))
+
+
+def stirred(network):
+    """The network with all its parameters away from their neutral start."""
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape))
+    return network.eval()
+
+
+@pytest.mark.parametrize("name", ["mask_conv3", "mask_conv4"])
+def test_a_masked_convolution_needs_a_mask(name):
+    with pytest.raises(ValueError, match="need a mask"):
+        create("m2aenet", width=4, mask=False, **{name: True})

@@ -12,6 +12,7 @@ from deblur_cli import restore
 from deblur_cli.errors import OutOfMemoryError, UsageError
 from deblur_cli.feather import overlay_weights
 from deblur_cli.hysteresis import settle
+from deblur_cli.nets import create
 from deblur_cli.photo.photo import Photo
 from deblur_cli.restore import Deblurrer, Settings
 from deblur_cli.runner import Runner
@@ -313,3 +314,19 @@ def test_features_are_kept_within_bounds_and_change_nothing(monkeypatch):
     few = deblurrer.run(photo, choices)
     assert len(detected) == few.tiles + few.tiles_restored - 2
     assert np.array_equal(few.photo.pixels, kept.photo.pixels)
+
+
+@pytest.mark.parametrize("switches", [{"mask": False}, {"motion": False}], ids=str)
+def test_networks_without_mask_or_motion_restore_photos(switches):
+    network = create("m2aenet", width=8, encoder=(1, 1, 1, 2), **switches).eval()
+    if network.config.mask:
+        detects(network, 0.9)
+    with torch.no_grad():
+        network.ending.weight.mul_(0.03)
+        network.ending.bias.fill_(0.1)
+    result = Deblurrer(weights_of(network), "cpu", "fp32").run(
+        photo_of(picture(200, 300)), Settings(tile=128, overlap=32)
+    )
+    assert result.changed
+    assert result.tiles_restored == result.tiles
+    assert not result.maps.start.any() or network.config.motion

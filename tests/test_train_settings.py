@@ -1,8 +1,12 @@
 """Settings files: what is read, and what is refused before any work."""
 
+from dataclasses import asdict, replace
+
 import pytest
 
+from deblur_cli import weights
 from deblur_cli.errors import TrainingError
+from deblur_cli.nets import create
 from deblur_cli.train.settings import SHIPPED, TrainSettings, find_config, read_settings
 
 
@@ -35,7 +39,9 @@ def test_paper_settings_are_those_of_the_paper():
 
 def test_every_shipped_file_can_be_used():
     names = [path.stem for path in SHIPPED.glob("*.toml")]
-    assert sorted(names) == ["base-gpu", "paper", "small-cpu", "small-cpu-further"]
+    ablations = [name for name in names if name.startswith("ablation-")]
+    assert sorted(set(names) - set(ablations)) == ["base-gpu", "paper", "small-cpu", "small-cpu-further"]
+    assert len(ablations) == 6
     for name in names:
         read_settings(find_config(name))
 
@@ -116,3 +122,22 @@ def test_unreadable_files_and_overrides_of_nothing_are_refused(tmp_path, write):
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(TrainingError, match="not valid TOML"):
         read_settings(path)
+
+
+def test_ablations_are_the_paper_but_for_their_switches_and_can_be_kept(tmp_path):
+    paper, seen = read_settings(find_config("paper")), []
+    for path in sorted(SHIPPED.glob("ablation-*.toml")):
+        settings = read_settings(path)
+        assert replace(settings, network=paper.network) == paper
+        network = create(**{**asdict(settings.network), "width": 4})
+        weights.save(tmp_path / "w.safetensors", network, {})
+        again = weights.load(str(tmp_path / "w.safetensors")).network
+        assert again.config == network.config
+        seen.append(again.config)
+    assert len(set(seen)) == 6
+    assert create("m2aenet", width=4).config not in seen
+
+
+def test_masked_convolutions_need_a_mask(write):
+    with pytest.raises(TrainingError, match=r"need 'network\.mask'"):
+        read_settings(write("[network]\nmask = false\nmask_conv3 = true\n"))

@@ -65,3 +65,15 @@ def test_nafnet_of_the_paper_costs_what_the_paper_says():
         17.11, abs=0.01
     )
     assert count(network, 1436, 2152).total / 1e12 == pytest.approx(0.764, rel=0.01)
+
+
+@pytest.mark.parametrize("switches", [{"mask_conv3": True}, {"mask_conv4": True}, {"motion": False}])
+def test_ablations_are_counted_as_torch_counts_them(switches):
+    network = create("m2aenet", width=8, encoder=(1, 1, 1, 2), **switches).eval()
+    mask = torch.zeros(1, 1, 8, 12)
+    mask[..., 3, 4:9] = 1  # few enough for the depth-wise kernel to be gathered
+    plan = plan_pruning(mask)
+    detection = network.detect(torch.rand(1, 3, 64, 96))
+    found = counted_by_torch(lambda: network.restore(detection, pruned=True, mask=mask))
+    work = count(network, 64, 96, len(plan.blurred), len(plan.dilated))
+    assert work.restoration - work.deformable - work.depthwise == found

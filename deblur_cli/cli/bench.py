@@ -1,27 +1,67 @@
 """`deblur bench`: what a photo costs on this machine."""
 
 from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from deblur_cli.cli import checks, options
+from deblur_cli.cli.output import Output
 from deblur_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from deblur_cli.benchmark import Benchmark, Timing
+    from deblur_cli.benchmark.measuring import Timing
+    from deblur_cli.benchmark.profiling import Profile, Share
+    from deblur_cli.benchmark.run import Benchmark
+    from deblur_cli.benchmark.sweep import Sweep
+
+SWEPT_MEGAPIXELS = (0.75, 1.5, 3.0, 6.0, 12.0)
+SWEPT_SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
+SHOWN_OPERATORS = 15
+
+
+class Over(StrEnum):
+    """What a sweep varies."""
+
+    megapixels = "megapixels"
+    blurred = "blurred"
+
 
 Size = Annotated[str, typer.Option("--size", metavar="WxH", help="Size of the photo in pixels.")]
 Blurred = Annotated[
     float, typer.Option("--blurred", metavar="0-1", help="Share of the photo that is blurred.")
 ]
 Repeats = Annotated[int, typer.Option("--repeats", metavar="N", help="How often each variant is timed.")]
+Only = Annotated[
+    list[str] | None,
+    typer.Option("--only", metavar="VARIANT", help="Time this variant, such as detect; repeat for several."),
+]
+SweepOver = Annotated[
+    Over | None, typer.Option("--sweep", help="Time the tool over photo sizes or blurred shares instead.")
+]
+Values = Annotated[
+    str | None, typer.Option("--values", metavar="X,X,...", help="Megapixels or shares of the sweep.")
+]
+Plot = Annotated[
+    Path | None,
+    typer.Option("--plot", metavar="FILE", help="Draw the sweep with its fitted line.", readable=False),
+]
+Profiled = Annotated[
+    bool, typer.Option("--profile", help="Tell instead where the time goes, by operator and part.")
+]
 
 
 def bench(
     size: Size = "4096x3072",
     blurred: Blurred = 0.1,
     repeats: Repeats = 3,
+    only: Only = None,
+    sweep: SweepOver = None,
+    values: Values = None,
+    plot: Plot = None,
+    profile: Profiled = False,
     weights: options.Weights = None,
     device: options.Device = "auto",
     precision: options.PrecisionChoice = options.Precision.auto,
@@ -40,29 +80,58 @@ def bench(
         raise UsageError(f"--blurred is a number from 0 to 1, not {blurred}")
     if repeats < 1:
         raise UsageError(f"--repeats is at least 1, not {repeats}")
+    checks.exclude("--profile", profile, "--sweep", sweep is not None)
+    if sweep is None and (values is not None or plot is not None):
+        raise UsageError("--values and --plot belong to --sweep megapixels or --sweep blurred")
+    swept = parse_values(values, sweep) if sweep is not None else ()
 
-    from deblur_cli.benchmark import run_benchmark
-    from deblur_cli.cli.output import Output
+    from deblur_cli.plots import check_plotting
     from deblur_cli.restore import Settings
     from deblur_cli.weights import DEFAULT, load
 
+    if plot is not None:
+        check_plotting()
     streams = Output(quiet=quiet)
     settings = Settings(tile=tile_size, overlap=overlap)
-    found = run_benchmark(
-        load(weights or DEFAULT),
-        (width, height),
-        blurred,
-        repeats,
-        settings,
-        device,
-        precision.value,
-        step=lambda name: streams.say(f"timing: {name}"),
-    )
+    network, number = load(weights or DEFAULT), precision.value
+
+    def step(name: str) -> None:
+        streams.say(f"timing: {name}")
+
+    if profile:
+        from deblur_cli.benchmark.profiling import profile_run
+
+        where = profile_run(network, (width, height), blurred, settings, device, number)
+        show(streams, asdict(where), profile_lines(where), json=json)
+    elif sweep is not None:
+        from deblur_cli.benchmark.sweep import sweep as run_sweep
+
+        sizes = (
+            [scaled(width, height, value) for value in swept]
+            if sweep is Over.megapixels
+            else [(width, height)]
+        )
+        shares = [blurred] if sweep is Over.megapixels else list(swept)
+        swept_times = run_sweep(network, sizes, shares, repeats, settings, device, number, step)
+        show(streams, asdict(swept_times), sweep_lines(swept_times), json=json)
+        if plot is not None:
+            draw_sweep(plot, swept_times, streams)
+    else:
+        from deblur_cli.benchmark.run import run_benchmark
+
+        found = run_benchmark(
+            network, (width, height), blurred, repeats, settings, device, number, step, only or ()
+        )
+        ratios = {name: found.ratio(name) for name in found.timings}
+        show(streams, {**asdict(found), "ratios": ratios}, table(found), json=json)
+
+
+def show(streams: Output, fields: dict[str, object], lines: list[str], *, json: bool) -> None:
+    """Give the result to a program or to people."""
     if json:
-        ratios = {"ratio_deblur": found.ratio(found.deblur), "ratio_detect": found.ratio(found.detect)}
-        streams.json_line({**asdict(found), **ratios})
+        streams.json_line(fields)
         return
-    for line in table(found):
+    for line in lines:
         streams.result(line)
 
 
@@ -74,24 +143,80 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(width), int(height)
 
 
+def parse_values(text: str | None, over: Over) -> tuple[float, ...]:
+    """The values of a sweep, at least two different ones, rising."""
+    if text is None:
+        return SWEPT_MEGAPIXELS if over is Over.megapixels else SWEPT_SHARES
+    try:
+        values = sorted({float(part) for part in text.split(",")})
+    except ValueError:
+        values = []
+    low, high = (0.01, 1000) if over is Over.megapixels else (0, 1)
+    if len(values) < 2 or not all(low <= value <= high for value in values):
+        raise UsageError(f"--values are two or more numbers from {low:g} to {high:g}, not {text!r}")
+    return tuple(values)
+
+
+def scaled(width: int, height: int, megapixels: float) -> tuple[int, int]:
+    """Width and height of a photo of the same shape with so many megapixels."""
+    factor = (megapixels * 1e6 / (width * height)) ** 0.5
+    return round(width * factor), round(height * factor)
+
+
 def table(found: "Benchmark") -> list[str]:
     """The result for people: ratios first."""
+    photo = f"({found.width}x{found.height}, {found.blurred_share:.0%} blurred)"
+    lines = []
+    for name, words in (("deblur", ""), ("detect", " for detection alone")):
+        if (ratio := found.ratio(name)) is not None:
+            lines.append(f"{ratio:.1f} times as fast as dense float32{words} {photo}")
+    lines += [timing_line(name, timing, found.ratio(name)) for name, timing in found.timings.items()]
+    parts = [found.timings[name].median for name in ("decode", "deblur", "encode") if name in found.timings]
+    if len(parts) == 3:
+        lines.append(f"{'decode, deblur and encode':<26}{sum(parts):9.2f} s")
     return [
-        f"{found.ratio(found.deblur):.1f} times as fast as dense float32 "
-        f"({found.width}x{found.height}, {found.blurred_share:.0%} blurred)",
-        f"{found.ratio(found.detect):.1f} times as fast for detection alone",
-        seconds("dense float32, all tiles", found.dense),
-        seconds("detect", found.detect),
-        seconds("deblur", found.deblur),
+        *lines,
         f"tiles          {found.tiles_restored} of {found.tiles} restored, {found.tile_size} pixels",
-        f"peak memory    {found.peak_memory / 1e9:.2f} GB"
-        + (" of the GPU" if "cuda" in found.device else ""),
         f"weights        {found.weights}, {found.device}, {found.precision}",
         f"machine        {found.machine}",
     ]
 
 
-def seconds(name: str, timing: "Timing") -> str:
-    """Median and spread of one variant."""
+def timing_line(name: str, timing: "Timing", ratio: float | None = None) -> str:
+    """Median, spread, ratio, work and memory of one variant."""
     low, high = min(timing.seconds), max(timing.seconds)
-    return f"{name}: {timing.median:.2f} s (median of {len(timing.seconds)}, {low:.2f} to {high:.2f})"
+    text = f"{name:<26}{timing.median:9.2f} s (median of {len(timing.seconds)}, {low:.2f} to {high:.2f})"
+    text += "" if ratio is None else f", {ratio:5.2f} x"
+    text += "" if timing.macs is None else f", {timing.macs / 1e9:7.1f} GMACs"
+    return text + ("" if timing.memory is None else f", {timing.memory / 1e9:.2f} GB")
+
+
+def sweep_lines(found: "Sweep") -> list[str]:
+    """Slope first, then every value."""
+    unit = "megapixel" if found.over == "megapixels" else "whole photo"
+    lines = [
+        f"{found.slope:.3f} s more for a {unit}, {found.intercept:.2f} s at none; R2 {found.r_squared:.4f}"
+    ]
+    if found.spread is not None:
+        lines.append(f"seconds per megapixel within {found.spread:.0%} of their mean")
+    return lines + [timing_line(timing.name, timing) for timing in found.timings]
+
+
+def profile_lines(found: "Profile") -> list[str]:
+    """The longest operators, then all parts of the network."""
+    lines = ["operators, without what they call:", *map(share_line, found.operators[:SHOWN_OPERATORS])]
+    return [*lines, "parts of the network:", *map(share_line, found.parts)]
+
+
+def share_line(found: "Share") -> str:
+    """One operator or part."""
+    return f"{found.share:6.1%} {found.seconds:8.3f} s {found.calls:6} x  {found.name}"
+
+
+def draw_sweep(path: Path, found: "Sweep", streams: Output) -> None:
+    """Draw the medians and the fitted line."""
+    from deblur_cli.benchmark.sweep import diagram
+    from deblur_cli.plots import draw
+
+    draw(path, [diagram(found)])
+    streams.say(f"drawn: {path}")

@@ -1,6 +1,7 @@
 """The mask- and motion-aware simple block of M²AENet (Fig. 2, Eq. 5 and 6)."""
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -31,18 +32,46 @@ class MotionBlock(NAFBlock):
     Without mask or motion in its guidance, that half is the one of NAFNet.
     """
 
-    def __init__(self, channels: int, pooling: int | None = None, motion: bool = True) -> None:
+    def __init__(
+        self,
+        channels: int,
+        pooling: int | None = None,
+        motion: bool = True,
+        mask_conv3: bool = False,
+        mask_conv4: bool = False,
+    ) -> None:
         super().__init__(channels, pooling)
+        self.mask_conv3, self.mask_conv4 = mask_conv3, mask_conv4
         if motion:  # holds the parameters of the depth-wise deformable convolution
             self.dconv = nn.Conv2d(2 * channels, 2 * channels, 3, padding=1, groups=2 * channels)
 
     def forward(self, x: Tensor, guidance: Guidance) -> Tensor:  # type: ignore[override]
         gated = self.prune(x, guidance.pruning) if guidance.pruning else self.mask(x, guidance.mask)
-        x = self.attend(gated, x)
-        features = self.conv4(self.norm2(x))
+        x = self.add(self.point(self.conv3, self.weigh(gated), guidance, self.mask_conv3), x, self.beta)
+        features = self.point(self.conv4, self.norm2(x), guidance, self.mask_conv4)
         if guidance.sampling is not None:
             features = self.deform(features, guidance.sampling)
         return self.mix(self.gate(features), x)
+
+    def fold_scales(self) -> None:
+        """As for any block, but for a masked projection, which hands sharp pixels on without its weights."""
+        if not self.mask_conv3:
+            super().fold_scales()
+
+    def point(self, convolution: nn.Conv2d, x: Tensor, guidance: Guidance, masked: bool) -> Tensor:
+        """A point-wise convolution that, if masked, repeats sharp pixels: B C H W -> B C H W or B 2C H W."""
+        if not masked or guidance.mask is None:
+            return cast(Tensor, convolution(x))
+        repeats = convolution.out_channels // convolution.in_channels
+        if guidance.pruning is None:
+            mask = guidance.mask.to(x.dtype)
+            return cast(Tensor, convolution(x)) * mask + x.repeat(1, repeats, 1, 1) * (1 - mask)
+        batch, channels, height, width = x.shape
+        rows = x.permute(0, 2, 3, 1).reshape(-1, channels)  # B C H W -> (B H W) C
+        blurred = rows.index_select(0, guidance.pruning.blurred)
+        values = F.linear(blurred, convolution.weight.flatten(1), convolution.bias)
+        rows = scatter(values, rows.repeat(1, repeats), guidance.pruning)
+        return rows.view(batch, height, width, -1).permute(0, 3, 1, 2)
 
     def mask(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """Dense f_2 of Eq. 5, gated: the convolutions where the mask is one, f_1 repeated elsewhere."""

@@ -133,9 +133,13 @@ class NAFBlock(nn.Module):
 
     def attend(self, gated: Tensor, x: Tensor) -> Tensor:
         """Channel attention, projection and first residual (f_3 and f_mid of Eq. 5): B C H W -> B C H W."""
+        return self.add(self.conv3(self.weigh(gated)), x, self.beta)
+
+    def weigh(self, gated: Tensor) -> Tensor:
+        """Channel attention: B C H W -> B C H W."""
         attention = self.sca(gated)  # B C 1 1, B C H W, or one value for each cell of `step` pixels
         if attention.shape[-1] not in (1, gated.shape[-1]):
             scale = float(cast(Average, self.sca[0]).step)
             attention = F.interpolate(attention, scale_factor=scale, mode="bilinear", align_corners=False)
             attention = attention[..., : gated.shape[-2], : gated.shape[-1]]
-        return self.add(self.conv3(gated * attention), x, self.beta)
+        return gated * attention

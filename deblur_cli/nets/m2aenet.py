@@ -25,6 +25,9 @@ class Config:
     """Everything that shapes the network; travels with the weights.
 
     `pooling` is the averaging window in full-resolution pixels, None for the whole image.
+    mask, motion: the parts that NAFNet does not have; mask_conv3, mask_conv4: let the point-wise convolutions
+    behind the attention and before the deformable one spare sharp pixels too. These are positions (2) and (3)
+    of the paper's Table 4, as far as its counts of operations tell; the paper keeps to position (1) alone.
     """
 
     width: int = 32
@@ -34,6 +37,13 @@ class Config:
     pooling: int | None = None
     mask: bool = True
     motion: bool = True
+    mask_conv3: bool = False
+    mask_conv4: bool = False
+
+    @property
+    def architecture(self) -> str:
+        """The name that `create` knows it by."""
+        return "m2aenet" if self.mask or self.motion else "nafnet"
 
     def to_dict(self) -> dict[str, object]:
         """As plain values, to be stored beside weights."""
@@ -111,7 +121,9 @@ class M2AENet(nn.Module):
             channels, window = width << stage, pooling and pooling >> stage
             aware = stage == stages - 1 and (config.mask or config.motion)
             blocks = [
-                MotionBlock(channels, window, config.motion) if aware else NAFBlock(channels, window)
+                MotionBlock(channels, window, config.motion, config.mask_conv3, config.mask_conv4)
+                if aware
+                else NAFBlock(channels, window)
                 for _ in range(count)
             ]
             self.encoders.append(nn.ModuleList(blocks) if aware else nn.Sequential(*blocks))

@@ -39,6 +39,10 @@ class NetworkSettings:
     encoder: tuple[int, ...] = (1, 1, 1, 28)
     middle: int = 1
     decoder: tuple[int, ...] = (1, 1, 1, 1)
+    mask: bool = True
+    motion: bool = True
+    mask_conv3: bool = False
+    mask_conv4: bool = False
 
 
 @dataclass(frozen=True)
@@ -249,6 +253,8 @@ def check_network(network: NetworkSettings) -> None:
     if network.architecture not in ARCHITECTURES:
         known = " or ".join(ARCHITECTURES)
         raise TrainingError(f"setting 'network.architecture' is {known}, not {network.architecture!r}")
+    if (network.mask_conv3 or network.mask_conv4) and not network.mask:
+        raise TrainingError("settings 'network.mask_conv3' and 'network.mask_conv4' need 'network.mask'")
     if network.width == 0:
         raise TrainingError("setting 'network.width' must be above zero")
     if not all(network.encoder):

@@ -18,7 +18,7 @@ from deblur_cli.train.datasets import MULTIPLE, check_sizes, find_pairs, whole_p
 from deblur_cli.train.pool import find_photos, load_photos
 from deblur_cli.train.sample_files import holds_samples, photos_digest, read_digest, read_samples
 from deblur_cli.train.scores import fixed_set, only_motion
-from deblur_cli.train.settings import TrainSettings, differences
+from deblur_cli.train.settings import NetworkSettings, TrainSettings, differences
 from deblur_cli.train.synthetic import Sample
 
 LOG = logging.getLogger(__name__)
@@ -29,7 +29,8 @@ SCORED = (16, 256)  # pictures and their side in the scores logged while trainin
 def check_state(state: dict[str, Any], settings: TrainSettings, folder: Path) -> None:
     """Raise TrainingError for the state of another network; log what else is set differently now."""
     before = state.get("settings", {})
-    if before.get("network") != asdict(settings.network):
+    network = {**asdict(NetworkSettings()), **before.get("network", {})}  # older runs had fewer settings
+    if network != asdict(settings.network):
         raise TrainingError(f"{folder} holds a run of another network: choose another folder")
     if changes := differences(before, asdict(settings)):
         LOG.warning("settings differ from the run so far: %s", "; ".join(changes))

@@ -1,0 +1,1 @@
+"""What a photo costs on this machine."""

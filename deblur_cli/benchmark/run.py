@@ -1,0 +1,186 @@
+"""Times every way to run the network over one photo, in one run."""
+
+import tempfile
+from collections.abc import Callable, Collection
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from deblur_cli.benchmark.measuring import Action, Timing, describe_machine, interleave
+from deblur_cli.benchmark.scene import ForcedBlur, again, stage
+from deblur_cli.device import memory_errors
+from deblur_cli.errors import UsageError
+from deblur_cli.nets import STAGE_SCALE, M2AENet, create
+from deblur_cli.nets.pruned import dilate
+from deblur_cli.photo.decode import decode
+from deblur_cli.photo.encode import encode
+from deblur_cli.restore import Deblurrer, Settings, Task
+from deblur_cli.tiles import Tile
+from deblur_cli.weights import LoadedWeights
+from deblur_cli.work import count
+
+Step = Callable[[str], None]
+BASELINE = "dense float32"
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """All timings of one run and how they compare.
+
+    timings, by name:
+      dense float32: default memory layout, every block on every pixel of every tile
+      nafnet float32: the same of a NAFNet of that size
+      dense auto: the tool's network (its precision and layout, blocks that do nothing left out) on all tiles
+      pruned, all tiles: detection, then pruned restoration of every tile
+      deblur: detection, then pruned restoration of the tiles that need it, and blending: the tool
+      detect, decode, encode: parts of a run; the file is a JPEG
+    """
+
+    width: int
+    height: int
+    blurred_share: float
+    tile_size: int
+    tiles: int
+    tiles_restored: int
+    device: str
+    precision: str
+    machine: str
+    weights: str
+    timings: dict[str, Timing]
+
+    def ratio(self, name: str) -> float | None:
+        """How many times faster than the dense run; None where one of them was not timed."""
+        if name not in self.timings or BASELINE not in self.timings:
+            return None
+        return self.timings[BASELINE].median / self.timings[name].median
+
+
+def run_benchmark(
+    weights: LoadedWeights,
+    size: tuple[int, int],
+    share: float,
+    repeats: int,
+    settings: Settings,
+    device: str = "auto",
+    precision: str = "auto",
+    step: Step = lambda _: None,
+    only: Collection[str] = (),
+) -> Benchmark:
+    """Time the variants (or `only` those named) over a photo of size (width, height).
+
+    Raises UsageError for impossible values, OutOfMemoryError where a variant does not fit.
+    """
+    if not 0 <= share <= 1 or repeats < 1 or min(size) < STAGE_SCALE:
+        raise UsageError("the share must be 0-1, repeats at least 1, and the photo at least 8x8 pixels")
+    deblurrer = Deblurrer(weights, device, precision)
+    task = stage(deblurrer, size, share, settings)
+    with tempfile.TemporaryDirectory() as folder, memory_errors():
+        actions = variants(weights.network, task, deblurrer.device, Path(folder))
+        if unknown := sorted(set(only) - set(actions)):
+            raise UsageError(f"there is no variant {unknown[0]!r}; choose of {', '.join(actions)}")
+        actions = {name: action for name, action in actions.items() if not only or name in only}
+        warm_up(task)
+        timings = interleave(actions, repeats, deblurrer.device, step)
+    macs = work(task, weights.network)
+    timings = {name: replace(timing, macs=macs.get(name)) for name, timing in timings.items()}
+    return Benchmark(
+        *size,
+        share,
+        task.grid.size,
+        len(task.grid),
+        sum(task.reaches(tile, task.forced) for tile in task.grid),
+        deblurrer.device,
+        deblurrer.precision,
+        describe_machine(deblurrer.device),
+        weights.name,
+        timings,
+    )
+
+
+def variants(network: M2AENet, task: ForcedBlur, device: str, folder: Path) -> dict[str, Action]:
+    """What is timed, by name."""
+    plain, nafnet = plain_network(network, device), baseline_network(network, device)
+    source = folder / "photo.jpg"
+    Image.fromarray(np.asarray(task.photo.pixels, np.uint8)).save(source, quality=92)
+    photo = decode(source)
+    return {
+        "deblur": lambda: again(task).run(),
+        "detect": lambda: again(task).detect(),
+        "pruned, all tiles": lambda: EveryTile.of(task).run(),
+        "dense auto": lambda: run_dense(task, task.runner.network),
+        BASELINE: lambda: run_dense(task, plain),
+        "nafnet float32": lambda: run_dense(task, nafnet),
+        "decode": lambda: decode(source),
+        "encode": lambda: encode(photo, folder / "result.jpg", overwrite=True),
+    }
+
+
+class EveryTile(ForcedBlur):
+    """Restores all tiles, whether or not anything in them is blurred."""
+
+    @classmethod
+    def of(cls, task: ForcedBlur) -> "EveryTile":
+        """Such a task for the same photo."""
+        fresh = cls(task.runner, task.photo, task.settings, task.grid.size, task.progress, [])
+        fresh.share = task.share
+        return fresh
+
+    def reaches(self, tile: Tile, mask: object) -> bool:  # noqa: ARG002
+        return True
+
+
+def plain_network(network: M2AENet, device: str) -> M2AENet:
+    """The same parameters in float32 and the default layout, with every block running."""
+    plain = fresh_network(network.config.architecture, network)
+    plain.load_state_dict(network.state_dict())
+    return plain.to(device).eval()
+
+
+def baseline_network(network: M2AENet, device: str) -> M2AENet:
+    """A NAFNet of the same size; its parameters do not matter to its speed."""
+    return fresh_network("nafnet", network).to(device).eval()
+
+
+def fresh_network(architecture: str, network: M2AENet) -> M2AENet:
+    """A network of the same sizes."""
+    return create(architecture, **asdict(network.config))
+
+
+@torch.inference_mode()
+def run_dense(task: Task, network: M2AENet) -> None:
+    """A whole network over all tiles, densely."""
+    parameter = next(network.parameters())
+    for tile in task.grid:
+        image = task.cut(tile).contiguous().to(parameter.device, parameter.dtype)
+        network(image, epsilon=task.settings.epsilon).image.cpu()
+
+
+def warm_up(task: Task) -> None:
+    """Run the tool's network once on one tile, so that no repeat pays for a first call."""
+    image = task.cut(next(iter(task.grid)))
+    maps = torch.ones(1, 5, *(-(-side // STAGE_SCALE) for side in image.shape[-2:]))
+    task.runner.restore(image, maps, task.settings.epsilon)
+
+
+def work(task: ForcedBlur, network: M2AENet) -> dict[str, int]:
+    """Multiply-accumulates of the variants that have any; features are taken to be kept."""
+    ours, device = task.runner.network, "cpu"
+    plain, nafnet = plain_network(network, device), baseline_network(network, device)
+    names = (BASELINE, "nafnet float32", "dense auto", "pruned, all tiles", "deblur", "detect")
+    totals = dict.fromkeys(names, 0)
+    mask = task.forced
+    for tile in task.grid:
+        height, width = (span.stop - span.start for span in (tile.rows, tile.columns))
+        part = torch.from_numpy(mask[tile.scaled(STAGE_SCALE)])[None, None]
+        pruned = (int(part.sum()), int(dilate(part).sum())) if network.config.mask else (None, None)
+        tile_work = count(ours, height, width, *pruned)
+        totals[BASELINE] += count(plain, height, width).total
+        totals["nafnet float32"] += count(nafnet, height, width).total
+        totals["dense auto"] += count(ours, height, width).total
+        totals["detect"] += tile_work.detection
+        totals["pruned, all tiles"] += tile_work.total
+        totals["deblur"] += tile_work.total if task.reaches(tile, mask) else tile_work.detection
+    return totals

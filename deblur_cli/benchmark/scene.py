@@ -1,0 +1,71 @@
+"""A made-up photo of which a given share counts as blurred."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deblur_cli.nets import STAGE_SCALE
+from deblur_cli.photo.photo import Photo
+from deblur_cli.restore import Deblurrer, Floats, Settings, Task
+from deblur_cli.tiles import Tile
+
+
+class ForcedBlur(Task):
+    """A task that detects as usual and then takes a disc of a given share for blurred.
+
+    What is found in a made-up picture depends on the weights; forcing it makes runs comparable.
+    """
+
+    share = 0.1
+
+    def find_blur(self) -> Floats:
+        maps = super().find_blur()
+        maps[0] = self.forced
+        return maps
+
+    def seems_blurred(self, tile: Tile, found: Floats) -> bool:  # noqa: ARG002 - what is found does not count
+        return bool(self.forced[tile.scaled(STAGE_SCALE)].any())
+
+    @property
+    def forced(self) -> Floats:
+        """Probability of blur over the whole photo."""
+        height, width = (-(-side // STAGE_SCALE) for side in (self.photo.height, self.photo.width))
+        return disc(height, width, self.share)
+
+
+def stage(deblurrer: Deblurrer, size: tuple[int, int], share: float, settings: Settings) -> ForcedBlur:
+    """A fresh task for a photo of size (width, height)."""
+    photo = Photo(pixels=test_picture(*size), source=Path("test picture"), format="PNG")
+    tile = settings.tile or deblurrer.automatic_tile(settings.overlap)
+    task = ForcedBlur(deblurrer.runner, photo, settings, tile, lambda *_: None, [])
+    task.share = share
+    return task
+
+
+def again(task: ForcedBlur) -> ForcedBlur:
+    """The same task before it has done anything."""
+    fresh = ForcedBlur(task.runner, task.photo, task.settings, task.grid.size, task.progress, [])
+    fresh.share = task.share
+    return fresh
+
+
+def disc(height: int, width: int, share: float) -> Floats:
+    """Probability of blur: one in a disc (cut off at the borders) that covers the share, zero elsewhere."""
+    y, x = np.mgrid[:height, :width]
+    distance = np.hypot(y - (height - 1) / 2, x - (width - 1) / 2)
+    covered = distance.argsort(axis=None)[: round(share * height * width)]
+    probability = np.zeros(height * width, np.float32)
+    probability[covered] = 1
+    return probability.reshape(height, width)
+
+
+def test_picture(width: int, height: int) -> NDArray[np.uint8]:
+    """A picture H W 3 with detail at every scale, the same every time."""
+    rng = np.random.default_rng(2026)
+    picture = np.zeros((height, width, 3), np.float32)
+    for scale in (1, 4, 16, 64, 256):
+        shape = (-(-height // scale), -(-width // scale), 3)
+        coarse = rng.random(shape, dtype=np.float32)
+        picture += coarse.repeat(scale, axis=0).repeat(scale, axis=1)[:height, :width]
+    return np.asarray(picture / 5 * 255, np.uint8)
