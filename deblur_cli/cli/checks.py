@@ -17,20 +17,20 @@ FORMATS = {"jpeg": "JPEG", "jpg": "JPEG", "png": "PNG", "webp": "WEBP", "tiff": 
 FORMATS |= {"avif": "AVIF"}
 
 
-def parse_epsilon(text: str) -> float:
+def parse_epsilon(text: str, option: str = "--epsilon") -> float:
     """Return a confidence from 0 to 1; not-a-number is none."""
     try:
         epsilon = float(text)
     except ValueError:
         epsilon = math.nan
     if not 0 <= epsilon <= 1:
-        raise UsageError(f"epsilon is a number from 0 to 1, not {text!r}")
+        raise UsageError(f"{option} is a number from 0 to 1, not {text!r}")
     return epsilon
 
 
 def parse_epsilons(text: str) -> list[float]:
     """Return confidences in rising order, each once."""
-    values = sorted({parse_epsilon(part) for part in text.split(",")})
+    values = sorted({parse_epsilon(part, "--values") for part in text.split(",")})
     if len(values) > MOST_EPSILONS:
         raise UsageError(f"--values takes up to {MOST_EPSILONS} numbers, not {len(values)}")
     return values
