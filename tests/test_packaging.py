@@ -49,6 +49,9 @@ def test_wheel_carries_licence_types_and_training_settings(unpacked):
     assert "deblur_cli/py.typed" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert any(name.startswith("deblur_cli/train/configs/") for name in names)
+    assert {
+        f"deblur_cli/report/templates/{name}" for name in ("page.html.j2", "style.css", "viewer.js")
+    } <= names
 
 
 def test_every_catalogue_entry_has_a_model_card():
