@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from deblur_cli import __version__
 from deblur_cli.cli.bench import bench
+from deblur_cli.cli.catalogue import register
 from deblur_cli.cli.errors import USAGE, guard
 from deblur_cli.cli.info import info
 from deblur_cli.cli.options import Version
@@ -66,4 +67,5 @@ app.command()(info)
 app.command()(bench)
 app.command()(train)
 app.command()(synth)
+register(weights)
 app.add_typer(weights, name="weights")

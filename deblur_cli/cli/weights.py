@@ -21,7 +21,7 @@ Source = Annotated[
     Path,
     typer.Argument(
         metavar="SOURCE",
-        help="Folder of a training run, a .safetensors file, or the index of several.",
+        help="Folder of a training run, a .safetensors or .pth file, or the index of several.",
         readable=False,
         show_default=False,
     ),
@@ -33,6 +33,14 @@ Name = Annotated[
     str | None, typer.Option("--name", metavar="NAME", help="What to call them; else as SOURCE is called.")
 ]
 Full = Annotated[bool, typer.Option("--full", help="Keep 32 bits per number instead of 16.")]
+Network = Annotated[
+    str | None,
+    typer.Option("--as", metavar="m2aenet", help="Make NAFNet the M²AENet that computes the same."),
+]
+Pooling = Annotated[
+    int | None,
+    typer.Option("--pooling", metavar="PIXELS", help="Averaging window; 1.5 times the training patch."),
+]
 PartSize = Annotated[
     str | None,
     typer.Option("--part-size", metavar="16MB", help="Write several files, none larger than that."),
@@ -55,6 +63,8 @@ def convert(
     name: Name = None,
     full: Full = False,
     part_size: PartSize = None,
+    network: Network = None,
+    pooling: Pooling = None,
     overwrite: options.Overwrite = False,
     debug: options.Debug = False,
 ) -> None:
@@ -62,13 +72,13 @@ def convert(
     del debug  # read where errors are translated
     size = None if part_size is None else parse_size(part_size)
     chosen = check_name(
-        name or source.resolve().name.removesuffix(".index.json").removesuffix(".safetensors")
+        name or re.sub(r"\.(safetensors(\.index\.json)?|pth|pt|ckpt|bin)$", "", source.resolve().name)
     )
 
     from deblur_cli import weights as files
     from deblur_cli.model_card import model_card
 
-    loaded = files.load(str(find_source(source)))
+    loaded = files.adapt(files.load(str(find_source(source))), check_network(network), check_pooling(pooling))
     path, card = output / f"{chosen}.safetensors", output / f"{chosen}.md"
     clear(output, path, card, overwrite=overwrite)
     if size is None:
@@ -98,6 +108,20 @@ def check_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
         raise UsageError(f"--name is made of letters, digits, dots and dashes, not {name!r}")
     return name
+
+
+def check_network(name: str | None) -> str | None:
+    """Accept what NAFNet can be turned into."""
+    if name not in (None, "m2aenet"):
+        raise UsageError(f"--as is m2aenet, not {name!r}")
+    return name
+
+
+def check_pooling(window: int | None) -> int | None:
+    """Accept windows that leave a pixel at the deepest stage."""
+    if window is not None and not 16 <= window <= 1 << 16:
+        raise UsageError(f"--pooling is a number of pixels from 16 up, not {window}")
+    return window
 
 
 def find_source(source: Path) -> Path:
