@@ -46,7 +46,9 @@ def read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], str]:
             warnings.simplefilter("ignore")  # torch warns of old storage formats, which read well
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "Unsupported" in str(error) or "WeightsUnpickler" in str(error):
+        with path.open("rb") as file:
+            pickled = file.read(1) in (b"P", b"\x80")  # a ZIP or a pickle, with what torch does not allow
+        if pickled:
             raise WeightsError(
                 f"{path} is refused: it holds more than tensors and might run code when read; "
                 "ask for a .safetensors file"

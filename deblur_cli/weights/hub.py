@@ -107,9 +107,11 @@ def pinned(about: "HfFileMetadata") -> str | None:
 
 def check_metadata(file: HubFile, about: "HfFileMetadata", sha256: str | None, size: int | None) -> None:
     """Refuse, before anything is downloaded, what is no Hub's answer or another file than expected."""
+    from huggingface_hub import constants
+
     if about.commit_hash is None or not about.etag:
         raise WeightsError(
-            f"{about.location} does not answer as the Hugging Face Hub does, perhaps with a web page: "
+            f"{constants.ENDPOINT} does not answer as the Hugging Face Hub does, perhaps with a web page: "
             "check HF_ENDPOINT, proxy and network login"
         )
     promised = pinned(about)
