@@ -5,9 +5,10 @@ import hashlib
 import os
 import subprocess
 import sys
+import tomllib
 
 import pytest
-from cli_helpers import deblur, process_environment
+from cli_helpers import deblur, make_photo, process_environment
 from hub_server import COMMIT, HubServer
 from huggingface_hub import constants, file_download
 from huggingface_hub.utils import close_session
@@ -307,3 +308,50 @@ def test_wrong_usage_is_one_line(server, pinned, tmp_path):
     own.write_bytes(b"mine")
     result = deblur("weights", "remove", own)
     assert result.exit_code == 1 and "your own file" in result.stderr and own.exists()
+
+
+def test_published_weights_and_card_can_be_pulled_again(server, content, tmp_path, monkeypatch):
+    file = tmp_path / "mine.safetensors"
+    file.write_bytes(content)
+    words = ("weights", "publish", file, "--to", "me/mine", "--licence", "apache-2.0")
+    result = deblur(*words)
+    assert result.exit_code == 1 and "no model card" in result.stderr and not server.uploads
+    (tmp_path / "mine.md").write_text("# mine\n")
+    server.token = "secret"
+    result = deblur(*words)
+    assert result.exit_code == 1 and "HF_TOKEN" in result.stderr and result.stderr.count("\n") == 1
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    result = deblur(*words)
+    assert result.exit_code == 0, result.stderr
+    assert f"hf://me/mine/mine.safetensors@{COMMIT}" in result.stderr
+    entry = tomllib.loads(result.stdout)["mine"]
+    card = server.uploads["me/mine", "README.md"].decode()
+    assert card.startswith("---\nlicense: apache-2.0\n") and card.endswith("# mine\n")
+    server.files.update(server.uploads)
+    parsed = catalogue.parse("mine", entry, tmp_path)
+    assert parsed.hub == hub.HubFile("me/mine", "mine.safetensors", COMMIT)
+    assert hub.fetch(parsed.hub, parsed.sha256, parsed.bytes).read_bytes() == content
+
+
+def test_what_cannot_be_loaded_is_not_published(server, tmp_path):
+    file = tmp_path / "mine.safetensors"
+    file.write_bytes(b"no weights")
+    result = deblur("weights", "publish", file, "--to", "me/mine", "--licence", "mit")
+    assert result.exit_code == 1 and "not a .safetensors file" in result.stderr
+    for wrong in (("--to", "mine", "--licence", "mit"), ("--to", "me/mine", "--licence", "My Own")):
+        assert deblur("weights", "publish", file, *wrong).exit_code == 2
+    assert not server.requests
+
+
+def test_a_run_pulls_after_saying_so_and_misfits_are_told_before_a_photo_is_read(server, pinned, tmp_path):
+    photo = tmp_path / "broken.jpg"
+    photo.write_bytes(b"no photo")
+    server.files[REPOSITORY, "other.safetensors"] = b"no weights"
+    result = deblur("run", photo, "--weights", f"hf://{REPOSITORY}/other.safetensors")
+    assert result.exit_code == 1 and "not a .safetensors file or is damaged" in result.stderr
+    assert "broken.jpg" not in result.stderr
+    photo = make_photo(tmp_path / "photo.png")
+    result = deblur("run", photo, "--weights", "far")
+    assert result.exit_code == 0, result.stderr
+    assert "downloading far" in result.stderr and ", far)" in result.stderr
+    assert "downloading" not in deblur("run", photo, "--weights", "far", "--overwrite").stderr

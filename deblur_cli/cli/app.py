@@ -17,6 +17,7 @@ from deblur_cli.cli.catalogue import register
 from deblur_cli.cli.errors import USAGE, guard
 from deblur_cli.cli.info import info
 from deblur_cli.cli.options import Version
+from deblur_cli.cli.publish import publish
 from deblur_cli.cli.run import run
 from deblur_cli.cli.synth import synth
 from deblur_cli.cli.train import train
@@ -68,4 +69,5 @@ app.command()(bench)
 app.command()(train)
 app.command()(synth)
 register(weights)
+weights.command()(publish)
 app.add_typer(weights, name="weights")

@@ -94,7 +94,8 @@ def explain_status(error: HfHubHTTPError, file: HubFile) -> str:
             return f"{constants.ENDPOINT} got too many requests (429): try again {when}, or set HF_TOKEN"
         case _ if status >= 500:
             return f"{constants.ENDPOINT} is out of order ({status}): try again later"
-    return f"{constants.ENDPOINT} answered with status {status}: check HF_ENDPOINT and proxy"
+    said = error.server_message or "check HF_ENDPOINT and proxy"
+    return f"{constants.ENDPOINT} answered with status {status}: {' '.join(said.split())}"
 
 
 def how_to_bring(file: HubFile) -> str:
