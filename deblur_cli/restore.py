@@ -240,7 +240,7 @@ class Task:
 
     def restore(self, maps: Floats, mask: Floats) -> tuple[NDArray[np.generic], int, int]:
         """Restored pixels (the photo's own array where nothing is blurred), tiles restored, tiles kept."""
-        chosen = [tile for tile in self.grid if self.settings.restore and reaches(tile, mask, self.settings)]
+        chosen = [tile for tile in self.grid if self.reaches(tile, mask)]
         if not chosen:
             return self.photo.pixels, 0, 0
         pixels = self.photo.pixels.copy()
@@ -267,6 +267,10 @@ class Task:
         if np.array_equal(pixels, self.photo.pixels):
             return self.photo.pixels, len(chosen) - failed, failed
         return pixels, len(chosen) - failed, failed
+
+    def reaches(self, tile: Tile, mask: Floats) -> bool:
+        """Whether a tile is to be restored."""
+        return self.settings.restore and reaches(tile, mask, self.settings)
 
     def weigh(self, change: Tensor, tile: Tile, mask: Floats) -> Floats:
         """What a tile adds to the photo: h w C, grey photos as the mean of the three channels."""

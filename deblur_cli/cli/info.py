@@ -68,7 +68,8 @@ def found_weights() -> dict[str, Any]:
         {
             "name": entry.name,
             "architecture": entry.architecture,
-            "path": str(entry.path) if entry.path.is_file() else None,
+            "path": str(path) if (path := weights.local(entry)) and path.is_file() else None,
+            "embedded": entry.hub is None,
             "bytes": entry.bytes,
             "training": entry.training,
             "default": entry.name == weights.DEFAULT,
@@ -111,8 +112,9 @@ def lines(facts: dict[str, Any]) -> list[str]:
 
 def _weights_line(entry: dict[str, Any]) -> str:
     mark = ", the default" if entry["default"] else ""
-    where = entry["path"] or "file is missing"
-    size = f"{entry['bytes'] / 1e6:.1f} MB"
+    missing = "file is missing" if entry["embedded"] else f"`deblur weights pull {entry['name']}` brings it"
+    where = entry["path"] or missing
+    size = f"{entry['bytes'] / 1e6:.1f} MB" if entry["bytes"] else "size unknown"
     return f"{entry['name']} ({entry['architecture']}, {size}{mark}): {where}"
 
 

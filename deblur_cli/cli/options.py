@@ -114,7 +114,10 @@ Report = Annotated[
 Weights = Annotated[
     str | None,
     typer.Option(
-        "--weights", "-w", metavar="NAME|FILE", help="Weights to use; `deblur info` lists what is installed."
+        "--weights",
+        "-w",
+        metavar="NAME|FILE",
+        help="Weights: a name of `deblur weights list`, a file, or hf://owner/repo/file.",
     ),
 ]
 Device = Annotated[

@@ -150,7 +150,8 @@ def hash_of(weights: str | None) -> str:
     """Return the hash of weights; raises WeightsError where there are none of that name."""
     from deblur_cli import weights as catalogue
 
-    return catalogue.sha256(catalogue.find(weights or catalogue.DEFAULT)[0])
+    source = catalogue.source_of(weights or catalogue.DEFAULT)
+    return catalogue.sha256(source.path) if source.path else source.sha256 or ""
 
 
 def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -68,9 +68,9 @@ def run(
 
     def load() -> "tuple[Deblurrer, Settings]":
         from deblur_cli import restore
-        from deblur_cli import weights as catalogue
+        from deblur_cli.cli.catalogue import load_weights
 
-        loaded = catalogue.load(weights or catalogue.DEFAULT)
+        loaded = load_weights(weights, streams)
         settings = restore.Settings(threshold, tile_size, overlap, keep_sharp, restore=not only_maps)
         return restore.Deblurrer(loaded, device=device, precision=precision.value), settings
 

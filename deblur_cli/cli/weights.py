@@ -25,7 +25,7 @@ Source = Annotated[
     Path,
     typer.Argument(
         metavar="SOURCE",
-        help="Folder of a training run, a .safetensors file, or the index of several.",
+        help="Folder of a training run, a .safetensors or .pth file, or the index of several.",
         readable=False,
         show_default=False,
     ),
@@ -38,6 +38,14 @@ Name = Annotated[
 ]
 Full = Annotated[
     bool, typer.Option("--full", help="Keep 32 bits per number instead of 16, where SOURCE has them.")
+]
+Network = Annotated[
+    str | None,
+    typer.Option("--as", metavar="m2aenet", help="Make NAFNet the M²AENet that computes the same."),
+]
+Pooling = Annotated[
+    int | None,
+    typer.Option("--pooling", metavar="PIXELS", help="Averaging window; 1.5 times the training patch."),
 ]
 PartSize = Annotated[
     str | None,
@@ -61,6 +69,8 @@ def convert(
     name: Name = None,
     full: Full = False,
     part_size: PartSize = None,
+    network: Network = None,
+    pooling: Pooling = None,
     overwrite: options.Overwrite = False,
     debug: options.Debug = False,
 ) -> None:
@@ -68,7 +78,7 @@ def convert(
     del debug  # read where errors are translated
     size = None if part_size is None else parse_size(part_size)
     chosen = check_name(
-        name or source.resolve().name.removesuffix(".index.json").removesuffix(".safetensors")
+        name or re.sub(r"\.(safetensors(\.index\.json)?|pth|pt|ckpt|bin)$", "", source.resolve().name)
     )
 
     checks.check_folder(output, "the folder for weights and card")
@@ -76,10 +86,13 @@ def convert(
     from deblur_cli import weights as files
     from deblur_cli.model_card import model_card
 
+    check_network(network)
+    check_pooling(pooling)
     found = find_source(source)
     loaded = files.load(str(found))
     if full:
         take_full_numbers(source, found, loaded)
+    loaded = files.adapt(loaded, network, pooling)
     path, card = output / f"{chosen}.safetensors", output / f"{chosen}.md"
     before = earlier_results(output, chosen, overwrite=overwrite)
     make_folder(output)
@@ -115,6 +128,18 @@ def check_name(name: str) -> str:
     return name
 
 
+def check_network(name: str | None) -> None:
+    """Accept what NAFNet can be turned into."""
+    if name not in (None, "m2aenet"):
+        raise UsageError(f"--as is m2aenet, not {name!r}")
+
+
+def check_pooling(window: int | None) -> None:
+    """Accept windows that leave a pixel at the deepest stage."""
+    if window is not None and not 16 <= window <= 1 << 16:
+        raise UsageError(f"--pooling is a number of pixels from 16 up, not {window}")
+
+
 def find_source(source: Path) -> Path:
     """Return the weights file of a run's folder, or the file itself."""
     from deblur_cli.weights import installed
@@ -139,10 +164,12 @@ def take_full_numbers(source: Path, found: Path, loaded: "LoadedWeights") -> Non
     """
     from deblur_cli.train import checkpoint
     from deblur_cli.weights import find, is_full
+    from deblur_cli.weights.checkpoints import is_pickle
 
     state = checkpoint.load(source) if source.is_dir() else None
     if state is None:
-        if not is_full(find(str(found))[0]):
+        path = find(str(found))[0]
+        if not is_pickle(path) and not is_full(path):  # checkpoints of PyTorch keep what was trained
             raise UsageError(
                 f"{found} holds 16 bits per number, so --full would add nothing: name the folder of the run "
                 f"with its {checkpoint.NAME}, or leave --full out"

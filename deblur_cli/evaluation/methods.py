@@ -22,7 +22,7 @@ from deblur_cli.hysteresis import settle
 from deblur_cli.nets import STAGE_SCALE, Detection, place
 from deblur_cli.nets.pruned import dilate
 from deblur_cli.photo.photo import Photo
-from deblur_cli.restore import Deblurrer, Floats, Settings, Task, reaches
+from deblur_cli.restore import Deblurrer, Floats, Settings, Task
 from deblur_cli.work import count
 
 
@@ -145,7 +145,7 @@ def tiled_work(task: Task, mask: Floats) -> tuple[int, int]:
         whole = count(network, height, width)
         dense += whole.total
         macs += whole.detection if task.runner.detects else 0
-        if reaches(tile, mask, task.settings):
+        if task.reaches(tile, mask):
             part = torch.from_numpy(mask[tile.scaled(STAGE_SCALE)])[None, None]
             pruned = (int(part.sum()), int(dilate(part).sum())) if task.runner.detects else (None, None)
             work = count(network, height, width, *pruned)

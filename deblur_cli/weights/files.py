@@ -1,11 +1,8 @@
-"""Weights: the catalogue, and files turned into networks."""
+"""Weights as files: safetensors in one piece or in several, read, hashed and written."""
 
 import hashlib
 import json
 import os
-import tomllib
-from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 
 import torch
@@ -13,110 +10,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 
 from deblur_cli.errors import WeightsError
-from deblur_cli.nets import ARCHITECTURES, M2AENet, create
+from deblur_cli.nets import M2AENet
 
-DEFAULT = "m2aenet-small"
-RESERVED = ("architecture", "config", "format", "total_size")  # metadata that are not notes
 HEADER = 1 << 17  # bytes left for names and notes when weights are split
 INDEX = ".safetensors.index.json"
 SIZES = ("width", "encoder", "middle", "decoder", "pooling")  # arguments of `create` kept in a file
 SWITCHES = {"mask": True, "motion": True, "mask_conv3": False, "mask_conv4": False}  # kept if they differ
-
-
-@dataclass(frozen=True)
-class CatalogueEntry:
-    """One line of the catalogue.
-
-    name, architecture; path: the embedded file; bytes and sha256 of it; training: what it learned from
-    """
-
-    name: str
-    architecture: str
-    path: Path
-    bytes: int
-    sha256: str
-    training: str
-
-
-@dataclass(frozen=True)
-class LoadedWeights:
-    """A network ready to run: float32, on the CPU, in evaluation mode.
-
-    name: as asked for; sha256: of the file; architecture: "m2aenet" or "nafnet"
-    notes: metadata of the file, of which `history` (JSON) lists the training runs
-    """
-
-    name: str
-    architecture: str
-    sha256: str
-    network: M2AENet
-    notes: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def label(self) -> str:
-        """Name and the beginning of the hash, without the folders of a user's own file."""
-        return f"{Path(self.name).name} {self.sha256[:8]}"
-
-
-def catalogue_folder() -> Path:
-    """Folder of the catalogue and the embedded weights: inside the package, or beside it in a checkout."""
-    package = Path(__file__).parent
-    for folder in (package / "_weights", package.parent / "weights"):
-        if (folder / "catalogue.toml").is_file():
-            return folder
-    raise WeightsError("the embedded weights are missing: install deblur again")
-
-
-@cache
-def installed() -> tuple[CatalogueEntry, ...]:
-    """Every entry of the catalogue."""
-    folder = catalogue_folder()
-    table = tomllib.loads((folder / "catalogue.toml").read_text(encoding="utf-8"))
-    return tuple(
-        CatalogueEntry(
-            name,
-            entry["architecture"],
-            folder / entry["file"],
-            entry["bytes"],
-            entry["sha256"],
-            entry["training"],
-        )
-        for name, entry in table.items()
-    )
-
-
-def find(name: str) -> tuple[Path, str | None]:
-    """File of a catalogue name or of a path, and the hash it must have (None for a user's own file).
-
-    Raises WeightsError where there is neither.
-    """
-    path = Path(name)
-    looks_like_path = bool(path.suffix) or len(path.parts) > 1
-    if looks_like_path and path.is_file():
-        return path, None
-    for entry in installed():
-        if entry.name == name:
-            return entry.path, entry.sha256
-    if path.is_file():
-        return path, None
-    known = ", ".join(entry.name for entry in installed())
-    if looks_like_path:
-        raise WeightsError(f"no weights file {name}: give a .safetensors file or one of {known}")
-    raise WeightsError(f"unknown weights {name!r}: choose one of {known}, or give a .safetensors file")
-
-
-def load(name: str = DEFAULT) -> LoadedWeights:
-    """The network of a catalogue name or of a .safetensors file.
-
-    Raises WeightsError, in one line, for a file that is missing, damaged or of another network.
-    """
-    path, expected = find(name)
-    found = sha256(path)
-    if expected and found != expected:
-        raise WeightsError(f"{path} is damaged (its SHA-256 is not the catalogue's): install deblur again")
-    network, metadata = read(path)
-    notes = {key: value for key, value in metadata.items() if key not in RESERVED}
-    return LoadedWeights(name, metadata["architecture"], found, network, notes)
 
 
 def sha256(path: Path) -> str:
@@ -178,41 +77,6 @@ def is_full(path: Path) -> bool:
         if not kinds <= {"F32", "F64"}:
             return False
     return True
-
-
-def read(path: Path) -> tuple[M2AENet, dict[str, str]]:
-    """Network and metadata of a file or an index whose metadata holds the configuration."""
-    state, metadata = read_tensors(path)
-    architecture = metadata.get("architecture", "")
-    if architecture not in ARCHITECTURES or "config" not in metadata:
-        raise WeightsError(
-            f"{path} holds no deblur configuration (architecture {architecture or 'not given'!r}): "
-            "it belongs to another program"
-        )
-    try:
-        config = json.loads(metadata["config"])
-        if config.get("width", 1) < 1:
-            raise ValueError("a width below 1")
-        network = create(architecture, **config)
-    except (ValueError, TypeError, RuntimeError, ArithmeticError, AttributeError) as error:
-        raise WeightsError(f"{path} holds a configuration that cannot be built: {error}") from error
-    fit(network, state, path)
-    network.skip_identity_blocks()
-    return network.eval(), metadata
-
-
-def fit(network: M2AENet, state: dict[str, torch.Tensor], path: Path) -> None:
-    """Fill the network, or say which tensor is missing, surplus or misshapen."""
-    wanted = network.state_dict()
-    for name in wanted:
-        if name not in state:
-            raise WeightsError(f"{path} does not fit the network: {name} is missing")
-        if wanted[name].shape != state[name].shape:
-            have, want = list(state[name].shape), list(wanted[name].shape)
-            raise WeightsError(f"{path} does not fit the network: {name} is {have}, should be {want}")
-    if surplus := sorted(set(state) - set(wanted)):
-        raise WeightsError(f"{path} does not fit the network: {surplus[0]} is not part of it")
-    network.load_state_dict(state)
 
 
 def save(path: Path, network: M2AENet, notes: dict[str, str], *, half: bool = True) -> None:

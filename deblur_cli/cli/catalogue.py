@@ -1,0 +1,222 @@
+"""`deblur weights list|pull|path|verify|remove`: weights known by name, and where they lie."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from deblur_cli.cli import options
+from deblur_cli.cli.errors import FAILED, OK
+from deblur_cli.errors import UsageError, WeightsError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from deblur_cli.cli.output import Output
+    from deblur_cli.weights import CatalogueEntry, LoadedWeights
+    from deblur_cli.weights.hub import Progress
+
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="NAME...", help="Catalogue names, or hf://owner/repo/file[@revision]."),
+]
+OneName = Annotated[
+    str, typer.Argument(metavar="NAME", help="Catalogue name, hf:// address or file.", show_default=False)
+]
+All = Annotated[bool, typer.Option("--all", help="All of the catalogue.")]
+Downloaded = Annotated[bool, typer.Option("--all", help="All of the catalogue that are here.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to `deblur weights`."""
+    app.command("list")(list_weights)
+    app.command()(pull)
+    app.command()(path)
+    app.command()(verify)
+    app.command()(remove)
+
+
+def list_weights(json: options.Json = False, debug: options.Debug = False) -> None:
+    """Show the weights of the catalogue: what is here, size, scores, licence."""
+    del debug  # read where errors are translated
+    from deblur_cli import weights
+    from deblur_cli.cli.output import Output
+
+    streams = Output()
+    described = [describe(entry) for entry in weights.installed()]
+    if json:
+        for entry in described:
+            streams.json_line(entry)
+        return
+    for line in table(described):
+        streams.result(line)
+
+
+def describe(entry: "CatalogueEntry") -> dict[str, Any]:
+    """Return an entry as plain values."""
+    from deblur_cli import weights
+
+    found = weights.local(entry)
+    return {
+        "name": entry.name,
+        "architecture": entry.architecture,
+        "here": found is not None and found.is_file(),
+        "path": None if found is None else str(found),
+        "source": "embedded" if entry.hub is None else str(entry.hub),
+        "bytes": entry.bytes,
+        "sha256": entry.sha256,
+        "licence": entry.licence,
+        "training": entry.training,
+        "scores": dict(entry.scores),
+        "default": entry.name == weights.DEFAULT,
+    }
+
+
+def table(entries: list[dict[str, Any]]) -> list[str]:
+    """Lay entries out in columns, as text that can be piped."""
+    rows = [("NAME", "NETWORK", "SIZE", "HERE", "LICENCE", "SCORES")]
+    for entry in entries:
+        here = "embedded" if entry["source"] == "embedded" else "yes" if entry["here"] else "no"
+        size = f"{entry['bytes'] / 1e6:.1f} MB" if entry["bytes"] else "unknown"
+        scores = "; ".join(f"{words} {value}" for words, value in entry["scores"].items())
+        rows.append((entry["name"], entry["architecture"], size, here, entry["licence"], scores))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+
+
+def pull(names: Names = None, *, every: All = False, debug: options.Debug = False) -> None:
+    """Download weights, unless they are here, and show their paths."""
+    del debug
+    from deblur_cli import weights
+
+    chosen = chosen_names(names, [entry.name for entry in weights.installed()] if every else None)
+    each(chosen, lambda name, streams: streams.result(bring(name, streams)))
+
+
+def path(name: OneName, debug: options.Debug = False) -> None:
+    """Show where weights lie; downloads nothing."""
+    del debug
+    from deblur_cli import weights
+    from deblur_cli.cli.output import Output
+
+    found = weights.source_of(name).path
+    if found is None:
+        raise WeightsError(f"{name} is not downloaded yet: `deblur weights pull {name}` brings it")
+    Output().result(found)
+
+
+def verify(names: Names = None, *, every: Downloaded = False, debug: options.Debug = False) -> None:
+    """Check the hash of weights that are here, and what their network computes."""
+    del debug
+    from deblur_cli import weights
+
+    here = [entry.name for entry in weights.installed() if weights.local(entry)] if every else None
+    each(chosen_names(names, here), lambda name, streams: streams.result(checked(name)))
+
+
+def checked(name: str) -> str:
+    """Return a line on weights that are right. Raises WeightsError for those that are not."""
+    import json
+
+    from deblur_cli import weights
+    from deblur_cli.weights.fingerprint import agrees, fingerprint
+
+    source = weights.source_of(name)
+    if source.path is None:
+        raise WeightsError(f"{name} is not downloaded yet: `deblur weights pull {name}` brings it")
+    loaded = weights.load(name)  # compares the hash
+    hashed = "hash right" if source.sha256 else f"no hash to compare with (SHA-256 {loaded.sha256})"
+    stored = (source.entry and source.entry.fingerprint) or json.loads(loaded.notes.get("fingerprint", "[]"))
+    if not stored:
+        return f"{name}: {hashed}, fits the network, no fingerprint to compare with"
+    if not agrees(fingerprint(loaded.network), stored):
+        raise WeightsError(f"{name}: {hashed}, but the network computes something else than when it was made")
+    return f"{name}: {hashed}, fingerprint right"
+
+
+def remove(names: Names = None, *, debug: options.Debug = False) -> None:
+    """Delete downloaded weights, whole or in part, and show what was deleted."""
+    del debug
+    from deblur_cli import weights
+
+    def delete(name: str, streams: "Output") -> None:
+        deleted = weights.remove(name)
+        for file in deleted:
+            streams.result(file)
+        if not deleted:
+            streams.say(f"{name} is not downloaded, nothing to delete")
+
+    each(chosen_names(names, None), delete)
+
+
+def chosen_names(names: list[str] | None, every: list[str] | None) -> list[str]:
+    """Return what is to be worked on. Raises UsageError for nothing, and for names beside --all."""
+    if bool(names) == (every is not None):
+        raise UsageError("give either names or --all; `deblur weights list` shows the names")
+    return list(dict.fromkeys(names or every or []))
+
+
+def each(names: list[str], action: Any) -> None:
+    """Do something with each name; one that fails is named, and the others are done."""
+    from deblur_cli.cli.output import Output
+
+    streams, code = Output(), OK
+    for name in names:
+        try:
+            action(name, streams)
+        except WeightsError as error:
+            if len(names) == 1:
+                raise
+            streams.error(str(error))
+            code = FAILED
+    raise typer.Exit(code)
+
+
+def load_weights(name: str | None, streams: "Output") -> "LoadedWeights":
+    """Return the network of a run, its weights downloaded on their first use; None stands for the default.
+
+    Raises WeightsError.
+    """
+    from deblur_cli import weights
+
+    name = name or weights.DEFAULT
+    if weights.is_remote(name):
+        bring(name, streams)
+    return weights.load(name)
+
+
+def bring(name: str, streams: "Output") -> "Path":
+    """Return the path of weights; those to be downloaded are told first, with a progress bar.
+
+    Raises WeightsError.
+    """
+    from deblur_cli import weights
+
+    source = weights.source_of(name)
+    if source.path is not None or source.hub is None:
+        return weights.pull(source.name)
+    size = f" ({source.entry.bytes / 1e6:.1f} MB)" if source.entry and source.entry.bytes else ""
+    streams.say(f"downloading {source.name}{size} from {source.hub}")
+    with progress_bar(streams, source.hub.file) as progress:
+        return weights.pull(source.name, progress)
+
+
+@contextmanager
+def progress_bar(streams: "Output", name: str) -> Iterator["Progress"]:
+    """Show a download, on a terminal only and unless HF_HUB_DISABLE_PROGRESS_BARS is set."""
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    hidden = streams.quiet or not streams.console.is_terminal or are_progress_bars_disabled()
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+    )
+    with Progress(*columns, console=streams.console, transient=True, disable=hidden) as bars:
+        task = bars.add_task(name, total=None)
+        yield lambda done, size: bars.update(task, completed=done, total=size)

@@ -1,0 +1,47 @@
+"""Weights: the catalogue, where they come from, and files turned into networks."""
+
+from deblur_cli.weights.catalogue import DEFAULT, CatalogueEntry, catalogue_folder, entry_named, installed
+from deblur_cli.weights.files import (
+    INDEX,
+    is_full,
+    parts,
+    read_index,
+    read_tensors,
+    save,
+    save_in_parts,
+    sha256,
+    write,
+)
+from deblur_cli.weights.hub import HubFile
+from deblur_cli.weights.loading import LoadedWeights, adapt, fit, load, read
+from deblur_cli.weights.sources import Source, find, is_remote, local, pull, remove, source_of
+
+__all__ = [
+    "DEFAULT",
+    "INDEX",
+    "CatalogueEntry",
+    "HubFile",
+    "LoadedWeights",
+    "Source",
+    "adapt",
+    "catalogue_folder",
+    "entry_named",
+    "find",
+    "fit",
+    "installed",
+    "is_full",
+    "is_remote",
+    "load",
+    "local",
+    "parts",
+    "pull",
+    "read",
+    "read_index",
+    "read_tensors",
+    "remove",
+    "save",
+    "save_in_parts",
+    "sha256",
+    "source_of",
+    "write",
+]

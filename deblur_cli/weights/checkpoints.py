@@ -1,0 +1,174 @@
+"""Checkpoints as they are found in the wild: PyTorch files, state dicts under other keys, other prefixes.
+
+A pickle is read by torch's reader for tensors alone (`weights_only`), which runs nothing that it holds.
+"""
+
+import json
+import logging
+import pickle
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from deblur_cli.errors import WeightsError
+from deblur_cli.nets import M2AENet, create
+
+logger = logging.getLogger(__name__)
+
+PICKLES = (".pth", ".pt", ".ckpt", ".bin", ".tar")
+CONTAINERS = (
+    "params_ema",
+    "params",
+    "state_dict",
+    "model",
+)  # averaged weights first
+PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
+POOLING = 384  # 1.5 times the patches of 256 that both papers train on; checkpoints do not tell theirs
+SURE = 20.0  # logit at which float32 calls a pixel blurred with a confidence of exactly one
+
+
+def is_pickle(path: Path) -> bool:
+    """Whether a file is to be read as a PyTorch checkpoint, judged by its name."""
+    return path.suffix.lower() in PICKLES
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], str]:
+    """Tensors in float32 of a PyTorch checkpoint, and the key that they were found under ("" for none).
+
+    Raises WeightsError for files that hold anything else, without running what is in them.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of old storage formats, which read well
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        with path.open("rb") as file:
+            pickled = file.read(1) in (b"P", b"\x80")  # a ZIP or a pickle, with what torch does not allow
+        if pickled:
+            raise WeightsError(
+                f"{path} is refused: it holds more than tensors and might run code when read; "
+                "ask for a .safetensors file"
+            ) from error
+        raise WeightsError(f"{path} is not a PyTorch checkpoint or is damaged") from error
+    except OSError as error:
+        raise WeightsError(f"cannot read {path}: {error.strerror or error}") from error
+    except (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise WeightsError(f"{path} is not a PyTorch checkpoint or is damaged") from error
+    return unwrap(content, path)
+
+
+def unwrap(content: object, path: Path) -> tuple[dict[str, torch.Tensor], str]:
+    """The state dict inside of what a file holds, in float32, and the key that it stood under."""
+    found = ""
+    while isinstance(content, Mapping) and (key := inner_key(content)):
+        content, found = content[key], f"{found}.{key}" if found else key
+    if not isinstance(content, Mapping) or not content:
+        raise WeightsError(f"{path} holds no tensors: a checkpoint of a network is wanted")
+    state: dict[str, torch.Tensor] = {}
+    for name, value in content.items():
+        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
+            raise WeightsError(f"{path} holds {name!r}, which is no tensor: give a file of weights alone")
+        state[bare(name)] = value.float() if value.is_floating_point() else value
+    return state, found
+
+
+def inner_key(content: Mapping[Any, Any]) -> str | None:
+    """Key of the state dict inside a checkpoint; None where the content is one itself."""
+    return next((key for key in CONTAINERS if isinstance(content.get(key), Mapping)), None)
+
+
+def bare(name: str) -> str:
+    """A parameter's name without what wrappers put in front of it."""
+    while prefix := next((prefix for prefix in PREFIXES if name.startswith(prefix)), None):
+        name = name.removeprefix(prefix)
+    return name
+
+
+def is_known_layout(state: Mapping[str, torch.Tensor]) -> bool:
+    """Whether the names are those of a network that is known, run here or not."""
+    names = {bare(name) for name in state}
+    return "intro.weight" in names or is_lmd_vit(names)
+
+
+def is_lmd_vit(names: set[str]) -> bool:
+    """Whether parameter names are those of LMD-ViT's published checkpoint."""
+    return "input_proj.proj.0.weight" in names and any(".score_predictor." in name for name in names)
+
+
+def metadata_of(
+    state: Mapping[str, torch.Tensor], path: Path, origin: str, known: Mapping[str, Any]
+) -> dict[str, str]:
+    """Architecture and configuration, told by names and shapes, and where the tensors come from.
+
+    `known` holds arguments of `create` that take precedence. Raises WeightsError for another network.
+    """
+    if is_lmd_vit(set(state)):
+        raise WeightsError(f"{path} holds LMD-ViT, a network that deblur does not run yet")
+    intro = state.get("intro.weight")
+    if intro is None or intro.dim() != 4:
+        some = ", ".join(sorted(state)[:3])
+        raise WeightsError(f"{path} holds neither NAFNet nor M²AENet: its tensors are {some} ...")
+    aware = any(name.startswith(("mask_predictor.", "motion_analyzer.")) for name in state)
+    encoder = counts(state, "encoders")
+    config = {
+        "width": intro.shape[0],
+        "encoder": encoder,
+        "middle": next(iter(counts(state, "middle_blks", nested=False)), 0),
+        "decoder": counts(state, "decoders", stages=len(encoder)),
+        "pooling": POOLING,
+    } | dict(known)
+    if "pooling" not in known:
+        logger.info("%s does not tell its training patch: attention averages over %d px", path, POOLING)
+    return {
+        "architecture": "m2aenet" if aware else "nafnet",
+        "config": json.dumps(config),
+        "converted_from": f"{path.name}, tensors under {origin!r}" if origin else path.name,
+    }
+
+
+def counts(
+    state: Mapping[str, torch.Tensor], group: str, *, nested: bool = True, stages: int = 0
+) -> list[int]:
+    """How many blocks each stage of a group holds, of a group without stages as one number.
+
+    stages: the least number of stages, since one without blocks leaves no trace
+    """
+    pattern = re.compile(rf"{group}\.(\d{{1,3}})\.(\d{{1,3}})\." if nested else rf"{group}()\.(\d{{1,3}})\.")
+    found: dict[int, int] = dict.fromkeys(range(stages), 0)
+    for name in state:
+        if match := pattern.match(name):
+            stage = int(match[1] or 0)
+            found[stage] = max(found.get(stage, 0), int(match[2]) + 1)
+    return [found.get(stage, 0) for stage in range(max(found, default=-1) + 1)]
+
+
+def as_m2aenet(nafnet: M2AENet) -> M2AENet:
+    """The M²AENet that computes the same as a NAFNet: mask all ones, motion zero, identity kernels.
+
+    What its mask predictor would learn from is initialised from a fixed seed, so that files repeat.
+    """
+    config = nafnet.config
+    if config.mask:
+        raise WeightsError("these weights are M²AENet already")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = create(
+            "m2aenet",
+            width=config.width,
+            encoder=config.encoder,
+            middle=config.middle,
+            decoder=config.decoder,
+            pooling=config.pooling,
+        )
+    network.load_state_dict(nafnet.state_dict(), strict=False)  # what is missing has just been made
+    with torch.no_grad():
+        state = network.state_dict()  # shares its memory with the network
+        for name in ("mask_predictor.out_conv.4.weight", "motion_analyzer.weight", "motion_analyzer.bias"):
+            state[name].zero_()
+        state["mask_predictor.out_conv.4.bias"].copy_(torch.tensor([SURE, -SURE]))  # blurred, sharp
+    network.skip_identity_blocks()
+    return network.eval()

@@ -1,0 +1,357 @@
+"""Weights of the Hub, against a server on localhost: what is kept is whole and right."""
+
+import errno
+import hashlib
+import os
+import subprocess
+import sys
+import tomllib
+
+import pytest
+from cli_helpers import deblur, make_photo, process_environment
+from hub_server import COMMIT, HubServer
+from huggingface_hub import constants, file_download
+from huggingface_hub.utils import close_session
+from networks import lively
+
+from deblur_cli import weights
+from deblur_cli.errors import WeightsError
+from deblur_cli.weights import catalogue, hub, hub_errors
+
+REPOSITORY, FILE = "someone/nets", "net.safetensors"
+ADDRESS = f"hf://{REPOSITORY}/{FILE}"
+
+
+@pytest.fixture(scope="module")
+def content(tmp_path_factory):
+    path = tmp_path_factory.mktemp("net") / FILE
+    weights.save(path, lively(), {})
+    return path.read_bytes()
+
+
+@pytest.fixture
+def server(content, tmp_path, monkeypatch):
+    """A Hub with one file, and an empty cache; what huggingface_hub read from the environment is set anew."""
+    with HubServer() as running:
+        running.files[REPOSITORY, FILE] = content
+        monkeypatch.setattr(constants, "ENDPOINT", running.url)
+        template = running.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1 << 14)
+        monkeypatch.setattr(file_download.time, "sleep", lambda seconds: None)
+        monkeypatch.delenv("HF_TOKEN", raising=False)
+        close_session()
+        yield running
+        close_session()
+
+
+@pytest.fixture
+def pinned(server, content, monkeypatch):
+    """A catalogue whose one entry lies on that Hub."""
+
+    def enter(sha256):
+        file = hub.HubFile(REPOSITORY, FILE)
+        entry = catalogue.CatalogueEntry("far", "m2aenet", None, len(content), sha256, "noise", "MIT", file)
+        monkeypatch.setattr(catalogue, "installed", lambda: (entry,))
+        monkeypatch.setattr(weights, "installed", lambda: (entry,))
+
+    enter(hashlib.sha256(content).hexdigest())
+    return enter
+
+
+def blobs(tmp_path):
+    return sorted(path for path in tmp_path.glob("hub/*/blobs/*"))
+
+
+def refused(name, match):
+    with pytest.raises(WeightsError, match=match) as caught:
+        weights.pull(name)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_pulled_is_the_file_and_is_asked_for_once(server, content, tmp_path):
+    seen = []
+    path = weights.pull(ADDRESS, lambda done, size: seen.append((done, size)))
+    assert path.read_bytes() == content
+    assert path.is_relative_to(tmp_path / "hub" / "models--someone--nets" / "snapshots" / COMMIT)
+    assert seen[-1] == (len(content), len(content)) and seen == sorted(seen)
+    before = len(server.requests)
+    assert weights.pull(ADDRESS) == path and weights.find(ADDRESS)[0] == path
+    assert len(server.requests) == before
+
+
+def test_other_programs_find_it_in_the_cache(server, content):
+    path = weights.pull(ADDRESS)
+    from huggingface_hub import hf_hub_download
+
+    assert hf_hub_download(REPOSITORY, FILE, local_files_only=True) == str(path)
+
+
+def test_a_revision_can_be_a_commit(server, content):
+    assert weights.pull(f"{ADDRESS}@{COMMIT}").read_bytes() == content
+    refused(f"{ADDRESS}@no-such-branch", "has no revision no-such-branch")
+
+
+def test_a_connection_cut_in_the_middle_is_taken_up_again(server, content):
+    server.cuts.append(100_000)
+    assert weights.pull(ADDRESS).read_bytes() == content
+    ranges = [asked for method, _, asked in server.requests if method == "GET" and asked]
+    assert ranges and int(ranges[0].removeprefix("bytes=").rstrip("-")) > 0
+
+
+def test_an_interrupted_download_is_gone_on_with_by_the_next_command(server, content, tmp_path):
+    def stop(done, size):
+        if done > 50_000:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        weights.pull(ADDRESS, stop)
+    (partial,) = blobs(tmp_path)
+    there = partial.stat().st_size
+    assert 0 < there < len(content) and weights.source_of(ADDRESS).path is None
+    server.requests.clear()
+    assert weights.pull(ADDRESS).read_bytes() == content
+    assert next(asked for method, _, asked in server.requests if method == "GET") == f"bytes={there}-"
+    assert not partial.exists()
+
+
+def test_a_server_without_ranges_begins_again(server, content):
+    server.ranges = False
+    server.cuts.append(100_000)
+    assert weights.pull(ADDRESS).read_bytes() == content
+
+
+def test_a_connection_that_keeps_breaking_is_one_line_and_keeps_what_came(server, tmp_path):
+    server.cuts.extend([20_000] + [0] * 20)
+    refused(ADDRESS, "the connection broke .*goes on from there")
+    (partial,) = blobs(tmp_path)
+    assert partial.name.endswith(hub.PARTIAL) and partial.stat().st_size > 0
+
+
+def test_wrong_bytes_are_deleted(server, content, tmp_path):
+    server.served = bytes([content[0] ^ 1]) + content[1:]
+    refused(ADDRESS, "is not the one promised and was deleted")
+    assert not blobs(tmp_path)
+    server.served = None
+    assert weights.pull(ADDRESS).read_bytes() == content
+
+
+def test_a_catalogue_entry_whose_file_was_replaced_is_not_even_downloaded(server, pinned):
+    pinned(sha256="0" * 64)
+    refused("far", "now holds another net.safetensors")
+    assert "GET" not in server.methods()
+
+
+def test_a_damaged_file_of_the_cache_is_refused_and_pulled_again(server, pinned, content):
+    path = weights.pull("far")
+    path.resolve().write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(WeightsError, match=r"is damaged .*`deblur weights remove far`"):
+        weights.load("far")
+    assert weights.pull("far").read_bytes() == content
+
+
+def test_an_entry_is_the_network_that_it_says(server, pinned):
+    loaded = weights.load("far")
+    assert (loaded.name, loaded.architecture) == ("far", "m2aenet")
+
+
+@pytest.mark.parametrize(
+    ("code", "headers", "message"),
+    [
+        (401, {"X-Error-Message": "Invalid credentials in Authorization header"}, r"refused \(401\)"),
+        (404, {}, r"there is no net\.safetensors in someone/nets"),
+        (429, {"Retry-After": "7"}, "try again in 7 seconds"),
+        (429, {}, "try again in some minutes"),
+        (503, {}, r"out of order \(503\): try again later"),
+    ],
+)
+def test_answers_that_are_errors_have_a_line_each(server, tmp_path, code, headers, message):
+    server.failures.append(("HEAD", code, headers))
+    refused(ADDRESS, message)
+    server.failures.append(("GET", 503, {}))
+    refused(ADDRESS, r"out of order \(503\)")
+    assert not [path for path in blobs(tmp_path) if not path.name.endswith(hub.PARTIAL)]
+
+
+def test_missing_and_gated_repositories_have_a_line_each(server):
+    refused("hf://someone/gone/net.safetensors", "there is no someone/gone on the Hub, or it is private")
+    refused(f"hf://{REPOSITORY}/gone.safetensors", r"holds no file gone\.safetensors")
+    server.gated = True
+    refused(ADDRESS, f"is gated: accept its terms at {server.url}/{REPOSITORY}.*HF_TOKEN")
+
+
+def test_the_token_is_sent_and_a_wrong_one_is_named(server, content, monkeypatch):
+    server.token = "secret"
+    refused(ADDRESS, "check HF_TOKEN")
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    assert weights.pull(ADDRESS).read_bytes() == content
+
+
+def test_a_mirror_that_answers_with_a_page_is_named(server, tmp_path):
+    server.page = True
+    refused(ADDRESS, "does not answer as the Hugging Face Hub does, perhaps with a web page")
+    server.page, server.served = False, b"<!DOCTYPE html><title>Please log in</title>"
+    refused(ADDRESS, "ended too early|a web page came")
+    assert not [path for path in blobs(tmp_path) if not path.name.endswith(hub.PARTIAL)]
+
+
+def test_offline_says_how_to_bring_the_file(server, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    close_session()
+    refused(ADDRESS, r"HF_HUB_OFFLINE forbids it.*give its path as --weights.*models--someone--nets")
+    assert not server.requests
+
+
+def test_offline_runs_with_what_is_there(server, content, monkeypatch):
+    weights.pull(ADDRESS)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    close_session()
+    assert weights.load(ADDRESS).architecture == "m2aenet"
+
+
+def test_no_network_says_so(server):
+    server.shutdown()
+    server.server_close()
+    refused(ADDRESS, "cannot reach http.*: check the network, or download net.safetensors elsewhere")
+
+
+def test_a_full_disk_is_told_before_and_during_the_download(server, monkeypatch):
+    class Usage:
+        free = 1000
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hub.shutil, "disk_usage", lambda folder: Usage)
+        refused(ADDRESS, "MB left.*make room, or set HF_HUB_CACHE")
+    assert "GET" not in server.methods()
+
+    def full(self, piece):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(hub.HashingFile, "write", full)
+    refused(ADDRESS, "the disk of .* is full: make room")
+
+
+@pytest.mark.parametrize(
+    "address", ["hf://", "hf://one/two", "hf://a/b/../c", "hf://a/b/c@", "hf://-a/--b/c"]
+)
+def test_what_is_no_address_is_refused(address):
+    with pytest.raises(WeightsError, match="is no address of a file"):
+        weights.source_of(address)
+
+
+def test_every_error_of_the_library_becomes_one_line():
+    line = hub_errors.explain(OSError("Consistency check failed"), hub.parse(ADDRESS))
+    assert "ended too early" in line
+
+
+def environment(server, tmp_path, **more):
+    home = {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1"}
+    return process_environment() | home | {"NO_PROXY": "127.0.0.1,localhost"} | more
+
+
+def test_two_processes_at_once_download_once(server, content, tmp_path):
+    server.pause.clear()  # bodies wait until both have begun
+    command = [sys.executable, "-m", "deblur_cli", "weights", "pull", ADDRESS]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    both = [subprocess.Popen(command, env=environment(server, tmp_path), **pipes) for _ in range(2)]
+    for _ in range(6000):
+        if server.methods().count("HEAD") >= 2:
+            break
+        server.pause.wait(0.01)
+    server.pause.set()
+    found = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [0, 0], found
+    assert found[0][0] == found[1][0]
+    path = found[0][0].strip()
+    with open(path, "rb") as file:  # noqa: PTH123
+        assert file.read() == content
+    assert str(tmp_path / "home" / "hub") in path
+    assert sum(1 for method, asked, _ in server.requests if method == "GET" and "/cdn/" in asked) == 1
+
+
+def test_list_pull_path_verify_and_remove(server, pinned, content, tmp_path):
+    assert "no " in deblur("weights", "list").stdout
+    result = deblur("weights", "path", "far")
+    assert result.exit_code == 1 and "`deblur weights pull far` brings it" in result.stderr
+    result = deblur("weights", "pull", "far")
+    assert result.exit_code == 0, result.stderr
+    assert "downloading far" in result.stderr and f"hf://{REPOSITORY}/{FILE}@main" in result.stderr
+    assert deblur("weights", "path", "far").stdout == result.stdout
+    assert "far: hash right" in deblur("weights", "verify", "--all").stdout
+    assert '"here": true' in deblur("weights", "list", "--json").stdout
+    result = deblur("weights", "remove", "far")
+    assert result.exit_code == 0 and len(result.stdout.splitlines()) == 2
+    assert not blobs(tmp_path) and weights.source_of("far").path is None
+
+
+def test_remove_leaves_content_that_another_file_shows(server, content, tmp_path):
+    server.files[REPOSITORY, "copy.safetensors"] = content
+    first, second = weights.pull(ADDRESS), weights.pull(f"hf://{REPOSITORY}/copy.safetensors")
+    assert weights.remove(ADDRESS) == [first]
+    assert second.read_bytes() == content
+
+
+def test_several_names_are_all_tried(server, pinned, content):
+    result = deblur("weights", "pull", "hf://someone/gone/x.pth", "far")
+    assert result.exit_code == 1 and "there is no someone/gone" in result.stderr
+    assert result.stdout.strip() == str(weights.source_of("far").path)
+
+
+def test_wrong_usage_is_one_line(server, pinned, tmp_path):
+    for words in (["pull"], ["pull", "far", "--all"], ["verify"], ["remove"]):
+        result = deblur("weights", *words)
+        assert result.exit_code == 2 and "give either names or --all" in result.stderr
+    own = tmp_path / "own.safetensors"
+    own.write_bytes(b"mine")
+    result = deblur("weights", "remove", own)
+    assert result.exit_code == 1 and "your own file" in result.stderr and own.exists()
+
+
+def test_published_weights_and_card_can_be_pulled_again(server, content, tmp_path, monkeypatch):
+    file = tmp_path / "mine.safetensors"
+    file.write_bytes(content)
+    words = ("weights", "publish", file, "--to", "me/mine", "--licence", "apache-2.0")
+    result = deblur(*words)
+    assert result.exit_code == 1 and "no model card" in result.stderr and not server.uploads
+    (tmp_path / "mine.md").write_text("# mine\n")
+    server.token = "secret"
+    result = deblur(*words)
+    assert result.exit_code == 1 and "HF_TOKEN" in result.stderr and result.stderr.count("\n") == 1
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    result = deblur(*words)
+    assert result.exit_code == 0, result.stderr
+    assert f"hf://me/mine/mine.safetensors@{COMMIT}" in result.stderr
+    entry = tomllib.loads(result.stdout)["mine"]
+    card = server.uploads["me/mine", "README.md"].decode()
+    assert card.startswith("---\nlicense: apache-2.0\n") and card.endswith("# mine\n")
+    server.files.update(server.uploads)
+    parsed = catalogue.parse("mine", entry, tmp_path)
+    assert parsed.hub == hub.HubFile("me/mine", "mine.safetensors", COMMIT)
+    assert hub.fetch(parsed.hub, parsed.sha256, parsed.bytes).read_bytes() == content
+
+
+def test_what_cannot_be_loaded_is_not_published(server, tmp_path):
+    file = tmp_path / "mine.safetensors"
+    file.write_bytes(b"no weights")
+    result = deblur("weights", "publish", file, "--to", "me/mine", "--licence", "mit")
+    assert result.exit_code == 1 and "not a .safetensors file" in result.stderr
+    for wrong in (("--to", "mine", "--licence", "mit"), ("--to", "me/mine", "--licence", "My Own")):
+        assert deblur("weights", "publish", file, *wrong).exit_code == 2
+    assert not server.requests
+
+
+def test_a_run_pulls_after_saying_so_and_misfits_are_told_before_a_photo_is_read(server, pinned, tmp_path):
+    photo = tmp_path / "broken.jpg"
+    photo.write_bytes(b"no photo")
+    server.files[REPOSITORY, "other.safetensors"] = b"no weights"
+    result = deblur("run", photo, "--weights", f"hf://{REPOSITORY}/other.safetensors")
+    assert result.exit_code == 1 and "not a .safetensors file or is damaged" in result.stderr
+    assert "broken.jpg" not in result.stderr
+    photo = make_photo(tmp_path / "photo.png")
+    result = deblur("run", photo, "--weights", "far")
+    assert result.exit_code == 0, result.stderr
+    assert "downloading far" in result.stderr and ", far)" in result.stderr
+    assert "downloading" not in deblur("run", photo, "--weights", "far", "--overwrite").stderr
