@@ -310,6 +310,8 @@ def test_wrong_usage_is_one_line(server, pinned, tmp_path):
     assert result.exit_code == 1 and "your own file" in result.stderr and own.exists()
 
 
+# huggingface_hub uploads in a way that httpx2 is about to drop
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 def test_published_weights_and_card_can_be_pulled_again(server, content, tmp_path, monkeypatch):
     file = tmp_path / "mine.safetensors"
     file.write_bytes(content)
