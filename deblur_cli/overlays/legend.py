@@ -31,7 +31,7 @@ def add_mask_legend(canvas: Pixels8, maps: Maps, epsilon: float, share: float) -
 def add_motion_legend(canvas: Pixels8, moving: Bools, lines: Sequence[str], *, speed: bool) -> None:
     """Show which colour stands for which direction (and speed, if so), with lines of text; in place."""
     size = text_size(*canvas.shape[:2])
-    wheel = _wheel(max(8, round(5 * size)), speed=speed)
+    wheel = _wheel(max(8, round(5 * size)), speed=speed) if moving.any() else None
     _place(canvas, _panel(lines, size, wheel), moving)
 
 
