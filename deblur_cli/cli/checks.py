@@ -28,11 +28,11 @@ def parse_epsilon(text: str, option: str = "--epsilon") -> float:
     return epsilon
 
 
-def parse_epsilons(text: str) -> list[float]:
-    """Return confidences in rising order, each once."""
-    values = sorted({parse_epsilon(part, "--values") for part in text.split(",")})
-    if len(values) > MOST_EPSILONS:
-        raise UsageError(f"--values takes up to {MOST_EPSILONS} numbers, not {len(values)}")
+def parse_epsilons(text: str, option: str = "--values", most: float = MOST_EPSILONS) -> list[float]:
+    """Return the confidences of a list such as 0.3,0.5,0.7 in rising order, each once."""
+    values = sorted({parse_epsilon(part.strip(), option) for part in text.split(",")})
+    if len(values) > most:
+        raise UsageError(f"{option} takes up to {most:g} numbers, not {len(values)}")
     return values
 
 

@@ -87,7 +87,7 @@ def evaluate(
     """
     del debug  # read where errors are translated
     checks.check_device(device)
-    epsilons = parse_epsilons(epsilon)
+    epsilons = checks.parse_epsilons(epsilon, "--epsilon", math.inf)
     tile_size = checks.parse_tile(tile, overlap)
     if limit is not None and limit < 1:
         raise UsageError(f"--limit is a number above zero, not {limit}")
@@ -122,11 +122,6 @@ def evaluate(
     with streams.log_lines(), terminate_like_interrupt(), streams.bars(len(cases)) as bars:
         found = run(cases, contestants, results, bars.begin, bars.done)
     raise typer.Exit(report(found, facts, streams, output, plot, json=json))
-
-
-def parse_epsilons(text: str) -> list[float]:
-    """Return the confidences of a list such as 0.3,0.5,0.7, each once, rising."""
-    return sorted({checks.parse_epsilon(part.strip()) for part in text.split(",")})
 
 
 def report(

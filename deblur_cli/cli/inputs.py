@@ -13,7 +13,7 @@ TRAJECTORY_ENDING = "_trajectory.png"
 GRAY_ENDING = "_mask_gray.png"
 DATA_ENDING = "_motion.npz"
 SHEET_ENDING = "_epsilon.png"
-MAP_STEMS = ("_mask", "_trajectory", "_mask_gray", "_epsilon")
+_MAP_ENDINGS = (MASK_ENDING, TRAJECTORY_ENDING, GRAY_ENDING, SHEET_ENDING)
 REPORT_FOLDER = "deblur_report"
 _PASSED = (".", REPORT_FOLDER)  # how names begin that are never looked at
 
@@ -154,7 +154,8 @@ def _walk(
 
 def _photos_among_results(folder: Path, walk: Walk) -> list[Path]:
     """The pictures in the folder of results that bear no name of a result."""
-    endings = tuple(filter(None, (DEFAULT_SUFFIX, walk.suffix, *MAP_STEMS)))
+    maps = (ending.removesuffix(".png") for ending in _MAP_ENDINGS)
+    endings = tuple(filter(None, (DEFAULT_SUFFIX, walk.suffix, *maps)))
     if not walk.suffix:  # then results are named as their photos are
         return []
     files = (Path(name, file) for name, _, names in os.walk(folder) for file in names)
@@ -181,6 +182,5 @@ def is_former_result(name: str, stems: set[str], suffix: str) -> bool:
         return True
     if suffix and stem.endswith(suffix) and stem.removesuffix(suffix) in stems:
         return True
-    endings = (MASK_ENDING, TRAJECTORY_ENDING, GRAY_ENDING, SHEET_ENDING)
-    originals = [name.removesuffix(ending) for ending in endings if name.endswith(ending)]
+    originals = [name.removesuffix(ending) for ending in _MAP_ENDINGS if name.endswith(ending)]
     return any(stem + extra in stems for stem in originals for extra in ("", DEFAULT_SUFFIX, suffix))

@@ -165,7 +165,7 @@ def with_software(block: bytes | None, note: str) -> bytes:
     block = block or _EMPTY
     former = _text_of(block, byte_order(block), main_directory(block).get(SOFTWARE))
     text = "; ".join(filter(None, (former, note))).encode("ascii", "replace") + b"\0"
-    return _with_value(block, SOFTWARE, _ASCII, text)
+    return _with_values(block, {SOFTWARE: (_ASCII, text)})
 
 
 def with_resolution(block: bytes | None, dpi: tuple[float, float]) -> bytes:
@@ -174,24 +174,26 @@ def with_resolution(block: bytes | None, dpi: tuple[float, float]) -> bytes:
     if X_RESOLUTION in main_directory(block):
         return block
     order = byte_order(block)
-    for tag, value in zip((X_RESOLUTION, Y_RESOLUTION), dpi, strict=True):
-        block = _with_value(block, tag, _RATIONAL, struct.pack(order + "II", round(value * 1000), 1000))
-    return _with_value(block, RESOLUTION_UNIT, _SHORT, struct.pack(order + "H", _INCH))
+    across, down = (struct.pack(order + "II", round(value * 1000), 1000) for value in dpi)
+    unit = struct.pack(order + "H", _INCH)
+    values = {X_RESOLUTION: (_RATIONAL, across), Y_RESOLUTION: (_RATIONAL, down)}
+    return _with_values(block, values | {RESOLUTION_UNIT: (_SHORT, unit)})
 
 
-def _with_value(block: bytes, tag: int, type: int, value: bytes) -> bytes:
-    """The block with a value in its main directory, which moves to the end of the block."""
+def _with_values(block: bytes, values: dict[int, tuple[int, bytes]]) -> bytes:
+    """The block with values, by tag as type and bytes, in its main directory, which moves to the end."""
     order = byte_order(block)
     content = bytearray(block)
     content += b"\0" * (len(content) % 2)
-    place = struct.pack(order + "I", len(content)) if len(value) > 4 else value.ljust(4, b"\0")
-    if len(value) > 4:
-        content += value + b"\0" * (len(value) % 2)
     heads = {
         known: struct.pack(order + "HHI", known, entry.type, entry.length) + entry.value
         for known, entry in main_directory(block).items()
     }
-    heads[tag] = struct.pack(order + "HHI", tag, type, len(value) // _TYPE_BYTES[type]) + place
+    for tag, (type, value) in values.items():
+        place = struct.pack(order + "I", len(content)) if len(value) > 4 else value.ljust(4, b"\0")
+        if len(value) > 4:
+            content += value + b"\0" * (len(value) % 2)
+        heads[tag] = struct.pack(order + "HHI", tag, type, len(value) // _TYPE_BYTES[type]) + place
     struct.pack_into(order + "I", content, 4, len(content))
     content += struct.pack(order + "H", len(heads)) + b"".join(heads[key] for key in sorted(heads)) + bytes(4)
     return bytes(content)
