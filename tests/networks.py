@@ -34,7 +34,7 @@ def balance(network, image):
 
 
 def weights_of(network, name="test"):
-    return LoadedWeights(name, "m2aenet" if network.config.mask else "nafnet", "0" * 64, network)
+    return LoadedWeights(name, network.architecture, "0" * 64, network)
 
 
 def detects(network, probability):

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from deblur_cli.nets.lmd_vit import LMDConfig, LMDViT
+from deblur_cli.nets.lmd_vit import LMDConfig, LMDViT, WindowRestoration
 from deblur_cli.nets.m2aenet import Config, M2AENet
 from deblur_cli.nets.network import STAGE_SCALE, Detection, Network, Restoration, place
 
@@ -20,6 +20,7 @@ __all__ = [
     "M2AENet",
     "Network",
     "Restoration",
+    "WindowRestoration",
     "create",
     "create_lmd_vit",
     "place",

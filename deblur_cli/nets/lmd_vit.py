@@ -36,8 +36,12 @@ class LMDConfig:
     window: int = 8
 
     def __post_init__(self) -> None:
-        if len(self.depths) % 2 == 0 or len(self.depths) != len(self.heads) or min(self.depths) < 1:
-            raise ValueError("depths and heads are of as many layers, an odd number, with a block at least")
+        if (
+            len(self.depths) % 2 == 0
+            or len(self.depths) != len(self.heads)
+            or min(*self.depths, *self.heads, self.embed) < 1
+        ):
+            raise ValueError("depths and heads are positive numbers, one for each of an odd number of layers")
         if self.window < 2 or self.window % 2 or (self.window << self.halvings) % STAGE_SCALE:
             raise ValueError("windows are an even number of pixels wide")
         if any(self.channels(layer) % heads for layer, heads in enumerate(self.heads)):
