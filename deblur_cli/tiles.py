@@ -65,7 +65,8 @@ class Grid:
 
     Tiles are at most `size` pixels wide and overlap by at least `overlap`. In an overlap the weight
     moves from one tile to the next within the middle half, so the outermost pixels of a tile, which see
-    its border, count for nothing. `step` is what a tile that spares some of its size is still a multiple of.
+    its border, count for nothing. Tiles are no larger than they need be, but for multiples of `step`, which
+    a network would be padded to anyway.
     """
 
     height: int
@@ -107,8 +108,10 @@ def spans(length: int, size: int, overlap: int, step: int = ALIGNMENT) -> list[S
         return [Span(0, length, np.ones(length, np.float32))]
     count = -(-(length - overlap) // (size - overlap))
     needed = -(-(length + (count - 1) * overlap) // count)
-    step = max(step, ALIGNMENT)  # a network may be content with less
-    size = min(size, -(-needed // step) * step)
+    whole = -(-needed // step) * step
+    if 2 * (length - whole) < (count - 1) * whole:  # a third tile would begin before the first has ended
+        whole = -(-needed // ALIGNMENT) * ALIGNMENT
+    size = min(size, -(-whole // ALIGNMENT) * ALIGNMENT)
     last = -(-(length - size) // ALIGNMENT) * ALIGNMENT  # may reach past the end, where the tile is shorter
     starts = [round(last * number / (count - 1) / ALIGNMENT) * ALIGNMENT for number in range(count)]
     stops = [min(start + size, length) for start in starts]

@@ -18,7 +18,7 @@ from deblur_cli.nets.mask import threshold_mask
 from deblur_cli.nets.network import STAGE_SCALE, Detection, Network, Restoration
 
 LEAST_GATE = 0.1  # the output gate is never closed further
-BYTES_PER_CHANNEL = 160  # at the peak, for each pixel and each channel of the embedding, in float32
+BYTES_PER_CHANNEL = 96  # at the peak, for each pixel and each channel of the embedding, in float32
 
 
 @dataclass(frozen=True)

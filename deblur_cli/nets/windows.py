@@ -13,7 +13,7 @@ from torch import Tensor
 
 APART = -100.0  # added to the attention between pixels of different borders, as in Swin Transformer
 KINDS = 4  # of windows: in the middle, at the right border, at the lower border, in the corner
-TOGETHER = 2048  # windows computed at once, which bounds the memory
+TOGETHER = 256  # windows computed at once, which bounds the memory; more are no faster on a processor
 
 
 @dataclass(frozen=True)
