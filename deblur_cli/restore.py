@@ -31,8 +31,6 @@ Progress = Callable[[int, int, str], None]
 TILE_SIZES = (1024, 768, 512, 384, 256)  # what "automatic" chooses from
 LARGEST_CPU_TILE = 512  # larger ones leave the processor's caches and restore more sharp pixels
 SMALLEST_TILE = 128
-# Bytes at the peak for each pixel of a tile and each channel of the network's width, in float32
-BYTES_PER_PIXEL = 64
 MEMORY_SHARE = 0.5  # of the free memory that the tile may take
 KEPT_BYTES = 320 << 20  # of features of blurred tiles, kept from detection to restoration
 
@@ -137,12 +135,12 @@ class Deblurrer:
 
     def automatic_tile(self, overlap: int) -> int:
         """Largest tile that fits comfortably into the free memory of the device."""
-        width = self.weights.network.config.width
         scale = 1 if self.precision == "fp32" else 0.5
+        each = self.weights.network.bytes_per_pixel * scale
         budget = free_memory(self.device) * MEMORY_SHARE
         for size in TILE_SIZES:
             on_cpu_too_large = self.device == "cpu" and size > LARGEST_CPU_TILE
-            fits = size * size * width * BYTES_PER_PIXEL * scale <= budget
+            fits = size * size * each <= budget
             if fits and not on_cpu_too_large and size >= 2 * overlap + ALIGNMENT:
                 return size
         return max(TILE_SIZES[-1], -(-(2 * overlap + ALIGNMENT) // ALIGNMENT) * ALIGNMENT)
@@ -180,7 +178,7 @@ class Task:
             progress,
             notes,
         )
-        self.grid = Grid(photo.height, photo.width, size, settings.overlap)
+        self.grid = Grid(photo.height, photo.width, size, settings.overlap, runner.reference.multiple)
         self.kept: dict[tuple[int, int], Detection] = {}  # by first row and column of the tile
         self.room = KEPT_BYTES
 
@@ -206,6 +204,10 @@ class Task:
             changed=pixels is not self.photo.pixels,
         )
 
+    def forget(self) -> None:
+        """Drop the features that detection kept."""
+        self.kept, self.room = {}, KEPT_BYTES
+
     def find_blur(self) -> Floats:
         """The maps of `detect`; the confidence is that of regions, not of single cells, with keep_sharp."""
         return self.judge(self.detect())
@@ -226,7 +228,7 @@ class Task:
         for number, tile in enumerate(self.grid):
             index = tile.scaled(STAGE_SCALE)
             rows, columns = maps[0][index].shape
-            detection = self.runner.find(self.cut(tile))
+            detection = self.runner.find(self.cut(tile), self.settings.epsilon)
             found = maps_of(detection)[:, :rows, :columns]
             maps[(slice(len(found)), *index)] += found * stage_weights(tile)  # one map without motion
             if detection.bytes <= self.room and self.seems_blurred(tile, found):
@@ -275,13 +277,13 @@ class Task:
             return None
         if not self.settings.keep_sharp:
             return masked_part(tile, mask)
-        return changed_part(tile, mask, self.runner.smallest_part)
+        return changed_part(tile, mask, self.runner.reference.smallest_part)
 
     def features(self, tile: Tile, part: Tile) -> Detection:
         """What detection finds in a part of a tile, with all of the tile in view."""
         found = self.kept.get(tile.corner)
         if found is None:
-            found = self.runner.find(self.cut(tile))
+            found = self.runner.find(self.cut(tile), self.settings.epsilon)
         return found if part is tile else found.window(*tile.place_of(part))
 
     def weigh(self, change: Tensor, tile: Tile, mask: Floats) -> Floats:

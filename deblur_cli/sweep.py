@@ -39,15 +39,19 @@ def sweep(
 ) -> list[Outlook]:
     """Detect once, and work out for each epsilon what it would restore; times are scaled from one tile.
 
+    A network whose detection depends on epsilon detects for each of them.
     Raises OutOfMemoryError where even the smallest tile does not fit.
     """
-    # Without keep_sharp the confidence is the network's own, which depends on no epsilon.
-    seen = network.run(photo, replace(settings, restore=False, keep_sharp=False), progress)
-    grid = Grid(photo.height, photo.width, seen.tile_size, settings.overlap)
-    raw = seen.maps.probability
+    # Without keep_sharp the confidence is the network's own.
+    looking, own = replace(settings, restore=False, keep_sharp=False), network.weights.network
+    seen = network.run(photo, looking, progress)
+    grid = Grid(photo.height, photo.width, seen.tile_size, settings.overlap, own.multiple)
     part_of = masked_part if not settings.keep_sharp else partial(changed_part, least=None)
     found = []
     for epsilon in epsilons:
+        if own.follows_epsilon and epsilon != seen.epsilon:
+            seen = network.run(photo, replace(looking, tile=grid.size, epsilon=epsilon), progress)
+        raw = seen.maps.probability
         probability = settle(raw, epsilon) if settings.keep_sharp else raw
         mask = (probability > epsilon).astype(np.float32)
         share = covered_share(mask, photo.height, photo.width)
