@@ -29,10 +29,9 @@ from deblur_cli.nets import (
     WindowRestoration,
     place,
 )
-from deblur_cli.nets.pruned import dilate
 from deblur_cli.photo.photo import Photo
 from deblur_cli.restore import Deblurrer, Floats, Settings, Task
-from deblur_cli.work import count, count_windows
+from deblur_cli.work import count, count_pruned, count_windows
 
 
 @dataclass(frozen=True)
@@ -156,9 +155,9 @@ def whole_work(network: Network, result: Restoration) -> tuple[int, int]:
         shares = [float(decision.mean()) for decision in result.decisions]
         return count_windows(network, height, width, shares), count_windows(network, height, width)
     assert isinstance(network, M2AENet)
-    mask = result.mask
-    pruned = (None, None) if mask is None else (int(mask.sum()), int(dilate(mask).sum()))
-    return count(network, height, width, *pruned).total, count(network, height, width).total
+    dense = count(network, height, width)
+    pruned = dense if result.mask is None else count_pruned(network, (height, width), result.mask)
+    return pruned.total, dense.total
 
 
 def tiled_work(task: Task, mask: Floats) -> tuple[int | None, int | None]:
@@ -171,15 +170,13 @@ def tiled_work(task: Task, mask: Floats) -> tuple[int | None, int | None]:
         return None, None
     macs = dense = 0
     for tile in task.grid:
-        height, width = (span.stop - span.start for span in (tile.rows, tile.columns))
-        whole = count(network, height, width)
+        whole = count(network, *tile.size)
         dense += whole.total
         macs += whole.detection if task.runner.detects else 0
-        if task.reaches(tile, mask):
-            part = torch.from_numpy(mask[tile.scaled(STAGE_SCALE)])[None, None]
-            pruned = (int(part.sum()), int(dilate(part).sum())) if task.runner.detects else (None, None)
-            work = count(network, height, width, *pruned)
-            macs += work.restoration if tile.corner in task.kept else work.total
+        if part := task.part(tile, mask):
+            cells = torch.from_numpy(mask[part.scaled(STAGE_SCALE)])[None, None]
+            macs += count_pruned(network, part.size, cells).restoration
+            macs += 0 if tile.corner in task.kept else whole.detection
     return macs, dense
 
 

@@ -113,6 +113,11 @@ class M2AENet(Network):
     def bytes_per_pixel(self) -> int:
         return BYTES_PER_CHANNEL * self.config.width
 
+    @property
+    def smallest_part(self) -> int | None:
+        window = self.config.pooling  # 1.5 times the training patch, which parts then are no smaller than
+        return None if window is None else window * 2 // 3
+
     def config_as_stored(self) -> dict[str, object]:
         """Sizes, and of M²AENet the switches that are not as usual."""
         config = self.config.to_dict()

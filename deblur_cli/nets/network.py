@@ -35,6 +35,29 @@ class Detection:
         """Memory that picture and features take."""
         return sum(part.nbytes for part in (self.image, self.features, *self.skips))
 
+    def window(self, rows: slice, columns: slice) -> "Detection":
+        """The same for a rectangle of the picture, in pixels from a multiple of 16 to one or to its end.
+
+        For networks with a `smallest_part`, whose features are B C H/8 W/8 and whose skips halve from H W on.
+        """
+        multiple = 2 * STAGE_SCALE
+        ends = (-(-side.stop // multiple) * multiple for side in (rows, columns))
+        begins = (rows.start, columns.start)
+        spans = [slice(begin, end) for begin, end in zip(begins, ends, strict=True)]
+
+        def cut(values: Tensor, scale: int) -> Tensor:
+            down, across = (slice(span.start // scale, span.stop // scale) for span in spans)
+            return values[..., down, across].contiguous(memory_format=torch.channels_last)
+
+        maps = (self.logits, self.probability, self.start, self.end)
+        return Detection(
+            cut(self.image, 1),
+            cut(self.features, STAGE_SCALE),
+            tuple(cut(skip, 1 << stage) for stage, skip in enumerate(self.skips)),
+            (rows.stop - rows.start, columns.stop - columns.start),
+            *(None if values is None else cut(values, STAGE_SCALE) for values in maps),
+        )
+
 
 @dataclass(frozen=True)
 class Restoration:
@@ -97,6 +120,11 @@ class Network(nn.Module):
     def bytes_per_pixel(self) -> int:
         """Memory at the peak for each pixel of a picture, in float32."""
         raise NotImplementedError
+
+    @property
+    def smallest_part(self) -> int | None:
+        """Side in pixels from which a part of a tile comes out much as in the tile; None where none does."""
+        return None
 
     def config_as_stored(self) -> dict[str, Any]:
         """The arguments of `create` that a weights file keeps."""

@@ -4,13 +4,16 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialise
 
 from deblur_cli.errors import WeightsError
-from deblur_cli.nets import Network
+
+if TYPE_CHECKING:  # torch is heavy, and not needed to find and hash files
+    from torch import Tensor
+
+    from deblur_cli.nets import Network
 
 HEADER = 1 << 17  # bytes left for names and notes when weights are split
 INDEX = ".safetensors.index.json"
@@ -51,9 +54,9 @@ def read_index(path: Path) -> dict[str, dict[str, str]]:
     return {"metadata": index.get("metadata", {}), "weight_map": index["weight_map"]}
 
 
-def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+def read_tensors(path: Path) -> tuple[dict[str, "Tensor"], dict[str, str]]:
     """Tensors, numbers that are not whole in float32, and metadata of a .safetensors file or several."""
-    state: dict[str, torch.Tensor] = {}
+    state: dict[str, Tensor] = {}
     metadata: dict[str, str] = {}
     for part in parts(path):
         try:
@@ -67,7 +70,7 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     return state, metadata
 
 
-def full(value: torch.Tensor) -> torch.Tensor:
+def full(value: "Tensor") -> "Tensor":
     """A tensor in float32; whole numbers stay such."""
     return value.float() if value.is_floating_point() else value
 
@@ -82,24 +85,27 @@ def is_full(path: Path) -> bool:
     return True
 
 
-def save(path: Path, network: Network, notes: dict[str, str], *, half: bool = True) -> None:
+def save(path: Path, network: "Network", notes: dict[str, str], *, half: bool = True) -> None:
     """Write a network with its configuration, in half precision unless told otherwise.
 
     `notes` (training data, scores ...) go into the metadata as they are. Raises WeightsError where a
     value does not fit into half precision or the file cannot be written.
     """
+    from safetensors.torch import save as serialise
+
     state, metadata = packed(network, notes, half)
     write(path, serialise(state, metadata))
 
 
 def save_in_parts(
-    path: Path, network: Network, notes: dict[str, str], size: int, *, half: bool = True
+    path: Path, network: "Network", notes: dict[str, str], size: int, *, half: bool = True
 ) -> Path:
     """Write a network as several files of at most `size` bytes each, and return the index that names them.
 
     path: what the file would be called in one piece. Raises WeightsError as `save` does.
     """
     from huggingface_hub import split_torch_state_dict_into_shards
+    from safetensors.torch import save as serialise
 
     state, metadata = packed(network, notes, half)
     pattern = f"{path.stem}{{suffix}}.safetensors"
@@ -134,9 +140,11 @@ def write(path: Path, content: bytes) -> None:
 
 
 def packed(
-    network: Network, notes: dict[str, str], half: bool
-) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    network: "Network", notes: dict[str, str], half: bool
+) -> tuple[dict[str, "Tensor"], dict[str, str]]:
     """Tensors and metadata as they are written."""
+    import torch
+
     dtype = torch.float16 if half else torch.float32
     state = {
         name: (value.to(dtype) if value.is_floating_point() else value).cpu().contiguous()
