@@ -129,6 +129,31 @@ def test_a_truncated_checkpoint_is_refused(tmp_path, nafnet):
     refused(tmp_path, (tmp_path / "whole.pth").read_bytes()[:-5000], "not a PyTorch checkpoint or is damaged")
 
 
+def test_a_checkpoint_that_holds_itself_is_refused(tmp_path):
+    content = {}
+    content["params"] = content
+    refused(tmp_path, content, "holds no tensors")
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        torch.Tensor.to_sparse,
+        lambda value: value.to("meta"),
+        lambda value: value[:, :1].expand(8, 10**9, 3, 3),
+    ],
+)
+def test_tensors_of_other_kinds_are_named(tmp_path, nafnet, odd):
+    state = dict(nafnet.state_dict())
+    state["intro.weight"] = odd(state["intro.weight"])
+    refused(tmp_path, state, r"does not fit the network: intro\.weight is")
+
+
+def test_a_block_beyond_all_others_is_refused_at_once(tmp_path, nafnet):
+    state = dict(nafnet.state_dict()) | {"encoders.999.999.x": torch.zeros(1)}
+    refused(tmp_path, state, "more blocks than the file has tensors")
+
+
 def test_nafnet_as_m2aenet_computes_the_same_dense_and_pruned(nafnet):
     network = checkpoints.as_m2aenet(nafnet)
     with torch.inference_mode():

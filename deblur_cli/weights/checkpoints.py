@@ -27,6 +27,7 @@ CONTAINERS = (
     "model",
 )  # averaged weights first
 PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
+DEEPEST = 4  # containers within containers
 POOLING = 384  # 1.5 times the patches of 256 that both papers train on; checkpoints do not tell theirs
 SURE = 20.0  # logit at which float32 calls a pixel blurred with a confidence of exactly one
 
@@ -37,7 +38,7 @@ def is_pickle(path: Path) -> bool:
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], str]:
-    """Tensors in float32 of a PyTorch checkpoint, and the key that they were found under ("" for none).
+    """Tensors of a PyTorch checkpoint, and the key that they were found under ("" for none).
 
     Raises WeightsError for files that hold anything else, without running what is in them.
     """
@@ -62,17 +63,19 @@ def read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], str]:
 
 
 def unwrap(content: object, path: Path) -> tuple[dict[str, torch.Tensor], str]:
-    """The state dict inside of what a file holds, in float32, and the key that it stood under."""
+    """The state dict inside of what a file holds, and the key that it stood under."""
     found = ""
     while isinstance(content, Mapping) and (key := inner_key(content)):
         content, found = content[key], f"{found}.{key}" if found else key
+        if found.count(".") > DEEPEST:  # or without end: a pickle can hold itself
+            raise WeightsError(f"{path} holds no tensors: a checkpoint of a network is wanted")
     if not isinstance(content, Mapping) or not content:
         raise WeightsError(f"{path} holds no tensors: a checkpoint of a network is wanted")
     state: dict[str, torch.Tensor] = {}
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, torch.Tensor):
             raise WeightsError(f"{path} holds {name!r}, which is no tensor: give a file of weights alone")
-        state[bare(name)] = value.float() if value.is_floating_point() else value
+        state[bare(name)] = value
     return state, found
 
 

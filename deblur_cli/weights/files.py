@@ -46,22 +46,28 @@ def read_index(path: Path) -> dict[str, dict[str, str]]:
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
         files = index["weight_map"].values()
-        if not files or any(Path(name).name != name for name in files):
+        if not files or any(Path(name).name != name or not name.isprintable() for name in files):
             raise ValueError("it names files elsewhere, or none")
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        notes = {key: as_text(value) for key, value in index.get("metadata", {}).items()}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise WeightsError(f"{path} is not an index of .safetensors files: {error}") from error
-    return {"metadata": index.get("metadata", {}), "weight_map": index["weight_map"]}
+    return {"metadata": notes, "weight_map": index["weight_map"]}
+
+
+def as_text(value: object) -> str:
+    """A value of an index as those in .safetensors files are."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Tensors in float32 and metadata of a .safetensors file or an index of several."""
+    """Tensors and metadata of a .safetensors file or an index of several."""
     state: dict[str, torch.Tensor] = {}
     metadata: dict[str, str] = {}
     for part in parts(path):
         try:
             with safe_open(part, framework="pt") as file:
                 metadata |= file.metadata() or {}
-                state |= {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+                state |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
             raise WeightsError(f"{part} is not a .safetensors file or is damaged: {error}") from error
     if path.name.endswith(INDEX):
