@@ -107,7 +107,7 @@ class Handler(BaseHTTPRequestHandler):
             return False
         _, code, headers = failures.popleft()
         if code:
-            self.plain(code, headers)
+            self.plain(code, {**headers, "Connection": "close"})
         self.close_connection = True
         return True
 

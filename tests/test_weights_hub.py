@@ -41,7 +41,6 @@ def server(content, tmp_path, monkeypatch):
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
         monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1 << 14)
         monkeypatch.setattr(file_download.time, "sleep", lambda seconds: None)
         monkeypatch.delenv("HF_TOKEN", raising=False)
         close_session()
@@ -101,6 +100,13 @@ def test_a_connection_cut_in_the_middle_is_taken_up_again(server, content):
     assert weights.pull(ADDRESS).read_bytes() == content
     ranges = [asked for method, _, asked in server.requests if method == "GET" and asked]
     assert ranges and int(ranges[0].removeprefix("bytes=").rstrip("-")) > 0
+
+
+def test_a_shaky_connection_gets_on_with_every_try(server, content):
+    server.cuts.extend([100_000] * 2)
+    assert weights.pull(ADDRESS).read_bytes() == content
+    starts = [asked for method, path, asked in server.requests if method == "GET" and "/cdn/" in path]
+    assert len(starts) == 3 and len(set(starts)) == 3
 
 
 def test_an_interrupted_download_is_gone_on_with_by_the_next_command(server, content, tmp_path):

@@ -79,9 +79,9 @@ def fetch(file: HubFile, sha256: str | None, size: int | None, progress: Progres
     sha256, size: what it must have; None takes the Hub's word for them
     A broken download is gone on with, a wrong one is deleted. Raises WeightsError.
     """
-    from deblur_cli.weights.hub_errors import explained, quiet
+    from deblur_cli.weights.hub_errors import explained, quiet, small_pieces
 
-    with explained(file), quiet():
+    with explained(file), quiet(), small_pieces():
         about = ask(file)
         check_metadata(file, about, sha256, size)
         blob = blob_path(file, about)

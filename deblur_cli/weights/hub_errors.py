@@ -40,6 +40,20 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
+def small_pieces(size: int = 1 << 14) -> Iterator[None]:
+    """Let huggingface_hub hand over downloads in pieces of that many bytes.
+
+    Its own are of 10 MB, of which a broken connection loses all: a slow or shaky one would never get on.
+    """
+    before = constants.DOWNLOAD_CHUNK_SIZE
+    constants.DOWNLOAD_CHUNK_SIZE = min(before, size)
+    try:
+        yield
+    finally:
+        constants.DOWNLOAD_CHUNK_SIZE = before
+
+
+@contextmanager
 def explained(file: HubFile, *, upload: bool = False) -> Iterator[None]:
     """Turn what huggingface_hub and the system raise into a WeightsError."""
     try:
