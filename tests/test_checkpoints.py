@@ -119,9 +119,28 @@ def test_a_bomb_in_a_checkpoint_does_not_go_off(tmp_path, nafnet):
     assert sign.exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"hello", b"<!DOCTYPE html>"])
-def test_what_is_no_checkpoint_is_refused(tmp_path, content):
-    refused(tmp_path, content, "not a PyTorch checkpoint or is damaged|holds no tensors")
+@pytest.mark.parametrize(
+    ("content", "cure"),
+    [
+        (b"", "download or copy it again"),
+        (b"hello", "download or copy it again"),
+        (b"<!DOCTYPE html>", "it is a web page, download the file itself"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "with `git lfs pull`"),
+    ],
+)
+def test_what_is_no_checkpoint_is_refused(tmp_path, content, cure):
+    refused(tmp_path, content, f"is not a PyTorch checkpoint or is damaged: .*{cure}")
+    path = tmp_path / "wild.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match=rf"is not a \.safetensors file or is damaged .*: .*{cure}"):
+        weights.load(str(path))
+
+
+def test_files_are_told_by_what_is_in_them_before_their_name(tmp_path, nafnet):
+    torch.save(nafnet.state_dict(), tmp_path / "wild.safetensors")
+    weights.save(tmp_path / "wild.pth", nafnet, {})
+    for name in ("wild.safetensors", "wild.pth"):
+        assert weights.load(str(tmp_path / name)).network.config == nafnet.config
 
 
 def test_a_truncated_checkpoint_is_refused(tmp_path, nafnet):

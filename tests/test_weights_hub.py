@@ -415,6 +415,27 @@ def test_an_upload_that_breaks_is_one_line_and_commits_nothing(server, content, 
     assert result.stderr.count("\n") == 1 and "bug" not in result.stderr and not server.uploads
 
 
+def test_what_another_process_is_downloading_is_not_removed(server, content, tmp_path):
+    tried = []
+
+    def meddle(done, size):
+        if not tried:
+            tried.append(done)
+            with pytest.raises(WeightsError, match="is being downloaded just now"):
+                weights.remove(ADDRESS)
+
+    assert weights.pull(ADDRESS, meddle).read_bytes() == content
+    assert tried
+
+
+@pytest.mark.parametrize(
+    "address", ["https://huggingface.co/a/b/resolve/main/c.pth", "HF://a/b/c", "hf:a/b/c"]
+)
+def test_addresses_of_another_form_tell_how_to_write_them(server, address):
+    with pytest.raises(WeightsError, match=r"write hf://owner/repo/file"):
+        weights.source_of(address)
+
+
 def test_what_cannot_be_loaded_is_not_published(server, tmp_path):
     file = tmp_path / "mine.safetensors"
     file.write_bytes(b"no weights")

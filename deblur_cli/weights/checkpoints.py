@@ -16,6 +16,7 @@ import torch
 
 from deblur_cli.errors import WeightsError
 from deblur_cli.nets import M2AENet, create
+from deblur_cli.weights import files
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +34,11 @@ SURE = 20.0  # logit at which float32 calls a pixel blurred with a confidence of
 
 
 def is_pickle(path: Path) -> bool:
-    """Whether a file is to be read as a PyTorch checkpoint, judged by its name."""
-    return path.suffix.lower() in PICKLES
+    """Whether a file is to be read as a PyTorch checkpoint: by its first bytes, or else by its name."""
+    head = files.beginning(path)
+    if head[8:9] == b"{":  # safetensors: eight bytes of length, then JSON
+        return False
+    return head.startswith((b"PK", b"\x80")) or path.suffix.lower() in PICKLES
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], str]:
@@ -43,9 +47,9 @@ def read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], str]:
     Raises WeightsError for files that hold anything else, without running what is in them.
     """
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), path.open("rb") as file:  # of a path torch would judge by its name
             warnings.simplefilter("ignore")  # torch warns of old storage formats, which read well
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         with path.open("rb") as file:
             pickled = file.read(1) in (b"P", b"\x80")  # a ZIP or a pickle, with what torch does not allow
@@ -54,11 +58,11 @@ def read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], str]:
                 f"{path} is refused: it holds more than tensors and might run code when read; "
                 "ask for a .safetensors file"
             ) from error
-        raise WeightsError(f"{path} is not a PyTorch checkpoint or is damaged") from error
+        raise WeightsError(f"{path} is not a PyTorch checkpoint or is damaged: {files.cure(path)}") from error
     except OSError as error:
         raise WeightsError(f"cannot read {path}: {error.strerror or error}") from error
     except (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise WeightsError(f"{path} is not a PyTorch checkpoint or is damaged") from error
+        raise WeightsError(f"{path} is not a PyTorch checkpoint or is damaged: {files.cure(path)}") from error
     return unwrap(content, path)
 
 

@@ -11,6 +11,7 @@ from safetensors.torch import save as serialise
 
 from deblur_cli.errors import WeightsError
 from deblur_cli.nets import M2AENet
+from deblur_cli.weights.hub import is_page
 
 HEADER = 1 << 17  # bytes left for names and notes when weights are split
 INDEX = ".safetensors.index.json"
@@ -69,10 +70,29 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
                 metadata |= file.metadata() or {}
                 state |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
-            raise WeightsError(f"{part} is not a .safetensors file or is damaged: {error}") from error
+            raise WeightsError(
+                f"{part} is not a .safetensors file or is damaged ({error}): {cure(part)}"
+            ) from error
     if path.name.endswith(INDEX):
         metadata |= read_index(path)["metadata"]
     return state, metadata
+
+
+def cure(path: Path) -> str:
+    """What helps against a file that is no weights, as far as its beginning tells."""
+    head = beginning(path)
+    if head.startswith(b"version https://git-lfs"):
+        return "it is a pointer of Git LFS, bring the file itself with `git lfs pull`"
+    return "it is a web page, download the file itself" if is_page(head) else "download or copy it again"
+
+
+def beginning(path: Path) -> bytes:
+    """The first 64 bytes of a file; none where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(64)
+    except OSError:
+        return b""
 
 
 def is_full(path: Path) -> bool:

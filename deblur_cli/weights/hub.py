@@ -8,7 +8,8 @@ import hashlib
 import logging
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -148,10 +149,8 @@ def transfer(
     from huggingface_hub.utils._fixes import WeakFileLock
     from huggingface_hub.utils.tqdm import silent_tqdm
 
-    locks = blob.parents[2] / ".locks" / blob.parents[1].name
-    for folder in (locks, blob.parent):
-        folder.mkdir(parents=True, exist_ok=True)
-    with WeakFileLock(locks / f"{blob.name}.lock"):
+    blob.parent.mkdir(parents=True, exist_ok=True)
+    with WeakFileLock(lock_path(blob)):
         if blob.exists():  # another process was faster
             return
         partial = blob.with_name(blob.name + PARTIAL)
@@ -270,8 +269,32 @@ def remove(file: HubFile) -> list[Path]:
     unwanted += (folder / "blobs").glob(f"*{PARTIAL}")
     for target in unwanted:
         try:
-            target.unlink()
+            with unused(target):
+                target.unlink()
         except OSError as error:
             raise WeightsError(f"cannot delete {target}: {error.strerror}") from error
         deleted.append(target)
     return deleted
+
+
+@contextmanager
+def unused(target: Path) -> Iterator[None]:
+    """Hold the lock of a broken download. Raises WeightsError where another process is going on with it."""
+    from filelock import Timeout
+    from huggingface_hub.utils._fixes import WeakFileLock
+
+    if not target.name.endswith(PARTIAL):
+        yield
+        return
+    try:
+        with WeakFileLock(lock_path(target.with_name(target.name.removesuffix(PARTIAL))), timeout=0.1):
+            yield
+    except Timeout as error:
+        raise WeightsError(f"{target} is being downloaded just now: stop that first") from error
+
+
+def lock_path(blob: Path) -> Path:
+    """File that huggingface_hub locks while it writes that content."""
+    locks = blob.parents[2] / ".locks" / blob.parents[1].name
+    locks.mkdir(parents=True, exist_ok=True)
+    return locks / f"{blob.name}.lock"
