@@ -1,11 +1,15 @@
 """Model cards: what weights are, what they learned from and how they score, from their own metadata."""
 
 import json
+import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from deblur_cli.errors import WeightsError
 from deblur_cli.nets import M2AENet, Network
+
+logger = logging.getLogger(__name__)
 
 SCORES = (  # field, words, format
     ("gain_psnr_w", "PSNR gain in the blur, dB", "+.2f"),
@@ -18,6 +22,7 @@ SCORES = (  # field, words, format
     ("soft_marked", "defocused or smooth area that is marked", ".1%"),
     ("endpoint_error", "trajectory endpoints off, px", ".2f"),
 )
+DAMAGED = "the note on their training (`history`) in the file of the weights is damaged"
 NAMES = {"m2aenet": "M²AENet", "nafnet": "NAFNet", "lmd_vit": "LMD-ViT"}
 
 
@@ -30,18 +35,38 @@ def model_card(
     curve: Sequence[Mapping[str, str]] = (),
 ) -> str:
     """Markdown text. files: name and bytes of each; curve: rows of a run's scores.csv."""
-    runs = json.loads(notes.get("history", "[]"))
     sections = [f"# {name}", describe(network), file_table(files, sha256)]
-    if runs:
-        sections += ["## What it learned from", training_table(runs)]
-        sections += [
-            f"Settings of run {number}:\n\n{settings_text(run)}" for number, run in enumerate(runs, 1)
-        ]
-    if runs and runs[-1].get("scores"):
-        sections += ["## How it scores", score_text(runs)]
+    try:
+        sections += training_sections(history_of(notes))
+    except (WeightsError, ValueError, LookupError, TypeError, AttributeError) as error:
+        logger.warning("the card of %s cannot tell what it learned from: %s", name, DAMAGED)
+        logger.debug("history: %r", error)
+        sections += ["## What it learned from", f"Not known: {DAMAGED}."]
     if curve:
         sections += ["## Scores over training", curve_table(curve)]
     return "\n\n".join(sections) + "\n"
+
+
+def history_of(notes: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The training runs that weights note, oldest first. Raises WeightsError where the note is damaged."""
+    try:
+        runs = json.loads(notes.get("history", "[]"))
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(DAMAGED) from error
+    if not isinstance(runs, list) or not all(isinstance(run, dict) for run in runs):
+        raise WeightsError(DAMAGED)
+    return runs
+
+
+def training_sections(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the runs learned from, with their settings and scores."""
+    if not runs:
+        return []
+    sections = ["## What it learned from", training_table(runs)]
+    sections += [f"Settings of run {number}:\n\n{settings_text(run)}" for number, run in enumerate(runs, 1)]
+    if runs[-1].get("scores"):
+        sections += ["## How it scores", score_text(runs)]
+    return sections
 
 
 def describe(network: Network) -> str:

@@ -18,7 +18,8 @@ class HubServer(ThreadingHTTPServer):
     requests: (method, path, Range) of all that was asked
     failures: (method, code, headers) of answers to the next requests of that method
     cuts: after how many bytes each of the next bodies breaks off; served: bytes sent in place of the right
-    ranges: whether ranges are known; gated, page: how the repository is; token: what is asked for
+    told: headers that take the place of those about a file; ranges: whether ranges are known
+    gated, page: how the repository is; token: what is asked for
     uploads: (repository, path) -> bytes of what was committed
     """
 
@@ -28,7 +29,7 @@ class HubServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.files, self.requests, self.uploads, self.stored = {}, [], {}, {}
         self.failures, self.cuts = deque(), deque()
-        self.served = self.token = None
+        self.served, self.token, self.told = None, None, {}
         self.ranges, self.gated, self.page = True, False, False
         self.pause = threading.Event()
         self.pause.set()
@@ -43,6 +44,9 @@ class HubServer(ThreadingHTTPServer):
 
     def methods(self):
         return [method for method, _, _ in self.requests]
+
+    def handle_error(self, *_):
+        """Clients that hang up are what is tested here."""
 
     def __enter__(self):
         self.thread = threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True)
@@ -70,9 +74,8 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self, *, body):  # noqa: PLR0911 - one return for each way to answer
         server, path = self.server, unquote(urlsplit(self.path).path)
         server.requests.append((self.command, path, self.headers.get("Range")))
-        if server.failures and server.failures[0][0] == self.command:
-            _, code, headers = server.failures.popleft()
-            return self.plain(code, headers)
+        if self.fails():
+            return None
         if server.page:
             return self.content(
                 b"<!DOCTYPE html><title>Please log in</title>", {"Content-Type": "text/html"}, body
@@ -94,7 +97,19 @@ class Handler(BaseHTTPRequestHandler):
             return self.plain(404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT})
         digest = hashlib.sha256(data).hexdigest()
         about = {"X-Repo-Commit": COMMIT, "X-Linked-Size": str(len(data)), "X-Linked-Etag": f'"{digest}"'}
-        return self.plain(302, {**about, "ETag": '"pointer"', "Location": f"{server.cdn_url}/{digest}"})
+        about |= {"ETag": '"pointer"', "Location": f"{server.cdn_url}/{digest}"} | server.told
+        return self.plain(302, about)
+
+    def fails(self):
+        """Answer as told, where it is the turn of such a request; code 0 hangs up."""
+        failures = self.server.failures
+        if not failures or failures[0][0] != self.command:
+            return False
+        _, code, headers = failures.popleft()
+        if code:
+            self.plain(code, {**headers, "Connection": "close"})
+        self.close_connection = True
+        return True
 
     def cdn(self, digest, body):
         server = self.server
@@ -134,11 +149,15 @@ class Handler(BaseHTTPRequestHandler):
         path = urlsplit(self.path).path
         received = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.server.requests.append(("POST", path, None))
+        if path.endswith("/batch") and self.fails():
+            return
         self.reply(*self.api(path, received))
 
     def do_PUT(self):
         """Take a large file, whose address is its hash."""
         data = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.fails():
+            return
         digest = self.path.removeprefix("/cdn/")
         assert hashlib.sha256(data).hexdigest() == digest
         self.server.stored[digest] = data

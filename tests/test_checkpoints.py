@@ -113,14 +113,58 @@ def test_a_bomb_in_a_checkpoint_does_not_go_off(tmp_path, nafnet):
     assert sign.exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"hello", b"<!DOCTYPE html>"])
-def test_what_is_no_checkpoint_is_refused(tmp_path, content):
-    refused(tmp_path, content, "not a PyTorch checkpoint or is damaged|holds no tensors")
+@pytest.mark.parametrize(
+    ("content", "cure"),
+    [
+        (b"", "download or copy it again"),
+        (b"hello", "download or copy it again"),
+        (b"<!DOCTYPE html>", "it is a web page, download the file itself"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "with `git lfs pull`"),
+    ],
+)
+def test_what_is_no_checkpoint_is_refused(tmp_path, content, cure):
+    refused(tmp_path, content, f"is not a PyTorch checkpoint or is damaged: .*{cure}")
+    path = tmp_path / "wild.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match=rf"is not a \.safetensors file or is damaged .*: .*{cure}"):
+        weights.load(str(path))
+
+
+def test_files_are_told_by_what_is_in_them_before_their_name(tmp_path, nafnet):
+    torch.save(nafnet.state_dict(), tmp_path / "wild.safetensors")
+    weights.save(tmp_path / "wild.pth", nafnet, {})
+    for name in ("wild.safetensors", "wild.pth"):
+        assert weights.load(str(tmp_path / name)).network.config == nafnet.config
 
 
 def test_a_truncated_checkpoint_is_refused(tmp_path, nafnet):
     torch.save(nafnet.state_dict(), tmp_path / "whole.pth")
     refused(tmp_path, (tmp_path / "whole.pth").read_bytes()[:-5000], "not a PyTorch checkpoint or is damaged")
+
+
+def test_a_checkpoint_that_holds_itself_is_refused(tmp_path):
+    content = {}
+    content["params"] = content
+    refused(tmp_path, content, "holds no tensors")
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        torch.Tensor.to_sparse,
+        lambda value: value.to("meta"),
+        lambda value: value[:, :1].expand(8, 10**9, 3, 3),
+    ],
+)
+def test_tensors_of_other_kinds_are_named(tmp_path, nafnet, odd):
+    state = dict(nafnet.state_dict())
+    state["intro.weight"] = odd(state["intro.weight"])
+    refused(tmp_path, state, r"does not fit the network: intro\.weight is")
+
+
+def test_a_block_beyond_all_others_is_refused_at_once(tmp_path, nafnet):
+    state = dict(nafnet.state_dict()) | {"encoders.999.999.x": torch.zeros(1)}
+    refused(tmp_path, state, "more blocks than the file has tensors")
 
 
 def test_nafnet_as_m2aenet_computes_the_same_dense_and_pruned(nafnet):

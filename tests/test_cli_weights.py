@@ -161,6 +161,24 @@ def test_earlier_files_stay_where_the_new_ones_cannot_be_written(run_folder, tmp
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
+@pytest.mark.parametrize(
+    "history", ["not json", "3", "[1]", "[{}]", "[" * 10**5, '[{"learned_from": 1, "settings": []}]']
+)
+def test_a_damaged_note_on_the_training_costs_the_card_that_part_alone(tmp_path, history):
+    weights.save(tmp_path / "net.safetensors", lively(), {"history": history})
+    result = convert(tmp_path / "net.safetensors", tmp_path / "out")
+    assert refused(result, 0, "warning: the card of net cannot tell what it learned from")
+    text = (tmp_path / "out" / "net.md").read_text(encoding="utf-8")
+    assert "Not known: the note on their training" in text and "| SHA-256 |" in text
+
+
+@pytest.mark.parametrize("fingerprint", ["not json", "3", '["a"]', "[[1]]", "[" * 10**5])
+def test_a_damaged_fingerprint_is_one_line(tmp_path, fingerprint):
+    weights.save(tmp_path / "net.safetensors", lively(), {"fingerprint": fingerprint})
+    result = deblur("weights", "verify", tmp_path / "net.safetensors")
+    assert refused(result, 1, "the fingerprint in its metadata is damaged")
+
+
 def card(*changes, curve=()):
     """A card after runs that differ from the usual one as told."""
     usual = {

@@ -129,7 +129,11 @@ def test_a_missing_or_damaged_part_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"weight_map": {}}', '{"weight_map": {"a": "../b.safetensors"}}']
+    "text",
+    [
+        *("", "[]", "{}", "[" * 10**5, '{"weight_map": {}}', '{"weight_map": {"a": "../b.safetensors"}}'),
+        *('{"weight_map": {"a": "b\\u0000"}}', '{"metadata": [1], "weight_map": {"a": "b"}}'),
+    ],
 )
 def test_what_is_no_index_is_refused(tmp_path, text):
     path = tmp_path / "net.safetensors.index.json"
@@ -168,6 +172,51 @@ def test_misshapen_tensor_is_named_with_both_shapes(saved):
 def test_a_file_of_another_architecture_is_refused(saved):
     rewrite(saved, lambda state: None, architecture="resnet")
     refused(saved, "architecture 'resnet'.*another program")
+
+
+SIZES = {"width": 8, "encoder": [1, 1, 1, 2], "middle": 1, "decoder": [1, 1, 1, 1], "pooling": None}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"width": 10**6}, "does not fit the network"),
+        ({"encoder": [1, 1, 1, 10**7]}, "more blocks than the file has tensors"),
+        ({"middle": 10**30}, "more blocks than the file has tensors"),
+        ({"encoder": [1] * 60, "decoder": [1] * 60}, "cannot be built"),
+        ({"encoder": [], "decoder": []}, "not all whole numbers"),
+        ({"width": 8.0}, "not all whole numbers"),
+        ({"width": -8}, "not all above zero"),
+        ({"pooling": 0}, "not all above zero"),
+        ({"mask": "no"}, "are true or false"),
+    ],
+)
+def test_sizes_that_are_a_lie_cost_neither_time_nor_memory(saved, change, message):
+    rewrite(saved, lambda state: None, config=json.dumps(SIZES | change))
+    refused(saved, message)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda value: value * torch.nan, "is damaged: intro.bias holds values that are no numbers"),
+        (lambda value: value.double() + 1e300, "is damaged: intro.bias holds values that are no numbers"),
+        (lambda value: value.to(torch.int64), "intro.bias is not of plain floating-point numbers"),
+        (lambda value: value.to(torch.complex64), "intro.bias is not of plain floating-point numbers"),
+    ],
+)
+def test_numbers_that_no_network_has_are_refused(saved, damage, message):
+    rewrite(saved, lambda state: state.update({"intro.bias": damage(state["intro.bias"])}))
+    refused(saved, message)
+
+
+def test_a_network_does_not_change_with_its_file(saved):
+    network = weights.load(str(saved)).network
+    before = network.ending.bias.clone()
+    rewrite(saved, lambda state: state["ending.bias"].add_(1))
+    saved.write_bytes(b"\0" * saved.stat().st_size)
+    assert torch.equal(network.ending.bias, before)
+    assert all(value.requires_grad for value in network.parameters())
 
 
 @pytest.mark.parametrize("config", ["not json", "[1, 2]", '{"height": 3}', '{"encoder": [1], "decoder": []}'])

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -40,7 +41,6 @@ def server(content, tmp_path, monkeypatch):
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
         monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1 << 14)
         monkeypatch.setattr(file_download.time, "sleep", lambda seconds: None)
         monkeypatch.delenv("HF_TOKEN", raising=False)
         close_session()
@@ -100,6 +100,13 @@ def test_a_connection_cut_in_the_middle_is_taken_up_again(server, content):
     assert weights.pull(ADDRESS).read_bytes() == content
     ranges = [asked for method, _, asked in server.requests if method == "GET" and asked]
     assert ranges and int(ranges[0].removeprefix("bytes=").rstrip("-")) > 0
+
+
+def test_a_shaky_connection_gets_on_with_every_try(server, content):
+    server.cuts.extend([100_000] * 2)
+    assert weights.pull(ADDRESS).read_bytes() == content
+    starts = [asked for method, path, asked in server.requests if method == "GET" and "/cdn/" in path]
+    assert len(starts) == 3 and len(set(starts)) == 3
 
 
 def test_an_interrupted_download_is_gone_on_with_by_the_next_command(server, content, tmp_path):
@@ -193,9 +200,57 @@ def test_the_token_is_sent_and_a_wrong_one_is_named(server, content, monkeypatch
 def test_a_mirror_that_answers_with_a_page_is_named(server, tmp_path):
     server.page = True
     refused(ADDRESS, "does not answer as the Hugging Face Hub does, perhaps with a web page")
-    server.page, server.served = False, b"<!DOCTYPE html><title>Please log in</title>"
-    refused(ADDRESS, "ended too early|a web page came")
-    assert not [path for path in blobs(tmp_path) if not path.name.endswith(hub.PARTIAL)]
+
+
+@pytest.mark.parametrize("longer", [-100_000, 0, 1])
+def test_a_page_in_the_place_of_the_file_is_named_and_not_kept(server, content, tmp_path, longer):
+    page = b"\n<!DOCTYPE html><title>Please log in</title>"
+    server.served = page.ljust(len(content) + longer)
+    refused(ADDRESS, "a web page comes instead of the file")
+    assert not blobs(tmp_path)
+    server.served = None
+    assert weights.pull(ADDRESS).read_bytes() == content
+
+
+def test_more_than_was_promised_is_not_taken(server, content, tmp_path):
+    server.served = content + b"more"
+    refused(ADDRESS, f"more comes than the {len(content):,} bytes promised")
+    assert not blobs(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "told", [{"X-Linked-Etag": '"../../../evil"'}, {"X-Linked-Etag": '".."'}, {"X-Repo-Commit": "../../evil"}]
+)
+def test_a_server_cannot_choose_where_files_are_written(server, tmp_path, told):
+    server.told = told
+    refused(ADDRESS, "does not answer as the Hugging Face Hub does")
+    assert "GET" not in server.methods() and not list(tmp_path.rglob("*evil*"))
+
+
+@pytest.mark.parametrize("endpoint", ["nonsense", "", "ftp://hub.example"])
+def test_an_endpoint_that_is_no_address_is_named(server, monkeypatch, endpoint):
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+    template = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    refused(ADDRESS, "is no address: unset HF_ENDPOINT")
+
+
+def test_a_token_that_cannot_be_one_is_named(server, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_ä")
+    refused(ADDRESS, "check HF_TOKEN")
+
+
+def test_a_connection_lost_at_the_very_end_costs_nothing_but_another_try(server, content):
+    def lose(done, size):
+        if done == size and not server.failures:
+            server.failures.extend([("HEAD", 503, {})] * 9)
+
+    with pytest.raises(WeightsError, match=r"out of order \(503\)"):
+        weights.pull(ADDRESS, lose)
+    server.failures.clear()
+    server.requests.clear()
+    assert weights.pull(ADDRESS).read_bytes() == content
+    assert not [path for _, path, _ in server.requests if "/cdn/" in path]
 
 
 def test_offline_says_how_to_bring_the_file(server, monkeypatch):
@@ -235,7 +290,11 @@ def test_a_full_disk_is_told_before_and_during_the_download(server, monkeypatch)
 
 
 @pytest.mark.parametrize(
-    "address", ["hf://", "hf://one/two", "hf://a/b/../c", "hf://a/b/c@", "hf://-a/--b/c"]
+    "address",
+    [
+        *("hf://", "hf://one/two", "hf://a/b/../c", "hf://a/b/c@", "hf://-a/--b/c", "hf://a/b/c@../../d"),
+        *("hf://a/b/c\\..\\d", "hf://a/b/C:/d", "hf://a/b/c\nd", "hf://a/b/c@/etc"),
+    ],
 )
 def test_what_is_no_address_is_refused(address):
     with pytest.raises(WeightsError, match="is no address of a file"):
@@ -333,6 +392,48 @@ def test_published_weights_and_card_can_be_pulled_again(server, content, tmp_pat
     parsed = catalogue.parse("mine", entry, tmp_path)
     assert parsed.hub == hub.HubFile("me/mine", "mine.safetensors", COMMIT)
     assert hub.fetch(parsed.hub, parsed.sha256, parsed.bytes).read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("failures", "message"),
+    [
+        ([("PUT", 403, {})], r"refused \(403\): set HF_TOKEN to a token that may write"),
+        ([("PUT", 400, {})], "answered with status 400"),
+        ([("PUT", 0, {})] * 9, "the connection broke .*: give the same command again"),
+        ([("POST", 503, {})] * 9, r"out of order \(503\)"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+def test_an_upload_that_breaks_is_one_line_and_commits_nothing(server, content, tmp_path, failures, message):
+    (tmp_path / "mine.safetensors").write_bytes(content)
+    (tmp_path / "mine.md").write_text("# mine\n")
+    server.failures.extend(failures)
+    result = deblur(
+        "weights", "publish", tmp_path / "mine.safetensors", "--to", "me/mine", "--licence", "mit"
+    )
+    assert result.exit_code == 1 and re.search(message, result.stderr), result.stderr
+    assert result.stderr.count("\n") == 1 and "bug" not in result.stderr and not server.uploads
+
+
+def test_what_another_process_is_downloading_is_not_removed(server, content, tmp_path):
+    tried = []
+
+    def meddle(done, size):
+        if not tried:
+            tried.append(done)
+            with pytest.raises(WeightsError, match="is being downloaded just now"):
+                weights.remove(ADDRESS)
+
+    assert weights.pull(ADDRESS, meddle).read_bytes() == content
+    assert tried
+
+
+@pytest.mark.parametrize(
+    "address", ["https://huggingface.co/a/b/resolve/main/c.pth", "HF://a/b/c", "hf:a/b/c"]
+)
+def test_addresses_of_another_form_tell_how_to_write_them(server, address):
+    with pytest.raises(WeightsError, match=r"write hf://owner/repo/file"):
+        weights.source_of(address)
 
 
 def test_what_cannot_be_loaded_is_not_published(server, tmp_path):

@@ -119,20 +119,21 @@ def verify(names: Names = None, *, every: Downloaded = False, debug: options.Deb
 
 def checked(name: str) -> str:
     """Return a line on weights that are right. Raises WeightsError for those that are not."""
-    import json
-
     from deblur_cli import weights
-    from deblur_cli.weights.fingerprint import agrees, fingerprint
+    from deblur_cli.weights.fingerprint import agrees, fingerprint, stored
 
     source = weights.source_of(name)
     if source.path is None:
         raise WeightsError(f"{name} is not downloaded yet: `deblur weights pull {name}` brings it")
     loaded = weights.load(name)  # compares the hash
     hashed = "hash right" if source.sha256 else f"no hash to compare with (SHA-256 {loaded.sha256})"
-    stored = (source.entry and source.entry.fingerprint) or json.loads(loaded.notes.get("fingerprint", "[]"))
-    if not stored:
+    try:
+        expected = (source.entry and source.entry.fingerprint) or stored(loaded.notes)
+    except WeightsError as error:
+        raise WeightsError(f"{name}: {error}") from error
+    if not expected:
         return f"{name}: {hashed}, fits the network, no fingerprint to compare with"
-    if not agrees(fingerprint(loaded.network), stored):
+    if not agrees(fingerprint(loaded.network), expected):
         raise WeightsError(f"{name}: {hashed}, but the network computes something else than when it was made")
     return f"{name}: {hashed}, fingerprint right"
 
@@ -166,7 +167,8 @@ def each(names: list[str], action: Any) -> None:
     streams, code = Output(), OK
     for name in names:
         try:
-            action(name, streams)
+            with streams.log_lines():
+                action(name, streams)
         except WeightsError as error:
             if len(names) == 1:
                 raise

@@ -1,7 +1,6 @@
 """`deblur weights`: what is done with weights other than using them."""
 
 import csv
-import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -103,11 +102,12 @@ def convert(
         written = files.save_in_parts(path, loaded.network, loaded.notes, size, half=not full)
     parts = files.parts(written)
     listed = [(part.name, part.stat().st_size) for part in parts]
-    text = model_card(chosen, loaded.network, loaded.notes, listed, files.sha256(written), curve(source))
+    streams = Output()
+    with streams.log_lines():
+        text = model_card(chosen, loaded.network, loaded.notes, listed, files.sha256(written), curve(source))
     files.write(card, text.encode())
     for stale in {*before} - {written, card, *parts}:  # what another --part-size had made
         stale.unlink(missing_ok=True)
-    streams = Output()
     for result in (written, card):
         streams.result(result)
 
@@ -162,6 +162,7 @@ def take_full_numbers(source: Path, found: Path, loaded: "LoadedWeights") -> Non
 
     Raises UsageError where there are but 16, WeightsError where file and state are of different steps.
     """
+    from deblur_cli.model_card import history_of
     from deblur_cli.train import checkpoint
     from deblur_cli.weights import find, is_full
     from deblur_cli.weights.checkpoints import is_pickle
@@ -175,8 +176,8 @@ def take_full_numbers(source: Path, found: Path, loaded: "LoadedWeights") -> Non
                 f"with its {checkpoint.NAME}, or leave --full out"
             )
         return
-    runs = json.loads(loaded.notes.get("history", "[]"))
-    steps = runs[-1]["steps"] if runs else 0
+    runs = history_of(loaded.notes)
+    steps = runs[-1].get("steps") if runs else 0
     if state["step"] != steps:
         raise WeightsError(
             f"{found} is of step {steps} and {checkpoint.NAME} of step {state['step']}: let the run go on "

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deblur_cli.nets.lmd_blocks import WindowLayer
+from deblur_cli.nets.lmd_blocks import WindowAttention, WindowLayer, offsets
 from deblur_cli.nets.mask import threshold_mask
 from deblur_cli.nets.network import STAGE_SCALE, Detection, Network, Restoration
 
@@ -132,6 +132,13 @@ class LMDViT(Network):
     @property
     def bytes_per_pixel(self) -> int:
         return BYTES_PER_CHANNEL * self.config.embed
+
+    def constants(self) -> dict[str, Tensor]:
+        return {
+            f"{name}.relative_position_index": offsets(self.config.window)
+            for name, module in self.named_modules()
+            if isinstance(module, WindowAttention)
+        }
 
     def config_as_stored(self) -> dict[str, Any]:
         return asdict(self.config)

@@ -126,6 +126,10 @@ class Network(nn.Module):
         """Side in pixels from which a part of a tile comes out much as in the tile; None where none does."""
         return None
 
+    def constants(self) -> dict[str, Tensor]:
+        """Tensors of its state that are not trained: a file of its weights holds these very numbers."""
+        return {}
+
     def config_as_stored(self) -> dict[str, Any]:
         """The arguments of `create` that a weights file keeps."""
         raise NotImplementedError

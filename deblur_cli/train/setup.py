@@ -1,6 +1,5 @@
 """What a run begins with: its network, its photos, the pictures it is scored on."""
 
-import json
 import logging
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -11,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from deblur_cli import weights
-from deblur_cli.errors import TrainingError
+from deblur_cli.errors import TrainingError, WeightsError
+from deblur_cli.model_card import history_of
 from deblur_cli.nets import M2AENet, create
 from deblur_cli.nets.layers import NAFBlock
 from deblur_cli.train.datasets import MULTIPLE, check_sizes, find_pairs, whole_pair
@@ -127,5 +127,8 @@ def begin_from(name: str, network: M2AENet) -> list[dict[str, Any]]:
     if [(key, value.shape) for key, value in trained.items()] != [(k, v.shape) for k, v in wanted.items()]:
         raise TrainingError(f"{name} holds another network than the settings describe: adapt [network]")
     network.load_state_dict(trained)
-    history = json.loads(loaded.notes.get("history", "[]"))
-    return history if isinstance(history, list) else []
+    try:
+        return history_of(loaded.notes)
+    except WeightsError as error:
+        LOG.warning("%s: %s; what is trained now tells of this run alone", name, error)
+        return []

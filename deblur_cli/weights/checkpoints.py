@@ -17,6 +17,7 @@ import torch
 
 from deblur_cli.errors import WeightsError
 from deblur_cli.nets import LMD_VIT, M2AENet, Network, create
+from deblur_cli.weights import files
 
 logger = logging.getLogger(__name__)
 
@@ -28,24 +29,28 @@ CONTAINERS = (
     "model",
 )  # averaged weights first
 PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
+DEEPEST = 4  # containers within containers
 POOLING = 384  # 1.5 times the patches of 256 that both papers train on; checkpoints do not tell theirs
 SURE = 20.0  # logit at which float32 calls a pixel blurred with a confidence of exactly one
 
 
 def is_pickle(path: Path) -> bool:
-    """Whether a file is to be read as a PyTorch checkpoint, judged by its name."""
-    return path.suffix.lower() in PICKLES
+    """Whether a file is to be read as a PyTorch checkpoint: by its first bytes, or else by its name."""
+    head = files.beginning(path)
+    if head[8:9] == b"{":  # safetensors: eight bytes of length, then JSON
+        return False
+    return head.startswith((b"PK", b"\x80")) or path.suffix.lower() in PICKLES
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], str]:
-    """Tensors in float32 of a PyTorch checkpoint, and the key that they were found under ("" for none).
+    """Tensors of a PyTorch checkpoint, and the key that they were found under ("" for none).
 
     Raises WeightsError for files that hold anything else, without running what is in them.
     """
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), path.open("rb") as file:  # of a path torch would judge by its name
             warnings.simplefilter("ignore")  # torch warns of old storage formats, which read well
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         with path.open("rb") as file:
             pickled = file.read(1) in (b"P", b"\x80")  # a ZIP or a pickle, with what torch does not allow
@@ -54,26 +59,28 @@ def read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], str]:
                 f"{path} is refused: it holds more than tensors and might run code when read; "
                 "ask for a .safetensors file"
             ) from error
-        raise WeightsError(f"{path} is not a PyTorch checkpoint or is damaged") from error
+        raise WeightsError(f"{path} is not a PyTorch checkpoint or is damaged: {files.cure(path)}") from error
     except OSError as error:
         raise WeightsError(f"cannot read {path}: {error.strerror or error}") from error
     except (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise WeightsError(f"{path} is not a PyTorch checkpoint or is damaged") from error
+        raise WeightsError(f"{path} is not a PyTorch checkpoint or is damaged: {files.cure(path)}") from error
     return unwrap(content, path)
 
 
 def unwrap(content: object, path: Path) -> tuple[dict[str, torch.Tensor], str]:
-    """The state dict inside of what a file holds, in float32, and the key that it stood under."""
+    """The state dict inside of what a file holds, and the key that it stood under."""
     found = ""
     while isinstance(content, Mapping) and (key := inner_key(content)):
         content, found = content[key], f"{found}.{key}" if found else key
+        if found.count(".") > DEEPEST:  # or without end: a pickle can hold itself
+            raise WeightsError(f"{path} holds no tensors: a checkpoint of a network is wanted")
     if not isinstance(content, Mapping) or not content:
         raise WeightsError(f"{path} holds no tensors: a checkpoint of a network is wanted")
     state: dict[str, torch.Tensor] = {}
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, torch.Tensor):
             raise WeightsError(f"{path} holds {name!r}, which is no tensor: give a file of weights alone")
-        state[bare(name)] = value.float() if value.is_floating_point() else value
+        state[bare(name)] = value
     return state, found
 
 

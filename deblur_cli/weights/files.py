@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from safetensors import SafetensorError, safe_open
 
 from deblur_cli.errors import WeightsError
+from deblur_cli.weights.hub import is_page
 
 if TYPE_CHECKING:  # torch is heavy, and not needed to find and hash files
     from torch import Tensor
@@ -47,32 +48,52 @@ def read_index(path: Path) -> dict[str, dict[str, str]]:
     try:
         index = json.loads(path.read_text(encoding="utf-8"))
         files = index["weight_map"].values()
-        if not files or any(Path(name).name != name for name in files):
+        if not files or any(Path(name).name != name or not name.isprintable() for name in files):
             raise ValueError("it names files elsewhere, or none")
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        notes = {key: as_text(value) for key, value in index.get("metadata", {}).items()}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise WeightsError(f"{path} is not an index of .safetensors files: {error}") from error
-    return {"metadata": index.get("metadata", {}), "weight_map": index["weight_map"]}
+    return {"metadata": notes, "weight_map": index["weight_map"]}
+
+
+def as_text(value: object) -> str:
+    """A value of an index as those in .safetensors files are."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, "Tensor"], dict[str, str]]:
-    """Tensors, numbers that are not whole in float32, and metadata of a .safetensors file or several."""
+    """Tensors and metadata of a .safetensors file or an index of several."""
     state: dict[str, Tensor] = {}
     metadata: dict[str, str] = {}
     for part in parts(path):
         try:
             with safe_open(part, framework="pt") as file:
                 metadata |= file.metadata() or {}
-                state |= {name: full(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
+                state |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
-            raise WeightsError(f"{part} is not a .safetensors file or is damaged: {error}") from error
+            raise WeightsError(
+                f"{part} is not a .safetensors file or is damaged ({error}): {cure(part)}"
+            ) from error
     if path.name.endswith(INDEX):
         metadata |= read_index(path)["metadata"]
     return state, metadata
 
 
-def full(value: "Tensor") -> "Tensor":
-    """A tensor in float32; whole numbers stay such."""
-    return value.float() if value.is_floating_point() else value
+def cure(path: Path) -> str:
+    """What helps against a file that is no weights, as far as its beginning tells."""
+    head = beginning(path)
+    if head.startswith(b"version https://git-lfs"):
+        return "it is a pointer of Git LFS, bring the file itself with `git lfs pull`"
+    return "it is a web page, download the file itself" if is_page(head) else "download or copy it again"
+
+
+def beginning(path: Path) -> bytes:
+    """The first 64 bytes of a file; none where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(64)
+    except OSError:
+        return b""
 
 
 def is_full(path: Path) -> bool:

@@ -1,10 +1,12 @@
 """What a network answers to one fixed picture: a few numbers that tell whether it still computes the same."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from deblur_cli.errors import WeightsError
 from deblur_cli.nets import Network
 
 SIZE = 64  # pixels, as high as wide
@@ -33,6 +35,14 @@ def fingerprint(network: Network) -> tuple[float, ...]:
     maps = (detection.probability, detection.start, detection.end)
     values += [found.mean((0, 2, 3)) for found in maps if found is not None]
     return tuple(round(float(value), 6) for value in torch.cat(values))
+
+
+def stored(notes: Mapping[str, str]) -> tuple[float, ...]:
+    """The fingerprint that weights were saved with, empty for none. Raises WeightsError for a damaged one."""
+    try:
+        return tuple(float(value) for value in json.loads(notes.get("fingerprint", "[]")))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise WeightsError("the fingerprint in its metadata is damaged; get the file anew") from error
 
 
 def agrees(found: Sequence[float], stored: Sequence[float]) -> bool:

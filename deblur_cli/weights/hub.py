@@ -8,7 +8,8 @@ import hashlib
 import logging
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -23,8 +24,11 @@ logger = logging.getLogger(__name__)
 SCHEME = "hf://"
 Progress = Callable[[int, int | None], None]  # bytes done, bytes in all if known
 SHA256 = re.compile(r"[0-9a-f]{64}")  # what the Hub gives as ETag of large files
-ADDRESS = re.compile(r"hf://([\w.-]+/[\w.-]+)/([^@]+?)(?:@([^@]+))?")
+ADDRESS = re.compile(r"hf://([\w.-]+/[\w.-]+)/([^@:\\\x00-\x1f]+?)(?:@([^@:\\\x00-\x1f]+))?")
+NAME = re.compile(r"[\w+=-][\w.+=-]*")  # what a server may tell for use as a file name
 PAGE = (b"<!doctype", b"<html")  # how a web page begins
+WEB_PAGE = "a web page comes instead of the file: check HF_ENDPOINT, proxy and network login"
+TOO_LONG = "more comes than the {size:,} bytes promised, which is not the file: check HF_ENDPOINT and proxy"
 PARTIAL = ".deblur.incomplete"
 
 
@@ -46,7 +50,8 @@ class HubFile:
 def parse(address: str) -> HubFile:
     """Read hf://owner/repo/file[@revision]. Raises WeightsError."""
     match = ADDRESS.fullmatch(address)
-    if not match or any(part in ("", ".", "..") for part in match[2].split("/")):
+    parts = f"{match[2]}/{match[3] or 'main'}".split("/") if match else []
+    if not match or any(part in ("", ".", "..") for part in parts):
         raise WeightsError(f"{address} is no address of a file: write hf://owner/repo/file or ...@revision")
     return HubFile(match[1], match[2], match[3] or "main")
 
@@ -75,9 +80,9 @@ def fetch(file: HubFile, sha256: str | None, size: int | None, progress: Progres
     sha256, size: what it must have; None takes the Hub's word for them
     A broken download is gone on with, a wrong one is deleted. Raises WeightsError.
     """
-    from deblur_cli.weights.hub_errors import explained, quiet
+    from deblur_cli.weights.hub_errors import explained, quiet, small_pieces
 
-    with explained(file), quiet():
+    with explained(file), quiet(), small_pieces():
         about = ask(file)
         check_metadata(file, about, sha256, size)
         blob = blob_path(file, about)
@@ -109,7 +114,7 @@ def check_metadata(file: HubFile, about: "HfFileMetadata", sha256: str | None, s
     """Refuse, before anything is downloaded, what is no Hub's answer or another file than expected."""
     from huggingface_hub import constants
 
-    if about.commit_hash is None or not about.etag:
+    if not all(name and NAME.fullmatch(name) for name in (about.commit_hash, about.etag)):
         raise WeightsError(
             f"{constants.ENDPOINT} does not answer as the Hugging Face Hub does, perhaps with a web page: "
             "check HF_ENDPOINT, proxy and network login"
@@ -144,25 +149,28 @@ def transfer(
     from huggingface_hub.utils._fixes import WeakFileLock
     from huggingface_hub.utils.tqdm import silent_tqdm
 
-    locks = blob.parents[2] / ".locks" / blob.parents[1].name
-    for folder in (locks, blob.parent):
-        folder.mkdir(parents=True, exist_ok=True)
-    with WeakFileLock(locks / f"{blob.name}.lock"):
+    blob.parent.mkdir(parents=True, exist_ok=True)
+    with WeakFileLock(lock_path(blob)):
         if blob.exists():  # another process was faster
             return
         partial = blob.with_name(blob.name + PARTIAL)
         check_space(blob.parent, partial, about.size)
         url = hf_hub_url(file.repository, file.file, revision=about.commit_hash)
-        with partial.open("a+b") as stored:
-            content = HashingFile(stored, about.size, progress)
-            http_get(
-                url,
-                content,  # type: ignore[arg-type]  # as much of a file as http_get uses
-                resume_size=content.done,
-                headers=headers(),
-                expected_size=about.size,
-                tqdm_class=silent_tqdm,  # `progress` shows it
-            )
+        try:
+            with partial.open("a+b") as stored:
+                content = HashingFile(stored, about.size, progress)
+                http_get(
+                    url,
+                    content,  # type: ignore[arg-type]  # as much of a file as http_get uses
+                    resume_size=content.done,
+                    headers=headers(),
+                    expected_size=about.size,
+                    tqdm_class=silent_tqdm,  # `progress` shows it
+                )
+        except BaseException:
+            if partial.exists() and not partial.stat().st_size:  # nothing to go on from
+                partial.unlink()
+            raise
         check_content(file, partial, content.digest.hexdigest(), sha256)
         partial.replace(blob)
 
@@ -181,6 +189,11 @@ class HashingFile:
             self._count(piece)
 
     def write(self, piece: bytes) -> int:
+        """Take what came. Raises WeightsError, keeping nothing, for what cannot be the file."""
+        page = not self.done and is_page(piece)
+        if page or (self.size is not None and self.done + len(piece) > self.size):
+            self.truncate()
+            raise WeightsError(WEB_PAGE if page else TOO_LONG.format(size=self.size))
         self.file.write(piece)
         self._count(piece)
         return len(piece)
@@ -203,6 +216,11 @@ class HashingFile:
         self.digest, self.done = hashlib.sha256(), 0
 
 
+def is_page(content: bytes) -> bool:
+    """Whether a file that begins like that is a web page."""
+    return content[:64].lstrip().lower().startswith(PAGE)
+
+
 def check_space(folder: Path, partial: Path, size: int | None) -> None:
     """Refuse to begin what the disk cannot hold."""
     there = partial.stat().st_size if partial.exists() else 0
@@ -216,15 +234,9 @@ def check_space(folder: Path, partial: Path, size: int | None) -> None:
 
 def check_content(file: HubFile, path: Path, found: str, sha256: str | None) -> None:
     """Delete what is not what was promised."""
-    with path.open("rb") as stored:
-        page = stored.read(16).lstrip().lower().startswith(PAGE)
-    if not page and (sha256 is None or found == sha256):
+    if sha256 is None or found == sha256:
         return
     path.unlink()
-    if page:
-        raise WeightsError(
-            "a web page came instead of the file and was deleted: check HF_ENDPOINT, proxy and network login"
-        )
     raise WeightsError(
         f"the downloaded {file.file} is not the one promised and was deleted (SHA-256 {found}, should be "
         f"{sha256}): try again, and if it stays so, do not trust its source"
@@ -257,8 +269,32 @@ def remove(file: HubFile) -> list[Path]:
     unwanted += (folder / "blobs").glob(f"*{PARTIAL}")
     for target in unwanted:
         try:
-            target.unlink()
+            with unused(target):
+                target.unlink()
         except OSError as error:
             raise WeightsError(f"cannot delete {target}: {error.strerror}") from error
         deleted.append(target)
     return deleted
+
+
+@contextmanager
+def unused(target: Path) -> Iterator[None]:
+    """Hold the lock of a broken download. Raises WeightsError where another process is going on with it."""
+    from filelock import Timeout
+    from huggingface_hub.utils._fixes import WeakFileLock
+
+    if not target.name.endswith(PARTIAL):
+        yield
+        return
+    try:
+        with WeakFileLock(lock_path(target.with_name(target.name.removesuffix(PARTIAL))), timeout=0.1):
+            yield
+    except Timeout as error:
+        raise WeightsError(f"{target} is being downloaded just now: stop that first") from error
+
+
+def lock_path(blob: Path) -> Path:
+    """File that huggingface_hub locks while it writes that content."""
+    locks = blob.parents[2] / ".locks" / blob.parents[1].name
+    locks.mkdir(parents=True, exist_ok=True)
+    return locks / f"{blob.name}.lock"

@@ -4,12 +4,14 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from logging import ERROR
+from urllib.request import getproxies
 
 import httpx2
 from huggingface_hub import constants
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
+    LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RemoteEntryNotFoundError,
     RepositoryNotFoundError,
@@ -38,16 +40,41 @@ def quiet() -> Iterator[None]:
 
 
 @contextmanager
-def explained(file: HubFile) -> Iterator[None]:
+def small_pieces(size: int = 1 << 14) -> Iterator[None]:
+    """Let huggingface_hub hand over downloads in pieces of that many bytes.
+
+    Its own are of 10 MB, of which a broken connection loses all: a slow or shaky one would never get on.
+    """
+    before = constants.DOWNLOAD_CHUNK_SIZE
+    constants.DOWNLOAD_CHUNK_SIZE = min(before, size)
+    try:
+        yield
+    finally:
+        constants.DOWNLOAD_CHUNK_SIZE = before
+
+
+@contextmanager
+def explained(file: HubFile, *, upload: bool = False) -> Iterator[None]:
     """Turn what huggingface_hub and the system raise into a WeightsError."""
     try:
         yield
-    except (httpx2.HTTPError, OSError) as error:
-        raise WeightsError(explain(error, file)) from error
+    except (httpx2.HTTPError, OSError, RuntimeError, ValueError, LookupError, ImportError) as error:
+        raise WeightsError(explain(error, file, upload=upload)) from error
 
 
-def explain(error: Exception, file: HubFile) -> str:  # noqa: PLR0911 - one return for each kind of failure
-    """One line for a failed download."""
+def explain(error: BaseException, file: HubFile, *, upload: bool = False) -> str:
+    """One line for a failed download or upload."""
+    if isinstance(error, RuntimeError | LocalEntryNotFoundError) and error.__cause__:
+        error = error.__cause__  # the library tells what it was doing, and hides what happened
+    if isinstance(error, HfHubHTTPError | OfflineModeIsEnabled):
+        return explain_answer(error, file, upload)
+    if isinstance(error, httpx2.HTTPError | httpx2.InvalidURL):
+        return explain_connection(error, file, upload)
+    return explain_system(error, upload)
+
+
+def explain_answer(error: Exception, file: HubFile, upload: bool) -> str:  # noqa: PLR0911 - one for each
+    """One line for what the Hub refuses."""
     match error:
         case GatedRepoError():
             return (
@@ -61,15 +88,37 @@ def explain(error: Exception, file: HubFile) -> str:  # noqa: PLR0911 - one retu
         case RemoteEntryNotFoundError():
             return f"{file.repository} holds no file {file.file} at revision {file.revision}"
         case HfHubHTTPError():
-            return explain_status(error, file)
-        case OfflineModeIsEnabled():
-            return f"not downloaded yet, and HF_HUB_OFFLINE forbids it: unset that, {how_to_bring(file)}"
+            return explain_status(error, file, upload)
+    if upload:
+        return "HF_HUB_OFFLINE forbids uploads: unset it"
+    return f"not downloaded yet, and HF_HUB_OFFLINE forbids it: unset that, {how_to_bring(file)}"
+
+
+def explain_connection(error: Exception, file: HubFile, upload: bool) -> str:
+    """One line for a connection that cannot be made or breaks."""
+    match error:
+        case httpx2.UnsupportedProtocol() | httpx2.InvalidURL():
+            return (
+                f"{constants.ENDPOINT!r} or what it leads to is no address: unset HF_ENDPOINT, or let it "
+                "begin with https://"
+            )
+        case httpx2.TooManyRedirects():
+            return f"{constants.ENDPOINT} leads in a circle: check HF_ENDPOINT and proxy"
         case httpx2.ProxyError():
             return f"the proxy does not let {constants.ENDPOINT} through: check HTTPS_PROXY"
         case httpx2.ConnectError() | httpx2.ConnectTimeout():
-            return f"cannot reach {constants.ENDPOINT}: check the network, {how_to_bring(file)}"
-        case httpx2.HTTPError():
-            return f"the connection broke ({type(error).__name__}): the same command goes on from there"
+            proxy = " and the proxy that HTTPS_PROXY names" if getproxies().keys() - {"no"} else ""
+            bring = "" if upload else f", {how_to_bring(file)}"
+            return f"cannot reach {constants.ENDPOINT}: check the network{proxy}{bring}"
+    return f"the connection broke ({type(error).__name__}): {what_next(upload)}"
+
+
+def explain_system(error: BaseException, upload: bool) -> str:  # noqa: PLR0911 - one for each
+    """One line for what fails on this side, and for answers that make no sense."""
+    said = " ".join(str(error).split())
+    match error:
+        case OSError() if upload and error.errno is not None:
+            return f"cannot read {error.filename or 'what is to be published'}: {error.strerror}"
         case OSError() if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return (
                 f"the disk of {constants.HF_HUB_CACHE} is full: make room, or set HF_HUB_CACHE to another "
@@ -78,16 +127,30 @@ def explain(error: Exception, file: HubFile) -> str:  # noqa: PLR0911 - one retu
         case OSError() if error.errno is not None:
             where = error.filename or constants.HF_HUB_CACHE
             return f"cannot write to the cache: {where}: {error.strerror}"
-    return "the file ended too early: the same command goes on from there"
+        case OSError() if said.startswith("Consistency check"):
+            return f"the file ended too early: {what_next(upload)}"
+        case UnicodeEncodeError():
+            return "the token holds characters that none has: check HF_TOKEN"
+        case ImportError():
+            return f"the proxy cannot be used, check HTTPS_PROXY: {said}"
+    return (
+        f"{constants.ENDPOINT} does not answer as the Hugging Face Hub does ({said}): check it and the proxy"
+    )
 
 
-def explain_status(error: HfHubHTTPError, file: HubFile) -> str:
+def what_next(upload: bool) -> str:
+    """What helps against failures that may pass."""
+    return "give the same command again" if upload else "the same command goes on from there"
+
+
+def explain_status(error: HfHubHTTPError, file: HubFile, upload: bool) -> str:
     """One line for an answer that is an error."""
     status, wait = error.response.status_code, error.response.headers.get("Retry-After", "")
     match status:
         case 401 | 403:
-            return f"access to {file.repository} is refused ({status}): check HF_TOKEN"
-        case 404:
+            cure = "set HF_TOKEN to a token that may write there" if upload else "check HF_TOKEN"
+            return f"access to {file.repository} is refused ({status}): {cure}"
+        case 404 if not upload:
             return f"there is no {file.file} in {file.repository} at {constants.ENDPOINT} (404)"
         case 429:
             when = f"in {wait} seconds" if wait.isdigit() else "in some minutes"

@@ -9,7 +9,17 @@ from typing import Any
 import torch
 
 from deblur_cli.errors import WeightsError
-from deblur_cli.nets import ARCHITECTURES, LMD_VIT, M2AENet, Network, create, create_lmd_vit
+from deblur_cli.nets import (
+    ARCHITECTURES,
+    LMD_VIT,
+    Config,
+    LMDConfig,
+    M2AENet,
+    Network,
+    create,
+    create_lmd_vit,
+)
+from deblur_cli.nets.m2aenet import SWITCHES
 from deblur_cli.weights import catalogue, checkpoints, files, sources
 from deblur_cli.weights.fingerprint import fingerprint
 
@@ -96,14 +106,14 @@ def read(path: Path, known: Mapping[str, Any] | None = None) -> tuple[Network, d
         if not {"architecture", "config"} & metadata.keys() and checkpoints.is_known_layout(state):
             state, origin = checkpoints.unwrap(state, path)
             metadata |= checkpoints.metadata_of(state, path, origin, known or {})
-    network = build(metadata, path)
+    network = build(metadata, state, path)
     fit(network, state, path)
     network.skip_identity_blocks()
     return network.eval(), metadata
 
 
-def build(metadata: Mapping[str, str], path: Path) -> Network:
-    """A fresh network as the metadata of a file describe it."""
+def build(metadata: Mapping[str, str], state: Mapping[str, torch.Tensor], path: Path) -> Network:
+    """A network as the metadata of a file describe it, without memory for its parameters: for `fit`."""
     architecture = metadata.get("architecture", "")
     if architecture not in (*ARCHITECTURES, LMD_VIT) or "config" not in metadata:
         raise WeightsError(
@@ -112,24 +122,67 @@ def build(metadata: Mapping[str, str], path: Path) -> Network:
         )
     try:
         config = json.loads(metadata["config"])
-        if config.get("width", 1) < 1:
-            raise ValueError("a width below 1")
-        return create_lmd_vit(**config) if architecture == LMD_VIT else create(architecture, **config)
-    except (ValueError, TypeError, RuntimeError, ArithmeticError, AttributeError) as error:
-        raise WeightsError(f"{path} holds a configuration that cannot be built: {error}") from error
+        check_config(architecture, config, len(state))
+        with torch.device("meta"):  # a size that is a lie costs nothing
+            return create_lmd_vit(**config) if architecture == LMD_VIT else create(architecture, **config)
+    except (ValueError, TypeError, RuntimeError, ArithmeticError) as error:
+        text = " ".join(str(error).split())
+        raise WeightsError(f"{path} holds a configuration that cannot be built: {text[:200]}") from error
 
 
-def fit(network: Network, state: dict[str, torch.Tensor], path: Path) -> None:
-    """Fill the network, or say which tensor is missing, surplus or misshapen."""
-    wanted = network.state_dict()
+def check_config(architecture: str, config: object, tensors: int) -> None:
+    """Raise ValueError for what cannot be the configuration of a file with that many tensors."""
+    if not isinstance(config, dict):
+        raise ValueError("it is no table of names and values")
+    if architecture == LMD_VIT:
+        windows = LMDConfig(**config)
+        stages, counts = windows.depths, list(windows.depths)
+        positive = [windows.embed, windows.window, *windows.heads]
+    else:
+        sizes = Config(**config)
+        stages, counts = sizes.encoder, [*sizes.encoder, sizes.middle, *sizes.decoder]
+        positive = [sizes.width, 1 if sizes.pooling is None else sizes.pooling]
+    if not stages or not all(type(number) is int for number in (*counts, *positive)):
+        raise ValueError("its sizes are not all whole numbers")
+    if min(positive) < 1 or min(counts) < 0:
+        raise ValueError("its sizes are not all above zero")
+    if sum(counts) + len(counts) > tensors:  # each block and stage holds several
+        raise ValueError(f"it has more blocks than the file has tensors ({tensors:,})")
+    if not all(isinstance(config.get(name, False), bool) for name in SWITCHES):
+        raise ValueError(f"{', '.join(SWITCHES)} are true or false")
+
+
+def fit(network: Network, state: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Fill the network, in float32, or say which tensor is missing, surplus, misshapen or damaged."""
+    wanted, constants = network.state_dict(), network.constants()
     for name in wanted:
         if name not in state:
             raise WeightsError(f"{path} does not fit the network: {name} is missing")
         if wanted[name].shape != state[name].shape:
             have, want = list(state[name].shape), list(wanted[name].shape)
             raise WeightsError(f"{path} does not fit the network: {name} is {have}, should be {want}")
-        if not wanted[name].is_floating_point() and not wanted[name].eq(state[name]).all():
-            raise WeightsError(f"{path} does not fit the network: {name} is an index of something else")
+        if name in constants:
+            if not torch.equal(state[name].long(), constants[name]):
+                raise WeightsError(f"{path} does not fit the network: {name} is an index of something else")
+        elif not is_plain(state[name]):
+            raise WeightsError(
+                f"{path} does not fit the network: {name} is not of plain floating-point numbers"
+            )
     if surplus := sorted(set(state) - set(wanted)):
-        raise WeightsError(f"{path} does not fit the network: {surplus[0]} is not part of it")
-    network.load_state_dict(state)
+        raise WeightsError(f"{path} does not fit the network: {surplus[0][:80]} is not part of it")
+    own = {
+        name: value.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+        for name, value in state.items()
+        if name not in constants
+    }
+    own |= constants
+    network.load_state_dict(own, assign=True)  # `build` gave the parameters no memory
+    for name, value in network.state_dict().items():
+        if not value.isfinite().all():
+            raise WeightsError(f"{path} is damaged: {name} holds values that are no numbers; get it anew")
+
+
+def is_plain(value: torch.Tensor) -> bool:
+    """Whether a tensor holds numbers that can be copied into a network."""
+    there = value.device.type == "cpu" and value.layout == torch.strided
+    return there and value.is_floating_point() and not value.is_quantized

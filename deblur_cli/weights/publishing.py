@@ -21,7 +21,7 @@ def publish(repository: str, files: Sequence[Path], card: str, licence: str, *, 
 
     text = f"---\nlicense: {licence}\nlibrary_name: deblur\npipeline_tag: image-to-image\n---\n\n{card}"
     contents = [(file.name, file) for file in files]
-    with explained(HubFile(repository, files[0].name)), quiet(), disable_progress_bars():
+    with explained(HubFile(repository, files[0].name), upload=True), quiet(), disable_progress_bars():
         api = HfApi(library_name="deblur")
         api.create_repo(repository, private=private, exist_ok=True)
         operations = [CommitOperationAdd(name, file) for name, file in contents]

@@ -45,6 +45,8 @@ def source_of(name: str) -> Source:
         return Source(name, entry, entry.hub, local(entry))
     if path.is_file():
         return Source(name, None, None, path)
+    if name.lower().startswith(("http:", "https:", "hf:")):
+        raise WeightsError(f"{name} is no address of weights: write hf://owner/repo/file or ...@revision")
     known = ", ".join(entry.name for entry in catalogue.installed())
     kinds = "a .safetensors or .pth file"
     if looks_like_path:
