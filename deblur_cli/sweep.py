@@ -51,9 +51,10 @@ def sweep(
         restored = sum(reaches(tile, mask, settings) for tile in grid)
         found.append((epsilon, replace(seen.maps, probability=probability), share, restored))
     each = 0.0
-    if any(restored for *_, restored in found):
+    if restoring := [epsilon for epsilon, *_, restored in found if restored]:
         likely = max(grid, key=lambda tile: float(raw[tile.scaled(STAGE_SCALE)].mean()))
-        each = _restoring(network, photo, settings, likely, seen.tile_size)
+        typical = restoring[len(restoring) // 2]
+        each = _restoring(network, photo, replace(settings, epsilon=typical), likely, seen.tile_size)
     return [
         Outlook(epsilon, maps, share, len(grid), restored, seen.seconds + restored * each)
         for epsilon, maps, share, restored in found
@@ -63,7 +64,9 @@ def sweep(
 def _restoring(network: Deblurrer, photo: Photo, settings: Settings, tile: Tile, size: int) -> float:
     """Measure the seconds that a tile takes to restore beside those to look at it."""
     part = replace(photo, pixels=photo.pixels[tile.index], alpha=None, stored=None)
-    alone = replace(settings, tile=size, epsilon=0.0)
+    alone = replace(settings, tile=size)
     whole = network.run(part, alone)
+    if not whole.tiles_restored:  # its blur is blur only beside what surrounds it
+        whole = network.run(part, replace(alone, epsilon=0.0))
     looked = network.run(part, replace(alone, restore=False))
     return max(0.0, whole.seconds - looked.seconds)

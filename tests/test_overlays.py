@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.color import rgb2lab
 
-from deblur_cli.overlays import Step, draw_sheet, flow_overlay, mask_overlay, trajectory_overlay
+from deblur_cli.overlays import Step, blurred, draw_sheet, flow_overlay, mask_overlay, trajectory_overlay
 from deblur_cli.overlays import maps as overlay_maps
 from deblur_cli.overlays.colours import confidence_colours, direction_colours
 from deblur_cli.overlays.maps import upsample
@@ -245,3 +245,27 @@ def test_network_without_motion_gives_no_curves():
     maps = make_maps(160, 160, np.s_[:, :], start=(0, 0), end=(0, 0))
     drawn = trajectory_overlay(grey(160, 160), maps, 0.5)
     assert np.ptp(drawn) == 0
+
+
+@pytest.mark.parametrize("size", [(1, 40), (40, 1), (3, 3)])
+def test_pictures_too_small_for_a_legend_are_drawn_without_one(size):
+    maps = make_maps(*size, np.s_[:, :])
+    np.testing.assert_array_equal(
+        mask_overlay(grey(*size), maps, 0.5, share=1.0), mask_overlay(grey(*size), maps, 0.5)
+    )
+    for draw in (trajectory_overlay, flow_overlay):
+        np.testing.assert_array_equal(draw(grey(*size), maps, 0.5, legend=True), draw(grey(*size), maps, 0.5))
+
+
+def test_a_photo_of_the_night_is_hardly_dimmed():
+    for draw in (mask_overlay, trajectory_overlay, flow_overlay):
+        night, day = (draw(grey(90, 130, value=v), make_maps(90, 130), 0.5) / v for v in (10, 120))
+        assert night.mean() > 0.85
+        assert day.mean() < 0.75
+
+
+@pytest.mark.parametrize(
+    ("share", "said"), [(0, "0.0%"), (0.0001, "<0.1%"), (0.0007, "0.1%"), (0.5, "50.0%"), (1, "100.0%")]
+)
+def test_little_blur_is_not_told_as_none(share, said):
+    assert blurred(share) == f"{said} blurred"

@@ -37,7 +37,7 @@ class ForcedBlur(Task):
 def stage(deblurrer: Deblurrer, size: tuple[int, int], share: float, settings: Settings) -> ForcedBlur:
     """A fresh task for a photo of size (width, height)."""
     photo = Photo(pixels=test_picture(*size), source=Path("test picture"), format="PNG")
-    tile = settings.tile or deblurrer.automatic_tile(settings.overlap)
+    tile = deblurrer.grid(photo.height, photo.width, settings).size
     task = ForcedBlur(deblurrer.runner, photo, settings, tile, lambda *_: None, [])
     task.share = share
     return task

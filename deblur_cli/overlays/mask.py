@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image, ImageFilter
 
-from deblur_cli.overlays.colours import as_rgb, confidence_colours, subdued, tinted
+from deblur_cli.overlays.colours import as_rgb, confidence_colours, dimming, subdued, tinted
 from deblur_cli.overlays.legend import add_mask_legend
 from deblur_cli.overlays.maps import Bools, Floats, Maps, Pixels8, bands, upsample
 from deblur_cli.overlays.pen import line_width
@@ -25,6 +25,7 @@ def mask_overlay(
     height, width = pixels.shape[:2]
     line = max(2.0, line_width(height, width))  # the two pixels that meet at the edge, at least
     margin = 2 * int(line) + 4
+    brightness = dimming(pixels, 0.7)
     drawn = np.empty((height, width, 3), np.uint8)
     for top, bottom in bands(height):
         upper, lower = max(0, top - margin), min(height, bottom + margin)
@@ -34,7 +35,7 @@ def mask_overlay(
         probability = probability[band]
         photo = as_rgb(pixels[top:bottom])
         inside = probability > epsilon
-        canvas = subdued(photo, 0.7, 0.7)
+        canvas = subdued(photo, 0.7, brightness)
         colour = confidence_colours((probability[inside] - epsilon) / max(1 - epsilon, 1e-6))
         canvas[inside] = tinted(photo[inside], colour, _TINT)
         canvas += 0.7 * casing[band, :, None] * (_CASING - canvas)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deblur_cli.errors import DeblurError
-from deblur_cli.photo.files import explain, write_file
+from deblur_cli.photo.files import PARTIAL, explain, write_file
 from deblur_cli.report.page import Entry, render
 from deblur_cli.report.pictures import write_pictures
 
@@ -43,6 +43,8 @@ class Report:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._failures: dict[str, str] = {}
+        self._skipped: dict[str, str] = {}
+        self._added: set[Path] = set()
 
     def prepare(self) -> None:
         """Check that the folder is a report's, or nothing's yet. Raises DeblurError."""
@@ -62,23 +64,33 @@ class Report:
         home = self._home(photo.source)
         try:
             (home / _ENTRY).unlink(missing_ok=True)
+            for part in home.glob(PARTIAL):  # of a run that was killed
+                part.unlink(missing_ok=True)
         except OSError as error:
             raise explain(home / _ENTRY, error) from error
+        self._added.add(home)
         write_pictures(home, photo, result, flow=flow)
         entry = {"format": _FORMAT, "source": shown(photo.source), **_plain(record)}
         write_file(home / _ENTRY, [json.dumps(entry).encode()], overwrite=True)
 
     def fail(self, source: Path, reason: str) -> None:
-        """List a photo among those that could not be done; what a former run said of it goes."""
-        text = reason.encode("utf-8", "replace").decode()
-        self._failures[shown(source)] = text.removeprefix(f"{shown(source)}: ")
+        """List a photo among those that could not be done.
+
+        What this run has said of it goes; what a former one said stays, since so do its results.
+        """
+        self._failures[shown(source)] = _reason(source, reason)
         home = self._home(source)
-        if (home / _ENTRY).is_file():
+        if home in self._added:
             shutil.rmtree(home, ignore_errors=True)
+
+    def skip(self, source: Path, why: str) -> None:
+        """Name a photo that was left out, unless a former run has its pictures in the report."""
+        if not (self._home(source) / _ENTRY).is_file():
+            self._skipped[shown(source)] = _reason(source, why)
 
     def finish(self, summary: str) -> Path:
         """Write the page over all photos of the folder and return its path. Raises EncodeError."""
-        page = render(self._entries(), sorted(self._failures.items()), summary)
+        page = render(self._entries(), sorted(self._failures.items()), sorted(self._skipped.items()), summary)
         write_file(self.folder / PAGE, [page.encode("utf-8")], overwrite=True)
         return self.folder / PAGE
 
@@ -95,6 +107,10 @@ class Report:
     def _home(self, source: Path) -> Path:
         name = os.fsencode(os.path.realpath(source))
         return self.folder / _PHOTOS / hashlib.sha256(name).hexdigest()[:16]
+
+
+def _reason(source: Path, reason: str) -> str:
+    return os.fsencode(reason).decode("utf-8", "replace").removeprefix(f"{shown(source)}: ")
 
 
 def shown(path: Path) -> str:
