@@ -18,6 +18,7 @@ from deblur_cli.hysteresis import settle
 from deblur_cli.nets import STAGE_SCALE, Detection
 from deblur_cli.photo.color import replace_pixels
 from deblur_cli.photo.photo import Photo
+from deblur_cli.regions import changed_part, covered_share, masked_part
 from deblur_cli.runner import Runner, maps_of
 from deblur_cli.tiles import ALIGNMENT, Grid, Mosaic, Tile
 from deblur_cli.weights import LoadedWeights
@@ -258,20 +259,20 @@ class Task:
 
     def restore(self, maps: Floats, mask: Floats) -> tuple[NDArray[np.generic], int, int]:
         """Restored pixels (the photo's own array where nothing is blurred), tiles restored, tiles kept."""
-        chosen = [tile for tile in self.grid if self.reaches(tile, mask)]
+        chosen = [(tile, part) for tile in self.grid if (part := self.part(tile, mask))]
         if not chosen:
             return self.photo.pixels, 0, 0
         pixels = self.photo.pixels.copy()
         mosaic = Mosaic(*pixels.shape)
         failed = 0
-        for number, tile in enumerate(chosen):
+        for number, (tile, part) in enumerate(chosen):
             self.lay(mosaic, pixels, tile.rows.start)
-            image = self.cut(tile)
+            image = self.cut(part)
             change = self.runner.restore(
                 image,
-                torch.from_numpy(maps[(slice(None), *tile.scaled(STAGE_SCALE))])[None],
+                torch.from_numpy(maps[(slice(None), *part.scaled(STAGE_SCALE))])[None],
                 self.settings.epsilon,
-                self.kept.get(tile.corner),
+                self.features(tile, part),
             )
             if change is None:
                 failed += 1
@@ -279,16 +280,27 @@ class Task:
                     f"the tile at {tile.columns.start},{tile.rows.start} failed and stays as it was"
                 )
             else:
-                mosaic.add(tile, self.weigh(change - image, tile, mask))
+                mosaic.add(part, self.weigh(change - image, part, mask))
             self.progress(number + 1, len(chosen), "restore")
         self.lay(mosaic, pixels, self.photo.height)
         if np.array_equal(pixels, self.photo.pixels):
             return self.photo.pixels, len(chosen) - failed, failed
         return pixels, len(chosen) - failed, failed
 
-    def reaches(self, tile: Tile, mask: Floats) -> bool:
-        """Whether a tile is to be restored."""
-        return self.settings.restore and reaches(tile, mask, self.settings)
+    def part(self, tile: Tile, mask: Floats) -> Tile | None:
+        """What is to be restored of a tile; None where that is nothing."""
+        if not self.settings.restore:
+            return None
+        if not self.settings.keep_sharp:
+            return masked_part(tile, mask)
+        return changed_part(tile, mask, self.runner.smallest_part)
+
+    def features(self, tile: Tile, part: Tile) -> Detection:
+        """What detection finds in a part of a tile, with all of the tile in view."""
+        found = self.kept.get(tile.corner)
+        if found is None:
+            found = self.runner.find(self.cut(tile))
+        return found if part is tile else found.window(*tile.place_of(part))
 
     def weigh(self, change: Tensor, tile: Tile, mask: Floats) -> Floats:
         """What a tile adds to the photo: h w C, grey photos as the mean of the three channels."""
@@ -314,14 +326,6 @@ class Task:
         return values.permute(2, 0, 1)[None].expand(1, 3, -1, -1)  # h w C -> 1 3 h w
 
 
-def reaches(tile: Tile, mask: Floats, settings: Settings) -> bool:
-    """Whether a tile has part in any pixel that will change."""
-    if not settings.keep_sharp:
-        return bool(mask[tile.scaled(STAGE_SCALE)].any())
-    weights = overlay_weights(mask, tile.rows.slice, tile.columns.slice)
-    return bool((weights * tile.weights).any())
-
-
 def white(pixels: NDArray[np.generic]) -> np.float32:
     """Largest value of the samples: 255 or 65535."""
     return np.float32(255 if pixels.dtype == np.uint8 else 65535)
@@ -335,10 +339,3 @@ def stage_weights(tile: Tile) -> Floats:
         for begins in [np.arange(0, len(span.weights), STAGE_SCALE)]
     )
     return np.asarray(rows[:, None] * columns[None, :], np.float32)
-
-
-def covered_share(mask: Floats, height: int, width: int) -> float:
-    """Share of the photo's pixels whose stage cell is masked; the last cells may be part cells."""
-    rows = np.minimum(STAGE_SCALE, height - STAGE_SCALE * np.arange(mask.shape[0]))
-    columns = np.minimum(STAGE_SCALE, width - STAGE_SCALE * np.arange(mask.shape[1]))
-    return float((mask * rows[:, None] * columns[None, :]).sum() / (height * width))

@@ -42,6 +42,15 @@ class Runner:
         """Whether the network tells how it moved."""
         return self.reference.config.motion
 
+    @property
+    def smallest_part(self) -> int | None:
+        """Side in pixels from which a part of a tile comes out much as in the tile: that of training patches.
+
+        Averages then run over no less than they did in training. None where they run over whole tiles.
+        """
+        window = self.reference.config.pooling  # 1.5 times the patch
+        return None if window is None else window * 2 // 3
+
     def detect(self, image: Tensor) -> NDArray[np.float32]:
         """Maps of a tile 1 3 h w (float32, on the CPU): probability, start and end, 5 h/8 w/8.
 

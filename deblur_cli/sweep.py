@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from deblur_cli.hysteresis import settle
 from deblur_cli.nets import STAGE_SCALE
 from deblur_cli.photo.photo import Photo
-from deblur_cli.restore import Deblurrer, MotionMaps, Progress, Settings, covered_share, reaches
+from deblur_cli.regions import changed_part, covered_share, masked_part
+from deblur_cli.restore import Deblurrer, MotionMaps, Progress, Settings
 from deblur_cli.tiles import Grid, Tile
 
 
@@ -43,12 +45,13 @@ def sweep(
     seen = network.run(photo, replace(settings, restore=False, keep_sharp=False), progress)
     grid = Grid(photo.height, photo.width, seen.tile_size, settings.overlap)
     raw = seen.maps.probability
+    part_of = masked_part if not settings.keep_sharp else partial(changed_part, least=None)
     found = []
     for epsilon in epsilons:
         probability = settle(raw, epsilon) if settings.keep_sharp else raw
         mask = (probability > epsilon).astype(np.float32)
         share = covered_share(mask, photo.height, photo.width)
-        restored = sum(reaches(tile, mask, settings) for tile in grid)
+        restored = sum(part_of(tile, mask) is not None for tile in grid)
         found.append((epsilon, replace(seen.maps, probability=probability), share, restored))
     each = 0.0
     if restoring := [epsilon for epsilon, *_, restored in found if restored]:

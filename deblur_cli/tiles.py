@@ -53,6 +53,16 @@ class Tile:
             slice(self.columns.start // scale, -(-self.columns.stop // scale)),
         )
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
+
+    def place_of(self, part: "Tile") -> tuple[slice, slice]:
+        """Rows and columns of a part, counted from the tile's first."""
+        (top, left), (first, second) = self.corner, part.corner
+        return slice(first - top, part.rows.stop - top), slice(second - left, part.columns.stop - left)
+
     @cached_property
     def weights(self) -> Floats:
         """Blend weights of the tile's pixels, h w."""

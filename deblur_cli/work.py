@@ -8,10 +8,11 @@ M²AENet calls the same number FLOPs).
 from dataclasses import dataclass
 from typing import cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from deblur_cli.nets import M2AENet
 from deblur_cli.nets.layers import Average, NAFBlock
+from deblur_cli.nets.pruned import dilate
 
 TAPS = 9  # of every depth-wise kernel
 
@@ -86,6 +87,16 @@ def count(
         decoding += sum(block_work(block, height >> stage, width >> stage) for block in blocks.children())
     decoding += TAPS * base * 3 * sizes[0]
     return Work(detection, masked, depthwise, deep, deformable, decoding)
+
+
+def count_pruned(network: M2AENet, size: tuple[int, int], mask: Tensor) -> Work:
+    """Work on a picture of size (height, width) under a stage mask 1 1 h/8 w/8 of zeros and ones.
+
+    Dense for a network without a mask.
+    """
+    if not network.config.mask:
+        return count(network, *size)
+    return count(network, *size, int(mask.sum()), int(dilate(mask).sum()))
 
 
 def block_work(block: nn.Module, height: int, width: int) -> int:

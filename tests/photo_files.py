@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageCms
 
+from deblur_cli.errors import PhotoError
+from deblur_cli.photo.decode import decode
 from deblur_cli.photo.photo import Metadata, Photo
 
 CAMERA = Path(__file__).parents[2] / "shared" / "camera"
@@ -28,6 +30,27 @@ _STORED = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_270,
 }
+
+
+def damaged(
+    content: bytes, changes: list[tuple[float, int]], kept: float = 1, towards_start: float = 2
+) -> bytes:
+    """Bytes cut off, some of them changed, each at a place in 0-1 that is drawn towards the start."""
+    spoilt = bytearray(content)
+    for where, value in changes:
+        spoilt[int(len(spoilt) * where**towards_start)] = value
+    return bytes(spoilt[: int(len(spoilt) * kept)])
+
+
+def check_photo_or_known_error(path: Path) -> None:
+    """Whatever a file holds, decoding it gives a photo of allowed size, or one line that names the file."""
+    try:
+        photo = decode(path, max_megapixels=1)
+    except PhotoError as error:
+        assert "\n" not in str(error)
+        assert path.name in str(error)
+    else:
+        assert photo.megapixels <= 1
 
 
 def random_pixels(height: int, width: int, channels: int, seed: int = 0) -> np.ndarray:

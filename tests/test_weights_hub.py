@@ -357,3 +357,47 @@ def test_a_run_pulls_after_saying_so_and_misfits_are_told_before_a_photo_is_read
     assert result.exit_code == 0, result.stderr
     assert "downloading far" in result.stderr and ", far)" in result.stderr
     assert "downloading" not in deblur("run", photo, "--weights", "far", "--overwrite").stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("epsilon", "photo.png"),
+        ("bench", "--size", "64x64", "--only", "detect", "--repeats", "1"),
+        ("evaluate", "pairs", "--limit", "1"),
+    ],
+)
+def test_every_command_says_what_it_downloads(server, pinned, tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    make_photo(tmp_path / "photo.png")
+    for name in ("blur", "sharp"):
+        (tmp_path / "pairs" / name).mkdir(parents=True)
+        make_photo(tmp_path / "pairs" / name / "one.png")
+    result = deblur(*words, "--weights", "far")
+    assert result.exit_code == 0, result.stderr
+    assert result.stderr.startswith(f"downloading far (0.7 MB) from {ADDRESS}@main\n")
+
+
+def test_a_dry_run_tells_the_download_and_leaves_it(server, pinned, tmp_path):
+    photo = make_photo(tmp_path / "photo.png")
+    result = deblur("run", photo, "--weights", "far", "--dry-run")
+    assert result.exit_code == 0, result.stderr
+    assert f"would first download far (0.7 MB) from {ADDRESS}@main" in result.stderr
+    assert server.requests == []
+    deblur("weights", "pull", "far")
+    assert "download" not in (result := deblur("run", photo, "--weights", "far", "--dry-run")).stderr
+    assert "min" in result.stderr or " s" in result.stderr
+
+
+def test_what_is_here_is_listed_and_found_without_torch():
+    code = (
+        "import sys; from deblur_cli.cli.app import app\n"
+        "for words in (['list'], ['path', 'm2aenet-small'], ['pull', 'm2aenet-small']):\n"
+        "    try: app(['weights', *words])\n"
+        "    except SystemExit as end: assert not end.code\n"
+        "print({'torch', 'numpy'} & set(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=process_environment()
+    )
+    assert done.stderr == "set()\n"

@@ -14,13 +14,12 @@ from deblur_cli.benchmark.scene import ForcedBlur, again, stage
 from deblur_cli.device import memory_errors
 from deblur_cli.errors import UsageError
 from deblur_cli.nets import STAGE_SCALE, M2AENet, create
-from deblur_cli.nets.pruned import dilate
 from deblur_cli.photo.decode import decode
 from deblur_cli.photo.encode import encode
 from deblur_cli.restore import Deblurrer, Settings, Task
 from deblur_cli.tiles import Tile
 from deblur_cli.weights import LoadedWeights
-from deblur_cli.work import count
+from deblur_cli.work import count, count_pruned
 
 Step = Callable[[str], None]
 BASELINE = "dense float32"
@@ -91,7 +90,7 @@ def run_benchmark(
         share,
         task.grid.size,
         len(task.grid),
-        sum(task.reaches(tile, task.forced) for tile in task.grid),
+        sum(task.part(tile, task.forced) is not None for tile in task.grid),
         deblurrer.device,
         deblurrer.precision,
         describe_machine(deblurrer.device),
@@ -128,8 +127,8 @@ class EveryTile(ForcedBlur):
         fresh.share = task.share
         return fresh
 
-    def reaches(self, tile: Tile, mask: object) -> bool:  # noqa: ARG002
-        return True
+    def part(self, tile: Tile, mask: object) -> Tile:  # noqa: ARG002
+        return tile
 
 
 def plain_network(network: M2AENet, device: str) -> M2AENet:
@@ -173,14 +172,15 @@ def work(task: ForcedBlur, network: M2AENet) -> dict[str, int]:
     totals = dict.fromkeys(names, 0)
     mask = task.forced
     for tile in task.grid:
-        height, width = (span.stop - span.start for span in (tile.rows, tile.columns))
-        part = torch.from_numpy(mask[tile.scaled(STAGE_SCALE)])[None, None]
-        pruned = (int(part.sum()), int(dilate(part).sum())) if network.config.mask else (None, None)
-        tile_work = count(ours, height, width, *pruned)
-        totals[BASELINE] += count(plain, height, width).total
-        totals["nafnet float32"] += count(nafnet, height, width).total
-        totals["dense auto"] += count(ours, height, width).total
-        totals["detect"] += tile_work.detection
-        totals["pruned, all tiles"] += tile_work.total
-        totals["deblur"] += tile_work.total if task.reaches(tile, mask) else tile_work.detection
+        dense = count(ours, *tile.size)
+        totals[BASELINE] += count(plain, *tile.size).total
+        totals["nafnet float32"] += count(nafnet, *tile.size).total
+        totals["dense auto"] += dense.total
+        totals["detect"] += dense.detection
+        totals["deblur"] += dense.detection
+        for name, part in (("pruned, all tiles", tile), ("deblur", task.part(tile, mask))):
+            if part is not None:
+                cells = torch.from_numpy(mask[part.scaled(STAGE_SCALE)])[None, None]
+                totals[name] += count_pruned(ours, part.size, cells).restoration
+        totals["pruned, all tiles"] += dense.detection
     return totals

@@ -85,15 +85,15 @@ def bench(
         raise UsageError("--values and --plot belong to --sweep megapixels or --sweep blurred")
     swept = parse_values(values, sweep) if sweep is not None else ()
 
+    from deblur_cli.cli.catalogue import load_weights
     from deblur_cli.plots import check_plotting
     from deblur_cli.restore import Settings
-    from deblur_cli.weights import DEFAULT, load
 
     if plot is not None:
         check_plotting()
     streams = Output(quiet=quiet)
     settings = Settings(tile=tile_size, overlap=overlap)
-    network, number = load(weights or DEFAULT), precision.value
+    network, number = load_weights(weights, streams), precision.value
 
     def step(name: str) -> None:
         streams.say(f"timing: {name}")

@@ -188,6 +188,20 @@ def load_weights(name: str | None, streams: "Output") -> "LoadedWeights":
     return weights.load(name)
 
 
+def to_download(name: str | None) -> str | None:
+    """Say what a run would have to download before it starts; None where its weights are here.
+
+    Raises WeightsError for a name that stands for nothing.
+    """
+    from deblur_cli import weights
+
+    source = weights.source_of(name or weights.DEFAULT)
+    if source.path is not None or source.hub is None:
+        return None
+    size = f" ({source.entry.bytes / 1e6:.1f} MB)" if source.entry and source.entry.bytes else ""
+    return f"{source.name}{size} from {source.hub}"
+
+
 def bring(name: str, streams: "Output") -> "Path":
     """Return the path of weights; those to be downloaded are told first, with a progress bar.
 
@@ -198,8 +212,7 @@ def bring(name: str, streams: "Output") -> "Path":
     source = weights.source_of(name)
     if source.path is not None or source.hub is None:
         return weights.pull(source.name)
-    size = f" ({source.entry.bytes / 1e6:.1f} MB)" if source.entry and source.entry.bytes else ""
-    streams.say(f"downloading {source.name}{size} from {source.hub}")
+    streams.say(f"downloading {to_download(name)}")
     with progress_bar(streams, source.hub.file) as progress:
         return weights.pull(source.name, progress)
 

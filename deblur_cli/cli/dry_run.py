@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from deblur_cli.cli.catalogue import to_download
 from deblur_cli.cli.errors import FAILED, OK
 from deblur_cli.cli.inputs import Problem
 from deblur_cli.cli.output import Output
@@ -21,13 +22,14 @@ def show(
     problems: Iterable[Problem],
     output: Output,
     max_megapixels: float,
+    weights: str | None,
     load: Callable[[], tuple["Deblurrer", "Settings"]],
     *,
     json: bool,
 ) -> int:
     """Tell what would be done with every photo and return the exit code that can be foreseen.
 
-    `load` is called, and may raise, if there is anything to do: its time is measured.
+    `load` is called, and may raise, if there is something to do and weights are here: its time is measured.
     """
     for job in plan.skipped:
         output.say(f"{job.source}: skipped, {job.main} exists already")
@@ -54,7 +56,9 @@ def show(
     code = FAILED if failed else OK
     skipped = len(plan.skipped) + len(plan.finished)
     forecast = Forecast(planned, skipped, len(failed), code)
-    if planned:
+    if planned and (wanted := to_download(weights)):
+        output.say(f"would first download {wanted}; how long the photos take is told once it is here")
+    elif planned:
         from deblur_cli.cli.estimate import estimate
 
         forecast.estimate = estimate(*load(), planned)

@@ -41,7 +41,7 @@ def epsilon(
     sheet = _sheet_path(photo, output)
 
     from deblur_cli import restore
-    from deblur_cli import weights as catalogue
+    from deblur_cli.cli.catalogue import load_weights
     from deblur_cli.cli.output import Output
     from deblur_cli.overlays import Step, draw_sheet
     from deblur_cli.photo import encode
@@ -53,11 +53,11 @@ def epsilon(
 
     streams = Output(quiet=quiet, verbose=verbose)
     check_target(sheet, photo, overwrite=overwrite)
+    with streams.log_lines():
+        loaded = load_weights(weights, streams)
+        network = restore.Deblurrer(loaded, device=device, precision=precision.value)
     with streams.log_lines(), streams.about(photo), streams.bars(1) as bars:
         seen = decode(photo, max_megapixels)
-        network = restore.Deblurrer(
-            catalogue.load(weights or catalogue.DEFAULT), device=device, precision=precision.value
-        )
         settings = restore.Settings(tile=tile_size, overlap=overlap, keep_sharp=keep_sharp)
         bars.begin(photo.name)
         found = sweep(network, seen, settings, epsilons, bars.report)

@@ -94,24 +94,26 @@ def evaluate(
     if whole and tile != "auto":
         raise UsageError("--whole takes pictures in one piece; leave out --tile")
 
+    from deblur_cli.cli.catalogue import load_weights
     from deblur_cli.evaluation.cases import find_cases
     from deblur_cli.evaluation.loop import enter
     from deblur_cli.evaluation.loop import evaluate as run
     from deblur_cli.evaluation.results import Results
     from deblur_cli.plots import check_plotting
     from deblur_cli.restore import Settings
-    from deblur_cli.weights import DEFAULT, load
+    from deblur_cli.weights import DEFAULT
 
     if plot is not None:
         check_plotting()
     cases = find_cases(dataset, layout.value)[:limit]
     settings = Settings(tile=tile_size, overlap=overlap, keep_sharp=keep_sharp)
-    contestants = [
-        enter(load(name), settings, epsilons, whole=whole, device=device, precision=precision.value)
-        for name in dict.fromkeys(weights or [DEFAULT])
-    ]
-    results = Results(None if output is None else output / "pictures.csv")
     streams = Output(quiet=quiet)
+    with streams.log_lines():
+        contestants = [
+            enter(loaded, settings, epsilons, whole=whole, device=device, precision=precision.value)
+            for loaded in (load_weights(name, streams) for name in dict.fromkeys(weights or [DEFAULT]))
+        ]
+    results = Results(None if output is None else output / "pictures.csv")
     facts: dict[str, object] = {
         "dataset": str(dataset),
         "inference": "whole" if whole else "tiled",

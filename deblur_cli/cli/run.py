@@ -101,7 +101,7 @@ def run(
             from deblur_cli.cli.dry_run import show
 
             with streams.log_lines():
-                code = show(plan, found.problems, streams, max_megapixels, load, json=json)
+                code = show(plan, found.problems, streams, max_megapixels, weights, load, json=json)
             raise typer.Exit(code)
 
         def open_journal(network: "Deblurrer | None") -> "Journal | None":

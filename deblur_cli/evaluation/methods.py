@@ -20,10 +20,9 @@ from deblur_cli.errors import OutOfMemoryError
 from deblur_cli.feather import overlay_weights
 from deblur_cli.hysteresis import settle
 from deblur_cli.nets import STAGE_SCALE, Detection, place
-from deblur_cli.nets.pruned import dilate
 from deblur_cli.photo.photo import Photo
 from deblur_cli.restore import Deblurrer, Floats, Settings, Task
-from deblur_cli.work import count
+from deblur_cli.work import count, count_pruned
 
 
 @dataclass(frozen=True)
@@ -85,14 +84,15 @@ class Whole:
             blurred = found.image[..., :height, :width].float().cpu()
             weights = overlay_weights(mask[0, 0].float().cpu().numpy(), slice(0, height), slice(0, width))
             image = blurred + (image - blurred) * torch.from_numpy(weights)
-        pruned = (None, None) if mask is None else (int(mask.sum()), int(dilate(mask).sum()))
+        work = count(self.network, height, width)
+        pruned = work if mask is None else count_pruned(self.network, found.size, mask)
         return Outcome(
             image,
             None if mask is None else mask.float().cpu(),
             None if found.start is None else found.start.float().cpu() * STAGE_SCALE,
             None if found.end is None else found.end.float().cpu() * STAGE_SCALE,
-            count(self.network, height, width, *pruned).total,
-            count(self.network, height, width).total,
+            pruned.total,
+            work.total,
         )
 
     def choose(self, probability: Tensor, epsilon: float) -> Tensor:
@@ -141,15 +141,13 @@ def tiled_work(task: Task, mask: Floats) -> tuple[int, int]:
     network = task.runner.network
     macs = dense = 0
     for tile in task.grid:
-        height, width = (span.stop - span.start for span in (tile.rows, tile.columns))
-        whole = count(network, height, width)
+        whole = count(network, *tile.size)
         dense += whole.total
         macs += whole.detection if task.runner.detects else 0
-        if task.reaches(tile, mask):
-            part = torch.from_numpy(mask[tile.scaled(STAGE_SCALE)])[None, None]
-            pruned = (int(part.sum()), int(dilate(part).sum())) if task.runner.detects else (None, None)
-            work = count(network, height, width, *pruned)
-            macs += work.restoration if tile.corner in task.kept else work.total
+        if part := task.part(tile, mask):
+            cells = torch.from_numpy(mask[part.scaled(STAGE_SCALE)])[None, None]
+            macs += count_pruned(network, part.size, cells).restoration
+            macs += 0 if tile.corner in task.kept else whole.detection
     return macs, dense
 
 

@@ -74,6 +74,26 @@ class Detection:
         """Memory that picture and features take."""
         return sum(part.nbytes for part in (self.image, self.features, *self.skips))
 
+    def window(self, rows: slice, columns: slice) -> "Detection":
+        """The same for a rectangle of the picture, in pixels from a multiple of 16 to one or to its end."""
+        multiple = 2 * STAGE_SCALE
+        ends = (-(-side.stop // multiple) * multiple for side in (rows, columns))
+        begins = (rows.start, columns.start)
+        spans = [slice(begin, end) for begin, end in zip(begins, ends, strict=True)]
+
+        def cut(values: Tensor, scale: int) -> Tensor:
+            down, across = (slice(span.start // scale, span.stop // scale) for span in spans)
+            return values[..., down, across].contiguous(memory_format=torch.channels_last)
+
+        maps = (self.logits, self.probability, self.start, self.end)
+        return Detection(
+            cut(self.image, 1),
+            cut(self.features, STAGE_SCALE),
+            tuple(cut(skip, 1 << stage) for stage, skip in enumerate(self.skips)),
+            (rows.stop - rows.start, columns.stop - columns.start),
+            *(None if values is None else cut(values, STAGE_SCALE) for values in maps),
+        )
+
 
 @dataclass(frozen=True)
 class Restoration:

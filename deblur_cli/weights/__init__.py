@@ -1,4 +1,10 @@
-"""Weights: the catalogue, where they come from, and files turned into networks."""
+"""Weights: the catalogue, where they come from, and files turned into networks.
+
+What turns files into networks is imported on its first use, with torch: finding and downloading do without.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from deblur_cli.weights.catalogue import DEFAULT, CatalogueEntry, catalogue_folder, entry_named, installed
 from deblur_cli.weights.files import (
@@ -13,8 +19,10 @@ from deblur_cli.weights.files import (
     write,
 )
 from deblur_cli.weights.hub import HubFile
-from deblur_cli.weights.loading import LoadedWeights, adapt, fit, load, read
 from deblur_cli.weights.sources import Source, find, is_remote, local, pull, remove, source_of
+
+if TYPE_CHECKING:
+    from deblur_cli.weights.loading import LoadedWeights, adapt, fit, load, read
 
 __all__ = [
     "DEFAULT",
@@ -45,3 +53,9 @@ __all__ = [
     "source_of",
     "write",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module("deblur_cli.weights.loading"), name)

@@ -4,13 +4,16 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialise
 
 from deblur_cli.errors import WeightsError
-from deblur_cli.nets import M2AENet
+
+if TYPE_CHECKING:  # torch is heavy, and not needed to find and hash files
+    from torch import Tensor
+
+    from deblur_cli.nets import M2AENet
 
 HEADER = 1 << 17  # bytes left for names and notes when weights are split
 INDEX = ".safetensors.index.json"
@@ -53,9 +56,9 @@ def read_index(path: Path) -> dict[str, dict[str, str]]:
     return {"metadata": index.get("metadata", {}), "weight_map": index["weight_map"]}
 
 
-def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+def read_tensors(path: Path) -> tuple[dict[str, "Tensor"], dict[str, str]]:
     """Tensors in float32 and metadata of a .safetensors file or an index of several."""
-    state: dict[str, torch.Tensor] = {}
+    state: dict[str, Tensor] = {}
     metadata: dict[str, str] = {}
     for part in parts(path):
         try:
@@ -79,24 +82,27 @@ def is_full(path: Path) -> bool:
     return True
 
 
-def save(path: Path, network: M2AENet, notes: dict[str, str], *, half: bool = True) -> None:
+def save(path: Path, network: "M2AENet", notes: dict[str, str], *, half: bool = True) -> None:
     """Write a network with its configuration, in half precision unless told otherwise.
 
     `notes` (training data, scores ...) go into the metadata as they are. Raises WeightsError where a
     value does not fit into half precision or the file cannot be written.
     """
+    from safetensors.torch import save as serialise
+
     state, metadata = packed(network, notes, half)
     write(path, serialise(state, metadata))
 
 
 def save_in_parts(
-    path: Path, network: M2AENet, notes: dict[str, str], size: int, *, half: bool = True
+    path: Path, network: "M2AENet", notes: dict[str, str], size: int, *, half: bool = True
 ) -> Path:
     """Write a network as several files of at most `size` bytes each, and return the index that names them.
 
     path: what the file would be called in one piece. Raises WeightsError as `save` does.
     """
     from huggingface_hub import split_torch_state_dict_into_shards
+    from safetensors.torch import save as serialise
 
     state, metadata = packed(network, notes, half)
     pattern = f"{path.stem}{{suffix}}.safetensors"
@@ -131,9 +137,11 @@ def write(path: Path, content: bytes) -> None:
 
 
 def packed(
-    network: M2AENet, notes: dict[str, str], half: bool
-) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    network: "M2AENet", notes: dict[str, str], half: bool
+) -> tuple[dict[str, "Tensor"], dict[str, str]]:
     """Tensors and metadata as they are written."""
+    import torch
+
     dtype = torch.float16 if half else torch.float32
     state = {name: value.to(dtype).cpu().contiguous() for name, value in network.state_dict().items()}
     for name, value in state.items():
