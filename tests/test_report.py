@@ -389,3 +389,22 @@ def test_without_javascript_the_page_says_where_the_pictures_are(browser, page_p
     with opened(browser, page_path, java_script_enabled=False) as page:
         assert "JavaScript" in page.locator("noscript").inner_text()
         assert page.locator(".card img").first.is_visible()
+
+
+@pytest.mark.parametrize(
+    "name", ["new\nline \"'", "back\\slash", "50% #1?", "\u202egpj", "\udcff\udce9", "x" * 200]
+)
+def test_names_are_shown_whole_and_reasons_without_them(tmp_path, monkeypatch, name):
+    install(monkeypatch)
+    try:
+        good = make_photo(tmp_path / f"{name}.png")
+    except (OSError, ValueError):
+        pytest.skip("no such names here")
+    good.with_suffix(".jpg").write_bytes(b"no picture")
+    result = deblur("run", tmp_path, "-o", tmp_path / "out", "--report")
+    assert result.stderr.count("is not a picture") == result.stderr.count(".jpg: ") == 1
+    page = text_of(tmp_path / "out" / "deblur_report" / "index.html")
+    assert "<br>is not a picture" in page
+    start = page.index('id="data">') + len('id="data">')
+    (known,) = json.loads(page[start : page.index("</script>", start)])
+    assert known["name"] == f"{name}.png".encode(errors="surrogateescape").decode(errors="replace")

@@ -216,7 +216,7 @@ class Batch:
         self._tally.failed += 1
         self._output.error(str(problem))
         if self._pages is not None:
-            self._pages.fail(problem.path, problem.reason)
+            self._pages.fail(problem.path, problem.bare_reason)
         if self._orders.json:
             self._output.json_line(failure_record(problem))
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from deblur_cli.cli.errors import printable
 from deblur_cli.cli.options import DEFAULT_SUFFIX
 from deblur_cli.photo.kinds import is_picture_name, is_unread_name
 
@@ -35,7 +36,16 @@ class Problem:
 
     def __str__(self) -> str:
         path = str(self.path)
-        return self.reason if self.reason.startswith(path) else f"{path}: {self.reason}"
+        return self.reason if self.reason.startswith(path) else f"{path}: {self.bare_reason}"
+
+    @property
+    def bare_reason(self) -> str:
+        """The reason without the path before it, as it is or as messages spell it."""
+        path = str(self.path)
+        for spelling in (path, printable(" ".join(path.split()))):
+            if self.reason.startswith(f"{spelling}: "):
+                return self.reason.removeprefix(f"{spelling}: ")
+        return self.reason
 
 
 @dataclass

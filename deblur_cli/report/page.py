@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
+from pathlib import PurePath
 from typing import Any
 
 import jinja2
@@ -40,8 +41,9 @@ class Entry:
         source = str(known["source"])
         size = int(known["width"]), int(known["height"])
         notes = [str(note) for note in known["notes"]]
-        name = source.replace("\\", "/").rsplit("/", 1)[-1]
-        return cls(place, source, name, *size, bool(known["changed"]), share + state, facts, notes)
+        return cls(
+            place, source, PurePath(source).name, *size, bool(known["changed"]), share + state, facts, notes
+        )
 
 
 def render(

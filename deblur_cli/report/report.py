@@ -78,7 +78,7 @@ class Report:
 
         What this run has said of it goes; what a former one said stays, since so do its results.
         """
-        self._failures[shown(source)] = _reason(source, reason)
+        self._failures[shown(source)] = _text(reason)
         home = self._home(source)
         if home in self._added:
             shutil.rmtree(home, ignore_errors=True)
@@ -86,7 +86,7 @@ class Report:
     def skip(self, source: Path, why: str) -> None:
         """Name a photo that was left out, unless a former run has its pictures in the report."""
         if not (self._home(source) / _ENTRY).is_file():
-            self._skipped[shown(source)] = _reason(source, why)
+            self._skipped[shown(source)] = _text(why)
 
     def finish(self, summary: str) -> Path:
         """Write the page over all photos of the folder and return its path. Raises EncodeError."""
@@ -109,13 +109,13 @@ class Report:
         return self.folder / _PHOTOS / hashlib.sha256(name).hexdigest()[:16]
 
 
-def _reason(source: Path, reason: str) -> str:
-    return os.fsencode(reason).decode("utf-8", "replace").removeprefix(f"{shown(source)}: ")
-
-
 def shown(path: Path) -> str:
     """Return a path as text, also where it is not valid text."""
-    return os.fsencode(path).decode("utf-8", "replace")
+    return _text(str(path))
+
+
+def _text(words: str) -> str:
+    return os.fsencode(words).decode("utf-8", "replace")
 
 
 def _plain(record: Mapping[str, object]) -> dict[str, object]:
