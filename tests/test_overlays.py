@@ -269,3 +269,26 @@ def test_a_photo_of_the_night_is_hardly_dimmed():
 )
 def test_little_blur_is_not_told_as_none(share, said):
     assert blurred(share) == f"{said} blurred"
+
+
+def test_flow_ends_where_the_mask_does():
+    maps = make_maps(320, 320, start=(0, -12), end=(0, 12))
+    y, x = np.mgrid[:40, :40]
+    maps.probability[:] = np.clip(1.2 - np.hypot(y - 20, x - 20) / 15, 0, 1)
+    inside = upsample(maps.probability, (0, 320), 320) > 0.5
+    np.testing.assert_array_equal(colourful(flow_overlay(grey(320, 320), maps, 0.5)), inside)
+    maps.end[:, :20], maps.start[:, :20] = 0, 0
+    drawn = colourful(flow_overlay(grey(320, 320), maps, 0.5))
+    assert not drawn[:150].any()
+    np.testing.assert_array_equal(drawn[170:], inside[170:])
+
+
+def test_line_around_a_narrow_region_of_a_large_photo_leaves_its_colours_to_be_seen():
+    maps = make_maps(2400, 3600)
+    maps.probability[150, 100:300] = 0.9
+    inside = upsample(maps.probability, (1100, 1300), 3600) > 0.5
+    drawn = mask_overlay(grey(2400, 3600, value=90), maps, 0.5)[1100:1300]
+    white = (drawn > 190).all(axis=2)
+    assert colourful(drawn)[inside].mean() > 0.7
+    assert white[~inside].any()
+    assert np.abs(np.argwhere(white)[:, 0].mean() - np.argwhere(inside)[:, 0].mean()) < 1
