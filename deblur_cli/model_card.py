@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from deblur_cli.nets import M2AENet
+from deblur_cli.nets import M2AENet, Network
 
 SCORES = (  # field, words, format
     ("gain_psnr_w", "PSNR gain in the blur, dB", "+.2f"),
@@ -18,12 +18,12 @@ SCORES = (  # field, words, format
     ("soft_marked", "defocused or smooth area that is marked", ".1%"),
     ("endpoint_error", "trajectory endpoints off, px", ".2f"),
 )
-NAMES = {"m2aenet": "M²AENet", "nafnet": "NAFNet"}
+NAMES = {"m2aenet": "M²AENet", "nafnet": "NAFNet", "lmd_vit": "LMD-ViT"}
 
 
 def model_card(
     name: str,
-    network: M2AENet,
+    network: Network,
     notes: Mapping[str, str],
     files: Sequence[tuple[str, int]],
     sha256: str,
@@ -44,10 +44,16 @@ def model_card(
     return "\n\n".join(sections) + "\n"
 
 
-def describe(network: M2AENet) -> str:
+def describe(network: Network) -> str:
     """Architecture and size in words."""
     config = network.config
     parameters = sum(parameter.numel() for parameter in network.parameters())
+    if not isinstance(network, M2AENet):
+        return (
+            f"{NAMES[network.architecture]} with {config.embed} channels (depths {joined(config.depths)}; "
+            f"heads {joined(config.heads)}; windows of {config.window} pixels), "
+            f"{parameters / 1e6:.2f} million parameters."
+        )
     pooling = f"a window of {config.pooling} pixels" if config.pooling else "the whole image"
     used = ""
     if network.depth < config.encoder[-1]:

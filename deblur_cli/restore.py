@@ -34,8 +34,6 @@ SMALLEST_TILE = 128
 # A photo no larger than so many of these is one tile, which measured as fast as several: the network judges
 # a pixel by its surroundings, so that its confidence jumps where tiles meet.
 SINGLE_TILE = 2
-# Bytes at the peak for each pixel of a tile and each channel of the network's width, in float32
-BYTES_PER_PIXEL = 64
 MEMORY_SHARE = 0.5  # of the free memory that the tile may take
 KEPT_BYTES = 320 << 20  # of features of blurred tiles, kept from detection to restoration
 
@@ -141,7 +139,7 @@ class Deblurrer:
     def grid(self, height: int, width: int, settings: Settings) -> Grid:
         """The tiles of a photo of that size, while memory lasts."""
         size = settings.tile or self.tile_for(height, width, settings.overlap)
-        return Grid(height, width, size, settings.overlap)
+        return Grid(height, width, size, settings.overlap, self.weights.network.multiple)
 
     def tile_for(self, height: int, width: int, overlap: int) -> int:
         """Tile size for a photo: the automatic one, or on a CPU that of the whole photo if it is small."""
@@ -162,7 +160,7 @@ class Deblurrer:
     def fits(self, pixels: int) -> bool:
         """Whether a tile of so many pixels fits comfortably."""
         scale = 1 if self.precision == "fp32" else 0.5
-        each = self.weights.network.config.width * BYTES_PER_PIXEL * scale
+        each = self.weights.network.bytes_per_pixel * scale
         return pixels * each <= free_memory(self.device) * MEMORY_SHARE
 
     def smaller_tile(self, size: int, overlap: int) -> int:
@@ -198,7 +196,7 @@ class Task:
             progress,
             notes,
         )
-        self.grid = Grid(photo.height, photo.width, size, settings.overlap)
+        self.grid = Grid(photo.height, photo.width, size, settings.overlap, runner.reference.multiple)
         self.kept: dict[tuple[int, int], Detection] = {}  # by first row and column of the tile
         self.room = KEPT_BYTES
 
@@ -224,6 +222,10 @@ class Task:
             changed=pixels is not self.photo.pixels,
         )
 
+    def forget(self) -> None:
+        """Drop the features that detection kept."""
+        self.kept, self.room = {}, KEPT_BYTES
+
     def find_blur(self) -> Floats:
         """The maps of `detect`; the confidence is that of regions, not of single cells, with keep_sharp."""
         return self.judge(self.detect())
@@ -244,7 +246,7 @@ class Task:
         for number, tile in enumerate(self.grid):
             index = tile.scaled(STAGE_SCALE)
             rows, columns = maps[0][index].shape
-            detection = self.runner.find(self.cut(tile))
+            detection = self.runner.find(self.cut(tile), self.settings.epsilon)
             found = maps_of(detection)[:, :rows, :columns]
             maps[(slice(len(found)), *index)] += found * stage_weights(tile)  # one map without motion
             if detection.bytes <= self.room and self.seems_blurred(tile, found):
@@ -293,13 +295,13 @@ class Task:
             return None
         if not self.settings.keep_sharp:
             return masked_part(tile, mask)
-        return changed_part(tile, mask, self.runner.smallest_part)
+        return changed_part(tile, mask, self.runner.reference.smallest_part)
 
     def features(self, tile: Tile, part: Tile) -> Detection:
         """What detection finds in a part of a tile, with all of the tile in view."""
         found = self.kept.get(tile.corner)
         if found is None:
-            found = self.runner.find(self.cut(tile))
+            found = self.runner.find(self.cut(tile), self.settings.epsilon)
         return found if part is tile else found.window(*tile.place_of(part))
 
     def weigh(self, change: Tensor, tile: Tile, mask: Floats) -> Floats:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deblur_cli.device import Precision
-from deblur_cli.nets import Detection, M2AENet, place
+from deblur_cli.nets import Detection, Network, place
 
 LOG = logging.getLogger(__name__)
 
@@ -26,42 +26,29 @@ class Runner:
     float32 where the first run was not.
     """
 
-    def __init__(self, network: M2AENet, device: str, precision: Precision) -> None:
+    def __init__(self, network: Network, device: str, precision: Precision) -> None:
         self.device, self.precision = device, precision
         self.reference = network.eval()  # float32, where it was built
         self.network = self.build(precision.dtype)
-        self.exact: M2AENet | None = self.network if precision.name == "fp32" else None
+        self.exact: Network | None = self.network if precision.name == "fp32" else None
 
     @property
     def detects(self) -> bool:
         """Whether the network tells what is blurred; NAFNet does not."""
-        return self.reference.config.mask
+        return self.reference.detects
 
     @property
     def traces(self) -> bool:
         """Whether the network tells how it moved."""
-        return self.reference.config.motion
-
-    @property
-    def smallest_part(self) -> int | None:
-        """Side in pixels from which a part of a tile comes out much as in the tile: that of training patches.
-
-        Averages then run over no less than they did in training. None where they run over whole tiles.
-        """
-        window = self.reference.config.pooling  # 1.5 times the patch
-        return None if window is None else window * 2 // 3
-
-    def detect(self, image: Tensor) -> NDArray[np.float32]:
-        """Maps of a tile 1 3 h w (float32, on the CPU): probability, start and end, 5 h/8 w/8.
-
-        Displacements are in stage pixels; sides are rounded up to whole multiples of 16 pixels.
-        """
-        return maps_of(self.find(image))
+        return self.reference.traces
 
     @torch.inference_mode()
-    def find(self, image: Tensor) -> Detection:
-        """The same with all features, which spare `restore` finding them again."""
-        return self.network.detect(self.upload(image, self.network))
+    def find(self, image: Tensor, epsilon: float) -> Detection:
+        """What is found in a tile 1 3 h w (float32, on the CPU), with the features that `restore` needs.
+
+        Displacements are in stage pixels; sides are rounded up to what the network needs.
+        """
+        return self.network.detect(self.upload(image, self.network), epsilon)
 
     @torch.inference_mode()
     def restore(
@@ -80,23 +67,23 @@ class Runner:
         return restored
 
     def attempt(
-        self, network: M2AENet, image: Tensor, maps: Tensor, epsilon: float, found: Detection | None = None
+        self, network: Network, image: Tensor, maps: Tensor, epsilon: float, found: Detection | None = None
     ) -> Tensor | None:
         """One run of the network on a tile; None where the result cannot be trusted."""
-        detection = network.detect(self.upload(image, network)) if found is None else found
+        detection = network.detect(self.upload(image, network), epsilon) if found is None else found
         detection = agree(detection, maps.to(self.device))
         restored = network.restore(detection, epsilon, pruned=True).image.float().cpu()
         if not restored.isfinite().all() or drift(restored, image) > DRIFT_LIMIT:
             return None
         return restored.clamp(0, 1)
 
-    def exact_network(self) -> M2AENet:
+    def exact_network(self) -> Network:
         """The network in float32, put on the device when it is first needed."""
         if self.exact is None:
             self.exact = self.build(torch.float32)
         return self.exact
 
-    def build(self, dtype: torch.dtype) -> M2AENet:
+    def build(self, dtype: torch.dtype) -> Network:
         """A copy of the network on the device, in a precision, set up for speed."""
         network = copy.deepcopy(self.reference)
         network.fold_scales()
@@ -104,7 +91,7 @@ class Runner:
         network.pool_in_cells()
         return network
 
-    def upload(self, image: Tensor, network: M2AENet) -> Tensor:
+    def upload(self, image: Tensor, network: Network) -> Tensor:
         """A tile on the device in the network's precision, channels-last."""
         dtype = next(network.parameters()).dtype
         return image.to(self.device, dtype).contiguous(memory_format=torch.channels_last)

@@ -7,7 +7,6 @@ from functools import partial
 import numpy as np
 
 from deblur_cli.hysteresis import settle
-from deblur_cli.nets import STAGE_SCALE
 from deblur_cli.photo.photo import Photo
 from deblur_cli.regions import changed_part, covered_share, masked_part
 from deblur_cli.restore import Deblurrer, MotionMaps, Progress, Settings
@@ -39,37 +38,48 @@ def sweep(
 ) -> list[Outlook]:
     """Detect once, and work out for each epsilon what it would restore; times are scaled from one tile.
 
+    A network whose detection depends on epsilon detects for each of them.
     Raises OutOfMemoryError where even the smallest tile does not fit.
     """
-    # Without keep_sharp the confidence is the network's own, which depends on no epsilon.
-    seen = network.run(photo, replace(settings, restore=False, keep_sharp=False), progress)
-    grid = Grid(photo.height, photo.width, seen.tile_size, settings.overlap)
-    raw = seen.maps.probability
-    part_of = masked_part if not settings.keep_sharp else partial(changed_part, least=None)
-    found = []
+    # Without keep_sharp the confidence is the network's own.
+    looking, own = replace(settings, restore=False, keep_sharp=False), network.weights.network
+    seen = network.run(photo, looking, progress)
+    grid = Grid(photo.height, photo.width, seen.tile_size, settings.overlap, own.multiple)
+    part_of = masked_part if not settings.keep_sharp else partial(changed_part, least=own.smallest_part)
+    found: list[tuple[float, MotionMaps, float, list[tuple[Tile, Tile]]]] = []
     for epsilon in epsilons:
+        if own.follows_epsilon and epsilon != seen.epsilon:
+            seen = network.run(photo, replace(looking, tile=grid.size, epsilon=epsilon), progress)
+        raw = seen.maps.probability
         probability = settle(raw, epsilon) if settings.keep_sharp else raw
         mask = (probability > epsilon).astype(np.float32)
         share = covered_share(mask, photo.height, photo.width)
-        restored = sum(part_of(tile, mask) is not None for tile in grid)
-        found.append((epsilon, replace(seen.maps, probability=probability), share, restored))
+        parts = [(tile, part) for tile in grid if (part := part_of(tile, mask))]
+        found.append((epsilon, replace(seen.maps, probability=probability), share, parts))
     each = 0.0
-    if restoring := [epsilon for epsilon, *_, restored in found if restored]:
-        likely = max(grid, key=lambda tile: float(raw[tile.scaled(STAGE_SCALE)].mean()))
-        typical = restoring[len(restoring) // 2]
-        each = _restoring(network, photo, replace(settings, epsilon=typical), likely, seen.tile_size)
+    if restoring := [(epsilon, parts) for epsilon, *_, parts in found if parts]:
+        typical, parts = restoring[len(restoring) // 2]
+        tile, part = max(parts, key=lambda pair: pair[1].weights.size)
+        settled = replace(settings, tile=seen.tile_size, epsilon=typical)
+        each = _restoring(network, photo, settled, tile, part.weights.size)
     return [
-        Outlook(epsilon, maps, share, len(grid), restored, seen.seconds + restored * each)
-        for epsilon, maps, share, restored in found
+        Outlook(
+            epsilon,
+            maps,
+            share,
+            len(grid),
+            len(parts),
+            seen.seconds + each * sum(part.weights.size for _, part in parts),
+        )
+        for epsilon, maps, share, parts in found
     ]
 
 
-def _restoring(network: Deblurrer, photo: Photo, settings: Settings, tile: Tile, size: int) -> float:
-    """Measure the seconds that a tile takes to restore beside those to look at it."""
-    part = replace(photo, pixels=photo.pixels[tile.index], alpha=None, stored=None)
-    alone = replace(settings, tile=size)
-    whole = network.run(part, alone)
+def _restoring(network: Deblurrer, photo: Photo, settings: Settings, tile: Tile, pixels: int) -> float:
+    """Measure the seconds for each of so many pixels of a tile that are restored, beside looking at it."""
+    piece = replace(photo, pixels=photo.pixels[tile.index], alpha=None, stored=None)
+    whole = network.run(piece, settings)
     if not whole.tiles_restored:  # its blur is blur only beside what surrounds it
-        whole = network.run(part, replace(alone, epsilon=0.0))
-    looked = network.run(part, replace(alone, restore=False))
-    return max(0.0, whole.seconds - looked.seconds)
+        whole, pixels = network.run(piece, replace(settings, epsilon=0.0)), tile.weights.size
+    looked = network.run(piece, replace(settings, restore=False))
+    return max(0.0, whole.seconds - looked.seconds) / pixels

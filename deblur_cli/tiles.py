@@ -75,13 +75,15 @@ class Grid:
 
     Tiles are at most `size` pixels wide and overlap by at least `overlap`. In an overlap the weight
     moves from one tile to the next within the middle half, so the outermost pixels of a tile, which see
-    its border, count for nothing.
+    its border, count for nothing. Tiles are no larger than they need be, but for multiples of `step`, which
+    a network would be padded to anyway.
     """
 
     height: int
     width: int
     size: int
     overlap: int
+    step: int = ALIGNMENT
 
     def __post_init__(self) -> None:
         if self.size % ALIGNMENT or self.overlap % ALIGNMENT or self.overlap < 0 or self.size < ALIGNMENT:
@@ -99,15 +101,15 @@ class Grid:
     @cached_property
     def rows(self) -> list[Span]:
         """Spans from top to bottom."""
-        return spans(self.height, self.size, self.overlap)
+        return spans(self.height, self.size, self.overlap, self.step)
 
     @cached_property
     def columns(self) -> list[Span]:
         """Spans from left to right."""
-        return spans(self.width, self.size, self.overlap)
+        return spans(self.width, self.size, self.overlap, self.step)
 
 
-def spans(length: int, size: int, overlap: int) -> list[Span]:
+def spans(length: int, size: int, overlap: int, step: int = ALIGNMENT) -> list[Span]:
     """Aligned spans that cover `length` pixels, spread evenly, with blend weights that sum to one.
 
     As few as possible, and then no longer than that number needs.
@@ -116,7 +118,10 @@ def spans(length: int, size: int, overlap: int) -> list[Span]:
         return [Span(0, length, np.ones(length, np.float32))]
     count = -(-(length - overlap) // (size - overlap))
     needed = -(-(length + (count - 1) * overlap) // count)
-    size = min(size, -(-needed // ALIGNMENT) * ALIGNMENT)
+    whole = -(-needed // step) * step
+    if 2 * (length - whole) < (count - 1) * whole:  # a third tile would begin before the first has ended
+        whole = -(-needed // ALIGNMENT) * ALIGNMENT
+    size = min(size, -(-whole // ALIGNMENT) * ALIGNMENT)
     last = -(-(length - size) // ALIGNMENT) * ALIGNMENT  # may reach past the end, where the tile is shorter
     starts = [round(last * number / (count - 1) / ALIGNMENT) * ALIGNMENT for number in range(count)]
     stops = [min(start + size, length) for start in starts]

@@ -5,13 +5,15 @@ gates, pooling and the interpolation between neighbouring pixels are not, as is 
 M²AENet calls the same number FLOPs).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
 from torch import Tensor, nn
 
-from deblur_cli.nets import M2AENet
+from deblur_cli.nets import LMDViT, M2AENet
 from deblur_cli.nets.layers import Average, NAFBlock
+from deblur_cli.nets.lmd_blocks import PREDICTING, WindowBlock
 from deblur_cli.nets.pruned import dilate
 
 TAPS = 9  # of every depth-wise kernel
@@ -123,3 +125,40 @@ def positions(average: Average, height: int, width: int) -> int:
 def kernel(layer: object) -> int:
     """Multiply-accumulates of a layer for each pixel that it gives: the size of its weight."""
     return layer.weight.numel() if isinstance(layer, nn.Conv2d | nn.Linear) else 0
+
+
+def count_windows(network: LMDViT, height: int, width: int, kept: Sequence[float] | None = None) -> int:
+    """Multiply-accumulates of LMD-ViT on one picture of height x width pixels.
+
+    kept: share of the windows that each predictor keeps, in the order that they run; None for all windows.
+    """
+    config, halvings = network.config, network.config.halvings
+    height, width = (-(-side // network.multiple) * network.multiple for side in (height, width))
+    total = (TAPS * 3 * config.embed + TAPS * 2 * config.embed * 4) * height * width
+    shares = iter(kept or ())
+    for layer, name in enumerate(network.names):
+        scale = layer if layer <= halvings else 2 * halvings - layer
+        pixels = (height >> scale) * (width >> scale)
+        blocks = [cast(WindowBlock, block) for block in network.layer(name).blocks]
+        each = [next(shares, 1.0) for _ in blocks[:PREDICTING]]
+        for number, block in enumerate(blocks):
+            parts = block.score_predictor.modules() if block.score_predictor else ()
+            total += sum(kernel(part) for part in parts) * pixels
+            total += round(window_work(block) * pixels * each[number % PREDICTING])
+    for step in range(halvings):
+        finest = (height >> step) * (width >> step)
+        total += weights_of(network, f"dowsample_{step}") * finest // 4
+        total += weights_of(network, f"upsample_{halvings - 1 - step}") * finest // 4
+    return total
+
+
+def window_work(block: WindowBlock) -> int:
+    """Multiply-accumulates of a window block for each pixel of a window that is kept."""
+    layers = [*block.attn.modules(), *block.mlp.modules()]
+    attention = 2 * block.size**2 * block.norm1.normalized_shape[0]  # queries by keys, then by values
+    return sum(kernel(layer) for layer in layers) + attention
+
+
+def weights_of(network: nn.Module, name: str) -> int:
+    """Size of the kernels of a part of a network."""
+    return sum(value.numel() for value in network.get_submodule(name).parameters() if value.dim() > 1)

@@ -2,7 +2,7 @@
 
 import torch
 
-from deblur_cli.nets import create
+from deblur_cli.nets import create, create_lmd_vit
 from deblur_cli.weights import LoadedWeights
 
 
@@ -34,7 +34,7 @@ def balance(network, image):
 
 
 def weights_of(network, name="test"):
-    return LoadedWeights(name, "m2aenet" if network.config.mask else "nafnet", "0" * 64, network)
+    return LoadedWeights(name, network.architecture, "0" * 64, network)
 
 
 def detects(network, probability):
@@ -44,4 +44,21 @@ def detects(network, probability):
         last = network.mask_predictor.out_conv[4]
         last.weight.zero_()
         last.bias.copy_(torch.stack([logit, torch.zeros(())]))
+    return network
+
+
+def lively_lmd_vit(embed=4, depths=(1, 3, 2, 3, 2), heads=(1, 2, 2, 2, 1), window=4, seed=0):
+    """A small LMD-ViT with random parameters, whose predictors disagree about windows."""
+    generator = torch.Generator().manual_seed(seed)
+    network = create_lmd_vit(embed=embed, depths=depths, heads=heads, window=window).eval()
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            if parameter.dim() > 1:
+                parameter.copy_(noise / parameter[0].numel() ** 0.5)
+            else:
+                parameter.add_(0.1 * noise)
+            if name.endswith("out_conv.4.weight"):
+                parameter.mul_(20)
+        network.output_proj.proj[0].weight.mul_(0.03)
     return network

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from networks import lively, weights_of
+from networks import lively, lively_lmd_vit, weights_of
 from PIL import Image
 
 from deblur_cli.errors import EvaluationError
@@ -55,8 +55,8 @@ def evaluated(folder, results=None, epsilons=(0.5,), whole=False, keep_sharp=Tru
     return loop.evaluate(find_cases(folder), [contestant], results or Results(None))
 
 
-def test_tiled_is_what_the_tool_makes_of_the_photo(tmp_path):
-    network = lively(pooling=64)
+@pytest.mark.parametrize("network", [lively(pooling=64), lively_lmd_vit()], ids=["m2aenet", "lmd_vit"])
+def test_tiled_is_what_the_tool_makes_of_the_photo(tmp_path, network):
     found = evaluated(dataset(tmp_path, 1), epsilons=(0.3, 0.6), network=network)
     photo = Photo(pixels=picture(0), source=tmp_path, format="PNG")
     sharp = torch.from_numpy(picture(50)).permute(2, 0, 1)[None] / 255
@@ -80,6 +80,21 @@ def test_whole_is_the_bare_output_of_the_network(tmp_path):
     assert row["psnr"] == pytest.approx(-10 * math.log10((image - sharp).square().mean()), abs=1e-4)
     assert row["gain_psnr"] == pytest.approx(row["psnr"] - row["input_psnr"])
     assert 0 < row["work"] < 1
+
+
+def test_whole_lmd_vit_prunes_at_each_epsilon(tmp_path):
+    network, epsilons = lively_lmd_vit(), (0.2, 0.5, 0.8)
+    found = evaluated(dataset(tmp_path, 1), epsilons=epsilons, whole=True, keep_sharp=False, network=network)
+    blurred, sharp = (torch.from_numpy(picture(seed)).permute(2, 0, 1)[None] / 255 for seed in (0, 50))
+    work = []
+    for epsilon in epsilons:
+        with torch.no_grad():
+            result = network(blurred, epsilon)
+        (row,) = found.rows["test", str(epsilon)]
+        image = result.image.clamp(0, 1)
+        assert row["psnr"] == pytest.approx(-10 * math.log10((image - sharp).square().mean()), abs=1e-4)
+        work.append(row["work"])
+    assert 1 > work[0] > work[1] > work[2] > 0
 
 
 def test_whole_with_sharp_pixels_kept_changes_nothing_where_nothing_is_found(tmp_path):

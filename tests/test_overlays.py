@@ -292,3 +292,14 @@ def test_line_around_a_narrow_region_of_a_large_photo_leaves_its_colours_to_be_s
     assert colourful(drawn)[inside].mean() > 0.7
     assert white[~inside].any()
     assert np.abs(np.argwhere(white)[:, 0].mean() - np.argwhere(inside)[:, 0].mean()) < 1
+
+
+def test_a_small_region_keeps_its_line_and_its_colours_on_a_reduced_photo():
+    maps = make_maps(1600, 2400)
+    maps.probability[100:104, 150:154] = 0.9
+    drawn = mask_overlay(grey(400, 600, value=90), maps, 0.5, scale=0.25)
+    inside = upsample(maps.probability, (0, 400), 600, 0.25) > 0.5
+    white = (drawn > 190).all(axis=2)
+    ring = np.roll(inside, 1, axis=0) & ~inside  # below the region
+    assert white[ring].all()
+    assert colourful(drawn)[inside].any()

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from networks import lively, weights_of
 
 from deblur_cli.feather import overlay_weights
+from deblur_cli.nets import M2AENet
 from deblur_cli.nets.layers import NAFBlock
 from deblur_cli.photo.photo import Photo
 from deblur_cli.regions import CONTEXT, changed_part
@@ -85,7 +86,7 @@ def test_a_part_comes_out_as_in_its_tile(monkeypatch, kept_bytes):
     deblurrer = Deblurrer(weights_of(short_sighted(lively(pooling=96))), "cpu", "fp32")
     parts, work = deblurrer.run(photo, Settings(tile=320)), sum(pixels_run)
     pixels_run.clear()
-    monkeypatch.setattr(Runner, "smallest_part", None)
+    monkeypatch.setattr(M2AENet, "smallest_part", None)
     whole = deblurrer.run(photo, Settings(tile=320))
     assert parts.tiles_restored == whole.tiles_restored == 4
     assert work < 0.5 * sum(pixels_run)

@@ -4,6 +4,7 @@ import json
 import shutil
 import signal
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -408,3 +409,14 @@ def test_names_are_shown_whole_and_reasons_without_them(tmp_path, monkeypatch, n
     start = page.index('id="data">') + len('id="data">')
     (known,) = json.loads(page[start : page.index("</script>", start)])
     assert known["name"] == f"{name}.png".encode(errors="surrogateescape").decode(errors="replace")
+
+
+def test_report_that_cannot_be_written_is_told_before_any_photo_is_opened(tmp_path, monkeypatch):
+    install(monkeypatch)
+    photo = make_photo(tmp_path / "a.png")
+    deblur("run", photo, "--report")
+    closed = tmp_path / "deblur_report" / "photos"
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != closed)  # root may write anywhere
+    result = deblur("run", photo, "--report", "--overwrite")
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert f"{closed}: nothing can be written there" in result.stderr

@@ -166,10 +166,10 @@ class OutOfMemoryAbove:
     def __init__(self, network, largest, error):
         self.network, self.largest, self.error = network, largest, error
 
-    def detect(self, image):
+    def detect(self, image, epsilon):
         if image.shape[-1] > self.largest:
             raise self.error
-        return self.network.detect(image)
+        return self.network.detect(image, epsilon)
 
     def __getattr__(self, name):
         return getattr(self.network, name)
@@ -303,7 +303,7 @@ def test_features_are_kept_within_bounds_and_change_nothing(monkeypatch):
     detected = []
     plain = deblurrer.runner.network.detect
     monkeypatch.setattr(
-        deblurrer.runner.network, "detect", lambda image: detected.append(plain(image)) or detected[-1]
+        deblurrer.runner.network, "detect", lambda image, _: detected.append(plain(image)) or detected[-1]
     )
     kept = deblurrer.run(photo, choices)
     size = detected[0].bytes
@@ -340,7 +340,8 @@ def test_small_photos_are_one_tile_so_that_confidence_has_no_seam(size, tiles):
 
 
 def test_small_photos_are_tiled_where_memory_is_short(monkeypatch):
-    monkeypatch.setattr(restore, "free_memory", lambda device: 300 * 400 * 8 * restore.BYTES_PER_PIXEL * 2)
     deblurrer = Deblurrer(weights_of(lively()), "cpu", "fp32")
+    room = 300 * 400 * deblurrer.weights.network.bytes_per_pixel / restore.MEMORY_SHARE
+    monkeypatch.setattr(restore, "free_memory", lambda device: room)
     assert len(deblurrer.grid(300, 400, Settings())) == 1
     assert len(deblurrer.grid(600, 400, Settings())) > 1

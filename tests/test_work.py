@@ -2,12 +2,13 @@
 
 import pytest
 import torch
-from networks import lively
+from networks import lively, lively_lmd_vit
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from deblur_cli.nets import create
 from deblur_cli.nets.pruned import plan_pruning
-from deblur_cli.work import count
+from deblur_cli.work import count, count_windows
 
 
 def counted_by_torch(action):
@@ -77,3 +78,15 @@ def test_ablations_are_counted_as_torch_counts_them(switches):
     found = counted_by_torch(lambda: network.restore(detection, pruned=True, mask=mask))
     work = count(network, 64, 96, len(plan.blurred), len(plan.dilated))
     assert work.restoration - work.deformable - work.depthwise == found
+
+
+@pytest.mark.parametrize("epsilon", [-1.0, 0.5, 1.0])
+def test_windows_are_counted_as_torch_counts_them(epsilon):
+    network, image = lively_lmd_vit(), torch.rand(1, 3, 60, 90, generator=torch.Generator().manual_seed(0))
+    results = []
+    with sdpa_kernel(SDPBackend.MATH):  # torch's counter does not know the fused kernels of all processors
+        found = counted_by_torch(lambda: results.append(network(image, epsilon, pruned=True)))
+    shares = [float(decision.mean()) for decision in results[0].decisions]
+    assert count_windows(network, 60, 90, shares) == found
+    if epsilon == -1:
+        assert count_windows(network, 60, 90) == found

@@ -8,7 +8,7 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from deblur_cli.benchmark.run import warm_up
-from deblur_cli.benchmark.scene import again, stage
+from deblur_cli.benchmark.scene import again, stage, timed
 from deblur_cli.nets import M2AENet
 from deblur_cli.restore import Deblurrer, Settings
 from deblur_cli.weights import LoadedWeights
@@ -48,7 +48,7 @@ def profile_run(
     warm_up(task)
     on_gpu = deblurrer.device.startswith("cuda")
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
-    with marked(deblurrer.runner.network), profile(activities=activities, acc_events=True) as records:
+    with marked(timed(deblurrer.runner.network)), profile(activities=activities, acc_events=True) as records:
         again(task).run()
     events = records.key_averages()
     kind = "device" if on_gpu else "cpu"

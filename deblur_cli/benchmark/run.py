@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from deblur_cli.benchmark.measuring import Action, Timing, describe_machine, interleave
-from deblur_cli.benchmark.scene import ForcedBlur, again, stage
+from deblur_cli.benchmark.scene import ForcedBlur, again, stage, timed
 from deblur_cli.device import memory_errors
 from deblur_cli.errors import UsageError
 from deblur_cli.nets import STAGE_SCALE, M2AENet, create
@@ -74,16 +74,17 @@ def run_benchmark(
     """
     if not 0 <= share <= 1 or repeats < 1 or min(size) < STAGE_SCALE:
         raise UsageError("the share must be 0-1, repeats at least 1, and the photo at least 8x8 pixels")
+    network = timed(weights.network)
     deblurrer = Deblurrer(weights, device, precision)
     task = stage(deblurrer, size, share, settings)
     with tempfile.TemporaryDirectory() as folder, memory_errors():
-        actions = variants(weights.network, task, deblurrer.device, Path(folder))
+        actions = variants(network, task, deblurrer.device, Path(folder))
         if unknown := sorted(set(only) - set(actions)):
             raise UsageError(f"there is no variant {unknown[0]!r}; choose of {', '.join(actions)}")
         actions = {name: action for name, action in actions.items() if not only or name in only}
         warm_up(task)
         timings = interleave(actions, repeats, deblurrer.device, step)
-    macs = work(task, weights.network)
+    macs = work(task, network)
     timings = {name: replace(timing, macs=macs.get(name)) for name, timing in timings.items()}
     return Benchmark(
         *size,
@@ -109,7 +110,7 @@ def variants(network: M2AENet, task: ForcedBlur, device: str, folder: Path) -> d
         "deblur": lambda: again(task).run(),
         "detect": lambda: again(task).detect(),
         "pruned, all tiles": lambda: EveryTile.of(task).run(),
-        "dense auto": lambda: run_dense(task, task.runner.network),
+        "dense auto": lambda: run_dense(task, timed(task.runner.network)),
         BASELINE: lambda: run_dense(task, plain),
         "nafnet float32": lambda: run_dense(task, nafnet),
         "decode": lambda: decode(source),
@@ -166,7 +167,7 @@ def warm_up(task: Task) -> None:
 
 def work(task: ForcedBlur, network: M2AENet) -> dict[str, int]:
     """Multiply-accumulates of the variants that have any; features are taken to be kept."""
-    ours, device = task.runner.network, "cpu"
+    ours, device = timed(task.runner.network), "cpu"
     plain, nafnet = plain_network(network, device), baseline_network(network, device)
     names = (BASELINE, "nafnet float32", "dense auto", "pruned, all tiles", "deblur", "detect")
     totals = dict.fromkeys(names, 0)

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from deblur_cli.nets import STAGE_SCALE
+from deblur_cli.errors import UsageError
+from deblur_cli.nets import STAGE_SCALE, M2AENet, Network
 from deblur_cli.photo.photo import Photo
 from deblur_cli.restore import Deblurrer, Floats, Settings, Task
 from deblur_cli.tiles import Tile
@@ -35,7 +36,8 @@ class ForcedBlur(Task):
 
 
 def stage(deblurrer: Deblurrer, size: tuple[int, int], share: float, settings: Settings) -> ForcedBlur:
-    """A fresh task for a photo of size (width, height)."""
+    """A fresh task for a photo of size (width, height). Raises UsageError as `timed` does."""
+    timed(deblurrer.weights.network)
     photo = Photo(pixels=test_picture(*size), source=Path("test picture"), format="PNG")
     tile = deblurrer.grid(photo.height, photo.width, settings).size
     task = ForcedBlur(deblurrer.runner, photo, settings, tile, lambda *_: None, [])
@@ -48,6 +50,16 @@ def again(task: ForcedBlur) -> ForcedBlur:
     fresh = ForcedBlur(task.runner, task.photo, task.settings, task.grid.size, task.progress, [])
     fresh.share = task.share
     return fresh
+
+
+def timed(network: Network) -> M2AENet:
+    """The network, if its mask can be forced. Raises UsageError for those that decide in each layer."""
+    if not isinstance(network, M2AENet):
+        raise UsageError(
+            f"bench cannot force what {network.architecture} takes for blurred, as each layer decides by "
+            "itself: `deblur run` and `deblur evaluate` tell what it costs"
+        )
+    return network
 
 
 def disc(height: int, width: int, share: float) -> Floats:

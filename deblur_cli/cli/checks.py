@@ -4,8 +4,12 @@ import math
 import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from deblur_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from deblur_cli.weights import LoadedWeights
 
 STEP = 16  # pixels; the network halves its input four times
 TILE_RANGE = (128, 16384)  # pixels; below it a tile is all overlap, above it nothing is gained
@@ -125,6 +129,16 @@ def check_folder(folder: Path, purpose: str) -> None:
         raise UsageError(f"{str(folder)!r} is no usable name; choose another folder with -o") from error
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         raise UsageError(f"cannot write to {nearest}: choose another folder with -o")
+
+
+def telling(loaded: "LoadedWeights", *, motion: bool) -> "LoadedWeights":
+    """Return weights, unless motion is to be drawn and their network does not tell it."""
+    if motion and not loaded.network.traces:
+        raise UsageError(
+            f"{loaded.name} is of {loaded.architecture}, which does not tell motion: leave out --trajectory "
+            "(--only-maps draws the mask alone with --mask)"
+        )
+    return loaded
 
 
 def exclude(first: str, first_given: bool, second: str, second_given: bool) -> None:

@@ -70,7 +70,7 @@ def run(
         from deblur_cli import restore
         from deblur_cli.cli.catalogue import load_weights
 
-        loaded = load_weights(weights, streams)
+        loaded = checks.telling(load_weights(weights, streams), motion=trajectory)
         settings = restore.Settings(threshold, tile_size, overlap, keep_sharp, restore=not only_maps)
         return restore.Deblurrer(loaded, device=device, precision=precision.value), settings
 

@@ -62,7 +62,9 @@ def measure(outcome: Outcome, truth: Truth, seconds: float) -> dict[str, float]:
     for name in ("psnr", "psnr_w", "ssim_w"):
         values[f"gain_{name}"] = values[name] - values[f"input_{name}"]
     values |= measure_guidance(outcome, truth)
-    values |= {"gmacs": outcome.macs / 1e9, "work": outcome.macs / outcome.dense, "seconds": seconds}
+    if outcome.macs is not None and outcome.dense is not None:
+        values |= {"gmacs": outcome.macs / 1e9, "work": outcome.macs / outcome.dense}
+    values["seconds"] = seconds
     return values
 
 

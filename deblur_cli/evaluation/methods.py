@@ -19,10 +19,19 @@ from deblur_cli.device import memory_errors
 from deblur_cli.errors import OutOfMemoryError
 from deblur_cli.feather import overlay_weights
 from deblur_cli.hysteresis import settle
-from deblur_cli.nets import STAGE_SCALE, Detection, place
+from deblur_cli.nets import (
+    STAGE_SCALE,
+    Detection,
+    LMDViT,
+    M2AENet,
+    Network,
+    Restoration,
+    WindowRestoration,
+    place,
+)
 from deblur_cli.photo.photo import Photo
 from deblur_cli.restore import Deblurrer, Floats, Settings, Task
-from deblur_cli.work import count, count_pruned
+from deblur_cli.work import count, count_pruned, count_windows
 
 
 @dataclass(frozen=True)
@@ -31,15 +40,15 @@ class Outcome:
 
     image: 1 3 H W float32 in 0-1, on the CPU; mask: 1 1 h/8 w/8 of zeros and ones, what was restored
     start, end: 1 2 h/8 w/8, displacements in photo pixels; all three None where the network has none
-    macs: multiply-accumulates; dense: those of the network without pruning
+    macs: multiply-accumulates; dense: those of the network without pruning; None where they are not counted
     """
 
     image: Tensor
     mask: Tensor | None
     start: Tensor | None
     end: Tensor | None
-    macs: int
-    dense: int
+    macs: int | None
+    dense: int | None
 
 
 class Method(Protocol):
@@ -75,6 +84,7 @@ class Whole:
 
     @torch.inference_mode()
     def restore(self, found: Detection, epsilon: float) -> Outcome:
+        found = self.network.at(found, epsilon)
         mask = None if found.probability is None else self.choose(found.probability, epsilon)
         with advice():
             result = self.network.restore(found, epsilon, pruned=True, mask=mask)
@@ -84,15 +94,12 @@ class Whole:
             blurred = found.image[..., :height, :width].float().cpu()
             weights = overlay_weights(mask[0, 0].float().cpu().numpy(), slice(0, height), slice(0, width))
             image = blurred + (image - blurred) * torch.from_numpy(weights)
-        work = count(self.network, height, width)
-        pruned = work if mask is None else count_pruned(self.network, found.size, mask)
         return Outcome(
             image,
             None if mask is None else mask.float().cpu(),
             None if found.start is None else found.start.float().cpu() * STAGE_SCALE,
             None if found.end is None else found.end.float().cpu() * STAGE_SCALE,
-            pruned.total,
-            work.total,
+            *whole_work(self.network, result),
         )
 
     def choose(self, probability: Tensor, epsilon: float) -> Tensor:
@@ -118,6 +125,11 @@ class Tiled:
 
     def restore(self, found: tuple[Task, Floats], epsilon: float) -> Outcome:
         task, detected = found
+        if task.runner.reference.follows_epsilon and epsilon != task.settings.epsilon:
+            task.forget()
+            task.settings = replace(self.settings, epsilon=epsilon)
+            with advice():
+                detected = task.detect()
         task.settings = replace(self.settings, epsilon=epsilon)
         with advice():
             result = task.finish(task.judge(detected.copy()))
@@ -136,9 +148,26 @@ class Tiled:
         )
 
 
-def tiled_work(task: Task, mask: Floats) -> tuple[int, int]:
-    """Multiply-accumulates of a tiled run with a mask h/8 w/8, and of the network over all tiles densely."""
+def whole_work(network: Network, result: Restoration) -> tuple[int, int]:
+    """Multiply-accumulates of a restored picture, and those of the network run densely."""
+    height, width = result.detection.size
+    if isinstance(network, LMDViT) and isinstance(result, WindowRestoration):
+        shares = [float(decision.mean()) for decision in result.decisions]
+        return count_windows(network, height, width, shares), count_windows(network, height, width)
+    assert isinstance(network, M2AENet)
+    dense = count(network, height, width)
+    pruned = dense if result.mask is None else count_pruned(network, (height, width), result.mask)
+    return pruned.total, dense.total
+
+
+def tiled_work(task: Task, mask: Floats) -> tuple[int | None, int | None]:
+    """Multiply-accumulates of a tiled run with a mask h/8 w/8, and of the network over all tiles densely.
+
+    Not counted where windows are pruned, since each tile has its own.
+    """
     network = task.runner.network
+    if not isinstance(network, M2AENet):
+        return None, None
     macs = dense = 0
     for tile in task.grid:
         whole = count(network, *tile.size)

@@ -1,10 +1,40 @@
 """Networks: tensors in, tensors out. They know neither files nor weights files."""
 
-from deblur_cli.nets.m2aenet import STAGE_SCALE, Config, Detection, M2AENet, Restoration, place
+from typing import Any
 
-ARCHITECTURES = ("m2aenet", "nafnet")
+from deblur_cli.nets.lmd_vit import LMDConfig, LMDViT, WindowRestoration
+from deblur_cli.nets.m2aenet import Config, M2AENet
+from deblur_cli.nets.network import STAGE_SCALE, Detection, Network, Restoration, place
 
-__all__ = ["ARCHITECTURES", "STAGE_SCALE", "Config", "Detection", "M2AENet", "Restoration", "create", "place"]
+ARCHITECTURES = ("m2aenet", "nafnet")  # what `create` makes, and what is trained
+LMD_VIT = "lmd_vit"
+
+__all__ = [
+    "ARCHITECTURES",
+    "LMD_VIT",
+    "STAGE_SCALE",
+    "Config",
+    "Detection",
+    "LMDConfig",
+    "LMDViT",
+    "M2AENet",
+    "Network",
+    "Restoration",
+    "WindowRestoration",
+    "create",
+    "create_lmd_vit",
+    "place",
+]
+
+
+def create_lmd_vit(**sizes: Any) -> LMDViT:
+    """An LMD-ViT with fresh parameters; `sizes` are those of `LMDConfig`, as published unless given.
+
+    Raises ValueError for sizes that do not fit together.
+    """
+    for name in sizes.keys() & {"depths", "heads"}:
+        sizes[name] = tuple(sizes[name])  # JSON has lists
+    return LMDViT(LMDConfig(**sizes))
 
 
 def create(

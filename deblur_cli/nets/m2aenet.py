@@ -15,9 +15,11 @@ from deblur_cli.nets.blocks import Guidance, MotionBlock, identity_kernel
 from deblur_cli.nets.layers import Average, NAFBlock
 from deblur_cli.nets.mask import MaskPredictor, blur_probability, sample_mask, threshold_mask
 from deblur_cli.nets.motion import plan_sampling
+from deblur_cli.nets.network import STAGE_SCALE, Detection, Network, Restoration
 from deblur_cli.nets.pruned import plan_pruning
 
-STAGE_SCALE = 8  # pixels of the photo to one of the stage that masks and motion live at
+BYTES_PER_CHANNEL = 64  # at the peak, for each pixel and each channel of the width, in float32
+SWITCHES = {"mask": True, "motion": True, "mask_conv3": False, "mask_conv4": False}  # stored if they differ
 
 
 @dataclass(frozen=True)
@@ -50,88 +52,19 @@ class Config:
         return asdict(self)
 
 
-@dataclass(frozen=True)
-class Detection:
-    """First half of the network. Tensors are padded to whole multiples of 16 pixels.
-
-    image: B 3 H W; features: B C H/8 W/8 entering encoder stage 4; skips: outputs of stages 1-3
-    logits: B 2 H/8 W/8; probability: B 1 H/8 W/8 in 0-1
-    start, end: B 2 H/8 W/8, (dy, dx) from mid-exposure in pixels of this stage (8 photo pixels)
-    size: height and width before padding. Without mask or motion those fields are None.
-    """
-
-    image: Tensor
-    features: Tensor
-    skips: tuple[Tensor, ...]
-    size: tuple[int, int]
-    logits: Tensor | None
-    probability: Tensor | None
-    start: Tensor | None
-    end: Tensor | None
-
-    @property
-    def bytes(self) -> int:
-        """Memory that picture and features take."""
-        return sum(part.nbytes for part in (self.image, self.features, *self.skips))
-
-    def window(self, rows: slice, columns: slice) -> "Detection":
-        """The same for a rectangle of the picture, in pixels from a multiple of 16 to one or to its end."""
-        multiple = 2 * STAGE_SCALE
-        ends = (-(-side.stop // multiple) * multiple for side in (rows, columns))
-        begins = (rows.start, columns.start)
-        spans = [slice(begin, end) for begin, end in zip(begins, ends, strict=True)]
-
-        def cut(values: Tensor, scale: int) -> Tensor:
-            down, across = (slice(span.start // scale, span.stop // scale) for span in spans)
-            return values[..., down, across].contiguous(memory_format=torch.channels_last)
-
-        maps = (self.logits, self.probability, self.start, self.end)
-        return Detection(
-            cut(self.image, 1),
-            cut(self.features, STAGE_SCALE),
-            tuple(cut(skip, 1 << stage) for stage, skip in enumerate(self.skips)),
-            (rows.stop - rows.start, columns.stop - columns.start),
-            *(None if values is None else cut(values, STAGE_SCALE) for values in maps),
-        )
-
-
-@dataclass(frozen=True)
-class Restoration:
-    """Result of the network: image B 3 H W, unclamped, as large as the input; the rest as in Detection.
-
-    mask: B 1 H/8 W/8 of zeros and ones, the pixels that were restored.
-    """
-
-    image: Tensor
-    mask: Tensor | None
-    detection: Detection
-
-    @property
-    def probability(self) -> Tensor | None:
-        """Confidence that a pixel is blurred, B 1 H/8 W/8 in 0-1."""
-        return self.detection.probability
-
-    @property
-    def start(self) -> Tensor | None:
-        """o(t_0): displacement to the start of the exposure, B 2 H/8 W/8."""
-        return self.detection.start
-
-    @property
-    def end(self) -> Tensor | None:
-        """o(t_8): displacement to the end of the exposure, B 2 H/8 W/8."""
-        return self.detection.end
-
-
-class M2AENet(nn.Module):
+class M2AENet(Network):
     """Mask- and motion-aware network: detect what is blurred, restore that.
 
     Parameter names are those of the published NAFNet checkpoints; mask predictor, motion analyzer and
     deformable kernels come on top.
     """
 
+    config: Config
+
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
+        self.multiple = 1 << len(config.encoder)
         width, pooling, stages = config.width, config.pooling, len(config.encoder)
         self.intro = nn.Conv2d(3, width, 3, padding=1)
         self.ending = nn.Conv2d(width, 3, 3, padding=1)
@@ -164,15 +97,37 @@ class M2AENet(nn.Module):
                 identity_kernel(cast(MotionBlock, block).dconv)
         self.depth = config.encoder[-1]  # how many blocks of stage 4 run; the others must be the identity
 
-    def forward(self, x: Tensor, epsilon: float = 0.5, pruned: bool = False) -> Restoration:
-        """Restore x, B 3 H W in 0-1. In training mode the mask is sampled (Eq. 2), else thresholded."""
-        return self.restore(self.detect(x), epsilon, pruned)
+    @property
+    def architecture(self) -> str:
+        return self.config.architecture
 
-    def detect(self, x: Tensor) -> Detection:
-        """Where is it blurred, and how did it move? x: B 3 H W in 0-1."""
+    @property
+    def detects(self) -> bool:
+        return self.config.mask
+
+    @property
+    def traces(self) -> bool:
+        return self.config.motion
+
+    @property
+    def bytes_per_pixel(self) -> int:
+        return BYTES_PER_CHANNEL * self.config.width
+
+    @property
+    def smallest_part(self) -> int | None:
+        window = self.config.pooling  # 1.5 times the training patch, which parts then are no smaller than
+        return None if window is None else window * 2 // 3
+
+    def config_as_stored(self) -> dict[str, object]:
+        """Sizes, and of M²AENet the switches that are not as usual."""
+        config = self.config.to_dict()
+        usual = SWITCHES if self.architecture == "m2aenet" else dict.fromkeys(SWITCHES, False)
+        return {key: value for key, value in config.items() if key not in usual or value != usual[key]}
+
+    def detect(self, x: Tensor, epsilon: float = 0.5, pruned: bool = True) -> Detection:  # noqa: ARG002
+        """Where is it blurred, and how did it move? x: B 3 H W in 0-1. The same for every epsilon."""
         size = (x.shape[-2], x.shape[-1])
-        multiple = 1 << len(self.encoders)
-        image = F.pad(x, (0, -size[1] % multiple, 0, -size[0] % multiple))
+        image = F.pad(x, (0, -size[1] % self.multiple, 0, -size[0] % self.multiple))
         features, skips = self.intro(image), []
         for blocks, down in zip(self.encoders[:-1], self.downs[:-1], strict=True):
             features = blocks(features)
@@ -263,10 +218,3 @@ class M2AENet(nn.Module):
 def is_identity(block: NAFBlock) -> bool:
     """Whether a block returns its input because both its residual scales are zero."""
     return not (block.beta.any() or block.gamma.any())
-
-
-def place(network: M2AENet, device: str, dtype: torch.dtype = torch.float32) -> M2AENet:
-    """The network moved to a device in a precision, its kernels laid out channels-last."""
-    network = network.to(device, dtype)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's types
-    return network

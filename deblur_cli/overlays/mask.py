@@ -64,7 +64,8 @@ def _contour(inside: Bools, line: float) -> tuple[Floats, Floats]:
     core, casing = (
         np.asarray(np.clip(reach + 0.5 - distance, 0, 1), np.float32) for reach in (line / 2, line)
     )
-    if line > 2:  # in a region narrower than the box the climb takes the inside for the edge
-        within = np.asarray(region.filter(ImageFilter.MinFilter(3))) > 0
-        core[within] = casing[within] = 0
+    # In a region narrower than the box the climb takes the inside for the edge, or sees none.
+    within = np.asarray(region.filter(ImageFilter.MinFilter(3))) > 0
+    core[within] = casing[within] = 0
+    core[(np.asarray(region.filter(ImageFilter.MaxFilter(3))) > 0) & ~inside] = 1
     return core, casing

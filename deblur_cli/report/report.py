@@ -47,7 +47,7 @@ class Report:
         self._added: set[Path] = set()
 
     def prepare(self) -> None:
-        """Check that the folder is a report's, or nothing's yet. Raises DeblurError."""
+        """Check that the folder is a report's, or nothing's yet, and open for writing. Raises DeblurError."""
         if not os.path.lexists(self.folder):
             return
         if not self.folder.is_dir():
@@ -58,6 +58,9 @@ class Report:
             raise DeblurError(
                 f"{self.folder} holds {min(strangers)}, which is no part of a report; move it away"
             )
+        for folder in (self.folder, self.folder / _PHOTOS):
+            if folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
+                raise DeblurError(f"{folder}: nothing can be written there; choose another -o")
 
     def add(self, photo: "Photo", result: "Result", record: Mapping[str, object], *, flow: bool) -> None:
         """Write the pictures of a photo and what was done. Raises EncodeError."""

@@ -5,6 +5,7 @@ A pickle is read by torch's reader for tensors alone (`weights_only`), which run
 
 import json
 import logging
+import math
 import pickle
 import re
 import warnings
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 
 from deblur_cli.errors import WeightsError
-from deblur_cli.nets import M2AENet, create
+from deblur_cli.nets import LMD_VIT, M2AENet, Network, create
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +90,7 @@ def bare(name: str) -> str:
 
 
 def is_known_layout(state: Mapping[str, torch.Tensor]) -> bool:
-    """Whether the names are those of a network that is known, run here or not."""
+    """Whether the names are those of a network that is known."""
     names = {bare(name) for name in state}
     return "intro.weight" in names or is_lmd_vit(names)
 
@@ -106,12 +107,14 @@ def metadata_of(
 
     `known` holds arguments of `create` that take precedence. Raises WeightsError for another network.
     """
+    source = f"{path.name}, tensors under {origin!r}" if origin else path.name
     if is_lmd_vit(set(state)):
-        raise WeightsError(f"{path} holds LMD-ViT, a network that deblur does not run yet")
+        config = lmd_vit_config(state, path) | dict(known)
+        return {"architecture": LMD_VIT, "config": json.dumps(config), "converted_from": source}
     intro = state.get("intro.weight")
     if intro is None or intro.dim() != 4:
         some = ", ".join(sorted(state)[:3])
-        raise WeightsError(f"{path} holds neither NAFNet nor M²AENet: its tensors are {some} ...")
+        raise WeightsError(f"{path} holds neither NAFNet, M²AENet nor LMD-ViT: its tensors are {some} ...")
     aware = any(name.startswith(("mask_predictor.", "motion_analyzer.")) for name in state)
     encoder = counts(state, "encoders")
     config = {
@@ -126,8 +129,38 @@ def metadata_of(
     return {
         "architecture": "m2aenet" if aware else "nafnet",
         "config": json.dumps(config),
-        "converted_from": f"{path.name}, tensors under {origin!r}" if origin else path.name,
+        "converted_from": source,
     }
+
+
+def lmd_vit_config(state: Mapping[str, torch.Tensor], path: Path) -> dict[str, Any]:
+    """Arguments of `create_lmd_vit`, told by names and shapes."""
+    halvings = len({name.split(".")[0] for name in state if name.startswith("encoderlayer_")})
+    sides = [[f"{side}layer_{number}" for number in range(halvings)] for side in ("encoder", "decoder")]
+    names = [*sides[0], "conv", *sides[1]]
+    tables = [table_of(state, name, path) for name in names]
+    return {
+        "embed": state["input_proj.proj.0.weight"].shape[0],
+        "depths": [len(blocks_of(state, name)) for name in names],
+        "heads": [table.shape[1] for table in tables],
+        "window": (math.isqrt(tables[0].shape[0]) + 1) // 2,  # a row for each of (2 window - 1)^2 offsets
+    }
+
+
+def table_of(state: Mapping[str, torch.Tensor], layer: str, path: Path) -> torch.Tensor:
+    """The bias table of a layer's first block: offsets x heads."""
+    name = f"{layer}.blocks.0.attn.relative_position_bias_table"
+    if name not in state:
+        raise WeightsError(f"{path} does not fit the network: {name} is missing")
+    if state[name].dim() != 2:
+        raise WeightsError(f"{path} does not fit the network: {name} is {list(state[name].shape)}")
+    return state[name]
+
+
+def blocks_of(state: Mapping[str, torch.Tensor], layer: str) -> set[str]:
+    """The numbers of a layer's blocks."""
+    pattern = re.compile(rf"{layer}\.blocks\.(\d{{1,3}})\.")
+    return {match[1] for name in state if (match := pattern.match(name))}
 
 
 def counts(
@@ -146,14 +179,14 @@ def counts(
     return [found.get(stage, 0) for stage in range(max(found, default=-1) + 1)]
 
 
-def as_m2aenet(nafnet: M2AENet) -> M2AENet:
+def as_m2aenet(nafnet: Network) -> M2AENet:
     """The M²AENet that computes the same as a NAFNet: mask all ones, motion zero, identity kernels.
 
     What its mask predictor would learn from is initialised from a fixed seed, so that files repeat.
     """
+    if nafnet.architecture != "nafnet":
+        raise WeightsError(f"only NAFNet can be made M²AENet, and these weights are {nafnet.architecture}")
     config = nafnet.config
-    if config.mask:
-        raise WeightsError("these weights are M²AENet already")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = create(

@@ -13,12 +13,10 @@ from deblur_cli.errors import WeightsError
 if TYPE_CHECKING:  # torch is heavy, and not needed to find and hash files
     from torch import Tensor
 
-    from deblur_cli.nets import M2AENet
+    from deblur_cli.nets import Network
 
 HEADER = 1 << 17  # bytes left for names and notes when weights are split
 INDEX = ".safetensors.index.json"
-SIZES = ("width", "encoder", "middle", "decoder", "pooling")  # arguments of `create` kept in a file
-SWITCHES = {"mask": True, "motion": True, "mask_conv3": False, "mask_conv4": False}  # kept if they differ
 
 
 def sha256(path: Path) -> str:
@@ -57,14 +55,14 @@ def read_index(path: Path) -> dict[str, dict[str, str]]:
 
 
 def read_tensors(path: Path) -> tuple[dict[str, "Tensor"], dict[str, str]]:
-    """Tensors in float32 and metadata of a .safetensors file or an index of several."""
+    """Tensors, numbers that are not whole in float32, and metadata of a .safetensors file or several."""
     state: dict[str, Tensor] = {}
     metadata: dict[str, str] = {}
     for part in parts(path):
         try:
             with safe_open(part, framework="pt") as file:
                 metadata |= file.metadata() or {}
-                state |= {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+                state |= {name: full(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
             raise WeightsError(f"{part} is not a .safetensors file or is damaged: {error}") from error
     if path.name.endswith(INDEX):
@@ -72,17 +70,22 @@ def read_tensors(path: Path) -> tuple[dict[str, "Tensor"], dict[str, str]]:
     return state, metadata
 
 
+def full(value: "Tensor") -> "Tensor":
+    """A tensor in float32; whole numbers stay such."""
+    return value.float() if value.is_floating_point() else value
+
+
 def is_full(path: Path) -> bool:
     """Whether a file or an index that can be read keeps 32 bits or more for every number."""
     for part in parts(path):
         with safe_open(part, framework="pt") as file:
             kinds = {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
-        if not kinds <= {"F32", "F64"}:
+        if not kinds <= {"F32", "F64", "I64"}:
             return False
     return True
 
 
-def save(path: Path, network: "M2AENet", notes: dict[str, str], *, half: bool = True) -> None:
+def save(path: Path, network: "Network", notes: dict[str, str], *, half: bool = True) -> None:
     """Write a network with its configuration, in half precision unless told otherwise.
 
     `notes` (training data, scores ...) go into the metadata as they are. Raises WeightsError where a
@@ -95,7 +98,7 @@ def save(path: Path, network: "M2AENet", notes: dict[str, str], *, half: bool = 
 
 
 def save_in_parts(
-    path: Path, network: "M2AENet", notes: dict[str, str], size: int, *, half: bool = True
+    path: Path, network: "Network", notes: dict[str, str], size: int, *, half: bool = True
 ) -> Path:
     """Write a network as several files of at most `size` bytes each, and return the index that names them.
 
@@ -137,21 +140,18 @@ def write(path: Path, content: bytes) -> None:
 
 
 def packed(
-    network: "M2AENet", notes: dict[str, str], half: bool
+    network: "Network", notes: dict[str, str], half: bool
 ) -> tuple[dict[str, "Tensor"], dict[str, str]]:
     """Tensors and metadata as they are written."""
     import torch
 
     dtype = torch.float16 if half else torch.float32
-    state = {name: value.to(dtype).cpu().contiguous() for name, value in network.state_dict().items()}
+    state = {
+        name: (value.to(dtype) if value.is_floating_point() else value).cpu().contiguous()
+        for name, value in network.state_dict().items()
+    }
     for name, value in state.items():
         if not value.isfinite().all():
             raise WeightsError(f"{name} holds values that {dtype} cannot hold: save in full precision")
-    config = network.config
-    sizes = {name: getattr(config, name) for name in SIZES}
-    architecture = config.architecture
-    if architecture != "nafnet":
-        sizes |= {
-            key: getattr(config, key) for key, usual in SWITCHES.items() if getattr(config, key) != usual
-        }
-    return state, {**notes, "architecture": architecture, "config": json.dumps(sizes)}
+    config = json.dumps(network.config_as_stored())
+    return state, {**notes, "architecture": network.architecture, "config": config}

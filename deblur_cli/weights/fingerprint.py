@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from deblur_cli.nets import M2AENet
+from deblur_cli.nets import Network
 
 SIZE = 64  # pixels, as high as wide
 ABSOLUTE, RELATIVE = 2e-4, 2e-3  # rounding of other processors and versions stays far below
@@ -20,14 +20,14 @@ def picture() -> Tensor:
 
 
 @torch.inference_mode()
-def fingerprint(network: M2AENet) -> tuple[float, ...]:
-    """Means over the quarters of the change of each colour: 12 numbers; with mask and motion 5 more.
+def fingerprint(network: Network) -> tuple[float, ...]:
+    """Means over the quarters of the change of each colour: 12 numbers; 1 more with a mask, 4 with motion.
 
     Those are the mean probability of blur and the mean displacements. All pixels count as blurred, so that
     no threshold makes a small difference a large one.
     """
     image = picture()
-    detection = network.detect(image)
+    detection = network.detect(image, epsilon=-1.0)
     change = network.restore(detection, epsilon=-1.0).image - image
     values = [change.view(3, 2, SIZE // 2, 2, SIZE // 2).mean((2, 4)).flatten()]
     maps = (detection.probability, detection.start, detection.end)

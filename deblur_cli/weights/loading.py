@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from deblur_cli.errors import WeightsError
-from deblur_cli.nets import ARCHITECTURES, M2AENet, create
+from deblur_cli.nets import ARCHITECTURES, LMD_VIT, M2AENet, Network, create, create_lmd_vit
 from deblur_cli.weights import catalogue, checkpoints, files, sources
 from deblur_cli.weights.fingerprint import fingerprint
 
@@ -20,14 +20,14 @@ RESERVED = ("architecture", "config", "format", "total_size")  # metadata that a
 class LoadedWeights:
     """A network ready to run: float32, on the CPU, in evaluation mode.
 
-    name: as asked for; sha256: of the file; architecture: "m2aenet" or "nafnet"
+    name: as asked for; sha256: of the file; architecture: "m2aenet", "nafnet" or "lmd_vit"
     notes: metadata of the file, of which `history` (JSON) lists the training runs
     """
 
     name: str
     architecture: str
     sha256: str
-    network: M2AENet
+    network: Network
     notes: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -62,6 +62,8 @@ def adapt(
     network and the hash of their file into the notes. Raises WeightsError for what cannot be made.
     """
     network, notes = loaded.network, dict(loaded.notes)
+    if pooling is not None and not isinstance(network, M2AENet):
+        raise WeightsError(f"{loaded.architecture} has no averaging window: leave out --pooling")
     if pooling is not None:
         config = network.config
         network = M2AENet(replace(config, pooling=pooling))
@@ -80,7 +82,7 @@ def adapt(
     )
 
 
-def read(path: Path, known: Mapping[str, Any] | None = None) -> tuple[M2AENet, dict[str, str]]:
+def read(path: Path, known: Mapping[str, Any] | None = None) -> tuple[Network, dict[str, str]]:
     """Network and metadata of a weights file.
 
     Files of deblur hold their configuration; of others it is told by the names and shapes of their tensors
@@ -100,10 +102,10 @@ def read(path: Path, known: Mapping[str, Any] | None = None) -> tuple[M2AENet, d
     return network.eval(), metadata
 
 
-def build(metadata: Mapping[str, str], path: Path) -> M2AENet:
+def build(metadata: Mapping[str, str], path: Path) -> Network:
     """A fresh network as the metadata of a file describe it."""
     architecture = metadata.get("architecture", "")
-    if architecture not in ARCHITECTURES or "config" not in metadata:
+    if architecture not in (*ARCHITECTURES, LMD_VIT) or "config" not in metadata:
         raise WeightsError(
             f"{path} holds no deblur configuration (architecture {architecture or 'not given'!r}): "
             "it belongs to another program"
@@ -112,12 +114,12 @@ def build(metadata: Mapping[str, str], path: Path) -> M2AENet:
         config = json.loads(metadata["config"])
         if config.get("width", 1) < 1:
             raise ValueError("a width below 1")
-        return create(architecture, **config)
+        return create_lmd_vit(**config) if architecture == LMD_VIT else create(architecture, **config)
     except (ValueError, TypeError, RuntimeError, ArithmeticError, AttributeError) as error:
         raise WeightsError(f"{path} holds a configuration that cannot be built: {error}") from error
 
 
-def fit(network: M2AENet, state: dict[str, torch.Tensor], path: Path) -> None:
+def fit(network: Network, state: dict[str, torch.Tensor], path: Path) -> None:
     """Fill the network, or say which tensor is missing, surplus or misshapen."""
     wanted = network.state_dict()
     for name in wanted:
@@ -126,6 +128,8 @@ def fit(network: M2AENet, state: dict[str, torch.Tensor], path: Path) -> None:
         if wanted[name].shape != state[name].shape:
             have, want = list(state[name].shape), list(wanted[name].shape)
             raise WeightsError(f"{path} does not fit the network: {name} is {have}, should be {want}")
+        if not wanted[name].is_floating_point() and not wanted[name].eq(state[name]).all():
+            raise WeightsError(f"{path} does not fit the network: {name} is an index of something else")
     if surplus := sorted(set(state) - set(wanted)):
         raise WeightsError(f"{path} does not fit the network: {surplus[0]} is not part of it")
     network.load_state_dict(state)

@@ -1,0 +1,168 @@
+"""What every network is: it detects what is blurred, then restores that."""
+
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+STAGE_SCALE = 8  # pixels of the photo to one of the stage that masks and motion live at
+
+
+@dataclass(frozen=True)
+class Detection:
+    """First half of a network. Tensors are padded to whole multiples of what the network halves.
+
+    image: B 3 H W; probability: B 1 H/8 W/8 in 0-1, confidence that it is blurred there
+    features, skips: what the second half goes on with (of M²AENet those that enter encoder stage 4,
+    B C H/8 W/8, and the outputs of stages 1-3)
+    logits: B 2 H/8 W/8, what the probability is made of
+    start, end: B 2 H/8 W/8, (dy, dx) from mid-exposure in pixels of this stage (8 photo pixels)
+    size: height and width before padding. What a network does not tell is None.
+    """
+
+    image: Tensor
+    features: Tensor
+    skips: tuple[Tensor, ...]
+    size: tuple[int, int]
+    logits: Tensor | None
+    probability: Tensor | None
+    start: Tensor | None
+    end: Tensor | None
+
+    @property
+    def bytes(self) -> int:
+        """Memory that picture and features take."""
+        return sum(part.nbytes for part in (self.image, self.features, *self.skips))
+
+    def window(self, rows: slice, columns: slice) -> "Detection":
+        """The same for a rectangle of the picture, in pixels from a multiple of 16 to one or to its end.
+
+        For networks with a `smallest_part`, whose features are B C H/8 W/8 and whose skips halve from H W on.
+        """
+        multiple = 2 * STAGE_SCALE
+        ends = (-(-side.stop // multiple) * multiple for side in (rows, columns))
+        begins = (rows.start, columns.start)
+        spans = [slice(begin, end) for begin, end in zip(begins, ends, strict=True)]
+
+        def cut(values: Tensor, scale: int) -> Tensor:
+            down, across = (slice(span.start // scale, span.stop // scale) for span in spans)
+            return values[..., down, across].contiguous(memory_format=torch.channels_last)
+
+        maps = (self.logits, self.probability, self.start, self.end)
+        return Detection(
+            cut(self.image, 1),
+            cut(self.features, STAGE_SCALE),
+            tuple(cut(skip, 1 << stage) for stage, skip in enumerate(self.skips)),
+            (rows.stop - rows.start, columns.stop - columns.start),
+            *(None if values is None else cut(values, STAGE_SCALE) for values in maps),
+        )
+
+
+@dataclass(frozen=True)
+class Restoration:
+    """Result of a network: image B 3 H W, unclamped, as large as the input; the rest as in Detection.
+
+    mask: B 1 H/8 W/8 of zeros and ones, the pixels that were restored.
+    """
+
+    image: Tensor
+    mask: Tensor | None
+    detection: Detection
+
+    @property
+    def probability(self) -> Tensor | None:
+        """Confidence that a pixel is blurred, B 1 H/8 W/8 in 0-1."""
+        return self.detection.probability
+
+    @property
+    def start(self) -> Tensor | None:
+        """o(t_0): displacement to the start of the exposure, B 2 H/8 W/8."""
+        return self.detection.start
+
+    @property
+    def end(self) -> Tensor | None:
+        """o(t_8): displacement to the end of the exposure, B 2 H/8 W/8."""
+        return self.detection.end
+
+
+class Network(nn.Module):
+    """A network in two halves, as photos need it: `detect` everywhere, `restore` where it is blurred.
+
+    config: everything that shapes it, a dataclass whose fields are arguments of `create`
+    multiple: pixels; its input is padded to whole multiples of it
+    """
+
+    config: Any
+    multiple: int
+
+    @property
+    def architecture(self) -> str:
+        """The name that `create` knows it by."""
+        raise NotImplementedError
+
+    @property
+    def detects(self) -> bool:
+        """Whether it tells what is blurred."""
+        raise NotImplementedError
+
+    @property
+    def traces(self) -> bool:
+        """Whether it tells how it moved."""
+        raise NotImplementedError
+
+    @property
+    def follows_epsilon(self) -> bool:
+        """Whether what it detects depends on epsilon."""
+        return False
+
+    @property
+    def bytes_per_pixel(self) -> int:
+        """Memory at the peak for each pixel of a picture, in float32."""
+        raise NotImplementedError
+
+    @property
+    def smallest_part(self) -> int | None:
+        """Side in pixels from which a part of a tile comes out much as in the tile; None where none does."""
+        return None
+
+    def config_as_stored(self) -> dict[str, Any]:
+        """The arguments of `create` that a weights file keeps."""
+        raise NotImplementedError
+
+    def detect(self, x: Tensor, epsilon: float = 0.5, pruned: bool = True) -> Detection:
+        """Where is it blurred? x: B 3 H W in 0-1; epsilon and pruned matter where epsilon is followed."""
+        raise NotImplementedError
+
+    def at(self, detection: Detection, epsilon: float) -> Detection:  # noqa: ARG002 - see follows_epsilon
+        """What would have been detected with that epsilon."""
+        return detection
+
+    def restore(
+        self, detection: Detection, epsilon: float = 0.5, pruned: bool = False, mask: Tensor | None = None
+    ) -> Restoration:
+        """Restore what is blurred with a confidence above epsilon, or where the mask B 1 H/8 W/8 is one."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor, epsilon: float = 0.5, pruned: bool = False) -> Restoration:
+        """Restore x, B 3 H W in 0-1, by both halves."""
+        return self.restore(self.detect(x, epsilon, pruned), epsilon, pruned)
+
+    def skip_identity_blocks(self) -> None:
+        """Leave out blocks that do nothing, if it has any: same result, less work."""
+
+    def fold_scales(self) -> None:
+        """Fold scales into the layers before them, if it has any, for inference: same result, less work."""
+
+    def pool_in_cells(self) -> None:
+        """Approximate pooling over large windows, if it has any, in cells of 8 x 8 photo pixels."""
+
+
+N = TypeVar("N", bound=Network)
+
+
+def place(network: N, device: str, dtype: torch.dtype = torch.float32) -> N:
+    """The network moved to a device in a precision, its kernels laid out channels-last."""
+    network = network.to(device, dtype)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's types
+    return network
