@@ -1,6 +1,6 @@
 """What several epsilon would do with a photo, told from one detection."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -9,8 +9,8 @@ import numpy as np
 from deblur_cli.hysteresis import settle
 from deblur_cli.photo.photo import Photo
 from deblur_cli.regions import changed_part, covered_share, masked_part
-from deblur_cli.restore import Deblurrer, MotionMaps, Progress, Settings
-from deblur_cli.tiles import Grid, Tile
+from deblur_cli.restore import Deblurrer, Floats, MotionMaps, Progress, Settings
+from deblur_cli.tiles import Grid, Span, Tile
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,9 +59,9 @@ def sweep(
     each = 0.0
     if restoring := [(epsilon, parts) for epsilon, *_, parts in found if parts]:
         typical, parts = restoring[len(restoring) // 2]
-        tile, part = max(parts, key=lambda pair: pair[1].weights.size)
+        tile, _ = max(parts, key=lambda pair: pair[1].weights.size)
         settled = replace(settings, tile=seen.tile_size, epsilon=typical)
-        each = _restoring(network, photo, settled, tile, part.weights.size)
+        each = _restoring(network, photo, settled, tile, part_of)
     return [
         Outlook(
             epsilon,
@@ -75,11 +75,22 @@ def sweep(
     ]
 
 
-def _restoring(network: Deblurrer, photo: Photo, settings: Settings, tile: Tile, pixels: int) -> float:
-    """Measure the seconds for each of so many pixels of a tile that are restored, beside looking at it."""
+def _restoring(
+    network: Deblurrer,
+    photo: Photo,
+    settings: Settings,
+    tile: Tile,
+    part_of: Callable[[Tile, Floats], Tile | None],
+) -> float:
+    """Measure the seconds for each pixel of a tile that is restored, beside those to look at it."""
     piece = replace(photo, pixels=photo.pixels[tile.index], alpha=None, stored=None)
     whole = network.run(piece, settings)
     if not whole.tiles_restored:  # its blur is blur only beside what surrounds it
-        whole, pixels = network.run(piece, replace(settings, epsilon=0.0)), tile.weights.size
+        settings = replace(settings, epsilon=0.0)
+        whole = network.run(piece, settings)
+    alone = Tile(
+        *(Span(0, len(side.weights), np.ones_like(side.weights)) for side in (tile.rows, tile.columns))
+    )
+    part = part_of(alone, (whole.maps.probability > settings.epsilon).astype(np.float32)) or alone
     looked = network.run(piece, replace(settings, restore=False))
-    return max(0.0, whole.seconds - looked.seconds) / pixels
+    return max(0.0, whole.seconds - looked.seconds) / part.weights.size
