@@ -1,8 +1,10 @@
 """Small networks for tests, whose every part has something to say."""
 
 import torch
+import torch.nn.functional as F
 
 from deblur_cli.nets import create, create_lmd_vit
+from deblur_cli.nets.mask import MaskPredictor
 from deblur_cli.weights import LoadedWeights
 
 
@@ -57,8 +59,25 @@ def lively_lmd_vit(embed=4, depths=(1, 3, 2, 3, 2), heads=(1, 2, 2, 2, 1), windo
             if parameter.dim() > 1:
                 parameter.copy_(noise / parameter[0].numel() ** 0.5)
             else:
-                parameter.add_(0.1 * noise)
-            if name.endswith("out_conv.4.weight"):
-                parameter.mul_(20)
+                parameter.copy_(0.1 * noise + name.endswith("weight"))  # those of norms are about one
         network.output_proj.proj[0].weight.mul_(0.03)
+        balance_windows(network, torch.rand(1, 3, 128, 128, generator=generator))
     return network
+
+
+def balance_windows(network, image):
+    """Make each predictor keep about half of the windows of a picture, with scores far from zero."""
+
+    def centre(predictor, _, logits):
+        last, scores = predictor.out_conv[4], F.avg_pool2d(logits.diff(dim=1), network.config.window)
+        gain = 4 / (scores.std() if scores.numel() > 1 else 1)
+        for parameter in (last.weight, last.bias):
+            parameter.mul_(gain)
+        last.bias[1] -= gain * scores.median()
+        return gain * logits - torch.stack([torch.zeros(()), gain * scores.median()]).view(1, 2, 1, 1)
+
+    predictors = [module for module in network.modules() if isinstance(module, MaskPredictor)]
+    hooks = [predictor.register_forward_hook(centre) for predictor in predictors]
+    network(image, pruned=True)
+    for hook in hooks:
+        hook.remove()

@@ -55,8 +55,9 @@ def evaluated(folder, results=None, epsilons=(0.5,), whole=False, keep_sharp=Tru
     return loop.evaluate(find_cases(folder), [contestant], results or Results(None))
 
 
-@pytest.mark.parametrize("network", [lively(pooling=64), lively_lmd_vit()], ids=["m2aenet", "lmd_vit"])
-def test_tiled_is_what_the_tool_makes_of_the_photo(tmp_path, network):
+@pytest.mark.parametrize("make", [lambda: lively(pooling=64), lively_lmd_vit], ids=["m2aenet", "lmd_vit"])
+def test_tiled_is_what_the_tool_makes_of_the_photo(tmp_path, make):
+    network = make()
     found = evaluated(dataset(tmp_path, 1), epsilons=(0.3, 0.6), network=network)
     photo = Photo(pixels=picture(0), source=tmp_path, format="PNG")
     sharp = torch.from_numpy(picture(50)).permute(2, 0, 1)[None] / 255
