@@ -31,6 +31,9 @@ Progress = Callable[[int, int, str], None]
 TILE_SIZES = (1024, 768, 512, 384, 256)  # what "automatic" chooses from
 LARGEST_CPU_TILE = 512  # larger ones leave the processor's caches and restore more sharp pixels
 SMALLEST_TILE = 128
+# A photo no larger than so many of these is one tile, which measured as fast as several: the network judges
+# a pixel by its surroundings, so that its confidence jumps where tiles meet.
+SINGLE_TILE = 2
 MEMORY_SHARE = 0.5  # of the free memory that the tile may take
 KEPT_BYTES = 320 << 20  # of features of blurred tiles, kept from detection to restoration
 
@@ -120,7 +123,7 @@ class Deblurrer:
         Raises OutOfMemoryError where even the smallest tile does not fit.
         """
         started = time.perf_counter()
-        size = settings.tile or self.automatic_tile(settings.overlap)
+        size = self.grid(photo.height, photo.width, settings).size
         notes: list[str] = []
         while True:
             try:
@@ -133,17 +136,32 @@ class Deblurrer:
                 notes.append(f"out of memory: tile size lowered to {size}")
         return replace(result, notes=tuple(notes), seconds=time.perf_counter() - started)
 
+    def grid(self, height: int, width: int, settings: Settings) -> Grid:
+        """The tiles of a photo of that size, while memory lasts."""
+        size = settings.tile or self.tile_for(height, width, settings.overlap)
+        return Grid(height, width, size, settings.overlap, self.weights.network.multiple)
+
+    def tile_for(self, height: int, width: int, overlap: int) -> int:
+        """Tile size for a photo: the automatic one, or on a CPU that of the whole photo if it is small."""
+        small = height * width <= SINGLE_TILE * LARGEST_CPU_TILE**2
+        if self.device == "cpu" and small and self.fits(height * width):
+            least = max(height, width, 2 * overlap + ALIGNMENT)
+            return -(-least // ALIGNMENT) * ALIGNMENT
+        return self.automatic_tile(overlap)
+
     def automatic_tile(self, overlap: int) -> int:
         """Largest tile that fits comfortably into the free memory of the device."""
-        scale = 1 if self.precision == "fp32" else 0.5
-        each = self.weights.network.bytes_per_pixel * scale
-        budget = free_memory(self.device) * MEMORY_SHARE
         for size in TILE_SIZES:
             on_cpu_too_large = self.device == "cpu" and size > LARGEST_CPU_TILE
-            fits = size * size * each <= budget
-            if fits and not on_cpu_too_large and size >= 2 * overlap + ALIGNMENT:
+            if self.fits(size * size) and not on_cpu_too_large and size >= 2 * overlap + ALIGNMENT:
                 return size
         return max(TILE_SIZES[-1], -(-(2 * overlap + ALIGNMENT) // ALIGNMENT) * ALIGNMENT)
+
+    def fits(self, pixels: int) -> bool:
+        """Whether a tile of so many pixels fits comfortably."""
+        scale = 1 if self.precision == "fp32" else 0.5
+        each = self.weights.network.bytes_per_pixel * scale
+        return pixels * each <= free_memory(self.device) * MEMORY_SHARE
 
     def smaller_tile(self, size: int, overlap: int) -> int:
         """Half the tile, still a whole multiple of the alignment."""

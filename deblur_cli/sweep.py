@@ -1,17 +1,16 @@
 """What several epsilon would do with a photo, told from one detection."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
 from deblur_cli.hysteresis import settle
-from deblur_cli.nets import STAGE_SCALE
 from deblur_cli.photo.photo import Photo
 from deblur_cli.regions import changed_part, covered_share, masked_part
-from deblur_cli.restore import Deblurrer, MotionMaps, Progress, Settings
-from deblur_cli.tiles import Grid, Tile
+from deblur_cli.restore import Deblurrer, Floats, MotionMaps, Progress, Settings
+from deblur_cli.tiles import Grid, Span, Tile
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +45,8 @@ def sweep(
     looking, own = replace(settings, restore=False, keep_sharp=False), network.weights.network
     seen = network.run(photo, looking, progress)
     grid = Grid(photo.height, photo.width, seen.tile_size, settings.overlap, own.multiple)
-    part_of = masked_part if not settings.keep_sharp else partial(changed_part, least=None)
-    found = []
+    part_of = masked_part if not settings.keep_sharp else partial(changed_part, least=own.smallest_part)
+    found: list[tuple[float, MotionMaps, float, list[tuple[Tile, Tile]]]] = []
     for epsilon in epsilons:
         if own.follows_epsilon and epsilon != seen.epsilon:
             seen = network.run(photo, replace(looking, tile=grid.size, epsilon=epsilon), progress)
@@ -55,22 +54,43 @@ def sweep(
         probability = settle(raw, epsilon) if settings.keep_sharp else raw
         mask = (probability > epsilon).astype(np.float32)
         share = covered_share(mask, photo.height, photo.width)
-        restored = sum(part_of(tile, mask) is not None for tile in grid)
-        found.append((epsilon, replace(seen.maps, probability=probability), share, restored))
+        parts = [(tile, part) for tile in grid if (part := part_of(tile, mask))]
+        found.append((epsilon, replace(seen.maps, probability=probability), share, parts))
     each = 0.0
-    if any(restored for *_, restored in found):
-        likely = max(grid, key=lambda tile: float(raw[tile.scaled(STAGE_SCALE)].mean()))
-        each = _restoring(network, photo, settings, likely, seen.tile_size)
+    if restoring := [(epsilon, parts) for epsilon, *_, parts in found if parts]:
+        typical, parts = restoring[len(restoring) // 2]
+        tile, _ = max(parts, key=lambda pair: pair[1].weights.size)
+        settled = replace(settings, tile=seen.tile_size, epsilon=typical)
+        each = _restoring(network, photo, settled, tile, part_of)
     return [
-        Outlook(epsilon, maps, share, len(grid), restored, seen.seconds + restored * each)
-        for epsilon, maps, share, restored in found
+        Outlook(
+            epsilon,
+            maps,
+            share,
+            len(grid),
+            len(parts),
+            seen.seconds + each * sum(part.weights.size for _, part in parts),
+        )
+        for epsilon, maps, share, parts in found
     ]
 
 
-def _restoring(network: Deblurrer, photo: Photo, settings: Settings, tile: Tile, size: int) -> float:
-    """Measure the seconds that a tile takes to restore beside those to look at it."""
-    part = replace(photo, pixels=photo.pixels[tile.index], alpha=None, stored=None)
-    alone = replace(settings, tile=size, epsilon=0.0)
-    whole = network.run(part, alone)
-    looked = network.run(part, replace(alone, restore=False))
-    return max(0.0, whole.seconds - looked.seconds)
+def _restoring(
+    network: Deblurrer,
+    photo: Photo,
+    settings: Settings,
+    tile: Tile,
+    part_of: Callable[[Tile, Floats], Tile | None],
+) -> float:
+    """Measure the seconds for each pixel of a tile that is restored, beside those to look at it."""
+    piece = replace(photo, pixels=photo.pixels[tile.index], alpha=None, stored=None)
+    whole = network.run(piece, settings)
+    if not whole.tiles_restored:  # its blur is blur only beside what surrounds it
+        settings = replace(settings, epsilon=0.0)
+        whole = network.run(piece, settings)
+    alone = Tile(
+        *(Span(0, len(side.weights), np.ones_like(side.weights)) for side in (tile.rows, tile.columns))
+    )
+    part = part_of(alone, (whole.maps.probability > settings.epsilon).astype(np.float32)) or alone
+    looked = network.run(piece, replace(settings, restore=False))
+    return max(0.0, whole.seconds - looked.seconds) / part.weights.size

@@ -26,6 +26,7 @@ from deblur_cli.cli.app import app
 from deblur_cli.errors import DeviceError, OutOfMemoryError, WeightsError
 from deblur_cli.nets import create
 from deblur_cli.photo.photo import Photo
+from deblur_cli.tiles import Grid
 from deblur_cli.weights import CatalogueEntry, LoadedWeights
 
 INSTALLED = [
@@ -44,6 +45,9 @@ class Deblurrer:
         self.device = "cpu"
         self.precision = "fp32" if precision == "auto" else precision
         self.precision_reason = "a test"
+
+    def grid(self, height: int, width: int, settings: restore.Settings) -> Grid:
+        return Grid(height, width, settings.tile or 256, settings.overlap)
 
     def run(
         self,

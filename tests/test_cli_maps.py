@@ -89,12 +89,36 @@ def test_existing_maps_are_kept_and_missing_ones_added(photo, tmp_path):
     assert (tmp_path / "photo_mask.png").stat().st_mtime_ns == before
 
 
-def test_maps_of_two_photos_with_one_name_do_not_meet(tmp_path):
-    first = make_photo(tmp_path / "a.png")
-    second = make_photo(tmp_path / "a.jpg")
+def test_maps_of_photos_that_differ_in_their_ending_bear_the_whole_name(tmp_path):
+    pair = make_photo(tmp_path / "a.png"), make_photo(tmp_path / "a.jpg")
+    other = make_photo(tmp_path / "b.jpg")
+    options = ("--only-maps", "--mask-format", "both", "--data", "npz")
+    result = deblur("run", *pair, other, *options, "-o", tmp_path / "out")
+    assert result.exit_code == 0
+    endings = ("_mask.png", "_mask_gray.png", "_motion.npz")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        stem + ending for stem in ("a.png", "a.jpg", "b") for ending in endings
+    }
+
+
+def test_maps_of_photos_of_one_whole_name_do_not_meet(tmp_path):
+    first, second = (make_photo(tmp_path / folder / "a.png") for folder in "xy")
     result = deblur("run", first, second, "--only-maps", "--data", "npz", "-o", tmp_path / "out")
     assert result.exit_code == 1
     assert "run it alone, into another -o" in result.stderr
+    assert (tmp_path / "out" / "a_motion.npz").exists()
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_maps_with_whole_names_are_no_photos_of_the_next_run(tmp_path, away):
+    make_photo(tmp_path / "in" / "a.png")
+    make_photo(tmp_path / "in" / "a.jpg")
+    out = tmp_path / ("out" if away else "in")
+    first = deblur("run", tmp_path / "in", "-o", out, "--mask-format", "both", "--trajectory")
+    assert first.exit_code == 0
+    again = deblur("run", out, "--dry-run", "--overwrite")
+    planned = [line.split(" ")[0] for line in again.stdout.splitlines()]
+    assert planned == ([] if away else [str(out / "a.jpg"), str(out / "a.png")])
 
 
 def test_sheet_comes_of_one_detection_and_tells_share_and_time(photo, tmp_path):

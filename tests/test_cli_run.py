@@ -17,6 +17,7 @@ from PIL import Image
 from deblur_cli import restore
 from deblur_cli.cli import checks
 from deblur_cli.errors import UsageError
+from deblur_cli.tiles import Grid
 
 
 @pytest.fixture(autouse=True)
@@ -155,9 +156,10 @@ def test_dry_run_sums_up_sizes_and_reckons_time_from_the_tiles(tmp_path, monkeyp
     *_, line = deblur(*words).stderr.splitlines()
     assert line.startswith("3 photos: 2 to deblur (2.0 megapixels), 1 to skip; ")
     *_, summary = (json.loads(line) for line in deblur(*words, "--json").stdout.splitlines())
-    # The stand-in takes 0.1 s for 4 tiles of 256 pixels that overlap by 32.
-    tiles = 7 * 5 + 5 * 3
-    assert summary["seconds_least"] == summary["seconds_most"] == pytest.approx(tiles * 0.1 / 4)
+    # The stand-in takes 0.1 s for a tile of 256 pixels; tiles overlap by 32.
+    pixels = sum(tile.weights.size for size in ((1000, 1500), (500, 1000)) for tile in Grid(*size, 256, 32))
+    seconds = pytest.approx(0.1 * pixels / 256**2, abs=1e-3)
+    assert summary["seconds_least"] == summary["seconds_most"] == seconds
     assert (summary["megapixels"], summary["planned"], summary["skipped"]) == (2, 2, 1)
 
 

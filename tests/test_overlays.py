@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.color import rgb2lab
 
-from deblur_cli.overlays import Step, draw_sheet, flow_overlay, mask_overlay, trajectory_overlay
+from deblur_cli.overlays import Step, blurred, draw_sheet, flow_overlay, mask_overlay, trajectory_overlay
 from deblur_cli.overlays import maps as overlay_maps
 from deblur_cli.overlays.colours import confidence_colours, direction_colours
 from deblur_cli.overlays.maps import upsample
@@ -245,3 +245,61 @@ def test_network_without_motion_gives_no_curves():
     maps = make_maps(160, 160, np.s_[:, :], start=(0, 0), end=(0, 0))
     drawn = trajectory_overlay(grey(160, 160), maps, 0.5)
     assert np.ptp(drawn) == 0
+
+
+@pytest.mark.parametrize("size", [(1, 40), (40, 1), (3, 3)])
+def test_pictures_too_small_for_a_legend_are_drawn_without_one(size):
+    maps = make_maps(*size, np.s_[:, :])
+    np.testing.assert_array_equal(
+        mask_overlay(grey(*size), maps, 0.5, share=1.0), mask_overlay(grey(*size), maps, 0.5)
+    )
+    for draw in (trajectory_overlay, flow_overlay):
+        np.testing.assert_array_equal(draw(grey(*size), maps, 0.5, legend=True), draw(grey(*size), maps, 0.5))
+
+
+def test_a_photo_of_the_night_is_hardly_dimmed():
+    for draw in (mask_overlay, trajectory_overlay, flow_overlay):
+        night, day = (draw(grey(90, 130, value=v), make_maps(90, 130), 0.5) / v for v in (10, 120))
+        assert night.mean() > 0.85
+        assert day.mean() < 0.75
+
+
+@pytest.mark.parametrize(
+    ("share", "said"), [(0, "0.0%"), (0.0001, "<0.1%"), (0.0007, "0.1%"), (0.5, "50.0%"), (1, "100.0%")]
+)
+def test_little_blur_is_not_told_as_none(share, said):
+    assert blurred(share) == f"{said} blurred"
+
+
+def test_flow_ends_where_the_mask_does():
+    maps = make_maps(320, 320, start=(0, -12), end=(0, 12))
+    y, x = np.mgrid[:40, :40]
+    maps.probability[:] = np.clip(1.2 - np.hypot(y - 20, x - 20) / 15, 0, 1)
+    inside = upsample(maps.probability, (0, 320), 320) > 0.5
+    np.testing.assert_array_equal(colourful(flow_overlay(grey(320, 320), maps, 0.5)), inside)
+    maps.end[:, :20], maps.start[:, :20] = 0, 0
+    drawn = colourful(flow_overlay(grey(320, 320), maps, 0.5))
+    assert not drawn[:150].any()
+    np.testing.assert_array_equal(drawn[170:], inside[170:])
+
+
+def test_line_around_a_narrow_region_of_a_large_photo_leaves_its_colours_to_be_seen():
+    maps = make_maps(2400, 3600)
+    maps.probability[150, 100:300] = 0.9
+    inside = upsample(maps.probability, (1100, 1300), 3600) > 0.5
+    drawn = mask_overlay(grey(2400, 3600, value=90), maps, 0.5)[1100:1300]
+    white = (drawn > 190).all(axis=2)
+    assert colourful(drawn)[inside].mean() > 0.7
+    assert white[~inside].any()
+    assert np.abs(np.argwhere(white)[:, 0].mean() - np.argwhere(inside)[:, 0].mean()) < 1
+
+
+def test_a_small_region_keeps_its_line_and_its_colours_on_a_reduced_photo():
+    maps = make_maps(1600, 2400)
+    maps.probability[100:104, 150:154] = 0.9
+    drawn = mask_overlay(grey(400, 600, value=90), maps, 0.5, scale=0.25)
+    inside = upsample(maps.probability, (0, 400), 600, 0.25) > 0.5
+    white = (drawn > 190).all(axis=2)
+    ring = np.roll(inside, 1, axis=0) & ~inside  # below the region
+    assert white[ring].all()
+    assert colourful(drawn)[inside].any()

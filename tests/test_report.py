@@ -2,12 +2,16 @@
 
 import json
 import shutil
+import signal
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_helpers import deblur, install, make_photo
+from cli_helpers import deblur, install, make_photo, started
 from PIL import Image
+
+from deblur_cli.errors import EncodeError
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -279,3 +283,140 @@ def test_pictures_of_a_report_are_not_taken_for_photos(tmp_path, monkeypatch):
     deblur("run", tmp_path / "in", "-r", "--report")
     result = deblur("run", tmp_path / "in", "-r", "--suffix", "_again", "--dry-run")
     assert len(result.stdout.splitlines()) == 1
+
+
+def text_of(page_path):
+    return page_path.read_text(encoding="utf-8")
+
+
+def test_photos_left_out_are_named_and_those_done_before_stay(tmp_path, monkeypatch):
+    install(monkeypatch)
+    first, second = make_photo(tmp_path / "a.png"), make_photo(tmp_path / "b.png")
+    deblur("run", first)
+    deblur("run", second, "--report")
+    result = deblur("run", first, second, "--report", "--skip-existing")
+    assert result.exit_code == 0
+    page = text_of(tmp_path / "deblur_report" / "index.html")
+    assert "1 left out" in page
+    assert f"<b>{first}</b><br>skipped, {tmp_path / 'a_deblurred.png'} exists already" in page
+    assert f"<b>{second}</b>" not in page
+    assert page.count('class="card"') == 1
+
+
+def test_photo_that_is_refused_keeps_what_a_former_run_said_of_it(tmp_path, monkeypatch):
+    install(monkeypatch)
+    photo = make_photo(tmp_path / "a.png")
+    deblur("run", photo, "--report")
+    assert deblur("run", photo, "--report").exit_code == 1
+    page = text_of(tmp_path / "deblur_report" / "index.html")
+    assert "exists already; use --overwrite" in page
+    assert page.count('class="card"') == 1
+
+
+def test_photo_whose_result_cannot_be_written_is_not_shown_as_restored(tmp_path, monkeypatch):
+    install(monkeypatch)
+    photo = make_photo(tmp_path / "a.png")
+
+    def refuse(*_):
+        raise EncodeError("no room")
+
+    monkeypatch.setattr("deblur_cli.cli.batch.save", refuse)
+    assert deblur("run", photo, "--report").exit_code == 1
+    page = text_of(tmp_path / "deblur_report" / "index.html")
+    assert ("no room" in page, page.count('class="card"')) == (True, 0)
+    assert list((tmp_path / "deblur_report").rglob("*.jpg")) == []
+
+
+def test_page_that_cannot_be_written_is_one_line_and_the_run_is_summed_up(tmp_path, monkeypatch):
+    install(monkeypatch)
+    for name in "ab":
+        make_photo(tmp_path / f"{name}.png")
+    (tmp_path / "deblur_report" / "index.html").mkdir(parents=True)
+    result = deblur("run", tmp_path, "--report")
+    assert result.exit_code == 1
+    *_, complaint, summary = result.stderr.splitlines()
+    assert "index.html: cannot be written" in complaint
+    assert summary.startswith("2 photos: 2 restored")
+    (tmp_path / "deblur_report" / "index.html").rmdir()
+    assert deblur("run", tmp_path, "--report", "--resume").exit_code == 0
+    assert text_of(tmp_path / "deblur_report" / "index.html").count('class="card"') == 2
+
+
+def test_folder_that_can_be_no_report_is_told_before_anything_is_written(tmp_path, monkeypatch):
+    install(monkeypatch)
+    for name in "ab":
+        make_photo(tmp_path / f"{name}.png")
+    (tmp_path / "deblur_report").write_text("mine")
+    result = deblur("run", tmp_path, "--report")
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert {path.name for path in tmp_path.iterdir()} == {"a.png", "b.png", "deblur_report"}
+
+
+def test_broken_off_report_is_gone_on_with(tmp_path):
+    for name in ("a.png", "b.png", "slow.png", "z.png"):
+        make_photo(tmp_path / name)
+    (tmp_path / "bad.jpg").write_bytes(b"no picture")
+    words = ("run", tmp_path, "--report", "--jobs", "1")
+    with started(*words) as process:
+        for line in process.stderr:
+            if line.startswith(b"working"):
+                break
+        process.send_signal(signal.SIGINT)
+        process.communicate()
+    page = tmp_path / "deblur_report" / "index.html"
+    assert (text_of(page).count('class="card"'), "not done" in text_of(page)) == (2, True)
+    (tmp_path / "slow.png").rename(tmp_path / "fast.png")
+    with started(*words, "--resume") as process:
+        process.communicate()
+    assert text_of(page).count('class="card"') == 4
+    assert "is not a picture" in text_of(page)
+    assert "left out" not in text_of(page)
+    assert not list(tmp_path.rglob("*.part"))
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [320, 390, 900])
+def test_buttons_lie_side_by_side_on_any_width(browser, page_path, width):
+    with opened(browser, page_path, viewport={"width": width, "height": 700}) as page:
+        look_at(page, 0)
+        close, mask = (page.locator(f"#{name}").bounding_box() for name in ("close", "mask"))
+        assert close["x"] + close["width"] > width - 20  # where it is looked for
+        assert close["y"] <= mask["y"]
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+@needs_browser
+def test_without_javascript_the_page_says_where_the_pictures_are(browser, page_path):
+    with opened(browser, page_path, java_script_enabled=False) as page:
+        assert "JavaScript" in page.locator("noscript").inner_text()
+        assert page.locator(".card img").first.is_visible()
+
+
+@pytest.mark.parametrize(
+    "name", ["new\nline \"'", "back\\slash", "50% #1?", "\u202egpj", "\udcff\udce9", "x" * 200]
+)
+def test_names_are_shown_whole_and_reasons_without_them(tmp_path, monkeypatch, name):
+    install(monkeypatch)
+    try:
+        good = make_photo(tmp_path / f"{name}.png")
+    except (OSError, ValueError):
+        pytest.skip("no such names here")
+    good.with_suffix(".jpg").write_bytes(b"no picture")
+    result = deblur("run", tmp_path, "-o", tmp_path / "out", "--report")
+    assert result.stderr.count("is not a picture") == result.stderr.count(".jpg: ") == 1
+    page = text_of(tmp_path / "out" / "deblur_report" / "index.html")
+    assert "<br>is not a picture" in page
+    start = page.index('id="data">') + len('id="data">')
+    (known,) = json.loads(page[start : page.index("</script>", start)])
+    assert known["name"] == f"{name}.png".encode(errors="surrogateescape").decode(errors="replace")
+
+
+def test_report_that_cannot_be_written_is_told_before_any_photo_is_opened(tmp_path, monkeypatch):
+    install(monkeypatch)
+    photo = make_photo(tmp_path / "a.png")
+    deblur("run", photo, "--report")
+    closed = tmp_path / "deblur_report" / "photos"
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != closed)  # root may write anywhere
+    result = deblur("run", photo, "--report", "--overwrite")
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert f"{closed}: nothing can be written there" in result.stderr

@@ -330,3 +330,18 @@ def test_networks_without_mask_or_motion_restore_photos(switches):
     assert result.changed
     assert result.tiles_restored == result.tiles
     assert not result.maps.start.any() or network.config.motion
+
+
+@pytest.mark.parametrize(("size", "tiles"), [((600, 400), 1), ((400, 1300), 1), ((800, 700), 4)])
+def test_small_photos_are_one_tile_so_that_confidence_has_no_seam(size, tiles):
+    deblurrer = Deblurrer(weights_of(lively()), "cpu", "fp32")
+    result = deblurrer.run(photo_of(picture(*size)), Settings(restore=False))
+    assert result.tiles == len(deblurrer.grid(*size, Settings())) == tiles
+
+
+def test_small_photos_are_tiled_where_memory_is_short(monkeypatch):
+    deblurrer = Deblurrer(weights_of(lively()), "cpu", "fp32")
+    room = 300 * 400 * deblurrer.weights.network.bytes_per_pixel / restore.MEMORY_SHARE
+    monkeypatch.setattr(restore, "free_memory", lambda device: room)
+    assert len(deblurrer.grid(300, 400, Settings())) == 1
+    assert len(deblurrer.grid(600, 400, Settings())) > 1

@@ -39,7 +39,7 @@ def stage(deblurrer: Deblurrer, size: tuple[int, int], share: float, settings: S
     """A fresh task for a photo of size (width, height). Raises UsageError as `timed` does."""
     timed(deblurrer.weights.network)
     photo = Photo(pixels=test_picture(*size), source=Path("test picture"), format="PNG")
-    tile = settings.tile or deblurrer.automatic_tile(settings.overlap)
+    tile = deblurrer.grid(photo.height, photo.width, settings).size
     task = ForcedBlur(deblurrer.runner, photo, settings, tile, lambda *_: None, [])
     task.share = share
     return task

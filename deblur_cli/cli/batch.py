@@ -20,6 +20,7 @@ from deblur_cli.cli.saving import Saving, is_copied, save
 from deblur_cli.cli.signals import terminate_like_interrupt
 from deblur_cli.cli.sizes import megapixels
 from deblur_cli.cli.summary import Tally, Work, failure_record, skip_record, sum_up
+from deblur_cli.errors import EncodeError
 from deblur_cli.photo import encode
 from deblur_cli.photo.decode import decode
 from deblur_cli.photo.photo import Photo
@@ -67,11 +68,11 @@ class Batch:
         Raises what `load` and `open_journal` raise, before any photo is opened; what goes wrong with a
         photo is reported.
         """
+        if self._pages is not None:
+            self._pages.prepare()
         network = load() if plan.jobs else None
         self._journal = open_journal(network[0] if network else None)
         finished = False
-        if self._pages is not None:
-            self._pages.prepare()
         try:
             self._tally.left = len(plan.jobs)
             self._report_undone(plan, problems)
@@ -92,7 +93,12 @@ class Batch:
     def _finish_report(self) -> None:
         if self._pages is None:
             return
-        page = self._pages.finish(str(self._tally))
+        try:
+            page = self._pages.finish(str(self._tally))
+        except EncodeError as error:  # what became of the photos is told all the same
+            self._output.error(f"{error}; repeat with --resume or --skip-existing to make the page")
+            self._tally.stopped = self._tally.stopped or FAILED
+            return
         if self._orders.json:
             self._output.json_line({"type": "report", "path": str(page)})
         else:
@@ -210,13 +216,15 @@ class Batch:
         self._tally.failed += 1
         self._output.error(str(problem))
         if self._pages is not None:
-            self._pages.fail(problem.path, problem.reason)
+            self._pages.fail(problem.path, problem.bare_reason)
         if self._orders.json:
             self._output.json_line(failure_record(problem))
 
     def _skip(self, job: Job, why: str) -> None:
         self._tally.skipped += 1
         self._output.say(f"{job.source}: {why}")
+        if self._pages is not None:
+            self._pages.skip(job.source, why)
         if self._orders.json:
             self._output.json_line(skip_record(job))
 

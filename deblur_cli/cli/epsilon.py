@@ -90,9 +90,10 @@ def _sheet_path(photo: Path, output: Path | None) -> Path:
 
 def _lines(outlook: "Outlook") -> tuple[str, str]:
     from deblur_cli.cli.estimate import spoken
+    from deblur_cli.overlays import blurred
 
     tiles = f"{outlook.tiles_restored} of {outlook.tiles} tiles, about {spoken(outlook.seconds)}"
-    return f"epsilon {outlook.epsilon:g}: {outlook.blurred_share:.1%} blurred", tiles
+    return f"epsilon {outlook.epsilon:g}: {blurred(outlook.blurred_share)}", tiles
 
 
 def _record(outlook: "Outlook") -> dict[str, object]:

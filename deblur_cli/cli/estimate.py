@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deblur_cli.photo.photo import Photo
-from deblur_cli.tiles import Grid
 
 if TYPE_CHECKING:
     from deblur_cli.restore import Deblurrer, Settings
+    from deblur_cli.tiles import Grid
 
 _FIRST_SIDE = 256  # pixels
+_LARGE = (4096, 4096)  # pixels; tiles of such a photo are as large as they get
+_LONGEST_SIDE = 1024  # pixels; a larger sample would take too long
 
 
 @dataclass(frozen=True)
@@ -38,15 +40,23 @@ def spoken(seconds: float) -> str:
 
 
 def estimate(network: "Deblurrer", settings: "Settings", sizes: Iterable[tuple[int, int]]) -> Estimate:
-    """Measure two tiles, one only looked at and one restored, and reckon for photos of these sizes."""
-    # The first run tells the tile size, and takes what only a first run takes.
-    side = network.run(_noise(_FIRST_SIDE), replace(settings, epsilon=0.0)).tile_size
+    """Measure a tile, only looked at and restored, and reckon by the pixels of all tiles of these photos."""
+    network.run(_noise(_FIRST_SIDE), replace(settings, epsilon=0.0))  # takes what only a first run takes
+    usual = network.grid(*_LARGE, settings).rows[0]
+    side = min(usual.stop - usual.start, _LONGEST_SIDE)
     sample = _noise(side)
     # No confidence is above 1, and hardly any is not above 0.
     least, most = (network.run(sample, replace(settings, epsilon=epsilon)) for epsilon in (1.0, 0.0))
-    tiles = sum(len(Grid(height, width, side, settings.overlap)) for width, height in sizes)
-    low, high = (tiles * result.seconds / result.tiles for result in (least, most))
+    pixels = sum(_pixels(network.grid(height, width, settings)) for width, height in sizes)
+    share = pixels / _pixels(network.grid(side, side, settings))
+    low, high = (share * result.seconds for result in (least, most))
     return Estimate(min(low, high), max(low, high), network.device)
+
+
+def _pixels(grid: "Grid") -> int:
+    """Pixels of all tiles together, those that they share counted in each."""
+    rows, columns = (sum(span.stop - span.start for span in spans) for spans in (grid.rows, grid.columns))
+    return rows * columns
 
 
 def _noise(side: int) -> Photo:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from deblur_cli.cli.errors import printable
 from deblur_cli.cli.options import DEFAULT_SUFFIX
 from deblur_cli.photo.kinds import is_picture_name, is_unread_name
 
@@ -35,7 +36,16 @@ class Problem:
 
     def __str__(self) -> str:
         path = str(self.path)
-        return self.reason if self.reason.startswith(path) else f"{path}: {self.reason}"
+        return self.reason if self.reason.startswith(path) else f"{path}: {self.bare_reason}"
+
+    @property
+    def bare_reason(self) -> str:
+        """The reason without the path before it, as it is or as messages spell it."""
+        path = str(self.path)
+        for spelling in (path, printable(" ".join(path.split()))):
+            if self.reason.startswith(f"{spelling}: "):
+                return self.reason.removeprefix(f"{spelling}: ")
+        return self.reason
 
 
 @dataclass
@@ -129,7 +139,7 @@ def _walk(
     except OSError as error:
         yield Problem(folder, f"cannot read this folder: {error.strerror}")
         return
-    stems = {entry.stem for entry in entries if is_picture_name(entry)}
+    known = {name for entry in entries if is_picture_name(entry) for name in (entry.stem, entry.name)}
     folders = []
     for entry in entries:
         try:
@@ -137,7 +147,7 @@ def _walk(
                 folders.append(entry)
             elif is_unread_name(entry):
                 collection.passed_over.append(entry)
-            elif is_picture_name(entry) and not is_former_result(entry.name, stems, walk.suffix):
+            elif is_picture_name(entry) and not is_former_result(entry.name, known, walk.suffix):
                 if entry.is_file():
                     yield Found(entry, entry.relative_to(root))
                 else:
@@ -171,16 +181,18 @@ def _same(folder: Path, other: Path | None) -> bool:
     return other is not None and real_path(folder) == real_path(other)
 
 
-def is_former_result(name: str, stems: set[str], suffix: str) -> bool:
+def is_former_result(name: str, known: set[str], suffix: str) -> bool:
     """Tell whether a file is what an earlier run wrote beside its originals.
 
     A name that could be anybody's (`halloween_mask.png`, or one with a suffix of the user's own
-    choice) counts only if the original or its result, one of `stems`, lies in the same folder.
+    choice) counts only if the original or its result lies in the same folder.
+    known: the names of the pictures there, with and without their endings
     """
     stem = Path(name).stem
     if stem.endswith(DEFAULT_SUFFIX):
         return True
-    if suffix and stem.endswith(suffix) and stem.removesuffix(suffix) in stems:
+    if suffix and stem.endswith(suffix) and stem.removesuffix(suffix) in known:
         return True
     originals = [name.removesuffix(ending) for ending in _MAP_ENDINGS if name.endswith(ending)]
-    return any(stem + extra in stems for stem in originals for extra in ("", DEFAULT_SUFFIX, suffix))
+    originals += [Path(name).stem for name in originals if is_picture_name(Path(name))]  # IMG.JPG_mask.png
+    return any(stem + extra in known for stem in originals for extra in ("", DEFAULT_SUFFIX, suffix))

@@ -1,6 +1,7 @@
 """Where the results of a run go: named, compared and checked before any photo is opened."""
 
 import os
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -155,7 +156,7 @@ def make_plan(photos: Sequence[Found], naming: Naming, existing: Existing, judge
 
     `judge` knows what an earlier run did, and how such a photo is gone on with.
     """
-    jobs = [name_results(photo, naming) for photo in photos]
+    jobs = _told_apart([name_results(photo, naming) for photo in photos])
     clashes = _find_clashes(jobs)
     if jobs and len(clashes) == len(jobs):
         raise UsageError(clashes[jobs[0]])
@@ -201,6 +202,29 @@ def name_results(photo: Found, naming: Naming) -> Job:
         data=output.with_name(stem + DATA_ENDING) if naming.data else None,
         photo=naming.photo,
     )
+
+
+def _told_apart(jobs: Sequence[Job]) -> list[Job]:
+    """Put the whole names of photos that differ in nothing but their ending into the names of their maps.
+
+    A camera that writes IMG.NEF beside IMG.JPG thus gives IMG.NEF_mask.png and IMG.JPG_mask.png.
+    """
+    namesakes = defaultdict(set)
+    for job in jobs:
+        namesakes[_stem(job)].add(job.source.name)
+    return [_with_whole_name(job) if len(namesakes[_stem(job)]) > 1 else job for job in jobs]
+
+
+def _stem(job: Job) -> Path:
+    return identity(job.output.with_name(job.source.stem))
+
+
+def _with_whole_name(job: Job) -> Job:
+    def renamed(path: Path | None) -> Path | None:
+        return path and path.with_name(job.source.name + path.name.removeprefix(job.source.stem))
+
+    mask, trajectory, gray, data = map(renamed, (job.mask, job.trajectory, job.gray, job.data))
+    return replace(job, mask=mask, trajectory=trajectory, gray=gray, data=data)
 
 
 def extension(path: Path, wanted: str | None) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from deblur_cli.cli.errors import FAILED, OK
 from deblur_cli.cli.inputs import Problem
 from deblur_cli.cli.plan import Job
+from deblur_cli.overlays import blurred
 
 if TYPE_CHECKING:
     from deblur_cli.cli.estimate import Estimate
@@ -38,9 +39,9 @@ def sum_up(job: Job, result: "Result", network: "Deblurrer", seconds: float, *, 
     """Tell what came of a photo on which so many seconds were spent; `copied`: it is the file as it was."""
     what = f"nothing blurred, {'left as it is' if copied else 'only converted'}"
     if not job.photo:
-        what = f"{result.blurred_share:.1%} blurred, not restored"
+        what = f"{blurred(result.blurred_share)}, not restored"
     elif result.changed:
-        what = f"{result.blurred_share:.1%} blurred"
+        what = blurred(result.blurred_share)
         what += f", {result.tiles_restored} of {result.tiles} tiles restored"
     if result.tiles_kept:
         what += f", {result.tiles_kept} kept because they could not be restored"

@@ -115,11 +115,11 @@ class Tiled:
 
     def __init__(self, deblurrer: Deblurrer, settings: Settings) -> None:
         self.deblurrer, self.settings = deblurrer, settings
-        self.size = settings.tile or deblurrer.automatic_tile(settings.overlap)
 
     def detect(self, pixels: NDArray[np.uint8]) -> tuple[Task, Floats]:
         photo = Photo(pixels=pixels, source=Path("picture"), format="PNG")
-        task = Task(self.deblurrer.runner, photo, self.settings, self.size, lambda *_: None, [])
+        size = self.deblurrer.grid(photo.height, photo.width, self.settings).size
+        task = Task(self.deblurrer.runner, photo, self.settings, size, lambda *_: None, [])
         with advice():
             return task, task.detect()
 

@@ -1,9 +1,19 @@
 """Pictures of what the network saw: where it found blur, and along which paths things moved."""
 
 from deblur_cli.overlays.flow import flow_overlay
+from deblur_cli.overlays.legend import blurred
 from deblur_cli.overlays.maps import Maps, Pixels8
 from deblur_cli.overlays.mask import mask_overlay
 from deblur_cli.overlays.paths import trajectory_overlay
 from deblur_cli.overlays.sheet import Step, draw_sheet
 
-__all__ = ["Maps", "Pixels8", "Step", "draw_sheet", "flow_overlay", "mask_overlay", "trajectory_overlay"]
+__all__ = [
+    "Maps",
+    "Pixels8",
+    "Step",
+    "blurred",
+    "draw_sheet",
+    "flow_overlay",
+    "mask_overlay",
+    "trajectory_overlay",
+]

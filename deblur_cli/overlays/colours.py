@@ -30,6 +30,7 @@ _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # Rec. 601 weights of
 # This lightness holds the most vivid circle inside sRGB.
 _VIVID = (0.76, 0.125)
 _STILL_LIGHTNESS = 0.28
+_DARK = 64  # mean of the samples, 0-255, below which a photo is a night's
 
 
 def confidence_colours(confidence: Floats) -> Floats:
@@ -72,6 +73,12 @@ def luma(photo: Floats) -> Floats:
 def subdued(photo: Floats, grey: float, brightness: float) -> Floats:
     """Return the photo with part of its colour and light taken away."""
     return (photo + grey * (luma(photo) - photo)) * np.float32(brightness)
+
+
+def dimming(pixels: Pixels8, brightness: float) -> float:
+    """Return by how much to dim a photo (H W 3 or H W 1): as wanted, but less where it is dark anyway."""
+    light = float(pixels[::16, ::16].mean())
+    return brightness + (1 - brightness) * max(0.0, 1 - light / _DARK)
 
 
 def tinted(photo: Floats, colour: Floats, strength: float) -> Floats:

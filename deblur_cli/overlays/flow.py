@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from deblur_cli.overlays.colours import as_rgb, motion_colours, subdued, tinted
+from deblur_cli.overlays.colours import as_rgb, dimming, motion_colours, subdued, tinted
 from deblur_cli.overlays.legend import add_motion_legend
 from deblur_cli.overlays.maps import Maps, Pixels8, bands, find_motion, upsample
 
@@ -20,13 +20,17 @@ def flow_overlay(
     height, width = pixels.shape[:2]
     motion = find_motion(maps, epsilon, (round(height / scale), round(width / scale)))
     full = float(np.percentile(motion.length[motion.moving], _FULL)) if motion.moving.any() else 1.0
-    moved = np.where(motion.moving, maps.end - maps.start, 0).astype(np.float32)  # 2 h w
+    moved = np.where(motion.length > 0, maps.end - maps.start, 0).astype(np.float32)  # 2 h w
+    still = ((maps.probability > epsilon) & ~motion.moving).astype(np.float32)
+    brightness = dimming(pixels, 0.6)
     drawn = np.empty((height, width, 3), np.uint8)
     for top, bottom in bands(height):
         photo = as_rgb(pixels[top:bottom])
-        canvas = subdued(photo, 0.8, 0.6)
-        inside = upsample(motion.moving.astype(np.float32), (top, bottom), width, scale) > 0.5
-        down, across = (upsample(part, (top, bottom), width, scale)[inside] for part in moved)
+        canvas = subdued(photo, 0.8, brightness)
+        rows = (top, bottom)
+        inside = upsample(maps.probability, rows, width, scale) > epsilon  # the contour of the mask
+        inside &= upsample(still, rows, width, scale) <= 0.5
+        down, across = (upsample(part, rows, width, scale)[inside] for part in moved)
         speed = np.clip(np.hypot(down, across) / full, 0, 1).astype(np.float32)
         canvas[inside] = tinted(photo[inside], motion_colours(np.arctan2(down, across), speed), _TINT)
         drawn[top:bottom] = np.rint(canvas)

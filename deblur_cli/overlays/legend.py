@@ -15,10 +15,17 @@ _LEAST_TEXT = 7.0  # pixels; smaller text cannot be read, so that smaller pictur
 _LARGEST_SHARE = 0.6  # of the picture's height and width that a panel may take
 
 
+def blurred(share: float) -> str:
+    """Say how much of a photo is blurred; little is not nothing."""
+    return "<0.1% blurred" if 0 < share < 0.0005 else f"{share:.1%} blurred"
+
+
 def add_mask_legend(canvas: Pixels8, maps: Maps, epsilon: float, share: float) -> None:
     """State epsilon and the blurred share, and show the colours from epsilon to 1; in place."""
     size = text_size(*canvas.shape[:2])
-    lines = [f"{share:.1%} blurred", f"at epsilon {epsilon:g}"]
+    if size < _LEAST_TEXT:
+        return None
+    lines = [blurred(share), f"at epsilon {epsilon:g}"]
     if share == 0:
         return _place(canvas, _panel(lines, size, None), maps.probability > epsilon)
     wide = round(max(font_of(size).getlength(line) for line in lines))
@@ -31,6 +38,8 @@ def add_mask_legend(canvas: Pixels8, maps: Maps, epsilon: float, share: float) -
 def add_motion_legend(canvas: Pixels8, moving: Bools, lines: Sequence[str], *, speed: bool) -> None:
     """Show which colour stands for which direction (and speed, if so), with lines of text; in place."""
     size = text_size(*canvas.shape[:2])
+    if size < _LEAST_TEXT:
+        return
     wheel = _wheel(max(8, round(5 * size)), speed=speed) if moving.any() else None
     _place(canvas, _panel(lines, size, wheel), moving)
 
@@ -76,8 +85,6 @@ def _panel(lines: Sequence[str | tuple[str, str]], size: float, picture: Image.I
 def _place(canvas: Pixels8, panel: Image.Image, marked: Bools) -> None:
     """Lay a panel into the corner below which the least is marked (h w), or nowhere if it is too large."""
     height, width = canvas.shape[:2]
-    if text_size(height, width) < _LEAST_TEXT:
-        return
     gap = round(text_size(height, width) * 0.5)
     tall, wide = panel.height + gap, panel.width + gap
     if tall > _LARGEST_SHARE * height or wide > _LARGEST_SHARE * width:

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image, ImageFilter
 
-from deblur_cli.overlays.colours import as_rgb, confidence_colours, subdued, tinted
+from deblur_cli.overlays.colours import as_rgb, confidence_colours, dimming, subdued, tinted
 from deblur_cli.overlays.legend import add_mask_legend
 from deblur_cli.overlays.maps import Bools, Floats, Maps, Pixels8, bands, upsample
 from deblur_cli.overlays.pen import line_width
@@ -18,13 +18,15 @@ def mask_overlay(
 ) -> Pixels8:
     """Draw the blur mask over a photo: sharp parts greyed, blurred ones tinted by confidence.
 
-    The line around them is where the confidence, interpolated to full size, crosses epsilon.
+    The line around them is where the confidence, interpolated to full size, crosses epsilon; where it has
+    to be broad it lies outside, so that it hides no narrow region.
     pixels H W 3 or H W 1, the photo, or the photo reduced to `scale` of its size; returns H W 3.
     share: of the photo that is blurred, 0-1, for the legend, which is left out if it is None.
     """
     height, width = pixels.shape[:2]
     line = max(2.0, line_width(height, width))  # the two pixels that meet at the edge, at least
     margin = 2 * int(line) + 4
+    brightness = dimming(pixels, 0.7)
     drawn = np.empty((height, width, 3), np.uint8)
     for top, bottom in bands(height):
         upper, lower = max(0, top - margin), min(height, bottom + margin)
@@ -34,7 +36,7 @@ def mask_overlay(
         probability = probability[band]
         photo = as_rgb(pixels[top:bottom])
         inside = probability > epsilon
-        canvas = subdued(photo, 0.7, 0.7)
+        canvas = subdued(photo, 0.7, brightness)
         colour = confidence_colours((probability[inside] - epsilon) / max(1 - epsilon, 1e-6))
         canvas[inside] = tinted(photo[inside], colour, _TINT)
         canvas += 0.7 * casing[band, :, None] * (_CASING - canvas)
@@ -49,16 +51,21 @@ def _contour(inside: Bools, line: float) -> tuple[Floats, Floats]:
     """Return the coverage 0-1 of a smooth line along the edge of a region, and of a broader one below it.
 
     A box blur of the region climbs from 0 to 1 across its edge; how far it is from 1/2 tells how far
-    away the edge is, and this smooths the staircase of pixels.
+    away the edge is, and this smooths the staircase of pixels. What is broader than two pixels lies outside.
     """
     if inside.all() or not inside.any():
         nothing = np.zeros(inside.shape, np.float32)
         return nothing, nothing
     radius = int(line * 1.5) + 2
-    image = Image.fromarray(inside.astype(np.uint8) * 255).filter(ImageFilter.BoxBlur(radius))
-    distance = np.abs(np.asarray(image, np.float32) / 255 - 0.5) * (2 * radius + 1)
+    region = Image.fromarray(inside.astype(np.uint8) * 255)
+    climb = np.asarray(region.filter(ImageFilter.BoxBlur(radius)), np.float32) / 255 - 0.5
+    distance = np.abs(climb * (2 * radius + 1) + (line / 2 - 1))
     # Where no edge is near the distance is that of the box's border, which is beyond both lines.
-    return (
-        np.clip(line / 2 + 0.5 - distance, 0, 1),
-        np.clip(line + 0.5 - distance, 0, 1),
+    core, casing = (
+        np.asarray(np.clip(reach + 0.5 - distance, 0, 1), np.float32) for reach in (line / 2, line)
     )
+    # In a region narrower than the box the climb takes the inside for the edge, or sees none.
+    within = np.asarray(region.filter(ImageFilter.MinFilter(3))) > 0
+    core[within] = casing[within] = 0
+    core[(np.asarray(region.filter(ImageFilter.MaxFilter(3))) > 0) & ~inside] = 1
+    return core, casing

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from deblur_cli.overlays.colours import as_rgb, direction_colours, subdued
+from deblur_cli.overlays.colours import as_rgb, dimming, direction_colours, subdued
 from deblur_cli.overlays.legend import add_motion_legend
 from deblur_cli.overlays.maps import CELL, Floats, Maps, Motion, Pixels8, bands, find_motion
 from deblur_cli.overlays.pen import line_width, stroke
@@ -30,9 +30,10 @@ def trajectory_overlay(
     pixels H W 3 or H W 1, the photo, or the photo reduced to `scale` of its size; returns H W 3.
     """
     height, width = pixels.shape[:2]
+    brightness = dimming(pixels, 0.6)
     drawn = np.empty((height, width, 3), np.uint8)
     for top, bottom in bands(height):
-        drawn[top:bottom] = np.rint(subdued(as_rgb(pixels[top:bottom]), 0.5, 0.6))
+        drawn[top:bottom] = np.rint(subdued(as_rgb(pixels[top:bottom]), 0.5, brightness))
     line = line_width(height, width) * _BROAD
     motion = find_motion(maps, epsilon, (round(height / scale), round(width / scale)))
     curves, factor = _curves(maps, motion, (height, width), line, scale)

@@ -121,4 +121,5 @@ def _remove(part: Path) -> None:
     try:
         part.unlink(missing_ok=True)
     except OSError as error:
-        logger.warning("%s: a temporary file could not be removed (%s)", part, error)
+        if os.path.lexists(part):  # a disk that is read-only complains of files that never were
+            logger.warning("%s: a temporary file could not be removed (%s)", part, error)

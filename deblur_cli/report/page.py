@@ -5,11 +5,13 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
+from pathlib import PurePath
 from typing import Any
 
 import jinja2
 
 from deblur_cli import __version__
+from deblur_cli.overlays import blurred
 
 
 @dataclass(frozen=True)
@@ -29,20 +31,27 @@ class Entry:
     @classmethod
     def of(cls, place: str, known: Mapping[str, Any]) -> "Entry":
         """Read the entry of a photo. Raises KeyError, TypeError or ValueError where it is damaged."""
-        share = f"{known['blurred_share']:.1%} blurred"
+        share = blurred(known["blurred_share"]) if known["blurred_share"] else "nothing blurred"
         facts = (
             f"{share}, {known['seconds']:.1f} s, {known['width']} x {known['height']} pixels, "
             f"epsilon {known['epsilon']:g}, {known['tiles_restored']} of {known['tiles']} tiles restored, "
             f"{known['weights']}, {known['device']}, {known['precision']}"
         )
+        state = "" if known["changed"] else ", left as it is"
         source = str(known["source"])
         size = int(known["width"]), int(known["height"])
         notes = [str(note) for note in known["notes"]]
-        name = source.replace("\\", "/").rsplit("/", 1)[-1]
-        return cls(place, source, name, *size, bool(known["changed"]), share, facts, notes)
+        return cls(
+            place, source, PurePath(source).name, *size, bool(known["changed"]), share + state, facts, notes
+        )
 
 
-def render(entries: Sequence[Entry], failures: Sequence[tuple[str, str]], summary: str) -> str:
+def render(
+    entries: Sequence[Entry],
+    failures: Sequence[tuple[str, str]],
+    skipped: Sequence[tuple[str, str]],
+    summary: str,
+) -> str:
     """Return the page. Every text in it is escaped; nothing but its own script is let run."""
     folder = files("deblur_cli.report") / "templates"
     style, script, page = (
@@ -53,6 +62,7 @@ def render(entries: Sequence[Entry], failures: Sequence[tuple[str, str]], summar
         entries=entries,
         data=[asdict(entry) for entry in entries],
         failures=failures,
+        skipped=skipped,
         summary=summary,
         version=__version__,
         style=style,

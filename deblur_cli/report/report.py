@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deblur_cli.errors import DeblurError
-from deblur_cli.photo.files import explain, write_file
+from deblur_cli.photo.files import PARTIAL, explain, write_file
 from deblur_cli.report.page import Entry, render
 from deblur_cli.report.pictures import write_pictures
 
@@ -43,9 +43,11 @@ class Report:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._failures: dict[str, str] = {}
+        self._skipped: dict[str, str] = {}
+        self._added: set[Path] = set()
 
     def prepare(self) -> None:
-        """Check that the folder is a report's, or nothing's yet. Raises DeblurError."""
+        """Check that the folder is a report's, or nothing's yet, and open for writing. Raises DeblurError."""
         if not os.path.lexists(self.folder):
             return
         if not self.folder.is_dir():
@@ -56,29 +58,42 @@ class Report:
             raise DeblurError(
                 f"{self.folder} holds {min(strangers)}, which is no part of a report; move it away"
             )
+        for folder in (self.folder, self.folder / _PHOTOS):
+            if folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
+                raise DeblurError(f"{folder}: nothing can be written there; choose another -o")
 
     def add(self, photo: "Photo", result: "Result", record: Mapping[str, object], *, flow: bool) -> None:
         """Write the pictures of a photo and what was done. Raises EncodeError."""
         home = self._home(photo.source)
         try:
             (home / _ENTRY).unlink(missing_ok=True)
+            for part in home.glob(PARTIAL):  # of a run that was killed
+                part.unlink(missing_ok=True)
         except OSError as error:
             raise explain(home / _ENTRY, error) from error
+        self._added.add(home)
         write_pictures(home, photo, result, flow=flow)
         entry = {"format": _FORMAT, "source": shown(photo.source), **_plain(record)}
         write_file(home / _ENTRY, [json.dumps(entry).encode()], overwrite=True)
 
     def fail(self, source: Path, reason: str) -> None:
-        """List a photo among those that could not be done; what a former run said of it goes."""
-        text = reason.encode("utf-8", "replace").decode()
-        self._failures[shown(source)] = text.removeprefix(f"{shown(source)}: ")
+        """List a photo among those that could not be done.
+
+        What this run has said of it goes; what a former one said stays, since so do its results.
+        """
+        self._failures[shown(source)] = _text(reason)
         home = self._home(source)
-        if (home / _ENTRY).is_file():
+        if home in self._added:
             shutil.rmtree(home, ignore_errors=True)
+
+    def skip(self, source: Path, why: str) -> None:
+        """Name a photo that was left out, unless a former run has its pictures in the report."""
+        if not (self._home(source) / _ENTRY).is_file():
+            self._skipped[shown(source)] = _text(why)
 
     def finish(self, summary: str) -> Path:
         """Write the page over all photos of the folder and return its path. Raises EncodeError."""
-        page = render(self._entries(), sorted(self._failures.items()), summary)
+        page = render(self._entries(), sorted(self._failures.items()), sorted(self._skipped.items()), summary)
         write_file(self.folder / PAGE, [page.encode("utf-8")], overwrite=True)
         return self.folder / PAGE
 
@@ -99,7 +114,11 @@ class Report:
 
 def shown(path: Path) -> str:
     """Return a path as text, also where it is not valid text."""
-    return os.fsencode(path).decode("utf-8", "replace")
+    return _text(str(path))
+
+
+def _text(words: str) -> str:
+    return os.fsencode(words).decode("utf-8", "replace")
 
 
 def _plain(record: Mapping[str, object]) -> dict[str, object]:
