@@ -9,6 +9,7 @@ import typer
 
 from deblur_cli.cli import checks, options
 from deblur_cli.cli.output import Output
+from deblur_cli.cli.plotting import check_plot, save_plot
 from deblur_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -85,12 +86,11 @@ def bench(
         raise UsageError("--values and --plot belong to --sweep megapixels or --sweep blurred")
     swept = parse_values(values, sweep) if sweep is not None else ()
 
-    from deblur_cli.plots import check_plotting
+    check_plot(plot)
+
     from deblur_cli.restore import Settings
     from deblur_cli.weights import DEFAULT, load
 
-    if plot is not None:
-        check_plotting()
     streams = Output(quiet=quiet)
     settings = Settings(tile=tile_size, overlap=overlap)
     network, number = load(weights or DEFAULT), precision.value
@@ -104,6 +104,7 @@ def bench(
         where = profile_run(network, (width, height), blurred, settings, device, number)
         show(streams, asdict(where), profile_lines(where), json=json)
     elif sweep is not None:
+        from deblur_cli.benchmark.sweep import diagram
         from deblur_cli.benchmark.sweep import sweep as run_sweep
 
         sizes = (
@@ -115,7 +116,7 @@ def bench(
         swept_times = run_sweep(network, sizes, shares, repeats, settings, device, number, step)
         show(streams, asdict(swept_times), sweep_lines(swept_times), json=json)
         if plot is not None:
-            draw_sweep(plot, swept_times, streams)
+            save_plot(plot, [diagram(swept_times)], streams)
     else:
         from deblur_cli.benchmark.run import run_benchmark
 
@@ -211,12 +212,3 @@ def profile_lines(found: "Profile") -> list[str]:
 def share_line(found: "Share") -> str:
     """One operator or part."""
     return f"{found.share:6.1%} {found.seconds:8.3f} s {found.calls:6} x  {found.name}"
-
-
-def draw_sweep(path: Path, found: "Sweep", streams: Output) -> None:
-    """Draw the medians and the fitted line."""
-    from deblur_cli.benchmark.sweep import diagram
-    from deblur_cli.plots import draw
-
-    draw(path, [diagram(found)])
-    streams.say(f"drawn: {path}")
