@@ -59,6 +59,9 @@ def test_single_variants_can_be_chosen(weights_file):
     wrong = bench(weights_file, "--only", "everything")
     assert wrong.exit_code == 2
     assert "dense float32" in wrong.stderr
+    ignored = bench(weights_file, "--only", "detect", "--sweep", "blurred")
+    assert ignored.exit_code == 2
+    assert "exclude each other" in ignored.stderr
 
 
 def test_a_sweep_over_megapixels_is_fitted_and_drawn(weights_file, tmp_path):
@@ -101,6 +104,9 @@ def test_the_profile_names_operators_and_parts(weights_file):
         ("--size", "big"),
         ("--size", "4x4"),
         ("--size", "-5x9"),
+        ("--size", "70000x16"),
+        ("--size", "60000x60000"),
+        ("--size", f"{10**30}x16"),
         ("--blurred", "2"),
         ("--repeats", "0"),
         ("--tile", "7"),

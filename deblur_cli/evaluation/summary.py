@@ -53,12 +53,12 @@ def summarise(rows: Sequence[Row]) -> dict[str, Mean]:
 def table(summaries: Mapping[Place, Mapping[str, Mean]]) -> list[str]:
     """Lines for people: a row for each measure, a column for each weights and epsilon."""
     columns, names = list(summaries), labels([weights for weights, _ in summaries])
+    few = fewer(summaries)
     lines: list[str] = []
     for first in range(0, len(columns), SIDE_BY_SIDE):
-        lines += [""] * bool(first) + block(
-            {place: summaries[place] for place in columns[first:][:SIDE_BY_SIDE]}, names
-        )
-    return lines + fewer(summaries)
+        places = columns[first:][:SIDE_BY_SIDE]
+        lines += [""] * bool(first) + block({place: summaries[place] for place in places}, names, few)
+    return [*lines, *(["(n): means over n pictures alone, as the others have none"] if few else [])]
 
 
 def labels(weights: Sequence[str]) -> dict[str, str]:
@@ -73,37 +73,37 @@ def labels(weights: Sequence[str]) -> dict[str, str]:
     return dict(zip(parts, ends(length), strict=True))
 
 
-def fewer(summaries: Mapping[Place, Mapping[str, Mean]]) -> list[str]:
-    """A line that tells which means are over fewer pictures than the others, if any are."""
-    counts = {
-        MEASURES[name][0].strip(): min(means[name].count for means in summaries.values() if name in means)
-        for name in MEASURES
-        if any(name in means for means in summaries.values())
-    }
-    most = max(counts.values(), default=0)
-    found = [f"{words} ({count})" for words, count in counts.items() if count < most]
-    return [f"means over fewer pictures, where the others have none: {'; '.join(found)}"] if found else []
+def fewer(summaries: Mapping[Place, Mapping[str, Mean]]) -> dict[str, int]:
+    """How many pictures each measure is about that is about fewer than another one."""
+    counts: dict[str, int] = {}
+    for means in summaries.values():
+        for name, mean in means.items():
+            counts[name] = min(mean.count, counts.get(name, mean.count))
+    return {name: count for name, count in counts.items() if count < max(counts.values())}
 
 
-def block(summaries: Mapping[Place, Mapping[str, Mean]], names: Mapping[str, str]) -> list[str]:
-    """Columns that stand side by side, with the names of their weights."""
-    lines = [line("", [shorten(names[weights], CELL_WIDTH - 2) for weights, _ in summaries])]
+def block(
+    summaries: Mapping[Place, Mapping[str, Mean]], names: Mapping[str, str], few: Mapping[str, int]
+) -> list[str]:
+    """Columns that stand side by side, with the names of their weights and counts of pictures to tell."""
+    rows = [("", [shorten(names[weights], CELL_WIDTH - 2) for weights, _ in summaries])]
     if any(epsilon for _, epsilon in summaries):
-        lines.append(line("epsilon", [epsilon or "-" for _, epsilon in summaries]))
+        rows.append(("epsilon", [epsilon or "-" for _, epsilon in summaries]))
     for name, (words, style) in MEASURES.items():
-        if any(name in means for means in summaries.values()):
-            lines.append(line(words, [cell(means.get(name), style) for means in summaries.values()]))
-            if name in WORST:
-                worst = [means[name].least if name in means else math.nan for means in summaries.values()]
-                lines.append(
-                    line("  worst picture", ["-" if math.isnan(v) else format(v, style) for v in worst])
-                )
-    return lines
+        means = [found.get(name) for found in summaries.values()]
+        if not any(means):
+            continue
+        count = f" ({few[name]})" if name in few else ""
+        rows.append((words + count, [cell(mean, style) for mean in means]))
+        if name in WORST:
+            rows.append(("  worst picture", [format(mean.least, style) if mean else "-" for mean in means]))
+    width = max(NAME_WIDTH, *(len(words) + 1 for words, _ in rows))
+    return [line(words, cells, width) for words, cells in rows]
 
 
-def line(name: str, cells: Sequence[str]) -> str:
-    """Cells aligned to the right."""
-    return (f"{name:<{NAME_WIDTH}}" + "".join(f"{text:>{CELL_WIDTH}}" for text in cells)).rstrip()
+def line(name: str, cells: Sequence[str], width: int) -> str:
+    """Cells aligned to the right, behind a name."""
+    return (f"{name:<{width}}" + "".join(f"{text:>{CELL_WIDTH}}" for text in cells)).rstrip()
 
 
 def cell(mean: Mean | None, style: str) -> str:
