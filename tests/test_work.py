@@ -1,5 +1,8 @@
 """Counted work against torch's own counter and against published numbers."""
 
+import runpy
+from pathlib import Path
+
 import pytest
 import torch
 from networks import lively
@@ -77,3 +80,9 @@ def test_ablations_are_counted_as_torch_counts_them(switches):
     found = counted_by_torch(lambda: network.restore(detection, pruned=True, mask=mask))
     work = count(network, 64, 96, len(plan.blurred), len(plan.dilated))
     assert work.restoration - work.deformable - work.depthwise == found
+
+
+def test_the_published_table_is_what_is_counted():
+    folder = Path(__file__).parents[1]
+    lines = runpy.run_path(str(folder / "examples" / "work_table.py"))["table"]()
+    assert "\n".join(lines) in (folder / "docs" / "BENCHMARKS.md").read_text(encoding="utf-8")

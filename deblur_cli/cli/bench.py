@@ -184,6 +184,9 @@ def table(found: "Benchmark") -> list[str]:
         if (ratio := found.ratio(name)) is not None:
             lines.append(f"{ratio:.1f} times as fast as dense float32{words} {photo}")
     lines += [timing_line(name, timing, found.ratio(name)) for name, timing in found.timings.items()]
+    if {"deblur", "detect"} <= set(found.timings):
+        seconds = found.timings["deblur"].median - found.timings["detect"].median
+        lines.append(f"{'restore: deblur - detect':<26}{seconds:9.2f} s")
     parts = [found.timings[name].median for name in ("decode", "deblur", "encode") if name in found.timings]
     if len(parts) == 3:
         lines.append(f"{'decode, deblur and encode':<26}{sum(parts):9.2f} s")
