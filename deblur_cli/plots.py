@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, BinaryIO
 
 from deblur_cli.errors import PlotError
 
@@ -43,28 +42,22 @@ def check_plotting() -> ModuleType:
     return matplotlib.figure
 
 
-def draw(path: Path, diagrams: Sequence[Diagram]) -> None:
-    """Write diagrams below each other as a picture, in the format of the path's suffix.
+def draw(file: BinaryIO, kind: str, diagrams: Sequence[Diagram]) -> None:
+    """Write diagrams below each other as a picture of a kind: "png", "svg", "pdf".
 
-    Raises PlotError where Matplotlib is missing or the file cannot be written.
+    Raises PlotError where Matplotlib is missing.
     """
     figure = check_plotting().Figure((INCHES[0], INCHES[1] * len(diagrams)), layout="constrained")
     axes = figure.subplots(len(diagrams), 1, squeeze=False)[:, 0]
     for place, diagram in zip(axes, diagrams, strict=True):
         fill(place, diagram)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=DOTS)
-    except OSError as error:
-        raise PlotError(f"cannot write {path}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise PlotError(f"cannot draw {path}: choose a name that ends in .png, .svg or .pdf") from error
+    figure.savefig(file, format=kind, dpi=DOTS)
 
 
 def fill(axes: Any, diagram: Diagram) -> None:
     """Draw the curves of a diagram."""
     for curve in diagram.curves:
-        (line,) = axes.plot(curve.x, curve.y, curve.style, label=curve.label)
+        (line,) = axes.plot(curve.x, curve.y, curve.style, label=plain(curve.label))
         if curve.low is not None and curve.high is not None:
             axes.fill_between(curve.x, curve.low, curve.high, color=line.get_color(), alpha=0.15, linewidth=0)
     axes.set_xlabel(diagram.x)
@@ -73,3 +66,8 @@ def fill(axes: Any, diagram: Diagram) -> None:
         axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.legend()
+
+
+def plain(label: str) -> str:
+    """A label as it stands: Matplotlib takes what is between two dollars for a formula, and hides "_..."."""
+    return (" " * label.startswith("_") + label).replace("$", r"\$")

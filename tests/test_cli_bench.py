@@ -33,7 +33,12 @@ def test_bench_prints_the_ratio_first_and_as_json(weights_file):
     plain = bench(weights_file)
     assert plain.exit_code == 0, plain.stderr
     assert "times as fast as dense float32 (640x128, 10% blurred)" in plain.stdout.splitlines()[0]
-    assert "decode, deblur and encode" in plain.stdout
+    seconds = {line[:26].rstrip(): float(line[26:].split()[0]) for line in plain.stdout.splitlines()[2:-3]}
+    parts = seconds["decode"] + seconds["deblur"] + seconds["encode"]
+    assert seconds["decode, deblur and encode"] == pytest.approx(parts, abs=0.02)
+    assert seconds["restore: deblur - detect"] == pytest.approx(
+        seconds["deblur"] - seconds["detect"], abs=0.02
+    )
     facts = json.loads(bench(weights_file, "--json").stdout)
     seconds = {name: timing["seconds"][0] for name, timing in facts["timings"].items()}
     assert {"deblur", "detect", "pruned, all tiles", "dense auto", "nafnet float32", "encode"} < set(seconds)
@@ -59,6 +64,9 @@ def test_single_variants_can_be_chosen(weights_file):
     wrong = bench(weights_file, "--only", "everything")
     assert wrong.exit_code == 2
     assert "dense float32" in wrong.stderr
+    ignored = bench(weights_file, "--only", "detect", "--sweep", "blurred")
+    assert ignored.exit_code == 2
+    assert "exclude each other" in ignored.stderr
 
 
 def test_a_sweep_over_megapixels_is_fitted_and_drawn(weights_file, tmp_path):
@@ -101,6 +109,9 @@ def test_the_profile_names_operators_and_parts(weights_file):
         ("--size", "big"),
         ("--size", "4x4"),
         ("--size", "-5x9"),
+        ("--size", "70000x16"),
+        ("--size", "60000x60000"),
+        ("--size", f"{10**30}x16"),
         ("--blurred", "2"),
         ("--repeats", "0"),
         ("--tile", "7"),
@@ -143,3 +154,15 @@ def test_the_dense_run_computes_what_the_network_computes():
     image = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(plain(image).image, network(image).image)
+
+
+def test_no_repeat_pays_for_a_first_call(monkeypatch):
+    first, plain = [], run.run_dense
+    monkeypatch.setattr(
+        run, "run_dense", lambda task, network, tiles: first.append(network) or plain(task, network, tiles)
+    )
+    names = ["dense auto", "dense float32", "nafnet float32"]
+    choices = Settings(tile=128, overlap=32)
+    run.run_benchmark(weights_of(lively()), (64, 64), 0.5, 2, choices, "cpu", "fp32", only=names)
+    assert first == first[:3] * 3  # each once before either repeat
+    assert len(set(map(id, first))) == 3

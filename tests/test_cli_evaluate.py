@@ -7,8 +7,10 @@ from PIL import Image
 from test_evaluation import dataset
 from typer.testing import CliRunner
 
+from deblur_cli import locks
 from deblur_cli import weights as catalogue
 from deblur_cli.cli.app import app
+from deblur_cli.evaluation import loop
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +51,84 @@ def test_the_plot_is_a_picture(tmp_path, weights_file):
     assert done.exit_code == 0, done.stderr
     with Image.open(tmp_path / "new" / "e.png") as image:
         assert image.convert("L").getextrema() != (255, 255)
-    wrong = evaluate(folder, "-w", weights_file, "--plot", tmp_path / "e.docx")
-    assert wrong.exit_code == 1
-    assert ".png, .svg or .pdf" in wrong.stderr
+
+
+def test_a_plot_that_cannot_be_is_told_before_any_work(tmp_path, weights_file):
+    folder = dataset(tmp_path / "set", 1)
+    (tmp_path / "folder.png").mkdir()
+    for name in ("e.docx", "e", "folder.png"):
+        done = evaluate(folder, "-w", weights_file, "--plot", tmp_path / name)
+        assert done.exit_code == 2
+        assert ".png, .svg or .pdf" in done.stderr
+        assert not done.stdout
+    plain = tmp_path / "nafnet.safetensors"
+    catalogue.save(plain, lively("nafnet"), {}, half=False)
+    done = evaluate(folder, "-w", plain, "--plot", tmp_path / "e.png")
+    assert done.exit_code == 1
+    assert "no mask" in done.stderr
+    assert not done.stdout
+
+
+def test_weights_of_one_file_name_are_told_apart(tmp_path, weights_file):
+    folder = dataset(tmp_path / "set", 1)
+    names = [tmp_path / run / "$x$ weights.safetensors" for run in ("_first", "second")]
+    for name in names:
+        name.parent.mkdir()
+        name.write_bytes(weights_file.read_bytes())
+    done = evaluate(folder, "-w", names[0], "-w", names[1], "--plot", tmp_path / "e.svg")
+    assert done.exit_code == 0, done.stderr
+    head = done.stdout.splitlines()[1]
+    assert head.split("  ")[-2].strip().startswith("_first/$x$")
+    assert head.split("  ")[-1].strip().startswith("second/$x$")
+    assert "<!-- second/$x$ weights" in (tmp_path / "e.svg").read_text()  # what Matplotlib drew as a path
+
+
+def test_two_runs_do_not_write_into_one_folder(tmp_path, weights_file):
+    folder = dataset(tmp_path / "set", 1)
+    with locks.held(tmp_path / "out"):
+        done = evaluate(folder, "-w", weights_file, "-o", tmp_path / "out")
+    assert done.exit_code == 1
+    assert "another run is using" in done.stderr
+    assert evaluate(folder, "-w", weights_file, "-o", tmp_path / "out").exit_code == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["pictures.csv", "summary.json"]
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_ctrl_c_says_what_becomes_of_what_was_measured(tmp_path, weights_file, monkeypatch, kept):
+    folder = dataset(tmp_path / "set", 3)
+    plain, done = loop.run, []
+
+    def interrupted(*words):
+        if done:
+            raise KeyboardInterrupt
+        done.append(1)
+        return plain(*words)
+
+    monkeypatch.setattr(loop, "run", interrupted)
+    words = [folder, "-w", weights_file, *(["-o", tmp_path / "out"] if kept else [])]
+    stopped = evaluate(*words)
+    assert stopped.exit_code == 130
+    assert ("the same command goes on" in stopped.stderr) == kept
+    assert ("nothing is kept without -o" in stopped.stderr) != kept
+    assert not stopped.stdout
+    if kept:
+        assert [path.name for path in (tmp_path / "out").iterdir()] == ["pictures.csv"]
+        monkeypatch.setattr(loop, "run", plain)
+        assert "1 results were there already" in evaluate(*words).stderr
+
+
+def test_results_that_cannot_be_kept_are_still_shown(tmp_path, weights_file):
+    folder = dataset(tmp_path / "set", 1)
+    (tmp_path / "out" / "summary.json").mkdir(parents=True)
+    done = evaluate(folder, "-w", weights_file, "-o", tmp_path / "out")
+    assert done.exit_code == 1
+    assert "summary.json" in done.stderr
+    assert done.stdout.startswith("1 picture,")
+    file = tmp_path / "file"
+    file.write_text("")
+    done = evaluate(folder, "-w", weights_file, "-o", file)
+    assert done.exit_code == 2
+    assert not done.stdout
 
 
 def test_a_missing_plot_library_is_told_before_any_work(tmp_path, weights_file, monkeypatch):

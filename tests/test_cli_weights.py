@@ -16,7 +16,8 @@ from deblur_cli.cli.weights import parse_size
 from deblur_cli.errors import UsageError
 from deblur_cli.model_card import model_card
 from deblur_cli.train import checkpoint
-from deblur_cli.train.settings import TrainSettings, build
+from deblur_cli.train.settings import TrainSettings
+from deblur_cli.train.tables import build
 
 SCORES = {
     "pictures": 16,

@@ -1,6 +1,7 @@
 """Evaluation: every layout is read, results are those of the tool, nothing is done twice."""
 
 import math
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -8,15 +9,17 @@ import torch
 from networks import lively, lively_lmd_vit, weights_of
 from PIL import Image
 
-from deblur_cli.errors import EvaluationError
+from deblur_cli.errors import EvaluationError, TrainingError
 from deblur_cli.evaluation import loop
 from deblur_cli.evaluation.cases import find_cases
 from deblur_cli.evaluation.measures import MEASURES
 from deblur_cli.evaluation.results import Results
-from deblur_cli.evaluation.summary import estimate, summarise, table
+from deblur_cli.evaluation.summary import estimate, labels, summarise, table
 from deblur_cli.metrics import weighted_psnr
 from deblur_cli.photo.photo import Photo
 from deblur_cli.restore import Deblurrer, Settings
+from deblur_cli.train.scores import score
+from deblur_cli.train.synthetic import Sample
 
 SIZE = (72, 100)
 
@@ -107,6 +110,27 @@ def test_whole_with_sharp_pixels_kept_changes_nothing_where_nothing_is_found(tmp
     assert row["mask_recall"] == 0
 
 
+@pytest.mark.parametrize("keep_sharp", [True, False])
+def test_what_is_marked_and_changed_where_nothing_moved(tmp_path, keep_sharp):
+    network = lively(pooling=64)
+    found = evaluated(dataset(tmp_path, 1), None, (0.5, 1.0), True, keep_sharp, network)
+    (nothing,), (row,) = found.rows["test", "1.0"], found.rows["test", "0.5"]
+    assert (nothing["changed_outside"] == 0) == keep_sharp  # with epsilon 1 all pixels are off the mask
+    assert nothing["wrongly_marked"] == 0
+    if keep_sharp:
+        return
+    # the bare output is what training scores too, there by code of its own
+    mask = torch.zeros(1, 1, *SIZE)
+    mask[..., 16:56, 24:80] = 1
+    blurred, sharp = (torch.from_numpy(picture(seed)).permute(2, 0, 1)[None] / 255 for seed in (0, 50))
+    still = torch.zeros(1, 2, *SIZE)
+    expected = asdict(score(network, iter([Sample(blurred, sharp, mask, still, still, measured=True)])))
+    names = {"blurred_psnr_w": "input_psnr_w", "pictures": None, "endpoint_error": None}
+    for name, value in expected.items():
+        if (measure := names.get(name, name)) is not None:
+            assert row[measure] == pytest.approx(value, abs=1e-4, nan_ok=True), name
+
+
 def test_a_network_without_a_mask_is_run_once_and_has_no_mask_measures(tmp_path):
     nafnet = lively("nafnet", pooling=64)
     found = evaluated(dataset(tmp_path, 1), epsilons=(0.3, 0.6), whole=True, network=nafnet)
@@ -166,6 +190,14 @@ def test_what_is_there_is_not_worked_out_again(tmp_path, monkeypatch):
     assert evaluated(folder, Results(path), epsilons=(0.4,), keep_sharp=False).reused == 0
 
 
+def test_names_with_line_breaks_and_quotes_are_found_again(tmp_path):
+    folder, path = dataset(tmp_path / "set", 0), tmp_path / "out" / "pictures.csv"
+    for half in ("blur", "sharp"):
+        save(folder / half / 'a\n"b", c.png', picture(1))
+    evaluated(folder, Results(path))
+    assert evaluated(folder, Results(path)).reused == 1
+
+
 def test_a_file_of_another_kind_is_not_touched(tmp_path):
     path = tmp_path / "pictures.csv"
     path.write_text("a,b\n1,2\n")
@@ -185,6 +217,17 @@ def test_a_damaged_picture_is_named_and_the_rest_measured(tmp_path):
     assert "differ in size" in found.failures[1]
 
 
+def test_a_lone_half_is_named_and_the_rest_measured(tmp_path):
+    folder = dataset(tmp_path, 2)
+    (folder / "sharp" / "0.png").unlink()
+    found = evaluated(folder)
+    assert len(found.rows["test", "0.5"]) == 1
+    assert "sharp/0.png" in found.failures[0]
+    (folder / "sharp" / "1.png").unlink()
+    with pytest.raises(TrainingError, match="none of the 2 blurred pictures"):
+        find_cases(folder)
+
+
 def test_intervals_cover_the_mean_and_shrink_with_more_pictures():
     rng = np.random.default_rng(0)
     few, many = (estimate(list(rng.normal(5, 2, count))) for count in (20, 2000))
@@ -194,6 +237,7 @@ def test_intervals_cover_the_mean_and_shrink_with_more_pictures():
     assert many.high - many.low < few.high - few.low
     assert estimate([math.nan, 3.0]).mean == 3
     assert math.isnan(estimate([3.0]).low)
+    assert (estimate([3.0, math.nan, 1.0, 2.0]).least, estimate([3.0, 1.0, 2.0]).most) == (1, 3)
     assert estimate([math.nan]) is None
 
 
@@ -204,3 +248,23 @@ def test_the_table_has_a_row_for_each_known_measure(tmp_path):
     assert not any(line.startswith(("PSNR_w", "mask IoU", "endpoints")) for line in lines)
     assert max(map(len, lines)) <= 100
     assert set(MEASURES) >= set(summarise(found.rows["test", "0.2"]))
+
+
+def test_the_table_tells_the_worst_and_means_over_fewer_pictures():
+    rows = [
+        dict.fromkeys(MEASURES, math.nan) | {"psnr": 30.0, "gain_psnr_w": gain} for gain in (2, -1, math.nan)
+    ]
+    lines = table({("a", "0.5"): summarise(rows)})
+    assert [line.split()[-1] for line in lines if "worst picture" in line] == ["-1.000"]
+    assert any(line.startswith("PSNR_w gained, dB (2)") for line in lines)
+    assert "over n pictures" in lines[-1]
+    assert "(" not in " ".join(table({("a", "0.5"): summarise(rows[:2])}))
+
+
+def test_labels_are_the_shortest_ends_that_differ():
+    assert labels(["x/weights.st", "y/weights.st"]) == {
+        "x/weights.st": "x/weights.st",
+        "y/weights.st": "y/weights.st",
+    }
+    assert list(labels(["a/b/one.st", "two.st"]).values()) == ["one.st", "two.st"]
+    assert list(labels(["p/a/w.st", "q/a/w.st", "w.st"]).values()) == ["p/a/w.st", "q/a/w.st", "w.st"]

@@ -95,6 +95,29 @@ def test_lmd_vit_holds_everything_in_one_file(tmp_path):
     assert np.array_equal(mask[0].numpy(), blob(1))
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        picture(SIZE, 1)[..., :1],
+        np.dstack([picture(SIZE, 1)] * 2),
+        picture(SIZE, 1) / 255,  # would become black
+        picture(SIZE, 1) * np.int64(257),  # 16 bits, would wrap around
+        picture(SIZE, 1) * np.nan,
+        picture(SIZE, 1).astype(str),
+        np.zeros((0, 0, 3), np.uint8),
+    ],
+)
+def test_arrays_that_are_no_pictures_of_8_bits_are_refused(tmp_path, values):
+    whole = {"img_blur": picture(SIZE, 1), "img_gt": picture(SIZE, 2), "blur_mask": blob(1)}
+    path = tmp_path / "0.npy"
+    for name in ("img_blur", "img_gt"):
+        np.save(path, whole | {name: values}, allow_pickle=True)
+        with pytest.raises(TrainingError, match=r"0\.npy: pictures are H W 3 with values from 0 to 255"):
+            read_pair(Pair(path, None))
+    np.save(path, whole | {"img_gt": picture(SIZE, 2).astype(np.float64)}, allow_pickle=True)
+    assert np.array_equal(read_pair(Pair(path, None))[1].permute(1, 2, 0).numpy(), picture(SIZE, 2))
+
+
 class Harmful:
     def __reduce__(self):
         return os.mkdir, (self.place,)

@@ -1,5 +1,8 @@
 """Counted work against torch's own counter and against published numbers."""
 
+import runpy
+from pathlib import Path
+
 import pytest
 import torch
 from networks import lively, lively_lmd_vit
@@ -90,3 +93,9 @@ def test_windows_are_counted_as_torch_counts_them(epsilon):
     assert count_windows(network, 60, 90, shares) == found
     if epsilon == -1:
         assert count_windows(network, 60, 90) == found
+
+
+def test_the_published_table_is_what_is_counted():
+    folder = Path(__file__).parents[1]
+    lines = runpy.run_path(str(folder / "examples" / "work_table.py"))["table"]()
+    assert "\n".join(lines) in (folder / "docs" / "BENCHMARKS.md").read_text(encoding="utf-8")

@@ -1,7 +1,7 @@
 """Times every way to run the network over one photo, in one run."""
 
 import tempfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -78,11 +78,12 @@ def run_benchmark(
     deblurrer = Deblurrer(weights, device, precision)
     task = stage(deblurrer, size, share, settings)
     with tempfile.TemporaryDirectory() as folder, memory_errors():
-        actions = variants(network, task, deblurrer.device, Path(folder))
+        networks = dense_networks(network, task, deblurrer.device)
+        actions = variants(networks, task, Path(folder))
         if unknown := sorted(set(only) - set(actions)):
             raise UsageError(f"there is no variant {unknown[0]!r}; choose of {', '.join(actions)}")
         actions = {name: action for name, action in actions.items() if not only or name in only}
-        warm_up(task)
+        warm_up(task, [network for name, network in networks.items() if name in actions])
         timings = interleave(actions, repeats, deblurrer.device, step)
     macs = work(task, network)
     timings = {name: replace(timing, macs=macs.get(name)) for name, timing in timings.items()}
@@ -100,9 +101,14 @@ def run_benchmark(
     )
 
 
-def variants(network: M2AENet, task: ForcedBlur, device: str, folder: Path) -> dict[str, Action]:
-    """What is timed, by name."""
+def dense_networks(network: M2AENet, task: ForcedBlur, device: str) -> dict[str, M2AENet]:
+    """What runs over all tiles densely, by name of the variant."""
     plain, nafnet = plain_network(network, device), baseline_network(network, device)
+    return {"dense auto": timed(task.runner.network), BASELINE: plain, "nafnet float32": nafnet}
+
+
+def variants(networks: Mapping[str, M2AENet], task: ForcedBlur, folder: Path) -> dict[str, Action]:
+    """What is timed, by name."""
     source = folder / "photo.jpg"
     Image.fromarray(np.asarray(task.photo.pixels, np.uint8)).save(source, quality=92)
     photo = decode(source)
@@ -110,9 +116,10 @@ def variants(network: M2AENet, task: ForcedBlur, device: str, folder: Path) -> d
         "deblur": lambda: again(task).run(),
         "detect": lambda: again(task).detect(),
         "pruned, all tiles": lambda: EveryTile.of(task).run(),
-        "dense auto": lambda: run_dense(task, timed(task.runner.network)),
-        BASELINE: lambda: run_dense(task, plain),
-        "nafnet float32": lambda: run_dense(task, nafnet),
+        **{
+            name: lambda network=network: run_dense(task, network, task.grid)  # type: ignore[misc]
+            for name, network in networks.items()
+        },
         "decode": lambda: decode(source),
         "encode": lambda: encode(photo, folder / "result.jpg", overwrite=True),
     }
@@ -150,19 +157,22 @@ def fresh_network(architecture: str, network: M2AENet) -> M2AENet:
 
 
 @torch.inference_mode()
-def run_dense(task: Task, network: M2AENet) -> None:
-    """A whole network over all tiles, densely."""
+def run_dense(task: Task, network: M2AENet, tiles: Iterable[Tile]) -> None:
+    """A whole network over tiles, densely."""
     parameter = next(network.parameters())
-    for tile in task.grid:
+    for tile in tiles:
         image = task.cut(tile).contiguous().to(parameter.device, parameter.dtype)
         network(image, epsilon=task.settings.epsilon).image.cpu()
 
 
-def warm_up(task: Task) -> None:
-    """Run the tool's network once on one tile, so that no repeat pays for a first call."""
-    image = task.cut(next(iter(task.grid)))
+def warm_up(task: Task, networks: Iterable[M2AENet] = ()) -> None:
+    """Run the tool's network, and others densely, once on one tile, so that no repeat pays for a first."""
+    tile = next(iter(task.grid))
+    image = task.cut(tile)
     maps = torch.ones(1, 5, *(-(-side // STAGE_SCALE) for side in image.shape[-2:]))
     task.runner.restore(image, maps, task.settings.epsilon)
+    for network in networks:
+        run_dense(task, network, [tile])
 
 
 def work(task: ForcedBlur, network: M2AENet) -> dict[str, int]:

@@ -1,5 +1,6 @@
 """`deblur bench`: what a photo costs on this machine."""
 
+import re
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -9,6 +10,8 @@ import typer
 
 from deblur_cli.cli import checks, options
 from deblur_cli.cli.output import Output
+from deblur_cli.cli.plotting import check_plot, save_plot
+from deblur_cli.cli.signals import terminate_like_interrupt
 from deblur_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 SWEPT_MEGAPIXELS = (0.75, 1.5, 3.0, 6.0, 12.0)
 SWEPT_SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
 SHOWN_OPERATORS = 15
+SIDES = (8, 65500)  # pixels; the photo is a JPEG, and libjpeg writes no more
+LARGEST_MEGAPIXELS = 1000
 
 
 class Over(StrEnum):
@@ -81,16 +86,17 @@ def bench(
     if repeats < 1:
         raise UsageError(f"--repeats is at least 1, not {repeats}")
     checks.exclude("--profile", profile, "--sweep", sweep is not None)
+    checks.exclude("--only", bool(only), "--profile", profile)
+    checks.exclude("--only", bool(only), "--sweep", sweep is not None)
     if sweep is None and (values is not None or plot is not None):
         raise UsageError("--values and --plot belong to --sweep megapixels or --sweep blurred")
     swept = parse_values(values, sweep) if sweep is not None else ()
 
+    check_plot(plot)
+
     from deblur_cli.cli.catalogue import load_weights
-    from deblur_cli.plots import check_plotting
     from deblur_cli.restore import Settings
 
-    if plot is not None:
-        check_plotting()
     streams = Output(quiet=quiet)
     settings = Settings(tile=tile_size, overlap=overlap)
     network, number = load_weights(weights, streams), precision.value
@@ -98,32 +104,34 @@ def bench(
     def step(name: str) -> None:
         streams.say(f"timing: {name}")
 
-    if profile:
-        from deblur_cli.benchmark.profiling import profile_run
+    with terminate_like_interrupt():
+        if profile:
+            from deblur_cli.benchmark.profiling import profile_run
 
-        where = profile_run(network, (width, height), blurred, settings, device, number)
-        show(streams, asdict(where), profile_lines(where), json=json)
-    elif sweep is not None:
-        from deblur_cli.benchmark.sweep import sweep as run_sweep
+            where = profile_run(network, (width, height), blurred, settings, device, number)
+            show(streams, asdict(where), profile_lines(where), json=json)
+        elif sweep is not None:
+            from deblur_cli.benchmark.sweep import diagram
+            from deblur_cli.benchmark.sweep import sweep as run_sweep
 
-        sizes = (
-            [scaled(width, height, value) for value in swept]
-            if sweep is Over.megapixels
-            else [(width, height)]
-        )
-        shares = [blurred] if sweep is Over.megapixels else list(swept)
-        swept_times = run_sweep(network, sizes, shares, repeats, settings, device, number, step)
-        show(streams, asdict(swept_times), sweep_lines(swept_times), json=json)
-        if plot is not None:
-            draw_sweep(plot, swept_times, streams)
-    else:
-        from deblur_cli.benchmark.run import run_benchmark
+            sizes = (
+                [scaled(width, height, value) for value in swept]
+                if sweep is Over.megapixels
+                else [(width, height)]
+            )
+            shares = [blurred] if sweep is Over.megapixels else list(swept)
+            swept_times = run_sweep(network, sizes, shares, repeats, settings, device, number, step)
+            show(streams, asdict(swept_times), sweep_lines(swept_times), json=json)
+            if plot is not None:
+                save_plot(plot, [diagram(swept_times)], streams)
+        else:
+            from deblur_cli.benchmark.run import run_benchmark
 
-        found = run_benchmark(
-            network, (width, height), blurred, repeats, settings, device, number, step, only or ()
-        )
-        ratios = {name: found.ratio(name) for name in found.timings}
-        show(streams, {**asdict(found), "ratios": ratios}, table(found), json=json)
+            found = run_benchmark(
+                network, (width, height), blurred, repeats, settings, device, number, step, only or ()
+            )
+            ratios = {name: found.ratio(name) for name in found.timings}
+            show(streams, {**asdict(found), "ratios": ratios}, table(found), json=json)
 
 
 def show(streams: Output, fields: dict[str, object], lines: list[str], *, json: bool) -> None:
@@ -138,9 +146,14 @@ def show(streams: Output, fields: dict[str, object], lines: list[str], *, json: 
 def parse_size(text: str) -> tuple[int, int]:
     """Width and height of "4096x3072"."""
     width, _, height = text.lower().partition("x")
-    if not (width.isdecimal() and height.isdecimal() and int(width) >= 8 and int(height) >= 8):
-        raise UsageError(f"--size is width and height of at least 8 pixels, such as 4096x3072, not {text!r}")
-    return int(width), int(height)
+    sides = [int(side) if re.fullmatch("[0-9]{1,9}", side) else 0 for side in (width, height)]
+    low, high = SIDES
+    if not all(low <= side <= high for side in sides) or sides[0] * sides[1] > LARGEST_MEGAPIXELS * 1e6:
+        raise UsageError(
+            f"--size is width and height, such as 4096x3072, from {low} to {high} pixels and up to "
+            f"{LARGEST_MEGAPIXELS} megapixels, not {text!r}"
+        )
+    return sides[0], sides[1]
 
 
 def parse_values(text: str | None, over: Over) -> tuple[float, ...]:
@@ -151,7 +164,7 @@ def parse_values(text: str | None, over: Over) -> tuple[float, ...]:
         values = sorted({float(part) for part in text.split(",")})
     except ValueError:
         values = []
-    low, high = (0.01, 1000) if over is Over.megapixels else (0, 1)
+    low, high = (0.01, LARGEST_MEGAPIXELS) if over is Over.megapixels else (0, 1)
     if len(values) < 2 or not all(low <= value <= high for value in values):
         raise UsageError(f"--values are two or more numbers from {low:g} to {high:g}, not {text!r}")
     return tuple(values)
@@ -171,6 +184,9 @@ def table(found: "Benchmark") -> list[str]:
         if (ratio := found.ratio(name)) is not None:
             lines.append(f"{ratio:.1f} times as fast as dense float32{words} {photo}")
     lines += [timing_line(name, timing, found.ratio(name)) for name, timing in found.timings.items()]
+    if {"deblur", "detect"} <= set(found.timings):
+        seconds = found.timings["deblur"].median - found.timings["detect"].median
+        lines.append(f"{'restore: deblur - detect':<26}{seconds:9.2f} s")
     parts = [found.timings[name].median for name in ("decode", "deblur", "encode") if name in found.timings]
     if len(parts) == 3:
         lines.append(f"{'decode, deblur and encode':<26}{sum(parts):9.2f} s")
@@ -211,12 +227,3 @@ def profile_lines(found: "Profile") -> list[str]:
 def share_line(found: "Share") -> str:
     """One operator or part."""
     return f"{found.share:6.1%} {found.seconds:8.3f} s {found.calls:6} x  {found.name}"
-
-
-def draw_sweep(path: Path, found: "Sweep", streams: Output) -> None:
-    """Draw the medians and the fitted line."""
-    from deblur_cli.benchmark.sweep import diagram
-    from deblur_cli.plots import draw
-
-    draw(path, [diagram(found)])
-    streams.say(f"drawn: {path}")

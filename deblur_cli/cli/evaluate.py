@@ -1,6 +1,8 @@
 """`deblur evaluate`: how good weights are on a dataset whose truth is known."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -8,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from deblur_cli import locks
 from deblur_cli.cli import checks, options
 from deblur_cli.cli.errors import FAILED
 from deblur_cli.cli.output import Output
+from deblur_cli.cli.plotting import check_plot, save_plot
 from deblur_cli.cli.signals import terminate_like_interrupt
 from deblur_cli.errors import EvaluationError, UsageError
 
@@ -93,18 +97,18 @@ def evaluate(
         raise UsageError(f"--limit is a number above zero, not {limit}")
     if whole and tile != "auto":
         raise UsageError("--whole takes pictures in one piece; leave out --tile")
+    if output is not None:
+        checks.check_folder(output, "the folder for the results")
+    check_plot(plot)
 
     from deblur_cli.cli.catalogue import load_weights
     from deblur_cli.evaluation.cases import find_cases
     from deblur_cli.evaluation.loop import enter
     from deblur_cli.evaluation.loop import evaluate as run
     from deblur_cli.evaluation.results import Results
-    from deblur_cli.plots import check_plotting
     from deblur_cli.restore import Settings
     from deblur_cli.weights import DEFAULT
 
-    if plot is not None:
-        check_plotting()
     cases = find_cases(dataset, layout.value)[:limit]
     settings = Settings(tile=tile_size, overlap=overlap, keep_sharp=keep_sharp)
     streams = Output(quiet=quiet)
@@ -113,6 +117,8 @@ def evaluate(
             enter(loaded, settings, epsilons, whole=whole, device=device, precision=precision.value)
             for loaded in (load_weights(name, streams) for name in dict.fromkeys(weights or [DEFAULT]))
         ]
+    if plot is not None and not any(any(contestant.epsilons) for contestant in contestants):
+        raise EvaluationError("there is nothing to draw over epsilon: these weights have no mask")
     results = Results(None if output is None else output / "pictures.csv")
     facts: dict[str, object] = {
         "dataset": str(dataset),
@@ -121,9 +127,23 @@ def evaluate(
         "device": contestants[0].device,
         "precision": contestants[0].precision,
     }
-    with streams.log_lines(), terminate_like_interrupt(), streams.bars(len(cases)) as bars:
-        found = run(cases, contestants, results, bars.begin, bars.done)
-    raise typer.Exit(report(found, facts, streams, output, plot, json=json))
+    with terminate_like_interrupt(), nullcontext() if output is None else locks.held(output):
+        results = Results(None if output is None else output / "pictures.csv")
+        with streams.log_lines(), streams.bars(len(cases)) as bars, told_where_it_stopped(streams, output):
+            found = run(cases, contestants, results, bars.begin, bars.done)
+        code = report(found, facts, streams, output, plot, json=json)
+    raise typer.Exit(code)
+
+
+@contextmanager
+def told_where_it_stopped(streams: Output, output: Path | None) -> Iterator[None]:
+    """Say on Ctrl-C what becomes of what was measured."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = "nothing is kept without -o" if output is None else "the same command goes on from there"
+        streams.say(f"stopped; {kept}")
+        raise
 
 
 def report(
@@ -136,6 +156,7 @@ def report(
     json: bool,
 ) -> int:
     """Print the summary, write it, draw it, and return the exit code."""
+    from deblur_cli.evaluation.curves import over_epsilon
     from deblur_cli.evaluation.summary import summarise, table
 
     for failure in found.failures:
@@ -145,8 +166,6 @@ def report(
     if not pictures:
         raise EvaluationError("no picture of the dataset could be measured")
     records = [record(place, means, facts) for place, means in summaries.items()]
-    if output is not None:
-        write_summary(output / "summary.json", records)
     if json:
         for fields in records:
             streams.json_line(fields)
@@ -159,8 +178,10 @@ def report(
         )
         for line in table(summaries):
             streams.result(line)
+    if output is not None:
+        write_summary(output / "summary.json", records)
     if plot is not None:
-        draw_plot(plot, summaries, streams)
+        save_plot(plot, over_epsilon(summaries), streams)
     if found.reused:
         streams.say(f"{found.reused} results were there already")
     return FAILED if found.failures else 0
@@ -181,24 +202,9 @@ def known(value: float) -> float | None:
 
 
 def write_summary(path: Path, records: list[dict[str, object]]) -> None:
-    """Write the summaries as a whole."""
+    """Write the summaries as a whole. Raises EncodeError."""
     import json
 
-    partial = path.with_suffix(".part")
-    try:
-        partial.write_text(json.dumps(records, indent=2) + "\n", encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise EvaluationError(f"cannot write {path}: {error.strerror}") from error
+    from deblur_cli.photo.files import write_file
 
-
-def draw_plot(path: Path, summaries: "dict[Place, dict[str, Mean]]", streams: Output) -> None:
-    """Draw the curves over epsilon, if there are any."""
-    from deblur_cli.evaluation.curves import over_epsilon
-    from deblur_cli.plots import draw
-
-    diagrams = over_epsilon(summaries)
-    if not diagrams:
-        raise EvaluationError("there is nothing to draw over epsilon: these weights have no mask")
-    draw(path, diagrams)
-    streams.say(f"drawn: {path}")
+    write_file(path, [(json.dumps(records, indent=2) + "\n").encode()], overwrite=True)

@@ -65,7 +65,8 @@ class Case:
 def find_cases(folder: Path, layout: str = "auto") -> list[Case]:
     """Every picture of a dataset, by name, in the layout of that name; "auto" looks which one it is.
 
-    Raises EvaluationError where there is none, TrainingError where half of a pair is missing.
+    Raises EvaluationError where there is none, TrainingError where all sharp partners are missing or a
+    picture of ReLoBlur has no mask.
     """
     if not folder.is_dir():
         raise EvaluationError(f"there is no folder {folder}: name a dataset")
@@ -101,14 +102,18 @@ def read_synth(folder: Path, number: str) -> Truth:
 
 
 def pair_cases(folder: Path, pairs: list[Pair]) -> list[Case]:
-    """Cases of published pairs, named by their path in the dataset."""
+    """Cases of published pairs, named by their path in the dataset. A lone half is left to be named later."""
+    halves = [pair for pair in pairs if pair.sharp is not None]
+    if halves and not any(pair.sharp.is_file() for pair in halves if pair.sharp is not None):
+        raise TrainingError(
+            f"none of the {len(halves)} blurred pictures in {folder} has its sharp partner, such as "
+            f"{halves[0].sharp}: unpack them there"
+        )
     return [pair_case(folder, pair) for pair in pairs]
 
 
 def pair_case(folder: Path, pair: Pair) -> Case:
     """The case of a pair."""
-    if pair.sharp is not None and not pair.sharp.is_file():
-        raise TrainingError(f"{pair.blurred} has no sharp partner {pair.sharp.name}")
     files = tuple(path for path in (pair.blurred, pair.sharp, pair.mask) if path is not None)
     return Case(pair.blurred.relative_to(folder).as_posix(), files, lambda: read_pair_truth(pair))
 

@@ -1,10 +1,9 @@
 """Quality and work over epsilon, as diagrams."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from deblur_cli.evaluation.results import Place
-from deblur_cli.evaluation.summary import Mean
+from deblur_cli.evaluation.summary import Mean, labels
 from deblur_cli.plots import Curve, Diagram
 
 SHOWN = {  # measure: axis
@@ -17,19 +16,21 @@ SHOWN = {  # measure: axis
 
 def over_epsilon(summaries: Mapping[Place, Mapping[str, Mean]]) -> list[Diagram]:
     """A diagram for each measure that is known, with a curve for each weights; shades are 95 % intervals."""
-    diagrams = []
+    diagrams, names = [], labels([weights for weights, _ in summaries])
     for measure, axis in SHOWN.items():
         curves = [
             curve
             for weights in dict.fromkeys(weights for weights, _ in summaries)
-            if (curve := curve_of(weights, measure, summaries))
+            if (curve := curve_of(weights, measure, summaries, names[weights]))
         ]
         if curves:
             diagrams.append(Diagram("epsilon", axis, curves))
     return diagrams
 
 
-def curve_of(weights: str, measure: str, summaries: Mapping[Place, Mapping[str, Mean]]) -> Curve | None:
+def curve_of(
+    weights: str, measure: str, summaries: Mapping[Place, Mapping[str, Mean]], label: str
+) -> Curve | None:
     """A measure of some weights over epsilon; None where it is not known."""
     points = sorted(
         (float(epsilon), means[measure])
@@ -40,7 +41,7 @@ def curve_of(weights: str, measure: str, summaries: Mapping[Place, Mapping[str, 
         return None
     means = [mean for _, mean in points]
     return Curve(
-        Path(weights).name,
+        label,
         [epsilon for epsilon, _ in points],
         [mean.mean for mean in means],
         [mean.low for mean in means],

@@ -79,7 +79,7 @@ def evaluate(
     """Measure what the results do not hold yet. A picture that cannot be read is named and left out.
 
     `begin` is told the picture and weights at hand, `done` called after each picture.
-    Raises OutOfMemoryError, and EvaluationError where results cannot be kept.
+    Raises OutOfMemoryError, and EncodeError where results cannot be kept.
     """
     rows: dict[Place, list[Row]] = {
         (contestant.weights.name, epsilon): []

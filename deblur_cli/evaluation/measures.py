@@ -2,11 +2,13 @@
 
 import math
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from deblur_cli.evaluation.cases import Truth
 from deblur_cli.evaluation.methods import Outcome
+from deblur_cli.feather import overlay_weights
 from deblur_cli.metrics import (
     endpoint_error,
     mask_iou,
@@ -18,8 +20,10 @@ from deblur_cli.metrics import (
     weighted_ssim,
 )
 from deblur_cli.nets import STAGE_SCALE
+from deblur_cli.train.scores import soft_area
 
 EQUAL = 100.0  # dB, for pictures without any difference, so that means stay finite
+CHANGED = 0.25 / 255  # from which difference on a pixel is another one; less is rounding
 
 MEASURES = {  # column: words, format
     "input_psnr": ("PSNR before, dB", ".3f"),
@@ -36,6 +40,10 @@ MEASURES = {  # column: words, format
     "mask_iou": ("mask IoU", ".3f"),
     "mask_precision": ("mask precision", ".3f"),
     "mask_recall": ("mask recall", ".3f"),
+    "wrongly_marked": ("unmoved, marked", ".3f"),
+    "soft_marked": ("  smooth, marked", ".3f"),
+    "outside_psnr": ("unmoved, kept, dB", ".3f"),
+    "changed_outside": ("changed off mask", ".0f"),
     "endpoint_error": ("endpoints off, px", ".2f"),
     "true_share": ("blurred area", ".3f"),
     "marked_share": ("marked area", ".3f"),
@@ -61,7 +69,7 @@ def measure(outcome: Outcome, truth: Truth, seconds: float) -> dict[str, float]:
             values[f"{prefix}ssim_w"] = float(weighted_ssim(image.double(), sharp.double(), mask))
     for name in ("psnr", "psnr_w", "ssim_w"):
         values[f"gain_{name}"] = values[name] - values[f"input_{name}"]
-    values |= measure_guidance(outcome, truth)
+    values |= measure_guidance(outcome, truth) | measure_unmoved(outcome, truth)
     if outcome.macs is not None and outcome.dense is not None:
         values |= {"gmacs": outcome.macs / 1e9, "work": outcome.macs / outcome.dense}
     values["seconds"] = seconds
@@ -87,6 +95,31 @@ def measure_guidance(outcome: Outcome, truth: Truth) -> dict[str, float]:
     if truth.start is not None and truth.end is not None:
         start, end = enlarge(outcome.start, size), enlarge(outcome.end, size)
         values["endpoint_error"] = float(endpoint_error(start, end, truth.start[None], truth.end[None], true))
+    return values
+
+
+def measure_unmoved(outcome: Outcome, truth: Truth) -> dict[str, float]:
+    """How much is marked and changed that should not be.
+
+    outside_psnr: output against input where nothing moved; wrongly_marked, soft_marked: shares of that
+    area and of its smooth or defocused parts; changed_outside: changed pixels off the feathered mask
+    """
+    values: dict[str, float] = {}
+    size = (truth.blurred.shape[1], truth.blurred.shape[2])
+    blurred = truth.blurred[None].float() / 255
+    marked = None if outcome.mask is None else enlarge(outcome.mask, size)
+    if outcome.mask is not None:
+        laid_over = overlay_weights(outcome.mask[0, 0].numpy(), slice(0, size[0]), slice(0, size[1]))
+        changed = ((outcome.image - blurred).abs() > CHANGED).any(1)[0]
+        values["changed_outside"] = float((changed & torch.from_numpy(laid_over == 0)).sum())
+    if truth.mask is None:
+        return values
+    unmoved = 1 - truth.mask[None].float()
+    values["outside_psnr"] = float(weighted_psnr(outcome.image, blurred, unmoved).clamp(max=EQUAL))
+    if marked is not None:
+        soft = unmoved * soft_area(truth.sharp[None].float() / 255)
+        values["wrongly_marked"] = float((marked * unmoved).sum() / unmoved.sum())
+        values["soft_marked"] = float((marked * soft).sum() / soft.sum())
     return values
 
 

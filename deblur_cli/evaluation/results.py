@@ -1,12 +1,14 @@
 """Results as rows of a CSV file, one for each picture, weights and epsilon, to be added to later."""
 
 import csv
+import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from deblur_cli.errors import EvaluationError
 from deblur_cli.evaluation.measures import MEASURES
+from deblur_cli.photo.files import explain, write_file
 
 # What a result depends on. A row that is equal in all of them is not worked out again.
 KEYS = (
@@ -23,7 +25,8 @@ Row = dict[str, float]
 class Results:
     """All rows so far, by key; those in a file are read first, and each new one is appended at once.
 
-    Raises EvaluationError where the file is of another kind or cannot be read or written.
+    Raises EvaluationError where the file is of another kind or cannot be read, EncodeError where it cannot
+    be written.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -35,13 +38,13 @@ class Results:
     def read(self, path: Path) -> None:
         """Take over the whole rows of a file; one that was cut off when a run was killed is dropped."""
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             if not path.exists():
                 return self.rewrite([])
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            with path.open(newline="", encoding="utf-8") as file:
+                text = file.read()
+            lines = list(csv.reader(io.StringIO(text, newline="")))  # a name may hold a line break
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise EvaluationError(f"cannot use {path} for the results: {reason(error)}") from error
-        lines = list(csv.reader(text.splitlines()))
         if lines and tuple(lines[0]) != COLUMNS:
             raise EvaluationError(f"{path} is not of this version of deblur evaluate: choose another folder")
         rest = lines[1:] if text.endswith("\n") else lines[1:-1]
@@ -54,7 +57,7 @@ class Results:
         return None
 
     def add(self, rows: Mapping[Key, Row]) -> None:
-        """Keep rows, in the file too."""
+        """Keep rows, in the file too. Raises EncodeError."""
         self.rows |= rows
         if self.path is None:
             return
@@ -63,18 +66,14 @@ class Results:
                 writer = csv.writer(file, lineterminator="\n")
                 writer.writerows([*key, *map(cell, row.values())] for key, row in rows.items())
         except OSError as error:
-            raise EvaluationError(f"cannot write {self.path}: {reason(error)}") from error
+            raise explain(self.path, error) from error
 
     def rewrite(self, lines: Iterable[Sequence[str]]) -> None:
-        """Replace the file by a head and some lines, as a whole."""
+        """Replace the file by a head and some lines, as a whole. Raises EncodeError."""
         assert self.path is not None
-        partial = self.path.with_suffix(".part")
-        try:
-            with partial.open("w", newline="", encoding="utf-8") as file:
-                csv.writer(file, lineterminator="\n").writerows([COLUMNS, *lines])
-            partial.replace(self.path)
-        except OSError as error:
-            raise EvaluationError(f"cannot write {self.path}: {reason(error)}") from error
+        text = io.StringIO(newline="")
+        csv.writer(text, lineterminator="\n").writerows([COLUMNS, *lines])
+        write_file(self.path, [text.getvalue().encode()], overwrite=True)
 
 
 def cell(value: float) -> str:

@@ -15,16 +15,19 @@ CONFIDENCE = 0.95
 SEED = 2026  # the same rows give the same intervals
 SIDE_BY_SIDE = 3  # columns of the table; more of them go below
 NAME_WIDTH, CELL_WIDTH = 18, 27
+WORST = ("gain_psnr_w",)  # measures of which the worst picture's stands in the table too
 
 
 @dataclass(frozen=True)
 class Mean:
-    """Mean over `count` pictures and its 95 % interval, NaN where there are too few to tell."""
+    """Mean and extremes over `count` pictures; its 95 % interval, NaN where there are too few to tell."""
 
     mean: float
     low: float
     high: float
     count: int
+    least: float
+    most: float
 
 
 def estimate(values: Sequence[float]) -> Mean | None:
@@ -32,12 +35,13 @@ def estimate(values: Sequence[float]) -> Mean | None:
     known = np.array([value for value in values if not math.isnan(value)])
     if not len(known):
         return None
+    least, most = float(known.min()), float(known.max())
     if len(known) == 1:
-        return Mean(float(known[0]), math.nan, math.nan, 1)
+        return Mean(least, math.nan, math.nan, 1, least, most)
     rng = np.random.default_rng(SEED)
     drawn = rng.integers(len(known), size=(RESAMPLES, len(known)))
     low, high = np.quantile(known[drawn].mean(axis=1), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Mean(float(known.mean()), float(low), float(high), len(known))
+    return Mean(float(known.mean()), float(low), float(high), len(known), least, most)
 
 
 def summarise(rows: Sequence[Row]) -> dict[str, Mean]:
@@ -48,30 +52,58 @@ def summarise(rows: Sequence[Row]) -> dict[str, Mean]:
 
 def table(summaries: Mapping[Place, Mapping[str, Mean]]) -> list[str]:
     """Lines for people: a row for each measure, a column for each weights and epsilon."""
-    columns = list(summaries)
+    columns, names = list(summaries), labels([weights for weights, _ in summaries])
+    few = fewer(summaries)
     lines: list[str] = []
     for first in range(0, len(columns), SIDE_BY_SIDE):
-        lines += [""] * bool(first) + block(
-            {place: summaries[place] for place in columns[first:][:SIDE_BY_SIDE]}
-        )
-    return lines
+        places = columns[first:][:SIDE_BY_SIDE]
+        lines += [""] * bool(first) + block({place: summaries[place] for place in places}, names, few)
+    return [*lines, *(["(n): means over n pictures alone, as the others have none"] if few else [])]
 
 
-def block(summaries: Mapping[Place, Mapping[str, Mean]]) -> list[str]:
-    """Columns that stand side by side."""
-    names = [shorten(Path(weights).name, CELL_WIDTH - 2) for weights, _ in summaries]
-    lines = [line("", names)]
+def labels(weights: Sequence[str]) -> dict[str, str]:
+    """For each name or path of weights the end of it, as short as tells it from the others."""
+    parts = {name: Path(name).parts for name in weights}
+
+    def ends(length: int) -> list[str]:
+        return ["/".join(path[-length:]) for path in parts.values()]
+
+    longest = max(map(len, parts.values()))
+    length = next((n for n in range(1, longest) if len(set(ends(n))) == len(parts)), longest)
+    return dict(zip(parts, ends(length), strict=True))
+
+
+def fewer(summaries: Mapping[Place, Mapping[str, Mean]]) -> dict[str, int]:
+    """How many pictures each measure is about that is about fewer than another one."""
+    counts: dict[str, int] = {}
+    for means in summaries.values():
+        for name, mean in means.items():
+            counts[name] = min(mean.count, counts.get(name, mean.count))
+    return {name: count for name, count in counts.items() if count < max(counts.values())}
+
+
+def block(
+    summaries: Mapping[Place, Mapping[str, Mean]], names: Mapping[str, str], few: Mapping[str, int]
+) -> list[str]:
+    """Columns that stand side by side, with the names of their weights and counts of pictures to tell."""
+    rows = [("", [shorten(names[weights], CELL_WIDTH - 2) for weights, _ in summaries])]
     if any(epsilon for _, epsilon in summaries):
-        lines.append(line("epsilon", [epsilon or "-" for _, epsilon in summaries]))
+        rows.append(("epsilon", [epsilon or "-" for _, epsilon in summaries]))
     for name, (words, style) in MEASURES.items():
-        if any(name in means for means in summaries.values()):
-            lines.append(line(words, [cell(means.get(name), style) for means in summaries.values()]))
-    return lines
+        means = [found.get(name) for found in summaries.values()]
+        if not any(means):
+            continue
+        count = f" ({few[name]})" if name in few else ""
+        rows.append((words + count, [cell(mean, style) for mean in means]))
+        if name in WORST:
+            rows.append(("  worst picture", [format(mean.least, style) if mean else "-" for mean in means]))
+    width = max(NAME_WIDTH, *(len(words) + 1 for words, _ in rows))
+    return [line(words, cells, width) for words, cells in rows]
 
 
-def line(name: str, cells: Sequence[str]) -> str:
-    """Cells aligned to the right."""
-    return (f"{name:<{NAME_WIDTH}}" + "".join(f"{text:>{CELL_WIDTH}}" for text in cells)).rstrip()
+def line(name: str, cells: Sequence[str], width: int) -> str:
+    """Cells aligned to the right, behind a name."""
+    return (f"{name:<{width}}" + "".join(f"{text:>{CELL_WIDTH}}" for text in cells)).rstrip()
 
 
 def cell(mean: Mean | None, style: str) -> str:
@@ -85,5 +117,6 @@ def cell(mean: Mean | None, style: str) -> str:
 
 
 def shorten(text: str, length: int) -> str:
-    """Text that fits, its end kept, as that is where names of weights differ."""
-    return text if len(text) <= length else "…" + text[1 - length :]
+    """Text that fits, both its ends kept: paths differ in the first, names of versions in the last."""
+    half = (length - 1) // 2
+    return text if len(text) <= length else f"{text[:half]}…{text[-half:]}"

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from deblur_cli.errors import TrainingError
@@ -30,6 +31,7 @@ NUMPY_NAMES = {  # all that a pickled array needs; anything else in a file could
     ("numpy.core.multiarray", "scalar"),
     ("numpy._core.multiarray", "scalar"),
 }
+NUMBERS = "buif"  # kinds of arrays
 MASK_SUFFIXES = (".png", ".npy")
 PNG = (
     b"\x89PNG\r\n\x1a\n"  # what such a file begins with; length and name of a chunk, width and height follow
@@ -158,11 +160,21 @@ def read_bundle(path: Path) -> tuple[Tensor, Tensor, Tensor]:
     if not isinstance(content, dict) or not all(isinstance(content.get(name), np.ndarray) for name in names):
         raise TrainingError(f"{path} does not hold the arrays {', '.join(names)}")
     blurred, sharp, mask = (content[name] for name in names)
-    if blurred.ndim != 3 or sharp.ndim != 3 or mask.ndim != 2:
-        raise TrainingError(f"{path}: pictures are H W 3 and the mask is H W")
+    if mask.ndim != 2 or mask.dtype.kind not in NUMBERS or not all(map(holds_picture, (blurred, sharp))):
+        raise TrainingError(f"{path}: pictures are H W 3 with values from 0 to 255, and the mask is H W")
     blurred, sharp = (image.transpose(2, 0, 1).astype(np.uint8, order="C") for image in (blurred, sharp))
     marked = (mask > 0).astype(np.uint8)[None]
     return torch.from_numpy(blurred), torch.from_numpy(sharp), torch.from_numpy(marked)
+
+
+def holds_picture(values: NDArray[Any]) -> bool:
+    """Whether an array is a picture H W 3 of values from 0 to 255; floats up to 1 are of another range."""
+    if values.ndim != 3 or values.shape[2] != 3 or values.dtype.kind not in NUMBERS or not values.size:
+        return False
+    if values.dtype == np.uint8:
+        return True
+    low, high = values.min(), values.max()
+    return bool(low >= 0 and high <= 255 and not (values.dtype.kind == "f" and 0 < high <= 1))
 
 
 class ArraysOnly(pickle.Unpickler):

@@ -1,0 +1,60 @@
+"""Print the table of multiply-accumulates in docs/BENCHMARKS.md.
+
+python examples/work_table.py
+"""
+
+from dataclasses import asdict
+
+import torch
+
+from deblur_cli.benchmark.scene import disc
+from deblur_cli.nets import STAGE_SCALE, M2AENet, create
+from deblur_cli.nets.pruned import dilate
+from deblur_cli.train.settings import find_config, read_settings
+from deblur_cli.work import count
+
+SIZE = (1436, 2152)  # height and width of ReLoBlur's pictures
+SHARES = (0.1, 0.3)
+ROWS = {  # settings: what they stand for, figures of the paper
+    "ablation-nafnet": ("NAFNet (Table 3, 1)", "17.11 M, 0.764 T"),
+    "ablation-no-mask": ("without mask (Table 3, 2)", "0.995 T"),
+    "ablation-no-motion": ("without motion (Table 3, 3)", "0.528 T"),
+    "paper": ("M²AENet (Table 3, 4)", "17.44 M, 0.759 T"),
+    "ablation-mask-12": ("masked at (1) and (2)", "0.694 T"),
+    "ablation-mask-13": ("masked at (1) and (3)", "0.633 T"),
+    "ablation-mask-123": ("masked at (1), (2) and (3)", "0.568 T"),
+}
+
+
+def build(settings: str) -> M2AENet:
+    """The network of shipped settings, without memory for its parameters."""
+    with torch.device("meta"):
+        return create(**asdict(read_settings(find_config(settings)).network))
+
+
+def row(settings: str) -> str:
+    """One line of the table."""
+    network, (words, theirs) = build(settings), ROWS[settings]
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    cells = [f"{count(network, *SIZE).total / 1e12:.3f} T"]
+    for share in SHARES:
+        mask = torch.from_numpy(disc(*(-(-side // STAGE_SCALE) for side in SIZE), share))[None, None]
+        work = count(network, *SIZE, int(mask.sum()), int(dilate(mask).sum()))
+        cells.append(f"{work.total / 1e12:.3f} T" if network.config.mask else "")
+    return markdown([words, f"`{settings}`", f"{parameters / 1e6:.2f} M", *cells, theirs])
+
+
+def markdown(cells: list[str]) -> str:
+    """Cells as a line of a table."""
+    return "|" + "".join(f" {cell} |" if cell else " |" for cell in cells)
+
+
+def table() -> list[str]:
+    """The table in Markdown, line by line."""
+    blurred = [f"{share * 100:.0f} % blurred" for share in SHARES]
+    head = ["network", "settings", "parameters", "dense", *blurred, "theirs"]
+    return [markdown(head), "|" + "---|" * len(head), *map(row, ROWS)]
+
+
+if __name__ == "__main__":
+    print("\n".join(table()))
