@@ -14,8 +14,9 @@ from deblur_cli.nets import M2AENet
 from deblur_cli.nets.layers import NAFBlock
 from deblur_cli.photo.photo import Photo
 from deblur_cli.regions import CONTEXT, changed_part
-from deblur_cli.restore import Deblurrer, Settings, Task
+from deblur_cli.restore import Deblurrer, Settings
 from deblur_cli.runner import Runner
+from deblur_cli.task import Task
 from deblur_cli.tiles import ALIGNMENT, Grid
 
 
@@ -74,7 +75,7 @@ def test_a_part_comes_out_as_in_its_tile(monkeypatch, kept_bytes):
     blurred = np.zeros((60, 70), np.float32)
     blurred[25:33, 30:40] = 1
     monkeypatch.setattr(Task, "judge", lambda self, maps: np.concatenate([blurred[None], maps[1:]]))
-    monkeypatch.setattr("deblur_cli.restore.KEPT_BYTES", kept_bytes)
+    monkeypatch.setattr("deblur_cli.task.KEPT_BYTES", kept_bytes)
     pixels_run = []
     attempt = Runner.attempt
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import detects, lively, weights_of
 
-from deblur_cli import restore
+from deblur_cli import restore, task
 from deblur_cli.errors import OutOfMemoryError, UsageError
 from deblur_cli.feather import overlay_weights
 from deblur_cli.hysteresis import settle
@@ -310,7 +310,7 @@ def test_features_are_kept_within_bounds_and_change_nothing(monkeypatch):
     assert len(detected) == kept.tiles  # each once
     assert size == sum(part.nbytes for part in (detected[0].image, detected[0].features, *detected[0].skips))
     detected.clear()
-    monkeypatch.setattr(restore, "KEPT_BYTES", 2 * size)
+    monkeypatch.setattr(task, "KEPT_BYTES", 2 * size)
     few = deblurrer.run(photo, choices)
     assert len(detected) == few.tiles + few.tiles_restored - 2
     assert np.array_equal(few.photo.pixels, kept.photo.pixels)

@@ -16,7 +16,8 @@ from deblur_cli.errors import UsageError
 from deblur_cli.nets import STAGE_SCALE, M2AENet, create
 from deblur_cli.photo.decode import decode
 from deblur_cli.photo.encode import encode
-from deblur_cli.restore import Deblurrer, Settings, Task
+from deblur_cli.restore import Deblurrer, Settings
+from deblur_cli.task import Task
 from deblur_cli.tiles import Tile
 from deblur_cli.weights import LoadedWeights
 from deblur_cli.work import count, count_pruned

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from deblur_cli.errors import UsageError
 from deblur_cli.nets import STAGE_SCALE, M2AENet, Network
 from deblur_cli.photo.photo import Photo
-from deblur_cli.restore import Deblurrer, Floats, Settings, Task
+from deblur_cli.restore import Deblurrer, Floats, Settings
+from deblur_cli.task import Task
 from deblur_cli.tiles import Tile
 
 

@@ -30,7 +30,8 @@ from deblur_cli.nets import (
     place,
 )
 from deblur_cli.photo.photo import Photo
-from deblur_cli.restore import Deblurrer, Floats, Settings, Task
+from deblur_cli.restore import Deblurrer, Floats, Settings
+from deblur_cli.task import Task
 from deblur_cli.work import count, count_pruned, count_windows
 
 
