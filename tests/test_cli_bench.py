@@ -1,4 +1,7 @@
 import json
+import os
+import signal
+import time
 
 import numpy as np
 import pytest
@@ -166,3 +169,18 @@ def test_no_repeat_pays_for_a_first_call(monkeypatch):
     run.run_benchmark(weights_of(lively()), (64, 64), 0.5, 2, choices, "cpu", "fp32", only=names)
     assert first == first[:3] * 3  # each once before either repeat
     assert len(set(map(id, first))) == 3
+
+
+def test_what_terminates_a_bench_cleans_up_after_it(weights_file, monkeypatch):
+    left = []
+
+    def terminated(*words):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(30)
+        finally:
+            left.append("cleaned up")
+
+    monkeypatch.setattr(run, "run_benchmark", terminated)
+    assert bench(weights_file).exit_code == 143
+    assert left

@@ -18,8 +18,9 @@ from deblur_cli.evaluation.summary import estimate, labels, summarise, table
 from deblur_cli.metrics import weighted_psnr
 from deblur_cli.photo.photo import Photo
 from deblur_cli.restore import Deblurrer, Settings
-from deblur_cli.train.scores import score
-from deblur_cli.train.synthetic import Sample
+from deblur_cli.train.sample_files import prepare_folder, write_sample
+from deblur_cli.train.scores import fixed_sample, score
+from deblur_cli.train.synthetic import BlurSettings, Sample
 
 SIZE = (72, 100)
 
@@ -226,6 +227,32 @@ def test_a_lone_half_is_named_and_the_rest_measured(tmp_path):
     (folder / "sharp" / "1.png").unlink()
     with pytest.raises(TrainingError, match="none of the 2 blurred pictures"):
         find_cases(folder)
+
+
+def spoilt(folder, part):
+    """Make a file of sample 0001 one that is not of that sample."""
+    path = folder / part / ("0001.npz" if part == "motion" else "0001.png")
+    if part == "motion":
+        np.savez(path, start=np.zeros((2, 5, 5), np.float16), end=np.zeros((2, 5, 5), np.float16))
+        return
+    with Image.open(path) as image:
+        changed = image.crop((0, 0, 20, 20)) if part == "sharp" else image.convert("RGBA")
+    changed.save(path)
+
+
+@pytest.mark.parametrize("part", ["blur", "sharp", "mask", "motion"])
+def test_a_spoilt_sample_is_named_and_the_rest_measured(tmp_path, part):
+    photos = [torch.from_numpy(picture(seed)).permute(2, 0, 1) for seed in (0, 1)]
+    settings = BlurSettings(objects=1)
+    prepare_folder(tmp_path, photos, settings, 64, 0)
+    for number in range(2):
+        write_sample(tmp_path, number, fixed_sample(photos, number, 64, settings, 0))
+    assert len(evaluated(tmp_path).rows["test", "0.5"]) == 2
+    spoilt(tmp_path, part)
+    found = evaluated(tmp_path)
+    assert len(found.rows["test", "0.5"]) == 1
+    assert len(found.failures) == 1
+    assert "sample 0001" in found.failures[0]
 
 
 def test_intervals_cover_the_mean_and_shrink_with_more_pictures():

@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -26,6 +27,11 @@ from deblur_cli.train.synthetic import BlurSettings, Sample
 
 DESCRIPTION = "synthesis.json"
 FILES = {"blur": ".png", "sharp": ".png", "mask": ".png", "motion": ".npz"}
+
+DAMAGED = (  # what Pillow and numpy raise for files that are not what they should be
+    *(OSError, ValueError, KeyError, EOFError, SyntaxError, zipfile.BadZipFile, zlib.error),
+    Image.DecompressionBombError,
+)
 
 LOG = logging.getLogger(__name__)
 
@@ -143,10 +149,19 @@ def read_sample(folder: Path, name: str) -> Sample:
             np.load(file, allow_pickle=False) as motion,
         ):
             start, end = (torch.from_numpy(motion[key]).float()[None] for key in ("start", "end"))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        check_shapes(blurred, sharp, mask, start, end)
+    except DAMAGED as error:
         raise TrainingError(f"cannot read sample {name} of {folder}: {error}") from error
     images = [image.permute(2, 0, 1)[None].float() / 255 for image in (blurred, sharp)]
     return Sample(images[0], images[1], (mask > 127).float()[None, None], start, end)
+
+
+def check_shapes(blurred: Tensor, sharp: Tensor, mask: Tensor, start: Tensor, end: Tensor) -> None:
+    """Raise ValueError where the files of a sample were not made together."""
+    size = tuple(mask.shape)
+    pictures = blurred.shape == sharp.shape == (*size, 3)
+    if not pictures or not start.shape == end.shape == (1, 2, *size) or not (start + end).isfinite().all():
+        raise ValueError("its files do not belong together: make it again with deblur synth")
 
 
 def read_pixels(path: Path) -> Tensor:
