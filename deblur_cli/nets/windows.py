@@ -39,9 +39,8 @@ class WindowGrid:
     def rows(self) -> Tensor:
         """Which pixels, as rows of (B H W) C, each window holds: (B N) w*w."""
         pixels = torch.arange(self.batch * self.height * self.width, device=self.device)
-        return partition(pixels.view(self.batch, self.height, self.width, 1), self.size, self.shift).squeeze(
-            2
-        )
+        pixels = pixels.view(self.batch, self.height, self.width, 1)
+        return partition(pixels, self.size, self.shift).flatten(1)
 
     @cached_property
     def kinds(self) -> Tensor:
