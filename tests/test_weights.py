@@ -81,6 +81,14 @@ def test_full_precision_keeps_every_bit_and_notes_travel_along(tmp_path):
         assert file.metadata()["architecture"] == "m2aenet"
 
 
+def test_the_same_weights_are_the_same_bytes(tmp_path):
+    network, notes = lively(), {f"note {number}": "ä" * number for number in range(9)}
+    for number in range(4):
+        weights.save(tmp_path / f"{number}.safetensors", network, notes)
+    assert len({weights.sha256(path) for path in tmp_path.iterdir()}) == 1
+    assert weights.load(str(tmp_path / "0.safetensors")).notes == notes
+
+
 def test_what_half_precision_cannot_hold_is_not_written(tmp_path):
     network = lively()
     with torch.no_grad():

@@ -16,6 +16,7 @@ from huggingface_hub.utils import close_session
 from networks import lively
 
 from deblur_cli import weights
+from deblur_cli.cli import catalogue as catalogue_command
 from deblur_cli.errors import WeightsError
 from deblur_cli.weights import catalogue, hub, hub_errors
 
@@ -344,6 +345,24 @@ def test_list_pull_path_verify_and_remove(server, pinned, content, tmp_path):
     result = deblur("weights", "remove", "far")
     assert result.exit_code == 0 and len(result.stdout.splitlines()) == 2
     assert not blobs(tmp_path) and weights.source_of("far").path is None
+
+
+def test_weights_of_the_hub_can_be_converted(server, content, tmp_path):
+    for number, address in enumerate((ADDRESS, f"{ADDRESS}@{COMMIT}")):
+        result = deblur("weights", "convert", address, "-o", tmp_path / str(number))
+        assert result.exit_code == 0, result.stderr
+        assert result.stdout.splitlines()[0] == str(tmp_path / str(number) / FILE)
+        assert (tmp_path / str(number) / FILE).read_bytes() == content
+
+
+def test_the_table_fits_a_narrow_terminal(server, pinned):
+    entry = weights.installed()[0]
+    wide = catalogue_command.table([catalogue_command.describe(entry) | {"scores": {"measure " * 9: "1 dB"}}])
+    assert len(wide) == 2 and "SCORES" in wide[0]
+    narrow = catalogue_command.table(
+        [catalogue_command.describe(entry) | {"scores": {"measure": "1 dB"}, "licence": "L" * 40}], 80
+    )
+    assert all(len(line) <= 80 for line in narrow) and narrow[2].strip() == "measure 1 dB"
 
 
 def test_remove_leaves_content_that_another_file_shows(server, content, tmp_path):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from deblur_cli.cli.output import Output
     from deblur_cli.weights import CatalogueEntry, LoadedWeights
     from deblur_cli.weights.hub import Progress
+
+PIPED = 1000  # columns of what is no terminal
 
 Names = Annotated[
     list[str] | None,
@@ -49,7 +52,7 @@ def list_weights(json: options.Json = False, debug: options.Debug = False) -> No
         for entry in described:
             streams.json_line(entry)
         return
-    for line in table(described):
+    for line in table(described, get_terminal_size((PIPED, 0)).columns):
         streams.result(line)
 
 
@@ -73,8 +76,8 @@ def describe(entry: "CatalogueEntry") -> dict[str, Any]:
     }
 
 
-def table(entries: list[dict[str, Any]]) -> list[str]:
-    """Lay entries out in columns, as text that can be piped."""
+def table(entries: list[dict[str, Any]], width: int = PIPED) -> list[str]:
+    """Lay entries out in columns; where those do not fit the width, scores stand on lines of their own."""
     rows = [("NAME", "NETWORK", "SIZE", "HERE", "LICENCE", "SCORES")]
     for entry in entries:
         here = "embedded" if entry["source"] == "embedded" else "yes" if entry["here"] else "no"
@@ -82,9 +85,16 @@ def table(entries: list[dict[str, Any]]) -> list[str]:
         scores = "; ".join(f"{words} {value}" for words, value in entry["scores"].items())
         rows.append((entry["name"], entry["architecture"], size, here, entry["licence"], scores))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
+    lines = []
+    for row in rows:
+        cells = [cell.ljust(wide) for cell, wide in zip(row, widths, strict=True)]
+        if sum(widths) + 2 * len(widths) - 2 <= width:
+            lines.append("  ".join(cells).rstrip())
+            continue
+        lines.append("  ".join(cells[:-1]).rstrip())
+        if row is not rows[0] and row[-1]:
+            lines.append(f"    {row[-1]}")
+    return lines
 
 
 def pull(names: Names = None, *, every: All = False, debug: options.Debug = False) -> None:

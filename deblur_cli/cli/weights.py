@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deblur_cli.cli import checks, options
+from deblur_cli.cli.catalogue import bring
 from deblur_cli.cli.errors import USAGE
 from deblur_cli.cli.output import Output
 from deblur_cli.errors import EncodeError, UsageError, WeightsError
@@ -21,11 +22,11 @@ SMALLEST_PART = 10**6
 app = typer.Typer(rich_markup_mode=None)
 
 Source = Annotated[
-    Path,
+    str,
     typer.Argument(
         metavar="SOURCE",
-        help="Folder of a training run, a .safetensors or .pth file, or the index of several.",
-        readable=False,
+        help="Folder of a training run, a .safetensors or .pth file, the index of several, a name of the "
+        "catalogue, or hf://owner/repo/file[@revision].",
         show_default=False,
     ),
 ]
@@ -62,7 +63,7 @@ def start(context: typer.Context) -> None:
 
 @app.command()
 def convert(
-    source: Source,
+    given: Source,
     *,
     output: Folder,
     name: Name = None,
@@ -73,11 +74,12 @@ def convert(
     overwrite: options.Overwrite = False,
     debug: options.Debug = False,
 ) -> None:
-    """Write the weights of a training run, ready to be embedded or shared, with a model card beside them."""
+    """Write a run's weights, or a checkpoint of others, as a file to share with a model card beside it."""
     del debug  # read where errors are translated
     size = None if part_size is None else parse_size(part_size)
+    source = Path(given)
     chosen = check_name(
-        name or re.sub(r"\.(safetensors(\.index\.json)?|pth|pt|ckpt|bin)$", "", source.resolve().name)
+        name or re.sub(r"\.(safetensors(\.index\.json)?|pth|pt|ckpt|bin)(@.*)?$", "", source.resolve().name)
     )
 
     checks.check_folder(output, "the folder for weights and card")
@@ -87,6 +89,8 @@ def convert(
 
     check_network(network)
     check_pooling(pooling)
+    if given.startswith("hf://"):
+        source = bring(given, Output())
     found = find_source(source)
     loaded = files.load(str(found))
     if full:

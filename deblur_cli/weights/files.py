@@ -115,7 +115,7 @@ def save(path: Path, network: "Network", notes: dict[str, str], *, half: bool = 
     from safetensors.torch import save as serialise
 
     state, metadata = packed(network, notes, half)
-    write(path, serialise(state, metadata))
+    write(path, serialised(state, metadata))
 
 
 def save_in_parts(
@@ -132,7 +132,7 @@ def save_in_parts(
     pattern = f"{path.stem}{{suffix}}.safetensors"
     split = split_torch_state_dict_into_shards(state, filename_pattern=pattern, max_shard_size=size - HEADER)
     contents = {
-        file: serialise({name: state[name] for name in names}, metadata)
+        file: serialised({name: state[name] for name in names}, metadata)
         for file, names in split.filename_to_tensors.items()
     }
     if (largest := max(map(len, contents.values()))) > size:
@@ -144,6 +144,17 @@ def save_in_parts(
     index = {"metadata": metadata, "weight_map": split.tensor_to_filename}
     write(path.with_name(path.stem + INDEX), json.dumps(index, indent=2).encode())
     return path.with_name(path.stem + INDEX)
+
+
+def serialised(state: dict[str, torch.Tensor], metadata: dict[str, str]) -> bytes:
+    """The bytes of a .safetensors file, which repeat: the library would shuffle the metadata."""
+    data = serialise(state, metadata)
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    header["__metadata__"] = dict(sorted(metadata.items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of eight bytes
+    return len(text).to_bytes(8, "little") + text + data[end:]
 
 
 def write(path: Path, content: bytes) -> None:
