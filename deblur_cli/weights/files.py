@@ -112,8 +112,6 @@ def save(path: Path, network: "Network", notes: dict[str, str], *, half: bool = 
     `notes` (training data, scores ...) go into the metadata as they are. Raises WeightsError where a
     value does not fit into half precision or the file cannot be written.
     """
-    from safetensors.torch import save as serialise
-
     state, metadata = packed(network, notes, half)
     write(path, serialised(state, metadata))
 
@@ -126,7 +124,6 @@ def save_in_parts(
     path: what the file would be called in one piece. Raises WeightsError as `save` does.
     """
     from huggingface_hub import split_torch_state_dict_into_shards
-    from safetensors.torch import save as serialise
 
     state, metadata = packed(network, notes, half)
     pattern = f"{path.stem}{{suffix}}.safetensors"
@@ -146,9 +143,11 @@ def save_in_parts(
     return path.with_name(path.stem + INDEX)
 
 
-def serialised(state: dict[str, torch.Tensor], metadata: dict[str, str]) -> bytes:
+def serialised(state: "dict[str, Tensor]", metadata: dict[str, str]) -> bytes:
     """The bytes of a .safetensors file, which repeat: the library would shuffle the metadata."""
-    data = serialise(state, metadata)
+    from safetensors.torch import save as serialise
+
+    data: bytes = serialise(state, metadata)
     end = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:end])
     header["__metadata__"] = dict(sorted(metadata.items()))
