@@ -66,7 +66,7 @@ class Deblurrer:
         """Tile size for a photo: the automatic one, or on a CPU that of the whole photo if it is small."""
         small = height * width <= SINGLE_TILE * LARGEST_CPU_TILE**2
         if self.device == "cpu" and small and self.fits(height * width):
-            least = max(height, width, 2 * overlap + ALIGNMENT)
+            least = max(height, width, SMALLEST_TILE, 2 * overlap + ALIGNMENT)
             return -(-least // ALIGNMENT) * ALIGNMENT
         return self.automatic_tile(overlap)
 
