@@ -1,4 +1,4 @@
-"""Adaptive window pruning blocks of LMD-ViT (Section 3 of Li et al., ICLR 2024).
+"""Adaptive window pruning blocks of LMD-ViT (Li et al., ICLR 2024).
 
 Parameter names are those of the published checkpoint.
 """

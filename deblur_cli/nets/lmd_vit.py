@@ -1,8 +1,8 @@
 """LMD-ViT: a transformer that computes only the windows in which it finds motion blur.
 
-Li et al., "Adaptive Window Pruning for Efficient Local Motion Deblurring", ICLR 2024. Written anew from the
-paper and the layout of the published checkpoint (https://github.com/LeiaLi/LMD-ViT), whose parameter names
-it has.
+Li et al., "Adaptive Window Pruning for Efficient Local Motion Deblurring", ICLR 2024. Written anew after the
+architecture that its authors publish at https://github.com/LeiaLi/LMD-ViT, with the parameter names of their
+checkpoint.
 """
 
 from collections import OrderedDict
@@ -86,7 +86,7 @@ class WindowRestoration(Restoration):
 class LMDViT(Network):
     """Transformer of windows, pruned by the confidence of predictors that each layer has.
 
-    epsilon is the threshold of all predictors (0.5 in the paper), so what is detected depends on it.
+    epsilon is the threshold of all predictors (0.5 in the authors' code), so what is detected depends on it.
     """
 
     config: LMDConfig
