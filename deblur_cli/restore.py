@@ -17,10 +17,8 @@ from deblur_cli.weights import LoadedWeights
 __all__ = ["Deblurrer", "Floats", "MotionMaps", "Progress", "Result", "Settings"]
 
 TILE_SIZES = (1024, 768, 512, 384, 256)  # what "automatic" chooses from
-LARGEST_CPU_TILE = 512  # larger ones leave the processor's caches and restore more sharp pixels
-# A photo no larger than so many of these is one tile, which measured as fast as several: the network judges
-# a pixel by its surroundings, so that its confidence jumps where tiles meet.
-SINGLE_TILE = 2
+# What a tile may take on a CPU, where larger ones gain no time: 1024 pixels at width 16, 512 at width 32.
+CPU_BYTES = 1_100_000_000
 MEMORY_SHARE = 0.5  # of the free memory that the tile may take
 
 
@@ -63,9 +61,11 @@ class Deblurrer:
         return Grid(height, width, size, settings.overlap, self.weights.network.multiple)
 
     def tile_for(self, height: int, width: int, overlap: int) -> int:
-        """Tile size for a photo: the automatic one, or on a CPU that of the whole photo if it is small."""
-        small = height * width <= SINGLE_TILE * LARGEST_CPU_TILE**2
-        if self.device == "cpu" and small and self.fits(height * width):
+        """Tile size for a photo: the automatic one, or on a CPU that of the whole photo if it fits.
+
+        The network judges a pixel by its surroundings, so that its confidence jumps where tiles meet.
+        """
+        if self.device == "cpu" and self.fits(height * width):
             least = max(height, width, SMALLEST_TILE, 2 * overlap + ALIGNMENT)
             return -(-least // ALIGNMENT) * ALIGNMENT
         return self.automatic_tile(overlap)
@@ -73,16 +73,16 @@ class Deblurrer:
     def automatic_tile(self, overlap: int) -> int:
         """Largest tile that fits comfortably into the free memory of the device."""
         for size in TILE_SIZES:
-            on_cpu_too_large = self.device == "cpu" and size > LARGEST_CPU_TILE
-            if self.fits(size * size) and not on_cpu_too_large and size >= 2 * overlap + ALIGNMENT:
+            if self.fits(size * size) and size >= 2 * overlap + ALIGNMENT:
                 return size
         return max(TILE_SIZES[-1], -(-(2 * overlap + ALIGNMENT) // ALIGNMENT) * ALIGNMENT)
 
     def fits(self, pixels: int) -> bool:
         """Whether a tile of so many pixels fits comfortably."""
         scale = 1 if self.precision == "fp32" else 0.5
-        each = self.weights.network.bytes_per_pixel * scale
-        return pixels * each <= free_memory(self.device) * MEMORY_SHARE
+        room = free_memory(self.device) * MEMORY_SHARE
+        room = min(room, CPU_BYTES) if self.device == "cpu" else room
+        return pixels * self.weights.network.bytes_per_pixel * scale <= room
 
     def smaller_tile(self, size: int, overlap: int) -> int:
         """Half the tile, still a whole multiple of the alignment."""

@@ -12,6 +12,7 @@ from deblur_cli.errors import UsageError
 from deblur_cli.feather import overlay_weights
 from deblur_cli.hysteresis import settle
 from deblur_cli.nets import STAGE_SCALE, Detection
+from deblur_cli.nets.pruned import dilate
 from deblur_cli.photo.color import replace_pixels
 from deblur_cli.photo.photo import Photo
 from deblur_cli.regions import changed_part, covered_share, masked_part
@@ -110,7 +111,7 @@ class Task:
             notes,
         )
         self.grid = Grid(photo.height, photo.width, size, settings.overlap, runner.reference.multiple)
-        self.kept: dict[tuple[int, int], Detection] = {}  # by first row and column of the tile
+        self.kept: dict[tuple[int, int], tuple[Tile, Detection]] = {}  # parts of tiles, by the tile's corner
         self.room = KEPT_BYTES
 
     def run(self) -> Result:
@@ -162,15 +163,29 @@ class Task:
             detection = self.runner.find(self.cut(tile), self.settings.epsilon)
             found = maps_of(detection)[:, :rows, :columns]
             maps[(slice(len(found)), *index)] += found * stage_weights(tile)  # one map without motion
-            if detection.bytes <= self.room and self.seems_blurred(tile, found):
-                self.kept[tile.corner] = detection
-                self.room -= detection.bytes
+            self.keep(tile, detection, found)
             self.progress(number + 1, len(self.grid), "detect")
         return maps
 
-    def seems_blurred(self, tile: Tile, found: Floats) -> bool:  # noqa: ARG002 - a benchmark goes by the tile
-        """Whether a tile with these maps will probably be restored, so that keeping its features pays."""
-        return bool((found[0] > self.settings.epsilon).any())
+    def keep(self, tile: Tile, detection: Detection, found: Floats) -> None:
+        """Keep the features of what will probably be restored of a tile, while there is room."""
+        part = self.part(tile, self.likely_mask(tile, found))
+        if part is None:
+            return
+        features = cut_out(detection, tile, part)
+        if features.bytes <= self.room:
+            self.kept[tile.corner] = part, features
+            self.room -= features.bytes
+
+    def likely_mask(self, tile: Tile, found: Floats) -> Floats:
+        """The photo's mask as far as a tile can tell from its own maps, and what may be added to it."""
+        mask = np.zeros(
+            [-(-side // STAGE_SCALE) for side in (self.photo.height, self.photo.width)], np.float32
+        )
+        least = self.settings.epsilon / 2  # a neighbouring tile may be surer of what both see
+        blurred = settle(found[0], least) if self.settings.keep_sharp else found[0]
+        mask[tile.scaled(STAGE_SCALE)] = blurred > least
+        return np.asarray(dilate(dilate(torch.from_numpy(mask)[None, None]))[0, 0].numpy())
 
     def restore(self, maps: Floats, mask: Floats) -> tuple[NDArray[np.generic], int, int]:
         """Restored pixels (the photo's own array where nothing is blurred), tiles restored, tiles kept."""
@@ -212,10 +227,15 @@ class Task:
 
     def features(self, tile: Tile, part: Tile) -> Detection:
         """What detection finds in a part of a tile, with all of the tile in view."""
-        found = self.kept.get(tile.corner)
-        if found is None:
-            found = self.runner.find(self.cut(tile), self.settings.epsilon)
-        return found if part is tile else found.window(*tile.place_of(part))
+        if self.keeps(tile, part):
+            whole, found = self.kept[tile.corner]
+        else:
+            whole, found = tile, self.runner.find(self.cut(tile), self.settings.epsilon)
+        return cut_out(found, whole, part)
+
+    def keeps(self, tile: Tile, part: Tile) -> bool:
+        """Whether the features of a part of a tile were kept."""
+        return tile.corner in self.kept and self.kept[tile.corner][0].holds(part)
 
     def weigh(self, change: Tensor, tile: Tile, mask: Floats) -> Floats:
         """What a tile adds to the photo: h w C, grey photos as the mean of the three channels."""
@@ -239,6 +259,11 @@ class Task:
         window = self.photo.pixels[tile.index]
         values = torch.from_numpy(window.astype(np.float32) / white(window))
         return values.permute(2, 0, 1)[None].expand(1, 3, -1, -1)  # h w C -> 1 3 h w
+
+
+def cut_out(detection: Detection, tile: Tile, part: Tile) -> Detection:
+    """What was detected in a part of a tile."""
+    return detection if part.index == tile.index else detection.window(*tile.place_of(part))
 
 
 def white(pixels: NDArray[np.generic]) -> np.float32:

@@ -58,6 +58,11 @@ class Tile:
         """Height and width in pixels."""
         return self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
 
+    def holds(self, part: "Tile") -> bool:
+        """Whether another rectangle lies within this one."""
+        sides = ((self.rows, part.rows), (self.columns, part.columns))
+        return all(own.start <= its.start and its.stop <= own.stop for own, its in sides)
+
     def place_of(self, part: "Tile") -> tuple[slice, slice]:
         """Rows and columns of a part, counted from the tile's first."""
         (top, left), (first, second) = self.corner, part.corner

@@ -95,3 +95,22 @@ def test_a_part_comes_out_as_in_its_tile(monkeypatch, kept_bytes):
     difference = np.abs(parts.photo.pixels.astype(int) - whole.photo.pixels)
     assert difference.max() <= 1  # rounding
     assert (difference > 0).mean() < 0.001
+
+
+def test_kept_features_spare_detection_and_change_nothing(monkeypatch):
+    deblurrer = Deblurrer(weights_of(lively(pooling=96)), "cpu", "fp32")
+    pixels = np.random.default_rng(8).integers(0, 256, (500, 620, 3), np.uint8)
+    pixels[150:380, 200:420] //= 6
+    photo = Photo(pixels=pixels, source=Path("photo.png"), format="PNG")
+    looks = []
+    find = Runner.find
+    monkeypatch.setattr(Runner, "find", lambda *values: looks.append(1) or find(*values))
+    choices = Settings(tile=256)
+    kept, count = deblurrer.run(photo, choices), len(looks)
+    looks.clear()
+    monkeypatch.setattr("deblur_cli.task.KEPT_BYTES", 0)
+    found_again = deblurrer.run(photo, choices)
+    assert kept.changed and 0 < kept.blurred_share < 1
+    assert len(looks) == found_again.tiles + found_again.tiles_restored
+    assert count < len(looks) - kept.tiles_restored // 2
+    assert np.array_equal(kept.photo.pixels, found_again.photo.pixels)

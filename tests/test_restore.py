@@ -333,8 +333,10 @@ def test_networks_without_mask_or_motion_restore_photos(switches):
 
 
 @pytest.mark.parametrize(("size", "tiles"), [((600, 400), 1), ((400, 1300), 1), ((800, 700), 4)])
-def test_small_photos_are_one_tile_so_that_confidence_has_no_seam(size, tiles):
+def test_small_photos_are_one_tile_so_that_confidence_has_no_seam(monkeypatch, size, tiles):
     deblurrer = Deblurrer(weights_of(lively()), "cpu", "fp32")
+    monkeypatch.setattr(restore, "CPU_BYTES", 2 * 512**2 * deblurrer.weights.network.bytes_per_pixel)
+    monkeypatch.setattr(restore, "TILE_SIZES", (512, 256))
     result = deblurrer.run(photo_of(picture(*size)), Settings(restore=False))
     assert result.tiles == len(deblurrer.grid(*size, Settings())) == tiles
 

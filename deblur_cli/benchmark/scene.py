@@ -26,8 +26,8 @@ class ForcedBlur(Task):
         maps[0] = self.forced
         return maps
 
-    def seems_blurred(self, tile: Tile, found: Floats) -> bool:  # noqa: ARG002 - what is found does not count
-        return bool(self.forced[tile.scaled(STAGE_SCALE)].any())
+    def likely_mask(self, tile: Tile, found: Floats) -> Floats:  # noqa: ARG002 - what is found does not count
+        return self.forced
 
     @property
     def forced(self) -> Floats:

@@ -177,7 +177,7 @@ def tiled_work(task: Task, mask: Floats) -> tuple[int | None, int | None]:
         if part := task.part(tile, mask):
             cells = torch.from_numpy(mask[part.scaled(STAGE_SCALE)])[None, None]
             macs += count_pruned(network, part.size, cells).restoration
-            macs += 0 if tile.corner in task.kept else whole.detection
+            macs += 0 if task.keeps(tile, part) else whole.detection
     return macs, dense
 
 
