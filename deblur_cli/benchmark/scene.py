@@ -1,5 +1,6 @@
 """A made-up photo of which a given share counts as blurred."""
 
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ class ForcedBlur(Task):
     def likely_mask(self, tile: Tile, found: Floats) -> Floats:  # noqa: ARG002 - what is found does not count
         return self.forced
 
-    @property
+    @cached_property
     def forced(self) -> Floats:
         """Probability of blur over the whole photo."""
         height, width = (-(-side // STAGE_SCALE) for side in (self.photo.height, self.photo.width))
