@@ -23,7 +23,7 @@ Floats = NDArray[np.float32]
 Progress = Callable[[int, int, str], None]
 
 SMALLEST_TILE = 128
-KEPT_BYTES = 320 << 20  # of features of blurred tiles, kept from detection to restoration
+KEPT_BYTES = 448 << 20  # of features of blurred tiles, kept from detection to restoration
 
 
 @dataclass(frozen=True)

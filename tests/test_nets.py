@@ -251,3 +251,12 @@ def stirred(network):
 def test_a_masked_convolution_needs_a_mask(name):
     with pytest.raises(ValueError, match="need a mask"):
         create("m2aenet", width=4, mask=False, **{name: True})
+
+
+def test_a_wholly_blurred_picture_is_the_dense_networks():
+    network = lively()
+    image = torch.rand(1, 3, 64, 80, generator=torch.Generator().manual_seed(3))
+    with torch.inference_mode():
+        pruned, dense = (network(image, epsilon=-1.0, pruned=pruned) for pruned in (True, False))
+    assert pruned.mask.all()
+    assert torch.allclose(pruned.image, dense.image, rtol=1e-5, atol=1e-6)

@@ -41,20 +41,23 @@ Action = Callable[[], object]
 def interleave(
     actions: dict[str, Action], repeats: int, device: str, step: Callable[[str], None]
 ) -> dict[str, Timing]:
-    """Time every action once, then all of them again, so that a busy machine slows all of them alike."""
+    """Time every action once, then all of them again, so that a busy machine slows all of them alike.
+
+    Memory is measured in the first repeat, which therefore has to ask the system for all of its pages.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in actions}
     memory: dict[str, int | None] = dict.fromkeys(actions)
     for repeat in range(repeats):
         for name, action in actions.items():
             step(f"{name}, {repeat + 1} of {repeats}")
-            before = begin_memory(device)
+            before = begin_memory(device) if repeat == 0 else None
             synchronise(device)
             started = time.perf_counter()
             action()
             synchronise(device)
             seconds[name].append(time.perf_counter() - started)
             if before is not None:
-                memory[name] = max(memory[name] or 0, peak_memory(device) - before)
+                memory[name] = peak_memory(device) - before
     return {name: Timing(name, tuple(seconds[name]), memory[name]) for name in actions}
 
 

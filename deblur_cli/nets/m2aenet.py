@@ -180,6 +180,8 @@ class M2AENet(Network):
         sampling = None
         if detection.start is not None and detection.end is not None:
             sampling = plan_sampling(detection.start, detection.end, features.dtype, torch.is_grad_enabled())
+        if pruned and mask is not None and mask.all():
+            mask = None  # nothing to prune, and nothing to gather and scatter for it
         pruning = plan_pruning(mask) if pruned and mask is not None else None
         guidance = Guidance(mask, pruning, sampling)
         for block in self.deep_blocks():
