@@ -72,7 +72,7 @@ def test_a_pruned_block_equals_the_dense_one_for_any_decision(
     width=st.integers(1, 70),
     batch=st.integers(1, 2),
 )
-@settings(max_examples=40)
+@settings(max_examples=12)
 @torch.no_grad()
 def test_pruned_equals_dense(epsilon, height, width, batch):
     network = lively_lmd_vit()
