@@ -114,6 +114,11 @@ class Task:
         self.kept: dict[tuple[int, int], tuple[Tile, Detection]] = {}  # parts of tiles, by the tile's corner
         self.room = KEPT_BYTES
 
+    @property
+    def cells(self) -> tuple[int, int]:
+        """Height and width of the photo's maps."""
+        return -(-self.photo.height // STAGE_SCALE), -(-self.photo.width // STAGE_SCALE)
+
     def run(self) -> Result:
         """Detect, restore, blend. Time is left to the caller."""
         return self.finish(self.find_blur())
@@ -152,8 +157,7 @@ class Task:
 
     def detect(self) -> Floats:
         """Probability, start and end over the whole photo: 5 h/8 w/8, displacements in stage pixels."""
-        height, width = (-(-side // STAGE_SCALE) for side in (self.photo.height, self.photo.width))
-        maps = np.zeros((5, height, width), np.float32)
+        maps = np.zeros((5, *self.cells), np.float32)
         if not self.runner.detects:  # a network without a mask restores everything
             maps[0] = 1
             return maps
@@ -169,7 +173,7 @@ class Task:
 
     def keep(self, tile: Tile, detection: Detection, found: Floats) -> None:
         """Keep the features of what will probably be restored of a tile, while there is room."""
-        part = self.part(tile, self.likely_mask(tile, found))
+        part = self.part(tile, self.likely_mask(tile, found)) if self.settings.restore else None
         if part is None:
             return
         features = cut_out(detection, tile, part)
@@ -179,13 +183,11 @@ class Task:
 
     def likely_mask(self, tile: Tile, found: Floats) -> Floats:
         """The photo's mask as far as a tile can tell from its own maps, and what may be added to it."""
-        mask = np.zeros(
-            [-(-side // STAGE_SCALE) for side in (self.photo.height, self.photo.width)], np.float32
-        )
         least = self.settings.epsilon / 2  # a neighbouring tile may be surer of what both see
         blurred = settle(found[0], least) if self.settings.keep_sharp else found[0]
-        mask[tile.scaled(STAGE_SCALE)] = blurred > least
-        return np.asarray(dilate(dilate(torch.from_numpy(mask)[None, None]))[0, 0].numpy())
+        mask = np.zeros(self.cells, np.float32)
+        mask[tile.scaled(STAGE_SCALE)] = dilate(dilate(torch.from_numpy(blurred > least)[None, None]))[0, 0]
+        return mask
 
     def restore(self, maps: Floats, mask: Floats) -> tuple[NDArray[np.generic], int, int]:
         """Restored pixels (the photo's own array where nothing is blurred), tiles restored, tiles kept."""

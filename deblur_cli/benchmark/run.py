@@ -116,7 +116,7 @@ def variants(networks: Mapping[str, M2AENet], task: ForcedBlur, folder: Path) ->
     return {
         "deblur": lambda: again(task).run(),
         "detect": lambda: again(task).detect(),
-        "pruned, all tiles": lambda: EveryTile.of(task).run(),
+        "pruned, all tiles": lambda: again(task, EveryTile).run(),
         **{
             name: lambda network=network: run_dense(task, network, task.grid)  # type: ignore[misc]
             for name, network in networks.items()
@@ -128,13 +128,6 @@ def variants(networks: Mapping[str, M2AENet], task: ForcedBlur, folder: Path) ->
 
 class EveryTile(ForcedBlur):
     """Restores all tiles, whether or not anything in them is blurred."""
-
-    @classmethod
-    def of(cls, task: ForcedBlur) -> "EveryTile":
-        """Such a task for the same photo."""
-        fresh = cls(task.runner, task.photo, task.settings, task.grid.size, task.progress, [])
-        fresh.share = task.share
-        return fresh
 
     def part(self, tile: Tile, mask: object) -> Tile:  # noqa: ARG002
         return tile

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deblur_cli.errors import UsageError
-from deblur_cli.nets import STAGE_SCALE, M2AENet, Network
+from deblur_cli.nets import M2AENet, Network
 from deblur_cli.photo.photo import Photo
 from deblur_cli.restore import Deblurrer, Floats, Settings
 from deblur_cli.task import Task
@@ -33,8 +33,7 @@ class ForcedBlur(Task):
     @cached_property
     def forced(self) -> Floats:
         """Probability of blur over the whole photo."""
-        height, width = (-(-side // STAGE_SCALE) for side in (self.photo.height, self.photo.width))
-        return disc(height, width, self.share)
+        return disc(*self.cells, self.share)
 
 
 def stage(deblurrer: Deblurrer, size: tuple[int, int], share: float, settings: Settings) -> ForcedBlur:
@@ -47,9 +46,9 @@ def stage(deblurrer: Deblurrer, size: tuple[int, int], share: float, settings: S
     return task
 
 
-def again(task: ForcedBlur) -> ForcedBlur:
-    """The same task before it has done anything."""
-    fresh = ForcedBlur(task.runner, task.photo, task.settings, task.grid.size, task.progress, [])
+def again(task: ForcedBlur, kind: type[ForcedBlur] = ForcedBlur) -> ForcedBlur:
+    """The same task, or one of another kind for the same photo, before it has done anything."""
+    fresh = kind(task.runner, task.photo, task.settings, task.grid.size, task.progress, [])
     fresh.share = task.share
     return fresh
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from deblur_cli.cli.output import Output
-    from deblur_cli.weights import CatalogueEntry, LoadedWeights
+    from deblur_cli.weights import CatalogueEntry, LoadedWeights, Source
     from deblur_cli.weights.hub import Progress
 
 PIPED = 1000  # columns of what is no terminal
@@ -112,10 +112,16 @@ def path(name: OneName, debug: options.Debug = False) -> None:
     from deblur_cli import weights
     from deblur_cli.cli.output import Output
 
-    found = weights.source_of(name).path
-    if found is None:
-        raise WeightsError(f"{name} is not downloaded yet: `deblur weights pull {name}` brings it")
-    Output().result(found)
+    Output().result(file_here(weights.source_of(name)))
+
+
+def file_here(source: "Source") -> "Path":
+    """Return the file of weights. Raises WeightsError for those that are not downloaded."""
+    if source.path is None:
+        raise WeightsError(
+            f"{source.name} is not downloaded yet: `deblur weights pull {source.name}` brings it"
+        )
+    return source.path
 
 
 def verify(names: Names = None, *, every: Downloaded = False, debug: options.Debug = False) -> None:
@@ -133,8 +139,7 @@ def checked(name: str) -> str:
     from deblur_cli.weights.fingerprint import agrees, fingerprint, stored
 
     source = weights.source_of(name)
-    if source.path is None:
-        raise WeightsError(f"{name} is not downloaded yet: `deblur weights pull {name}` brings it")
+    file_here(source)
     loaded = weights.load(name)  # compares the hash
     hashed = "hash right" if source.sha256 else f"no hash to compare with (SHA-256 {loaded.sha256})"
     try:

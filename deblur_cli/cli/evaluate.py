@@ -119,7 +119,6 @@ def evaluate(
         ]
     if plot is not None and not any(any(contestant.epsilons) for contestant in contestants):
         raise EvaluationError("there is nothing to draw over epsilon: these weights have no mask")
-    results = Results(None if output is None else output / "pictures.csv")
     facts: dict[str, object] = {
         "dataset": str(dataset),
         "inference": "whole" if whole else "tiled",
