@@ -12,6 +12,11 @@ Floats = NDArray[np.float32]
 CONTEXT = 32  # pixels around what changes; a tile's own border comes as near as half its overlap
 
 
+def restored_part(tile: Tile, mask: Floats, least: int | None, *, keep_sharp: bool) -> Tile | None:
+    """What is to be restored of a tile: what changes, or what the network's bare output takes."""
+    return changed_part(tile, mask, least) if keep_sharp else masked_part(tile, mask)
+
+
 def changed_part(tile: Tile, mask: Floats, least: int | None) -> Tile | None:
     """The part of a tile that has to be restored for the pixels that change; None where none does.
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from deblur_cli.hysteresis import settle
 from deblur_cli.photo.photo import Photo
-from deblur_cli.regions import changed_part, covered_share, masked_part
+from deblur_cli.regions import covered_share, restored_part
 from deblur_cli.restore import Deblurrer, Floats, MotionMaps, Progress, Settings
 from deblur_cli.tiles import Grid, Span, Tile
 
@@ -45,7 +45,7 @@ def sweep(
     looking, own = replace(settings, restore=False, keep_sharp=False), network.weights.network
     seen = network.run(photo, looking, progress)
     grid = Grid(photo.height, photo.width, seen.tile_size, settings.overlap, own.multiple)
-    part_of = masked_part if not settings.keep_sharp else partial(changed_part, least=own.smallest_part)
+    part_of = partial(restored_part, least=own.smallest_part, keep_sharp=settings.keep_sharp)
     found: list[tuple[float, MotionMaps, float, list[tuple[Tile, Tile]]]] = []
     for epsilon in epsilons:
         if own.follows_epsilon and epsilon != seen.epsilon:

@@ -15,7 +15,7 @@ from deblur_cli.nets import STAGE_SCALE, Detection
 from deblur_cli.nets.pruned import dilate
 from deblur_cli.photo.color import replace_pixels
 from deblur_cli.photo.photo import Photo
-from deblur_cli.regions import changed_part, covered_share, masked_part
+from deblur_cli.regions import covered_share, restored_part
 from deblur_cli.runner import Runner, maps_of
 from deblur_cli.tiles import ALIGNMENT, Grid, Mosaic, Tile
 
@@ -223,9 +223,8 @@ class Task:
         """What is to be restored of a tile; None where that is nothing."""
         if not self.settings.restore:
             return None
-        if not self.settings.keep_sharp:
-            return masked_part(tile, mask)
-        return changed_part(tile, mask, self.runner.reference.smallest_part)
+        least = self.runner.reference.smallest_part
+        return restored_part(tile, mask, least, keep_sharp=self.settings.keep_sharp)
 
     def features(self, tile: Tile, part: Tile) -> Detection:
         """What detection finds in a part of a tile, with all of the tile in view."""
