@@ -13,8 +13,10 @@ from deblur_cli.nets.layers import Average
 from deblur_cli.nets.motion import (
     deformable_reference,
     deformable_rows,
+    from_double_angle,
     plan_sampling,
     tap_positions,
+    to_double_angle,
     trajectory,
 )
 
@@ -141,6 +143,42 @@ def test_trajectory_runs_from_start_through_the_pixel_to_end():
     assert torch.equal(path[4], torch.zeros_like(start))
     # Eq. 4 by hand at u = 1/2: (s + e)/2 / 4 + (e - s)/2 / 2
     torch.testing.assert_close(path[6], (start + end) / 8 + (end - start) / 4)
+
+
+displacement = st.floats(-40, 40, width=32)
+
+
+@given(st.lists(st.tuples(displacement, displacement, displacement, displacement), min_size=1, max_size=8))
+def test_the_double_angle_keeps_a_motion_up_to_its_direction_in_time(motions):
+    start, end = torch.tensor(motions).t().reshape(1, 4, 1, -1).split(2, 1)
+    field = to_double_angle(start, end)
+    assert torch.equal(to_double_angle(end, start), field)
+    first, last = from_double_angle(field)
+    assert (last - first)[:, 1].min() >= 0
+    torch.testing.assert_close(first + last, start + end, rtol=1e-5, atol=1e-5)
+    forwards = (first - start).norm(dim=1) + (last - end).norm(dim=1)
+    backwards = (first - end).norm(dim=1) + (last - start).norm(dim=1)
+    assert torch.minimum(forwards, backwards).max() < 1e-3
+
+
+def test_the_double_angle_of_a_vertical_motion_is_one_whichever_way_it_leans():
+    leaning = torch.tensor([[4.0, 0.01], [4.0, -0.01]]).t().view(1, 2, 1, 2)  # (dy, dx) of two pixels
+    start, end = from_double_angle(to_double_angle(-leaning, leaning))
+    assert (end[..., 0] - end[..., 1]).norm() > 7  # decoded first, they would cancel each other
+    between = to_double_angle(-leaning, leaning).mean(-1, keepdim=True)
+    start, end = from_double_angle(between)
+    assert (end - start).norm().item() == pytest.approx(8, abs=0.01)
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-30, 1e-3])
+def test_the_double_angle_has_finite_gradients_where_nothing_moves(size):
+    start = (torch.tensor([0.0, 0.0, 1.0]) * size).expand(1, 2, 1, 3).clone().requires_grad_()
+    end = (torch.tensor([0.0, 1.0, 0.0]) * size).expand(1, 2, 1, 3).clone().requires_grad_()
+    field = to_double_angle(start, end)
+    back = from_double_angle(field)
+    for gradient in torch.autograd.grad(field.sum() + back[0].sum() + 2 * back[1].sum(), (start, end)):
+        assert gradient.isfinite().all()
+        assert gradient.any()  # the mean at least
 
 
 def plain_local_mean(x, window):

@@ -21,6 +21,35 @@ def trajectory(start: Tensor, end: Tensor, instants: int) -> Tensor:
     return (start + end) / 2 * time.square() + (end - start) / 2 * time
 
 
+def to_double_angle(start: Tensor, end: Tensor) -> Tensor:
+    """Displacements without a sign of time: B 2 h w each, (dy, dx) in any unit -> B 4 h w in that unit.
+
+    A blur looks the same forwards and backwards, so start and end may change places from one pixel to the
+    next. With half = (end - start) / 2 of angle a, the channels are |half| cos 2a, |half| sin 2a and the mean
+    (start + end) / 2 as (dy, dx): they stay when start and end change places, so they can be averaged,
+    interpolated and learned. The gradient is finite everywhere, zero where nothing moves.
+    """
+    y, x = ((end - start) / 2).unbind(1)
+    length = (x.square() + y.square()).clamp(min=torch.finfo(x.dtype).tiny).sqrt()
+    double = torch.stack([(x.square() - y.square()) / length, 2 * x * y / length], 1)
+    return torch.cat([double, (start + end) / 2], 1)
+
+
+def from_double_angle(field: Tensor) -> tuple[Tensor, Tensor]:
+    """Start and end, B 2 h w each, of a field B 4 h w of `to_double_angle`: those that move to the right.
+
+    Which of the two comes first is not in the field; of (end - start), dx is never negative here.
+    """
+    cosine, sine = field[:, 0], field[:, 1]
+    square = cosine.square() + sine.square()
+    moves = square > torch.finfo(field.dtype).tiny
+    length = torch.where(moves, square, 1).sqrt() * moves
+    angle = torch.atan2(torch.where(moves, sine, 0), torch.where(moves, cosine, 1)) / 2  # -90 to 90 degrees
+    half = torch.stack([length * angle.sin(), (length * angle.cos()).clamp(min=0)], 1)
+    mean = field[:, 2:]
+    return mean - half, mean + half
+
+
 def tap_positions(start: Tensor, end: Tensor) -> Tensor:
     """Where each tap of the motion-aware 3x3 kernel samples.
 
