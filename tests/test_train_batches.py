@@ -1,5 +1,7 @@
 """Batches: repeatable, from photos and datasets in the shares asked for."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from hypothesis import given, settings
@@ -28,7 +30,7 @@ def write_pairs(folder, level, count=3):
 
 def batches(photos=(), team=ALONE, **changes):
     chosen = TrainSettings(network=NETWORK, blur=BLUR, patch=32, **{"batch": 2, **changes})
-    return Batches(chosen, photos, "cpu", team)
+    return Batches(chosen, photos, "cpu", team, Path("nowhere"))
 
 
 def same(first, second):

@@ -83,7 +83,7 @@ def gradient_of(run, source, step):
     torch.rand(())  # the choice of the mask
     run.network.train()
     run.network.zero_grad()
-    training_loss(run.restore(sample, true_mask=False), sample, run.settings.loss)["total"].backward()
+    training_loss(run.answer(sample, true_mask=False), sample, run.settings.loss)["total"].backward()
     return [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in run.network.parameters()]
 
 

@@ -19,7 +19,7 @@ from train_helpers import HELD_OUT, same_weights, small_run, trainer, write_phot
 import deblur_cli
 from deblur_cli import weights
 from deblur_cli.errors import OutOfMemoryError, TrainingError, WeightsError
-from deblur_cli.train import batches, checkpoint, loop, scores
+from deblur_cli.train import batches, checkpoint, lessons, loop, scores
 from deblur_cli.train.synthetic import synthesise
 
 KILLED = """
@@ -186,7 +186,7 @@ def test_mask_and_motion_leave_the_reconstruction_alone_where_asked(photos, tmp_
     for gradient in (False, True):
         run.forward.guidance_gradient = gradient
         run.network.zero_grad()
-        run.restore(sample, true_mask=True).image.sum().backward()
+        run.answer(sample, true_mask=True).image.sum().backward()
         moved = run.network.motion_analyzer.weight.grad
         assert (moved is not None and bool(moved.any())) == gradient
 
@@ -195,19 +195,19 @@ def test_a_step_without_finite_gradient_is_left_out(photos, tmp_path, monkeypatc
     run = trainer(photos, tmp_path / "run")
     run.train_step()
     before = {name: value.clone() for name, value in run.network.state_dict().items()}
-    real = loop.training_loss
+    real = lessons.training_loss
 
     def broken(*arguments):
         return {name: value * math.nan for name, value in real(*arguments).items()}
 
-    monkeypatch.setattr(loop, "training_loss", broken)
+    monkeypatch.setattr(lessons, "training_loss", broken)
     monkeypatch.setattr(loop, "LOST_STEPS", 2)
     run.train_step()
     assert run.step == 2
     assert all(torch.equal(before[name], value) for name, value in run.network.state_dict().items())
     with pytest.raises(TrainingError, match="no finite gradient for 2 steps"):
         run.train_step()
-    monkeypatch.setattr(loop, "training_loss", real)
+    monkeypatch.setattr(lessons, "training_loss", real)
     run.train_step()
     assert run.lost_steps == 0
     assert all(value.isfinite().all() for value in run.network.state_dict().values())

@@ -7,7 +7,7 @@ import torch
 from train_helpers import NETWORK, tensors
 
 from deblur_cli.nets import create
-from deblur_cli.train.records import Means, append_row, sample_sheet
+from deblur_cli.train.records import Means, append_row, restorer_sheet
 from deblur_cli.train.scores import fixed_set
 from deblur_cli.train.synthetic import BlurSettings
 
@@ -44,7 +44,7 @@ def test_rows_with_new_columns_keep_the_old_ones_readable(tmp_path):
 def test_a_sheet_shows_input_output_truth_and_masks_of_each_sample():
     network = create("m2aenet", width=NETWORK.width, encoder=NETWORK.encoder).eval()
     samples = list(fixed_set(tensors(), 2, 48, BlurSettings(), seed=0))
-    sheet = np.asarray(sample_sheet(network, samples))
+    sheet = np.asarray(restorer_sheet(network, samples))
     assert sheet.shape == (2 * 48, 5 * 48, 3)
     for row, sample in enumerate(samples):
         panels = np.split(sheet[48 * row : 48 * (row + 1)], 5, axis=1)
@@ -56,5 +56,5 @@ def test_a_sheet_shows_input_output_truth_and_masks_of_each_sample():
 def test_a_network_without_mask_leaves_its_panel_out():
     network = create("nafnet", width=NETWORK.width, encoder=NETWORK.encoder).eval()
     with torch.no_grad():
-        sheet = sample_sheet(network, fixed_set(tensors(), 1, 32, BlurSettings(), seed=0))
+        sheet = restorer_sheet(network, fixed_set(tensors(), 1, 32, BlurSettings(), seed=0))
     assert sheet.size == (4 * 32, 32)

@@ -219,11 +219,17 @@ def row_line(row: Mapping[str, float]) -> str:
     if "total" in row:
         terms = "  ".join(f"{name} {value:.4f}" for name, value in row.items() if name not in COURSE)
         return f"{head}  rate {row['rate']:.2e}  {terms}"
+    found = (
+        f"mask IoU {row['mask_iou']:.3f}, {100 * row['wrongly_marked']:.1f} % wrongly marked, sharp photos "
+        f"{100 * row['sharp_marked']:.1f} % marked, endpoints {row['endpoint_error']:.1f} px off"
+    )
+    if "gain_ssim_w" not in row:
+        return f"{head}  scores: {found}, Richardson-Lucy along the motion {row['gain_psnr_w']:+.2f} dB"
+    by_length = ", ".join(f"{row[f'gain_{length}']:+.2f}" for length in ("short", "medium", "long"))
     return (
-        f"{head}  scores: in the blur {row['gain_psnr_w']:+.2f} dB and {row['gain_ssim_w']:+.4f} SSIM over "
-        f"{row['blurred_psnr_w']:.2f} dB, mask IoU {row['mask_iou']:.3f}, "
-        f"{100 * row['wrongly_marked']:.1f} % wrongly marked, outside {row['outside_psnr']:.1f} dB, "
-        f"endpoints {row['endpoint_error']:.1f} px off"
+        f"{head}  scores: in the blur {row['gain_psnr_w']:+.2f} dB ({by_length} up to 8, 16, more px) and "
+        f"{row['gain_ssim_w']:+.4f} SSIM over {row['blurred_psnr_w']:.2f} dB, {found}, "
+        f"outside {row['outside_psnr']:.1f} dB"
     )
 
 

@@ -2,19 +2,24 @@
 
 from typing import Any
 
+from deblur_cli.nets.detector import Detector, DetectorConfig
 from deblur_cli.nets.lmd_vit import LMDConfig, LMDViT, WindowRestoration
 from deblur_cli.nets.m2aenet import Config, M2AENet
 from deblur_cli.nets.network import STAGE_SCALE, Detection, Network, Restoration, place
 
 ARCHITECTURES = ("m2aenet", "nafnet")  # what `create` makes, and what is trained
+DETECTOR = "detector"
 LMD_VIT = "lmd_vit"
 
 __all__ = [
     "ARCHITECTURES",
+    "DETECTOR",
     "LMD_VIT",
     "STAGE_SCALE",
     "Config",
     "Detection",
+    "Detector",
+    "DetectorConfig",
     "LMDConfig",
     "LMDViT",
     "M2AENet",
@@ -22,6 +27,7 @@ __all__ = [
     "Restoration",
     "WindowRestoration",
     "create",
+    "create_detector",
     "create_lmd_vit",
     "place",
 ]
@@ -35,6 +41,11 @@ def create_lmd_vit(**sizes: Any) -> LMDViT:
     for name in sizes.keys() & {"depths", "heads"}:
         sizes[name] = tuple(sizes[name])  # JSON has lists
     return LMDViT(LMDConfig(**sizes))
+
+
+def create_detector(**sizes: Any) -> Detector:
+    """A detector with fresh parameters; `sizes` are those of `DetectorConfig`."""
+    return Detector(DetectorConfig(**sizes))
 
 
 def create(

@@ -15,7 +15,7 @@ class Detection:
 
     image: B 3 H W; probability: B 1 H/8 W/8 in 0-1, confidence that it is blurred there
     features, skips: what the second half goes on with (of M²AENet those that enter encoder stage 4,
-    B C H/8 W/8, and the outputs of stages 1-3)
+    B C H/8 W/8, and the outputs of stages 1-3); of a detector they are empty
     logits: B 2 H/8 W/8, what the probability is made of
     start, end: B 2 H/8 W/8, (dy, dx) from mid-exposure in pixels of this stage (8 photo pixels)
     size: height and width before padding. What a network does not tell is None.

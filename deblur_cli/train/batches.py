@@ -9,6 +9,7 @@ from torch import Tensor
 
 from deblur_cli.train.datasets import Pair, check_sizes, cut_pair, find_pairs
 from deblur_cli.train.distributed import Team
+from deblur_cli.train.patches import PatchPool, Recipe
 from deblur_cli.train.pool import pick
 from deblur_cli.train.settings import TrainSettings
 from deblur_cli.train.synthetic import BlurSettings, Sample, join, synthesise
@@ -17,28 +18,40 @@ AHEAD = 4  # batches of pairs that are being read while one is learned from
 
 
 class Batches:
-    """Made from sharp photos on the training device, or cut from pairs of blurred and sharp ones.
+    """Made from sharp photos, on the training device or ahead of training in `folder`, or cut from pairs.
 
     Raises TrainingError where a folder of pairs cannot be used.
     """
 
-    def __init__(self, settings: TrainSettings, photos: Sequence[Tensor], device: str, team: Team) -> None:
+    def __init__(
+        self, settings: TrainSettings, photos: Sequence[Tensor], device: str, team: Team, folder: Path
+    ) -> None:
         self.settings, self.photos, self.device, self.team = settings, photos, device, team
+        self.pool = self.open_pool(folder) if settings.patches.count and photos else None
         self.datasets = [find_pairs(Path(folder)) for folder in settings.pairs]
         for dataset in self.datasets:
             check_sizes(dataset, settings.patch)
         self.readers: ThreadPoolExecutor | None = None
         self.coming: dict[int, list[Future[Sample]]] = {}
 
+    def open_pool(self, folder: Path) -> PatchPool:
+        """Patches made ahead, in the folder of the run."""
+        settings, place = self.settings, folder / "patches" / str(self.team.rank)
+        numbers = (settings.patch, settings.patches.count, self.seed(0))
+        recipe = Recipe(Path(settings.photos), len(self.photos), settings.blur, *numbers)
+        return PatchPool(recipe, place, settings.patches.views, settings.batch)
+
     def seed(self, step: int) -> int:
         """Of all randomness in a step of this process; differs in the 32 bits that CPU generators use."""
         return self.settings.seed * 1_000_003 + self.team.rank * 100_000_007 + step
 
     def make(self, step: int, blur: BlurSettings) -> Sample:
-        """The batch of a step. Its randomness depends on seed, step and process alone."""
+        """The batch of a step. Its randomness depends on seed, step and process, and the set of patches in use."""
         if self.is_paired(step):
             return join([future.result() for future in self.read_ahead(step)]).to(self.device)
         settings = self.settings
+        if self.pool is not None and (ready := self.pool.batch_at(step, self.seed(step))) is not None:
+            return ready.to(self.device)
         generator = torch.Generator(device=self.device).manual_seed(self.seed(step))
         return synthesise(self.photos, settings.batch, settings.patch, blur, generator)
 
@@ -76,7 +89,9 @@ class Batches:
         return cut_pair(pair, self.settings.patch, self.settings.aware, generator)
 
     def close(self) -> None:
-        """Give up what is still being read."""
+        """Give up what is still being read or made."""
+        if self.pool is not None:
+            self.pool.close()
         if self.readers is not None:
             self.readers.shutdown(wait=False, cancel_futures=True)
         self.readers, self.coming = None, {}

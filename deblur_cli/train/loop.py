@@ -9,22 +9,22 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from deblur_cli import weights
 from deblur_cli.device import memory_errors
 from deblur_cli.errors import OutOfMemoryError, TrainingError, WeightsError
-from deblur_cli.nets import M2AENet, Restoration
+from deblur_cli.nets import place
 from deblur_cli.train import checkpoint, course, setup
 from deblur_cli.train.batches import Batches
 from deblur_cli.train.distributed import ALONE, Team
-from deblur_cli.train.losses import stage_mask, training_loss
-from deblur_cli.train.records import Means, append_row, sample_sheet
-from deblur_cli.train.scores import Scores, score
+from deblur_cli.train.lessons import lesson_of
+from deblur_cli.train.losses import stage_mask
+from deblur_cli.train.records import Means, append_row
 from deblur_cli.train.settings import TrainSettings
 from deblur_cli.train.synthetic import Sample
 
@@ -35,29 +35,6 @@ WEIGHTS_NAME = "weights.safetensors"
 
 Report = Callable[[dict[str, float]], None]
 Stop = Callable[[], bool]
-
-
-class TrainingPass(nn.Module):
-    """The forward pass of training, as a module of its own that several GPUs can share."""
-
-    def __init__(self, network: M2AENet, guidance_gradient: bool) -> None:
-        super().__init__()
-        self.network, self.guidance_gradient = network, guidance_gradient
-
-    def forward(self, blurred: Tensor, mask: Tensor | None = None) -> Restoration:
-        """Restore B 3 H W within its own mask or a given one, B 1 H/8 W/8.
-
-        Unless the settings let the gradient through, mask and motion learn from their own truth alone.
-        """
-        detection = self.network.detect(blurred)
-        if detection.logits is None or detection.start is None or detection.end is None:
-            return self.network.restore(detection)
-        guide = detection
-        if not self.guidance_gradient:
-            parts = (detection.logits, detection.start, detection.end)
-            logits, start, end = (part.detach() for part in parts)
-            guide = replace(detection, logits=logits, start=start, end=end)
-        return replace(self.network.restore(guide, mask=mask), detection=detection)
 
 
 class Trainer:
@@ -81,21 +58,23 @@ class Trainer:
             setup.check_state(state, settings, folder)
         self.photos, self.held_out = setup.split_photos(settings, device)
         self.scored_on = setup.scored_on(settings, self.photos, self.held_out) if team.leads else {}
-        self.batches = Batches(settings, self.photos, device, team)
+        self.batches = Batches(settings, self.photos, device, team, folder)
+        self.sharp = setup.sharp_crops(self.held_out)
         setup.check_validation(settings)
         torch.manual_seed(settings.seed)
-        self.network = setup.prepare(settings, device)
+        self.lesson = lesson_of(settings)
+        self.network = place(self.lesson.create(), device)
         self.history: list[dict[str, Any]] = []  # the runs that made the weights it began from
         if settings.start and state is None:
             self.history = setup.begin_from(settings.start, self.network)
         # Exponential moving average: what is kept in the end. It pools over a window around each pixel as
         # large as training saw, so that a large photo is treated as the patches were.
-        self.average = setup.prepare(settings, device, pooling=settings.patch * 3 // 2)
+        self.average = place(self.lesson.create(pooling=settings.patch * 3 // 2), device)
         self.average.load_state_dict(self.network.state_dict())
         self.forward = self.shared_forward()
         self.optimizer = self.fresh_optimizer()
         self.step, self.elapsed = 0, 0.0
-        self.scores: Scores | None = None
+        self.scores: Any = None  # a dataclass of the lesson
         self.lost_steps = 0
         self.means = Means()  # of the loss terms, since the last row of the log
         self.updating = False  # between the first and the last change that a step makes
@@ -106,7 +85,7 @@ class Trainer:
         """The forward pass; on several GPUs, one whose gradients are averaged over all."""
         if self.settings.compile:
             setup.compile_blocks(self.network)
-        forward = TrainingPass(self.network, self.settings.guidance_gradient)
+        forward = self.lesson.student(self.network)
         if self.team.size == 1:
             return forward
         return DistributedDataParallel(forward, broadcast_buffers=False)
@@ -131,6 +110,8 @@ class Trainer:
             LOG.warning("the optimizer starts afresh, as another depth is trained")
         self.step, self.elapsed = state["step"], state["elapsed"]
         self.history = state.get("history", [])
+        if self.batches.pool is not None and state.get("patches"):
+            self.batches.pool.resume(state["patches"])
 
     def save(self) -> None:
         """Write everything that `resume` needs."""
@@ -142,6 +123,7 @@ class Trainer:
             "step": self.step,
             "elapsed": self.elapsed,
             "history": self.history,
+            "patches": self.batches.pool.state if self.batches.pool else [],
         }
         self.folder.mkdir(parents=True, exist_ok=True)
         checkpoint.save(self.folder, state)
@@ -200,17 +182,17 @@ class Trainer:
         true_mask = float(torch.rand((), generator=generator)) < self.settings.true_masks
         self.network.train()
         with torch.autocast(torch.device(self.device).type, self.precision, self.precision != torch.float32):
-            result = self.restore(sample, true_mask)
-        terms = training_loss(result, sample, self.settings.loss)
+            answer = self.answer(sample, true_mask)
+        terms = self.lesson.terms(answer, sample)
         self.optimizer.zero_grad(set_to_none=True)
         terms["total"].backward()
         self.update()
         return {name: float(value.detach()) for name, value in terms.items()}
 
-    def restore(self, sample: Sample, true_mask: bool) -> Restoration:
-        """Forward pass within the true mask or the network's own."""
+    def answer(self, sample: Sample, true_mask: bool) -> Any:
+        """Forward pass, within the true mask or the network's own."""
         blurred = sample.blurred.contiguous(memory_format=torch.channels_last)
-        return cast(Restoration, self.forward(blurred, stage_mask(sample.mask) if true_mask else None))
+        return self.forward(blurred, stage_mask(sample.mask) if true_mask else None)
 
     def update(self) -> None:
         """Move the weights along the gradient, unless that is not finite, and count the step."""
@@ -244,9 +226,9 @@ class Trainer:
 
     def report_scores(self, report: Report) -> None:
         """Score the averaged weights on what is not trained on; remember, log, draw and report."""
-        self.scores = score(self.average, self.validation())
+        self.scores = self.lesson.score(self.average, self.validation(), self.sharp)
         report(self.log(asdict(self.scores), "scores.csv"))
-        sheet = sample_sheet(self.average, islice(self.validation(), SHOWN))
+        sheet = self.lesson.sheet(self.average, islice(self.validation(), SHOWN))
         (self.folder / "samples").mkdir(exist_ok=True)
         sheet.save(self.folder / "samples" / f"{self.step:07}.png")
 

@@ -8,13 +8,14 @@ from torch import Tensor
 
 from deblur_cli.metrics import ssim
 from deblur_cli.nets import STAGE_SCALE, Restoration
-from deblur_cli.nets.motion import trajectory
+from deblur_cli.nets.motion import to_double_angle, trajectory
 from deblur_cli.train.splatting import splat
 from deblur_cli.train.synthetic import Sample
 
 REBLUR_INSTANTS = 9  # N_2 of the paper
 
 PSNR_FLOOR = 1e-5  # mean square below which (50 dB) nothing is gained any more
+FIELD_FLOOR = 1e-4  # square of a distance in cells, so that the root has a gradient everywhere
 MASK_SHARE = 0.25  # share of a stage pixel's 8x8 photo pixels from which it counts as blurred
 
 
@@ -157,3 +158,38 @@ def stage_displacement(displacement: Tensor, mask: Tensor) -> Tensor:
     """Photo displacement B 2 H W averaged over the mask of each stage pixel: B 2 H/8 W/8 in stage pixels."""
     covered = F.avg_pool2d(mask, STAGE_SCALE).clamp(min=1e-6)
     return F.avg_pool2d(displacement * mask, STAGE_SCALE) / covered / STAGE_SCALE
+
+
+@dataclass(frozen=True)
+class DetectorLoss:
+    """What a detector is to mark, and the weights of its loss.
+
+    shortest, longest: pixels; blur of these lengths is to be marked, as it can be undone at the scale it is seen at
+    doubt: up to so many times beyond either end, neither answer counts
+    dice, motion: weights of the masks' overlap and of the distance to the displacements
+    """
+
+    shortest: float = 3.0
+    longest: float = 24.0
+    doubt: float = 1.4
+    dice: float = 0.3
+    motion: float = 1.0
+
+
+def detector_terms(logit: Tensor, field: Tensor, sample: Sample, weights: DetectorLoss) -> dict[str, Tensor]:
+    """Terms of a detector by name; "total" is their weighted sum.
+
+    logit: B 1 h w; field: B 4 h w, displacements as `to_double_angle` gives them, in cells.
+    """
+    truth = [stage_displacement(part, sample.mask) for part in (sample.start, sample.end)]
+    length = (truth[1] - truth[0]).norm(dim=1, keepdim=True) * STAGE_SCALE
+    mask = stage_mask(sample.mask)
+    marked = mask * (length >= weights.shortest) * (length <= weights.longest)
+    near = mask * (length >= weights.shortest / weights.doubt) * (length <= weights.longest * weights.doubt)
+    counts = 1 - near + marked  # cells beyond the range, but not far, do not
+    entropy = F.binary_cross_entropy_with_logits(logit, marked, counts)
+    overlap = dice_loss(logit.sigmoid() * counts, marked)
+    distance = ((field - to_double_angle(*truth)).square().sum(1, keepdim=True) + FIELD_FLOOR).sqrt()
+    motion = (distance * near).sum() / near.sum().clamp(min=1)
+    total = entropy + weights.dice * overlap + weights.motion * motion
+    return {"total": total, "mask": entropy, "dice": overlap, "motion": motion}

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from deblur_cli.nets import M2AENet, Restoration
-from deblur_cli.overlays import Pixels8, mask_overlay
+from deblur_cli.nets import STAGE_SCALE, Detector, M2AENet, Restoration
+from deblur_cli.overlays import Pixels8, mask_overlay, trajectory_overlay
 from deblur_cli.overlays.maps import Floats
 from deblur_cli.train.synthetic import Sample
 
@@ -70,14 +70,14 @@ class SampleMaps:
 
 
 @torch.no_grad()
-def sample_sheet(network: M2AENet, samples: Iterable[Sample]) -> Image.Image:
+def restorer_sheet(network: M2AENet, samples: Iterable[Sample]) -> Image.Image:
     """A row for each sample: blurred, restored, sharp, the mask that was found, the true mask."""
     network.eval()
-    rows = [sample_row(network(sample.blurred, epsilon=EPSILON), sample) for sample in samples]
+    rows = [restorer_row(network(sample.blurred, epsilon=EPSILON), sample) for sample in samples]
     return Image.fromarray(np.concatenate(rows, 0))
 
 
-def sample_row(result: Restoration, sample: Sample) -> Pixels8:
+def restorer_row(result: Restoration, sample: Sample) -> Pixels8:
     """Five pictures side by side: H 5W 3."""
     panels = [to_pixels(image) for image in (sample.blurred, result.image, sample.sharp)]
     if result.probability is not None:
@@ -86,6 +86,24 @@ def sample_row(result: Restoration, sample: Sample) -> Pixels8:
         panels.append(mask_overlay(panels[0], SampleMaps(found, empty, empty), EPSILON))
     panels.append(to_pixels(sample.mask.expand(-1, 3, -1, -1)))
     return np.concatenate(panels, 1)
+
+
+@torch.no_grad()
+def detector_sheet(network: Detector, samples: Iterable[Sample]) -> Image.Image:
+    """A row for each sample: blurred, the mask and the trajectories that were found, the true mask."""
+    network.eval()
+    return Image.fromarray(np.concatenate([detector_row(network, sample) for sample in samples], 0))
+
+
+def detector_row(network: Detector, sample: Sample) -> Pixels8:
+    """Four pictures side by side: H 4W 3."""
+    found = network.detect(sample.blurred)
+    parts = (found.probability, found.start, found.end)
+    probability, start, end = (part[0].float().cpu().numpy() for part in parts if part is not None)
+    maps = SampleMaps(probability[0], start * STAGE_SCALE, end * STAGE_SCALE)
+    blurred = to_pixels(sample.blurred)
+    drawn = mask_overlay(blurred, maps, EPSILON), trajectory_overlay(blurred, maps, EPSILON)
+    return np.concatenate([blurred, *drawn, to_pixels(sample.mask.expand(-1, 3, -1, -1))], 1)
 
 
 def to_pixels(image: Tensor) -> Pixels8:

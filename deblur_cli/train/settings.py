@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from deblur_cli.errors import TrainingError
-from deblur_cli.nets import ARCHITECTURES
+from deblur_cli.nets import ARCHITECTURES, DETECTOR
 from deblur_cli.train.camera import CameraSettings
-from deblur_cli.train.losses import LossWeights
+from deblur_cli.train.losses import DetectorLoss, LossWeights
+from deblur_cli.train.patches import PatchSettings
 from deblur_cli.train.synthetic import BlurSettings
 from deblur_cli.train.tables import build, check_numbers, flat, override
 
@@ -42,6 +43,16 @@ class NetworkSettings:
 
 
 @dataclass(frozen=True)
+class DetectorSizes:
+    """Arguments of `deblur_cli.nets.create_detector`."""
+
+    width: int = 96
+    before: int = 2
+    context: int = 4
+    after: int = 2
+
+
+@dataclass(frozen=True)
 class TrainSettings:
     """One training run.
 
@@ -54,6 +65,9 @@ class TrainSettings:
     network: NetworkSettings = field(default_factory=NetworkSettings)
     blur: BlurSettings = field(default_factory=BlurSettings)
     loss: LossWeights = field(default_factory=LossWeights)
+    patches: PatchSettings = field(default_factory=PatchSettings)
+    detector: DetectorSizes = field(default_factory=DetectorSizes)  # where architecture is "detector"
+    detector_loss: DetectorLoss = field(default_factory=DetectorLoss)
     start: str = ""  # weights to begin from, a name or a file; empty means afresh
     photos: str = ""  # folder of sharp photos; the last ones by name are only scored on
     pairs: tuple[str, ...] = ()  # folders of datasets, all drawn from equally often
@@ -137,6 +151,7 @@ def check(settings: TrainSettings) -> None:
     check_numbers(asdict(settings))
     check_run(settings)
     check_network(settings.network)
+    check_detector(settings.detector, settings.detector_loss)
     check_blur(settings.blur)
     check_patch(settings.blur, settings.patch)
 
@@ -167,6 +182,12 @@ def check_run(settings: TrainSettings) -> None:
             raise TrainingError(f"setting {name!r} is a share from 0 to 1, not {getattr(settings, name)}")
     if max(settings.betas) >= 1:
         raise TrainingError(f"setting 'betas' are shares below 1, not {list(settings.betas)}")
+    if settings.patches.count and settings.patches.count < settings.batch:
+        raise TrainingError(f"setting 'patches.count' is 0 or at least a batch, not {settings.patches.count}")
+    if settings.patches.count and settings.curriculum:
+        raise TrainingError("patches made ahead know no 'curriculum': set one of the two to 0")
+    if not settings.patches.views:
+        raise TrainingError("setting 'patches.views' must be above zero")
     if settings.seed >= LARGEST_SEED:
         raise TrainingError(f"setting 'seed' is below {LARGEST_SEED}, not {settings.seed}")
     if settings.schedule not in SCHEDULES:
@@ -175,8 +196,9 @@ def check_run(settings: TrainSettings) -> None:
 
 def check_network(network: NetworkSettings) -> None:
     """Raise TrainingError for a network that cannot be built."""
-    if network.architecture not in ARCHITECTURES:
-        known = " or ".join(ARCHITECTURES)
+    trained = (*ARCHITECTURES, DETECTOR)
+    if network.architecture not in trained:
+        known = " or ".join(trained)
         raise TrainingError(f"setting 'network.architecture' is {known}, not {network.architecture!r}")
     if (network.mask_conv3 or network.mask_conv4) and not network.mask:
         raise TrainingError("settings 'network.mask_conv3' and 'network.mask_conv4' need 'network.mask'")
@@ -184,6 +206,19 @@ def check_network(network: NetworkSettings) -> None:
         raise TrainingError("setting 'network.width' must be above zero")
     if not all(network.encoder):
         raise TrainingError("setting 'network.encoder' needs at least one block in each stage")
+
+
+def check_detector(sizes: DetectorSizes, loss: DetectorLoss) -> None:
+    """Raise TrainingError for a detector that cannot be built or has nothing to mark."""
+    if sizes.width == 0:
+        raise TrainingError("setting 'detector.width' must be above zero")
+    if not 0 < loss.shortest <= loss.longest:
+        raise TrainingError(
+            "lengths to mark need 0 < detector_loss.shortest <= detector_loss.longest, "
+            f"not {loss.shortest:g} and {loss.longest:g}"
+        )
+    if loss.doubt < 1:
+        raise TrainingError(f"setting 'detector_loss.doubt' is 1 or more, not {loss.doubt:g}")
 
 
 def check_blur(blur: BlurSettings, section: str = "blur.") -> None:

@@ -1,7 +1,7 @@
 """What a run begins with: its network, its photos, the pictures it is scored on."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from deblur_cli import weights
 from deblur_cli.errors import TrainingError, WeightsError
 from deblur_cli.model_card import history_of
-from deblur_cli.nets import M2AENet, create
+from deblur_cli.nets import Network
 from deblur_cli.nets.layers import NAFBlock
 from deblur_cli.train.datasets import MULTIPLE, check_sizes, find_pairs, whole_pair
 from deblur_cli.train.pool import find_photos, load_photos
@@ -23,6 +23,7 @@ from deblur_cli.train.synthetic import Sample
 
 LOG = logging.getLogger(__name__)
 HELD_OUT = 8  # photos at the end of the folder that are scored on, never trained on
+SHARP_SIDE = 512  # pixels at most, of the sharp pictures in the scores
 SCORED = (16, 256)  # pictures and their side in the scores logged while training
 
 
@@ -72,6 +73,16 @@ def validation_set(settings: TrainSettings, held_out: list[Tensor], device: str)
     return (whole_pair(pair).to(device) for pair in find_pairs(folder))
 
 
+def sharp_crops(photos: Sequence[Tensor]) -> list[Tensor]:
+    """The middles of photos uint8 3 H W as pictures 1 3 h w in 0-1, in which nothing is to be found."""
+    crops = []
+    for photo in photos:
+        height, width = (min(side, SHARP_SIDE) // MULTIPLE * MULTIPLE for side in photo.shape[1:])
+        top, left = (photo.shape[1] - height) // 2, (photo.shape[2] - width) // 2
+        crops.append(photo[None, :, top : top + height, left : left + width].float() / 255)
+    return crops
+
+
 def check_validation(settings: TrainSettings) -> None:
     """Raise TrainingError where a folder to score on cannot be used, as far as headers tell."""
     folder = Path(settings.validation)
@@ -100,16 +111,6 @@ def scored_on(settings: TrainSettings, photos: list[Tensor], held_out: list[Tens
     return {"folder": place.name, "learned_from": shared}
 
 
-def prepare(settings: TrainSettings, device: str, pooling: int | None = None) -> M2AENet:
-    """A fresh network, channels-last, with only the first `depth` blocks of stage 4 in training."""
-    network = create(**asdict(settings.network), pooling=pooling).to(device)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    network.depth = min(settings.depth, settings.network.encoder[-1])
-    for block in list(network.encoders[-1].children())[network.depth :]:
-        block.requires_grad_(False)
-    return network
-
-
 def compile_blocks(network: nn.Module) -> None:
     """Let torch.compile fuse each block; the blocks of a stage share their code."""
     for block in network.modules():
@@ -117,7 +118,7 @@ def compile_blocks(network: nn.Module) -> None:
             cast(nn.Module, block).compile()
 
 
-def begin_from(name: str, network: M2AENet) -> list[dict[str, Any]]:
+def begin_from(name: str, network: Network) -> list[dict[str, Any]]:
     """Take over trained weights, and return the runs that made them, oldest first.
 
     Raises TrainingError for weights of another network, WeightsError.

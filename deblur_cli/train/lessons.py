@@ -1,0 +1,127 @@
+"""What is taught: how a network answers a batch, what the answer costs, how well it does on held-out pictures."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
+from typing import Any, Generic, TypeVar
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from deblur_cli.nets import DETECTOR, Detector, M2AENet, Network, Restoration, create, create_detector
+from deblur_cli.train.losses import detector_terms, stage_mask, training_loss
+from deblur_cli.train.records import detector_sheet, restorer_sheet
+from deblur_cli.train.scores import DetectorScores, Scores, score, score_detector
+from deblur_cli.train.settings import TrainSettings
+from deblur_cli.train.synthetic import Sample
+
+N = TypeVar("N", bound=Network)
+
+
+class Lesson(Generic[N]):
+    """What the training loop asks of a lesson. A batch's answer is whatever the pass of `student` returns."""
+
+    def __init__(self, settings: TrainSettings) -> None:
+        self.settings = settings
+
+    def create(self, pooling: int | None = None) -> N:
+        """A fresh network; `pooling` is its averaging window in pixels, None for the whole picture."""
+        raise NotImplementedError
+
+    def student(self, network: N) -> nn.Module:
+        """The pass of training, B 3 H W and a mask B 1 H/8 W/8 or None -> an answer, as a module to be shared."""
+        raise NotImplementedError
+
+    def terms(self, answer: Any, sample: Sample) -> dict[str, Tensor]:
+        """The loss by name; "total" is what is minimized."""
+        raise NotImplementedError
+
+    def score(self, network: N, samples: Iterable[Sample], sharp: Sequence[Tensor]) -> Any:
+        """A dataclass of scores on blurred pictures whose truth is known, and on sharp ones, 1 3 H W each."""
+        raise NotImplementedError
+
+    def sheet(self, network: N, samples: Iterable[Sample]) -> Image.Image:
+        """A picture of what the network makes of some samples."""
+        raise NotImplementedError
+
+
+def lesson_of(settings: TrainSettings) -> Lesson[Any]:
+    """What the settings ask to teach."""
+    return DetectorLesson(settings) if settings.network.architecture == DETECTOR else RestorerLesson(settings)
+
+
+class RestorerPass(nn.Module):
+    """Restore within the network's own mask or a given one.
+
+    Unless the settings let the gradient through, mask and motion learn from their own truth alone.
+    """
+
+    def __init__(self, network: M2AENet, guidance_gradient: bool) -> None:
+        super().__init__()
+        self.network, self.guidance_gradient = network, guidance_gradient
+
+    def forward(self, blurred: Tensor, mask: Tensor | None = None) -> Restoration:
+        detection = self.network.detect(blurred)
+        if detection.logits is None or detection.start is None or detection.end is None:
+            return self.network.restore(detection)
+        guide = detection
+        if not self.guidance_gradient:
+            parts = (detection.logits, detection.start, detection.end)
+            logits, start, end = (part.detach() for part in parts)
+            guide = replace(detection, logits=logits, start=start, end=end)
+        return replace(self.network.restore(guide, mask=mask), detection=detection)
+
+
+class RestorerLesson(Lesson[M2AENet]):
+    """M²AENet or NAFNet: from the blurred picture to the sharp one."""
+
+    def create(self, pooling: int | None = None) -> M2AENet:
+        """Only the first `depth` blocks of stage 4 are in training; the others stay the identity."""
+        network = create(**asdict(self.settings.network), pooling=pooling)
+        network.depth = min(self.settings.depth, self.settings.network.encoder[-1])
+        for block in list(network.encoders[-1].children())[network.depth :]:
+            block.requires_grad_(False)
+        return network
+
+    def student(self, network: M2AENet) -> nn.Module:
+        return RestorerPass(network, self.settings.guidance_gradient)
+
+    def terms(self, answer: Restoration, sample: Sample) -> dict[str, Tensor]:
+        return training_loss(answer, sample, self.settings.loss)
+
+    def score(self, network: M2AENet, samples: Iterable[Sample], sharp: Sequence[Tensor]) -> Scores:
+        return score(network, samples, sharp)
+
+    def sheet(self, network: M2AENet, samples: Iterable[Sample]) -> Image.Image:
+        return restorer_sheet(network, samples)
+
+
+class DetectorPass(nn.Module):
+    """Logit and motion of a batch; a detector needs no mask."""
+
+    def __init__(self, network: Detector) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, blurred: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:  # noqa: ARG002
+        logit, field = self.network(blurred)
+        return logit, field
+
+
+class DetectorLesson(Lesson[Detector]):
+    """The detector: from the blurred picture to what moved, and along which path."""
+
+    def create(self, pooling: int | None = None) -> Detector:
+        return create_detector(**asdict(self.settings.detector), pooling=pooling)
+
+    def student(self, network: Detector) -> nn.Module:
+        return DetectorPass(network)
+
+    def terms(self, answer: tuple[Tensor, Tensor], sample: Sample) -> dict[str, Tensor]:
+        return detector_terms(*answer, sample, self.settings.detector_loss)
+
+    def score(self, network: Detector, samples: Iterable[Sample], sharp: Sequence[Tensor]) -> DetectorScores:
+        return score_detector(network, samples, sharp, self.settings.detector_loss)
+
+    def sheet(self, network: Detector, samples: Iterable[Sample]) -> Image.Image:
+        return detector_sheet(network, samples)
