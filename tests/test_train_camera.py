@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from train_helpers import tensors
 
+from deblur_cli.nets.light import to_encoded, to_linear
 from deblur_cli.train import camera
 from deblur_cli.train.camera import (
     CameraSettings,
@@ -14,8 +15,6 @@ from deblur_cli.train.camera import (
     record,
     soften,
     through_mosaic,
-    to_encoded,
-    to_linear,
 )
 from deblur_cli.train.trajectory import Motion, expose
 

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from deblur_cli.nets.light import to_encoded
 from deblur_cli.train.jpeg import compress
 
 HIGHLIGHT = 0.7  # linear value from which a pixel of a finished photo may have been brighter
@@ -28,19 +29,6 @@ class CameraSettings:
     softness: float = 0.5
     tone: float = 0.2
     quality: tuple[float, float] = (60.0, 98.0)
-
-
-def to_linear(encoded: Tensor) -> Tensor:
-    """Encoded sRGB values in 0-1 to linear light (IEC 61966-2-1)."""
-    return torch.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
-
-
-def to_encoded(linear: Tensor) -> Tensor:
-    """Linear light to sRGB values, both in 0-1."""
-    linear = linear.clamp(0, 1)
-    return torch.where(
-        linear <= 0.0031308, linear * 12.92, 1.055 * linear.clamp(min=1e-8) ** (1 / 2.4) - 0.055
-    )
 
 
 def draws(count: int, like: Tensor, generator: torch.Generator) -> Tensor:

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deblur_cli.train.camera import CameraSettings, brighten_highlights, record, to_linear
+from deblur_cli.nets.light import to_linear
+from deblur_cli.train.camera import CameraSettings, brighten_highlights, record
 from deblur_cli.train.pool import cut_patches, draw
 from deblur_cli.train.shapes import random_silhouette, segments
 from deblur_cli.train.trajectory import Motion, expose, pixel_grid, random_motion, shutter

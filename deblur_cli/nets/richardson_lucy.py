@@ -1,0 +1,178 @@
+"""Undoing blur along a known motion, nothing learned.
+
+Richardson, "Bayesian-Based Iterative Method of Image Restoration" (1972) and Lucy, "An iterative technique
+for the rectification of observed distributions" (1974), with the reblur model of M²AENet (Eq. 4): a blurred
+pixel is the mean, in linear light, of what passes it along a quadratic path. What is not found to be blurred
+counts as sharp and at rest, so that only found pixels have to be computed.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from deblur_cli.nets.light import to_encoded, to_linear
+from deblur_cli.nets.motion import from_double_angle, to_double_angle, trajectory
+from deblur_cli.nets.network import STAGE_SCALE
+
+STEPS = 5  # more sharpen noise and whatever is wrong about the motion
+INSTANTS = 9  # N_2 of the paper
+ONSET, FULL = 0.1, 0.5  # confidence from which the result is laid in, and from which it is there in full
+FLOOR = 1e-3  # linear light; from nothing at all, factors would lead nowhere
+DAMPING = 0.01  # linear light that is added to both sides of a comparison, for the noise of dark pixels
+LIMIT = 2.0  # a step's comparison is no more than so many times off
+BRIGHTEST = 4.0  # linear light; highlights were brighter than white
+
+
+@torch.no_grad()
+def richardson_lucy(
+    image: Tensor,
+    probability: Tensor,
+    start: Tensor,
+    end: Tensor,
+    steps: int = STEPS,
+    instants: int = INSTANTS,
+) -> Tensor:
+    """Undo the blur of a picture where it was found: B 3 H W, encoded sRGB in 0-1 -> the same.
+
+    probability: B 1 h w in 0-1, confidence that it is blurred; start, end: B 2 h w, (dy, dx) from
+    mid-exposure in cells of 8 pixels; h and w are those of the picture's cells, or more. start and end may
+    change places from cell to cell. Computed in float32, for found pixels alone; all others are the input's,
+    bit by bit. No gradients.
+    """
+    result = image.clone(memory_format=torch.contiguous_format)
+    with torch.autocast(image.device.type, enabled=False):
+        field = to_double_angle(start.float(), end.float())
+        confidence = enlarge(probability.float(), image)
+        for number in range(len(image)):
+            found = (confidence[number, 0] > ONSET).nonzero()  # P 2, (y, x)
+            if not len(found):
+                continue
+            index = found[:, 0] * image.shape[3] + found[:, 1]
+            sure = confidence[number].flatten()[index]
+            pixels = undo(image[number].float(), field[number], sure, found, steps, instants)
+            result[number].flatten(1).index_copy_(1, index, pixels.to(image.dtype))
+    return result
+
+
+def richardson_lucy_reference(
+    image: Tensor,
+    probability: Tensor,
+    start: Tensor,
+    end: Tensor,
+    steps: int = STEPS,
+    instants: int = INSTANTS,
+) -> Tensor:
+    """The same the plain way, in whole pictures: B 3 H W float32 in 0-1."""
+    confidence = enlarge(probability, image)
+    found = confidence > ONSET
+    start, end = from_double_angle(enlarge(to_double_angle(start, end), image) * STAGE_SCALE)
+    path = trajectory(start * found, end * found, instants)
+    linear = to_linear(image)
+    seen = linear.clamp(min=FLOOR)
+    estimate = seen
+    for _ in range(steps):
+        again = torch.stack([warp(estimate, -displacement) for displacement in path]).mean(0)
+        ratio = torch.where(found, compare(seen, again), 1)
+        factor = torch.stack([warp(ratio, displacement) for displacement in path]).mean(0)
+        estimate = torch.where(found, (estimate * factor).clamp(FLOOR, BRIGHTEST), seen)
+    return torch.where(found, to_encoded(linear + (estimate - seen) * opacity(confidence)), image)
+
+
+def enlarge(values: Tensor, image: Tensor) -> Tensor:
+    """Maps B C h w in cells of 8 pixels, interpolated for each pixel of a picture: B C H W."""
+    height, width = image.shape[-2:]
+    values = F.interpolate(values, scale_factor=STAGE_SCALE, mode="bilinear", align_corners=False)
+    return values[..., :height, :width]
+
+
+def opacity(confidence: Tensor) -> Tensor:
+    """How much of the result is laid in, 0-1."""
+    return ((confidence - ONSET) / (FULL - ONSET)).clamp(0, 1)
+
+
+def compare(seen: Tensor, again: Tensor) -> Tensor:
+    """By what factor the blurred picture is brighter than the estimate blurred again."""
+    return ((seen + DAMPING) / (again + DAMPING)).clamp(1 / LIMIT, LIMIT)
+
+
+def warp(x: Tensor, displacement: Tensor) -> Tensor:
+    """What lies at a displacement B 2 H W, (dy, dx) in pixels, from each pixel: B C H W -> the same."""
+    height, width = x.shape[-2:]
+    rows, columns = torch.arange(height, device=x.device), torch.arange(width, device=x.device)
+    y, right = displacement[:, 0] + rows.view(-1, 1), displacement[:, 1] + columns
+    grid = torch.stack([(2 * right + 1) / width - 1, (2 * y + 1) / height - 1], -1)  # -1..1 of grid_sample
+    return F.grid_sample(x, grid, padding_mode="border", align_corners=False)
+
+
+def undo(
+    image: Tensor, field: Tensor, confidence: Tensor, found: Tensor, steps: int, instants: int
+) -> Tensor:
+    """Richardson-Lucy for P found pixels of a picture 3 H W: their encoded values, 3 P.
+
+    field: 4 h w, motion in cells as a double angle; confidence: P; found: P 2, (y, x).
+    """
+    start, end = displacements_at(field, found)
+    linear, places = cut_box(image, found, torch.maximum(start.abs(), end.abs()))
+    height, width = linear.shape[1:]
+    before, after = sampling_grids(places, start, end, (height, width), instants)
+    index = places[:, 0] * width + places[:, 1]
+    linear = linear.flatten(1)
+    estimate, ratio = linear.clamp(min=FLOOR), torch.ones_like(linear)
+    seen = current = estimate.index_select(1, index)
+    for _ in range(steps):
+        again = mean_over_instants(estimate.view(1, 3, height, width), before, current, instants)
+        compared = compare(seen, again)
+        ratio.index_copy_(1, index, compared)
+        factor = mean_over_instants(ratio.view(1, 3, height, width), after, compared, instants)
+        current = (current * factor).clamp(FLOOR, BRIGHTEST)
+        estimate.index_copy_(1, index, current)
+    return to_encoded(linear.index_select(1, index) + (current - seen) * opacity(confidence))
+
+
+def displacements_at(field: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Start and end at pixels P 2 (y, x), P 2 each in pixels, from a field 4 h w in cells.
+
+    Interpolated as `enlarge` does. A motion that is no number counts as none.
+    """
+    size = torch.tensor(field.shape[1:], device=field.device) * STAGE_SCALE
+    grid = ((2 * pixels + 1) / size - 1).flip(1).view(1, 1, -1, 2)  # pixels (y, x) -> -1..1 (x, y)
+    values = F.grid_sample(field[None], grid, padding_mode="border", align_corners=False)
+    start, end = from_double_angle(values.nan_to_num(0, 0, 0) * STAGE_SCALE)  # 1 2 1 P
+    return start[0, :, 0].t(), end[0, :, 0].t()
+
+
+def cut_box(image: Tensor, found: Tensor, reach: Tensor) -> tuple[Tensor, Tensor]:
+    """The part of a picture 3 H W within reach of found pixels, in linear light, and their places in it.
+
+    found: P 2, (y, x); reach: P 2, how far each of them looks. Returns 3 h w and P 2.
+    """
+    limits = torch.tensor(image.shape[1:], device=image.device) - 1
+    margin = reach.amax(0).ceil().minimum(limits).long()
+    first, last = (found.amin(0) - margin).clamp(min=0), (found.amax(0) + margin).minimum(limits)
+    (top, left), (bottom, right) = first.tolist(), (last + 1).tolist()
+    return to_linear(image[:, top:bottom, left:right]), found - first
+
+
+def sampling_grids(
+    places: Tensor, start: Tensor, end: Tensor, shape: tuple[int, int], instants: int
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Where P pixels of a picture of that shape came from, and where they went to, at each instant.
+
+    places, start, end: P 2, (y, x). Gives positions of `grid_sample`, 1 1 P 2 each, kept within the picture;
+    the middle instant, at which nothing has moved, is left out.
+    """
+    size = torch.tensor(shape, device=places.device).flip(0)
+    center = (2 * places.flip(1) + 1) / size - 1  # (y, x) in pixels -> -1..1 (x, y)
+    paths = trajectory(2 * start.flip(1) / size, 2 * end.flip(1) / size, instants)
+    limit = 1 - 1 / size
+    moving = [path[None, None] for number, path in enumerate(paths) if 2 * number != instants - 1]
+    before = [(center - path).clamp(-limit, limit) for path in moving]
+    return before, [(center + path).clamp(-limit, limit) for path in moving]
+
+
+def mean_over_instants(x: Tensor, grids: list[Tensor], own: Tensor, instants: int) -> Tensor:
+    """Mean of what P pixels see of a picture 1 3 H W: 3 P; own: 3 P, what they see at rest."""
+    total = own * (instants - len(grids))
+    for grid in grids:
+        total += F.grid_sample(x, grid, align_corners=False)[0, :, 0]
+    return total / instants
