@@ -136,7 +136,7 @@ class Scene:
         self.blurred = exposed[:, :3] + (1 - coverage) * self.blurred
         self.sharp = layer[:, :3] + (1 - layer[:, 3:]) * self.sharp
         start, end = (motion.displacement(height, width, time) for time in (-1, 1))
-        way = start.norm(dim=1, keepdim=True) + end.norm(dim=1, keepdim=True)
+        way = torch.hypot(*start.split(1, 1)) + torch.hypot(*end.split(1, 1))
         touched = coverage > MASK_COVERAGE
         moved = touched & (way > VISIBLE)  # through the soft edge of a still layer the motion behind it shows
         behind = self.mask * (1 - (coverage > OPAQUE_COVERAGE).float())  # motion that still shows through
