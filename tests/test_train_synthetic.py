@@ -40,6 +40,7 @@ MOVING = replace(CLEAN, still=0.0, absent=0.0)
 PARTS = ("blurred", "sharp", "mask", "start", "end")
 shares = st.floats(0, 1)
 EVENLY = torch.full((1, 13), 1 / 13)
+IN_FOCUS = torch.zeros(1, 1, 1, 1)
 
 
 def seeded(seed=0):
@@ -69,7 +70,7 @@ def grey_scene():
 
 
 def lay(scene, layer, motion):
-    scene.lay_over(layer, motion, EVENLY if motion.start.any() else torch.zeros(1, 1))
+    scene.lay_over(layer, motion, EVENLY if motion.start.any() else torch.zeros(1, 1), IN_FOCUS)
 
 
 def roughness(image):
@@ -182,7 +183,7 @@ def test_displacements_say_where_everything_in_a_moving_frame_was_at_start_and_e
         scene = Scene.still(far)
         taken = Scene.still(background.warp(far, time))
         for layer, motion in ((torch.cat([far, torch.ones(1, 1, 64, 64)], 1), background), (near, front)):
-            scene.lay_over(layer, motion, torch.tensor([[0.5, 0.0, 0.5]]))
+            scene.lay_over(layer, motion, torch.tensor([[0.5, 0.0, 0.5]]), IN_FOCUS)
             moved = motion.warp(layer, time)
             taken.blurred = moved[:, :3] + (1 - moved[:, 3:]) * taken.blurred
         assert scene.mask.mean() > 0.95
@@ -319,9 +320,9 @@ def test_an_absent_object_leaves_no_trace():
 
 def test_defocus_softens_its_share_of_the_pictures_by_up_to_its_radius():
     image = torch.rand(24, 3, 64, 64, generator=seeded())
-    assert torch.equal(defocus_region(image, replace(CLEAN, defocus=0.0), seeded()), image)
+    assert torch.equal(defocus_region(image, replace(CLEAN, defocus=0.0), seeded())[0], image)
     slightly, strongly = (
-        defocus_region(image, replace(CLEAN, defocus=1.0, defocus_radius=radius), seeded(3))
+        defocus_region(image, replace(CLEAN, defocus=1.0, defocus_radius=radius), seeded(3))[0]
         for radius in (1.0, 12.0)
     )
     assert roughness(strongly) < roughness(slightly) < roughness(image)
@@ -333,7 +334,9 @@ def test_slight_defocus_is_as_frequent_as_strong():
     image = torch.rand(1, 3, 64, 64, generator=seeded()).expand(120, 3, 64, 64)
     layer = torch.cat([image, torch.ones(120, 1, 64, 64)], 1)
     blur = replace(CLEAN, defocus=1.0, defocus_radius=10.0)
-    soft = defocus_layer(layer, blur, seeded())
+    soft, radius = defocus_layer(layer, blur, seeded())
+    assert radius.max() <= 10 and (radius[radius > 0] >= 0.7).all()
+    assert torch.equal(radius.flatten() > 0, (soft != layer).flatten(1).any(1))
     assert torch.allclose(soft[:, 3:], layer[:, 3:], atol=1e-4)
     left = soft[:, :3].std((1, 2, 3)) / image.std()
     assert 0.25 < (left < 0.99).float().mean() < 0.55  # layers more rarely than backgrounds
@@ -342,7 +345,7 @@ def test_slight_defocus_is_as_frequent_as_strong():
 
 def test_layers_out_of_focus_have_soft_outlines_and_keep_their_light():
     layer = rectangle(slice(10, 22), slice(10, 22)).expand(20, 4, 32, 32)
-    soft = defocus_layer(layer, replace(CLEAN, defocus=1.0, defocus_radius=4.0), seeded())
+    soft, _ = defocus_layer(layer, replace(CLEAN, defocus=1.0, defocus_radius=4.0), seeded())
     changed = (soft != layer).flatten(1).any(1)
     assert changed.any() and not changed.all()
     assert torch.allclose(soft.sum((2, 3)), layer.sum((2, 3)), rtol=1e-3)
@@ -359,6 +362,17 @@ def test_what_is_out_of_focus_stays_so_in_the_truth_and_is_not_marked():
         made(MOVING, 8, 64, grey=True).sharp
     )
     assert (still.sharp - still.blurred).abs().max() < 2.01 / 255
+
+
+def test_motion_is_marked_where_it_shows():
+    layer, marked = torch.rand(1, 4, 32, 32, generator=seeded()), []
+    layer[:, 3] = 1
+    for way, radius in ((0.5, 0.0), (1.0, 0.0), (6.0, 8.0), (3.0, 8.0)):  # pixels, and of defocus
+        scene = grey_scene()
+        scene.lay_over(layer, straight(way, 0), EVENLY, torch.full((1, 1, 1, 1), radius))
+        marked.append(bool(scene.mask.all()))
+        assert scene.mask.all() == scene.mask.any() == scene.end.any()
+    assert marked == [False, True, True, False]
 
 
 def test_with_spread_patches_show_pieces_of_objects_larger_than_themselves():

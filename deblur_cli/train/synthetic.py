@@ -29,6 +29,7 @@ from deblur_cli.train.trajectory import (
 
 MASK_COVERAGE = 0.1  # share of the exposure from which a pixel touched by a moving object counts as blurred
 VISIBLE = 0.75  # pixels to start and end together from which motion is blur
+HIDDEN = 0.5  # of the radius of defocus: shorter motion does not show in what is out of focus
 TENSORS = ("blurred", "sharp", "mask", "start", "end")  # of a sample
 TRIES = 3  # textures drawn for an object, of which that with most detail is taken
 OPAQUE_COVERAGE = 0.95  # share from which a layer hides the motion behind it
@@ -125,10 +126,11 @@ class Scene:
         start, end = (background.new_zeros(count, 2, height, width) for _ in range(2))
         return cls(background.clone(), background, mask, start, end)
 
-    def lay_over(self, layer: Tensor, motion: Motion, weights: Tensor) -> None:
+    def lay_over(self, layer: Tensor, motion: Motion, weights: Tensor, defocus: Tensor) -> None:
         """Lay a layer over the scene: B 4 H W, colour times coverage, then coverage.
 
-        weights: B instants, how long the shutter is open at each instant (`expose`)
+        weights: B instants, how long the shutter is open at each instant (`expose`); defocus: B 1 H W or
+        B 1 1 1, the radius by which the layer is out of focus
         """
         height, width = layer.shape[-2:]
         exposed = expose(layer, motion, weights)
@@ -138,7 +140,8 @@ class Scene:
         start, end = (motion.displacement(height, width, time) for time in (-1, 1))
         way = torch.hypot(*start.split(1, 1)) + torch.hypot(*end.split(1, 1))
         touched = coverage > MASK_COVERAGE
-        moved = touched & (way > VISIBLE)  # through the soft edge of a still layer the motion behind it shows
+        seen = way > (HIDDEN * defocus).clamp(min=VISIBLE)
+        moved = touched & seen  # through the soft edge of a still layer the motion behind it shows
         behind = self.mask * (1 - (coverage > OPAQUE_COVERAGE).float())  # motion that still shows through
         self.mask = torch.where(touched, torch.maximum(moved.float(), behind), self.mask)
         self.start = torch.where(moved, start, self.start) * self.mask
@@ -175,10 +178,13 @@ def synthesise(
     All randomness comes from the generator, so the same state gives the same pictures.
     """
     frame = draw_frame(count, size, settings, generator)
-    background = defocus_region(draw_texture(photos, count, size, settings, generator), settings, generator)
+    background = draw_texture(photos, count, size, settings, generator)
+    background, radius = defocus_region(background, settings, generator)
     scene = Scene.still(background)
     whole = torch.cat([background, torch.ones_like(background[:, :1])], 1)
-    scene.lay_over(whole, frame.background, open_shutter(frame.background, size, settings, generator))
+    scene.lay_over(
+        whole, frame.background, open_shutter(frame.background, size, settings, generator), radius
+    )
     for number in range(settings.objects):
         silhouette, centre, texture = draw_object(photos, count, size, settings, generator)
         present, moving = draw_fate(count, settings, generator)
@@ -187,9 +193,9 @@ def synthesise(
         own = random_motion(centre, size, lengths, settings.spread, generator).scaled(moving.float())
         motion = frame.carried(own, number, settings)
         layer = torch.cat([texture * silhouette, silhouette], 1) * present.view(-1, 1, 1, 1)
-        layer = defocus_layer(layer, settings, generator)
+        layer, radius = defocus_layer(layer, settings, generator)
         weights = open_shutter(motion.scaled(present.float()), size, settings, generator)
-        scene.lay_over(layer, motion, weights)
+        scene.lay_over(layer, motion, weights, radius)
     blurred, sharp = record(scene.blurred, scene.sharp, settings.camera, generator)
     return Sample(blurred, sharp, scene.mask, scene.start, scene.end)
 
@@ -261,34 +267,38 @@ def draw_fate(count: int, settings: BlurSettings, generator: torch.Generator) ->
     return fate >= settings.absent, fate >= settings.absent + settings.still
 
 
-def defocus_region(image: Tensor, settings: BlurSettings, generator: torch.Generator) -> Tensor:
-    """Blur some pictures B 3 H W as a lens out of focus does; the truth keeps it.
+def defocus_region(
+    image: Tensor, settings: BlurSettings, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Blur some pictures B 3 H W as a lens out of focus does; the truth keeps it. Radii: B 1 H W.
 
     A third of them is out of focus as a whole, a third in a region, a third more and more to one side.
     """
-    region, centre = random_silhouette(len(image), image.shape[-1], generator, settings.spread)
-    rows, soft = defocus(image, settings.defocus, settings, generator)
+    size = image.shape[-1]
+    region, centre = random_silhouette(len(image), size, generator, settings.spread)
+    radius, soft = defocus(image, settings.defocus, settings, generator)
     kind = 3 * uniform(len(image), generator).view(-1, 1, 1, 1)
-    slope = (centre / image.shape[-1] - 0.5).view(-1, 2, 1, 1)
-    offset = pixel_grid(image.shape[-2], image.shape[-1], image.device) - image.shape[-1] / 2
-    to_side = (0.5 + 4 * (slope * offset).sum(1, keepdim=True) / image.shape[-1]).clamp(0, 1)
+    slope = (centre / size - 0.5).view(-1, 2, 1, 1)
+    offset = pixel_grid(size, size, image.device) - size / 2
+    to_side = (0.5 + 4 * (slope * offset).sum(1, keepdim=True) / size).clamp(0, 1)
     region = torch.where(kind < 1, region, torch.where(kind < 2, to_side, torch.ones_like(region)))
-    return image.index_copy(0, rows, torch.lerp(image[rows], soft, region[rows]))
+    return torch.lerp(image, soft, region), region * radius
 
 
-def defocus_layer(layer: Tensor, settings: BlurSettings, generator: torch.Generator) -> Tensor:
-    """Blur some layers B 4 H W, colour and coverage, as a lens out of focus does."""
-    rows, soft = defocus(layer, LAYER_DEFOCUS * settings.defocus, settings, generator)
-    return layer.index_copy(0, rows, soft)
+def defocus_layer(layer: Tensor, settings: BlurSettings, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Blur some layers B 4 H W, colour and coverage, as a lens out of focus does. Radii: B 1 1 1."""
+    radius, soft = defocus(layer, LAYER_DEFOCUS * settings.defocus, settings, generator)
+    return soft, radius
 
 
 def defocus(
     image: Tensor, share: float, settings: BlurSettings, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Numbers of a share of the pictures B C H W, and these out of focus by a radius of each one's own."""
+    """A share of the pictures B C H W out of focus, by a radius of each one's own: B 1 1 1, or zero."""
     lot, radius, lens = torch.rand(3, len(image), generator=generator, device=generator.device)
-    rows = chosen(lot < share)
     radius = log_uniform(radius, (min(SLIGHTEST_DEFOCUS, settings.defocus_radius), settings.defocus_radius))
-    if not rows.numel():
-        return rows, image[rows]
-    return rows, out_of_focus(image[rows], radius[rows], lens[rows] < 0.5, settings.defocus_radius)
+    radius = radius * (lot < share)
+    if (rows := chosen(radius)).numel():
+        soft = out_of_focus(image[rows], radius[rows], lens[rows] < 0.5, settings.defocus_radius)
+        image = image.index_copy(0, rows, soft)
+    return radius.view(-1, 1, 1, 1), image

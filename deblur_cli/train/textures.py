@@ -25,7 +25,7 @@ def patterned(image: Tensor, share: float, generator: torch.Generator) -> Tensor
     kind = (uniform[0] * KINDS).floor()
     pattern = torch.where(kind < 2, stripes(plain, kind > 0, generator), lines(plain, kind == 3, generator))
     base = torch.where((uniform[1] < 0.5) & (kind < KINDS - 1), plain, local_color(plain))
-    contrast = (0.15 + 0.6 * uniform[2]) * (kind < KINDS - 1)
+    contrast = (0.1 + 0.5 * uniform[2]) * (kind < KINDS - 1)
     ink = 0.3 + uniform[3:].flatten(1).t().view(-1, 3, 1, 1)  # B 3 1 1, its color
     changed = image.clone()
     changed[rows] = (base + contrast * ink * pattern * (0.15 + base)).clamp(0, 1)
