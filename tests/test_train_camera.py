@@ -11,9 +11,11 @@ from deblur_cli.train import camera
 from deblur_cli.train.camera import (
     CameraSettings,
     apply_tone,
+    as_soft_as_mosaic,
     brighten_highlights,
+    denoise,
     record,
-    soften,
+    sharpen,
     through_mosaic,
 )
 from deblur_cli.train.trajectory import Motion, expose
@@ -24,6 +26,8 @@ PLAIN = {
     "mosaic": 0.0,
     "softness": 0.0,
     "tone": 0.0,
+    "denoising": 0.0,
+    "sharpening": 0.0,
     "quality": (100.0, 100.0),
 }
 MIDDLE_GREY = 0.214  # linear, half of white once encoded
@@ -85,7 +89,7 @@ def streak(highlights):
     """A lamp that moves 12 pixels over black, as a camera with a soft lens stores it: 1 3 48 48."""
     lamp = torch.zeros(1, 3, 48, 48)
     lamp[..., 22:26, 22:26] = 1
-    camera_settings = plain(highlights=highlights, brightest=30.0, softness=1.0)
+    camera_settings = plain(highlights=highlights, brightest=30.0, softness=2.0)
     bright = brighten_highlights(lamp, camera_settings, seeded(1))
     way = torch.tensor([[0.0, 6.0]])
     motion = Motion(-way, way, torch.full((1, 2), 24.0), torch.zeros(1), torch.zeros(1))
@@ -99,19 +103,6 @@ def test_a_moving_lamp_leaves_a_streak_as_white_as_the_lamp_and_thicker_than_cli
     assert (lit[0, 0, 23, 18:30] > 0.99).all()  # burnt out all along its way
     thickness = [int((image[0, 0, :, 23] > 0.5).sum()) for image in (clipped, lit)]
     assert thickness[1] > thickness[0]
-
-
-def test_no_softening_keeps_a_picture_and_full_softening_spreads_a_point_as_a_binomial():
-    point = torch.zeros(1, 3, 7, 7)
-    point[..., 3, 3] = 16
-    assert torch.equal(soften(point, each(0.0)), point)
-    spread = soften(point, each(1.0))
-    assert torch.allclose(
-        spread[0, 1, 2:5, 2:5], torch.tensor([[1.0, 2.0, 1.0], [2.0, 4.0, 2.0], [1.0, 2.0, 1.0]])
-    )
-    assert spread.sum().item() == pytest.approx(48)
-    evenly = flat(0.2, 0.5, 0.9)
-    assert torch.allclose(soften(evenly, each(1.0)), evenly)  # the border does not darken
 
 
 @settings(max_examples=10)
@@ -190,20 +181,75 @@ def test_noise_leaves_no_grain_where_the_sensor_is_full(no_jpeg):
     assert (stored > 1 - 1e-6).all()
 
 
-def test_the_truth_has_neither_noise_nor_mosaic_nor_jpeg():
+def test_the_truth_has_neither_noise_nor_denoising_nor_jpeg():
     light = to_linear(torch.stack(tensors(3, (32, 32))) / 255)
-    harsh = plain(noise=0.1, mosaic=1.0, quality=(10.0, 10.0))
+    harsh = plain(noise=0.1, denoising=1.0, quality=(10.0, 10.0))
     stored, truth = record(light, light, harsh, seeded())
-    assert torch.allclose(truth, to_encoded(light))
+    assert torch.allclose(truth, to_encoded(light), atol=1e-5)
     assert (stored - truth).abs().mean() > 0.02
 
 
-def test_what_did_not_move_is_stored_as_its_truth_whatever_lens_and_curve():
+def test_what_did_not_move_is_stored_as_its_truth_whatever_lens_and_processing():
     # Grey, as JPEG's halved chroma alone would change colours.
     light = to_linear(torch.stack(tensors(4, (32, 32), grey=True)) / 255)
-    stored, truth = record(light, light, plain(softness=1.0, tone=0.3), seeded())
+    processed = plain(softness=1.3, tone=0.3, sharpening=1.0)
+    stored, truth = record(light, light, processed, seeded())
     assert (stored - truth).abs().max() < 2.01 / 255  # best JPEG quality: steps of one level
-    assert ((truth - to_encoded(light)).abs().mean((1, 2, 3)) > 0.002).all()  # lens and curve did act
+    assert ((truth - to_encoded(light)).abs().mean((1, 2, 3)) > 0.002).all()  # it did act
+
+
+def test_lenses_are_soft_in_truth_and_picture_up_to_the_deviation_asked_for(no_jpeg):
+    light = torch.rand(1, 3, 32, 32, generator=seeded()).expand(200, 3, 32, 32)
+    stored, truth = record(light, light, plain(softness=1.3), seeded())
+    assert torch.equal(stored, truth)
+    rough = to_linear(truth).diff(dim=3).abs().mean((1, 2, 3)) / light.diff(dim=3).abs().mean()
+    assert rough.max() > 0.98 and rough.min() < 0.25  # from none to 1.3 pixels
+    assert rough.median() > 0.7  # most are slight
+
+
+def test_the_truth_of_a_mosaic_is_as_soft_without_its_pattern():
+    light = torch.rand(4, 3, 64, 64, generator=seeded())
+    seen = torch.stack(
+        [through_mosaic(light.roll((y, x), (2, 3))).roll((-y, -x), (2, 3)) for y in (0, 1) for x in (0, 1)]
+    )
+    inner = (..., slice(2, -2), slice(2, -2))
+    assert torch.allclose(as_soft_as_mosaic(light)[inner], seen.mean(0)[inner], atol=1e-5)
+    assert torch.allclose(
+        as_soft_as_mosaic(flat(0.2, 0.5, 0.9)), flat(0.2, 0.5, 0.9)
+    )  # nor does the border darken
+
+
+def step(grain):
+    """An edge between dark and bright with noise of a deviation: 1 3 32 32."""
+    edge = torch.full((1, 3, 32, 32), 0.2)
+    edge[..., 16:] = 0.8
+    return edge + grain * torch.randn(edge.shape, generator=seeded())
+
+
+def test_denoising_smooths_what_is_flat_and_keeps_edges():
+    noisy = step(0.02)
+    clean = denoise(noisy, each(0.03))
+    assert clean[..., :11].std() < 0.5 * noisy[..., :11].std()
+    rise = (clean[..., 16] - clean[..., 15]).mean()
+    assert rise > 0.95 * 0.6
+    assert torch.allclose(denoise(noisy, each(0.0)), noisy, atol=1e-3)
+
+
+def test_sharpening_leaves_halos_as_strong_as_asked_and_nothing_where_it_is_flat():
+    edge = step(0.0)
+    assert torch.equal(sharpen(edge, each(1.0), each(0.0)), edge)
+    weak, strong = (sharpen(edge, each(1.0), each(amount)) for amount in (0.4, 0.8))
+    assert 0.8 < weak[..., 16].mean() < strong[..., 16].mean()
+    assert 0.2 > weak[..., 15].mean() > strong[..., 15].mean()
+    assert torch.allclose(strong[..., :8], edge[..., :8], atol=1e-6)
+
+
+def test_processing_comes_in_the_shares_asked_for(no_jpeg):
+    light = torch.rand(1, 3, 16, 16, generator=seeded()).expand(300, 3, 16, 16)
+    for setting in ("denoising", "sharpening"):
+        stored, _ = record(light, light, plain(**{setting: 0.3}), seeded())
+        changed = (stored - to_encoded(light)).abs().amax((1, 2, 3)) > 1e-5
+        assert 0.22 < changed.float().mean() < 0.38
 
 
 def test_worse_jpeg_quality_is_drawn_within_its_bounds(monkeypatch):
@@ -227,7 +273,13 @@ def test_worse_jpeg_quality_is_drawn_within_its_bounds(monkeypatch):
 def test_any_light_becomes_a_picture_and_the_same_one_again(seed, size, noise, share, quality):
     light = 8 * torch.rand(2, 3, size, size, generator=seeded(seed)) ** 4
     camera_settings = CameraSettings(
-        noise=noise, mosaic=share, softness=share, tone=share, quality=(1.0, quality)
+        noise=noise,
+        mosaic=share,
+        softness=5 * share,
+        tone=share,
+        denoising=share,
+        sharpening=share,
+        quality=(1.0, quality),
     )
     first, second = (record(light, light.flip(3), camera_settings, seeded(seed)) for _ in range(2))
     for picture, again in zip(first, second, strict=True):

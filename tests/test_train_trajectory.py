@@ -1,6 +1,7 @@
 """How layers move: the trajectory's definition, warping, and what the open shutter adds up."""
 
 import cmath
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deblur_cli.train.trajectory import Motion, expose, pixel_grid, random_motion, shutter
+from deblur_cli.train.trajectory import STEP, Motion, expose, hand_shake, pixel_grid, random_motion, shutter
 
 pixels = st.floats(-12, 12, width=32)
 CPU = torch.device("cpu")
@@ -95,11 +96,11 @@ def test_an_exposure_is_the_mean_of_shifted_copies(down, right, seed):
 
 def test_each_picture_of_a_batch_moves_on_its_own():
     both = random_motion(torch.tensor([[10.0, 12.0], [20.0, 9.0]]), 32, (4, 16), 1.0, seeded())
-    layer, weights = torch.rand(2, 4, 32, 32), shutter(2, 9, 1.0, seeded(3))
+    layer, weights = torch.rand(2, 4, 32, 32), shutter(torch.tensor([9, 7]), 1.0, seeded(3))
     exposed, moved = expose(layer, both, weights), both.displacement(32, 32, 1)
     for index in range(2):
         one = slice(index, index + 1)
-        alone = Motion(both.start[one], both.end[one], both.centre[one], both.turn[one], both.growth[one])
+        alone = both.picked(torch.tensor([index]))
         assert torch.allclose(expose(layer[one], alone, weights[one]), exposed[one], atol=1e-5)
         assert torch.allclose(alone.displacement(32, 32, 1), moved[one], atol=1e-5)
 
@@ -114,17 +115,97 @@ def test_a_layer_that_fills_the_frame_stays_opaque_while_it_moves():
 @given(length=st.floats(0.5, 60, width=32))
 def test_instants_on_a_straight_way_are_close_and_include_mid_exposure(length):
     motion = motion_of((0.0, -length / 2), (0.0, length / 2))
-    instants = motion.instants()
+    (instants,) = motion.instants(32).tolist()
     assert instants % 2 == 1 and instants >= 3
-    assert length / (instants - 1) <= 1.5 + 1e-5
-    longer = Motion(
-        *(torch.cat([one, two]) for one, two in zip(parts(motion), parts(motion_of()), strict=True))
+    assert length / (instants - 1) <= STEP + 1e-5
+
+
+def test_each_of_a_batch_takes_the_instants_it_needs_and_none_where_nothing_moves():
+    motion = both(motion_of(), motion_of((0.0, -30.0), (0.0, 30.0)), motion_of((1.0, 0.0), (-1.0, 0.0)))
+    assert motion.instants(32).tolist() == [0, 41, 3]
+
+
+def test_instants_are_close_at_the_corners_of_a_frame_that_turns():
+    motion = motion_of(turn=0.5, centre=(32.0, 32.0))
+    (instants,) = motion.instants(64).tolist()
+    steps = [motion.displacement(64, 64, 2 * index / (instants - 1) - 1) for index in range(instants)]
+    assert torch.stack(steps).diff(dim=0).norm(dim=2).max() < 1.1 * STEP
+
+
+def test_what_is_at_rest_is_exposed_as_it_is_beside_what_moves():
+    layer = torch.rand(3, 4, 32, 32, generator=seeded())
+    motion = both(motion_of(), motion_of((0.0, -6.0), (0.0, 6.0)), motion_of())
+    exposed = expose(layer, motion, shutter(motion.instants(32), 0.0, seeded()))
+    assert torch.equal(exposed[0], layer[0]) and torch.equal(exposed[2], layer[2])
+    alone = expose(layer[1:2], motion_of((0.0, -6.0), (0.0, 6.0)), evenly(9))
+    assert torch.allclose(exposed[1:2], alone, atol=1e-6)
+
+
+def both(*motions):
+    """Motions of one each as a batch."""
+    parts = zip(
+        *((m.start, m.end, m.centre, m.turn, m.growth, m.wobble.expand(1, 2)) for m in motions), strict=True
     )
-    assert longer.instants() == instants  # the longest of a batch counts
+    return Motion(*(torch.cat(part) for part in parts))
 
 
-def parts(motion):
-    return motion.start, motion.end, motion.centre, motion.turn, motion.growth
+@settings(max_examples=10)
+@given(seed=st.integers(0, 999), time=st.sampled_from([-1.0, 0.0, 1.0]))
+def test_motion_over_a_frame_goes_where_the_frame_has_carried_it(seed, time):
+    frame = hand_shake(3, 48, (2, 40), seeded(seed))
+    own = random_motion(torch.full((3, 2), 20.0), 48, (2, 20), 1.0, seeded(seed + 1))
+    together = own.over(frame)
+    carried, alone = frame.at(own.centre.unsqueeze(2), time), own.at(own.centre.unsqueeze(2), time)
+    assert torch.allclose(together.at(own.centre.unsqueeze(2), time), carried + alone, atol=1e-4)
+    resting = own.scaled(torch.zeros(3)).over(frame)  # it is part of the frame
+    assert torch.allclose(resting.displacement(48, 48, time), frame.displacement(48, 48, time), atol=1e-3)
+
+
+def test_what_rests_in_a_frame_follows_it_closely_all_the_way():
+    frame = hand_shake(40, 48, (4, 40), seeded())
+    resting = random_motion(torch.full((40, 2), 10.0), 48, (4, 40), 1.0, seeded()).scaled(torch.zeros(40))
+    off = resting.over(frame).displacement(48, 48, 0.5) - frame.displacement(48, 48, 0.5)
+    assert off.norm(dim=1).max() < 0.5  # its path about the other centre is a parabola too
+
+
+def test_nearer_things_go_farther_in_the_same_direction_and_turn_as_much():
+    frame = hand_shake(5, 48, (4, 40), seeded())
+    near = frame.nearer(torch.full((5,), 2.0))
+    for time in (-1.0, 0.3, 1.0):
+        assert torch.allclose(near.shift(time), 2 * frame.shift(time), atol=1e-5)
+        assert torch.equal(near.linear(time), frame.linear(time))
+
+
+def test_a_wobbling_path_leaves_the_parabola_by_as_much_as_it_says_and_meets_it_at_three_times():
+    plain = motion_of((-3.0, 2.0), (4.0, -1.0))
+    wobbling = replace(plain, wobble=torch.tensor([[1.5, -2.0]]))
+    for time in (-1, 0, 1):
+        assert torch.allclose(wobbling.shift(time), plain.shift(time), atol=1e-6)
+    off = torch.cat([wobbling.shift(time / 50) - plain.shift(time / 50) for time in range(-50, 51)])
+    assert off.norm(dim=1).max().item() == pytest.approx(2.5, rel=0.01)
+
+
+def shaken(count=600, size=64, lengths=(3.0, 24.0)):
+    return hand_shake(count, size, lengths, seeded())
+
+
+def test_shaken_frames_shift_roll_and_zoom():
+    motion = shaken()
+    turned, grown = motion.turn != 0, motion.growth != 0
+    assert 0.4 < turned.float().mean() < 0.6 and 0.2 < grown.float().mean() < 0.3
+    assert 0.3 < (~turned & ~grown).float().mean() < 0.45
+    for sign in (motion.turn, motion.growth):
+        assert (sign > 0).any() and (sign < 0).any()
+    inside = ((motion.centre > 0) & (motion.centre < 64)).all(1)
+    assert 0.1 < inside.float().mean() < 0.3
+
+
+def test_no_corner_of_a_shaken_frame_goes_farther_than_the_longest():
+    motion = shaken()
+    corners = torch.tensor([[0.0, 0.0, 64, 64], [0, 64, 0, 64]]).expand(600, 2, 4)
+    way = (motion.at(corners, 1) - motion.at(corners, -1)).norm(dim=1).amax(1)
+    assert way.max() < 24 * 1.05 and way.max() > 18
+    assert way.median() > 4
 
 
 def drawn(count=600, size=64, lengths=(3.0, 24.0), spread=1.0):
@@ -172,8 +253,12 @@ def test_mid_exposure_is_where_displacements_are_counted_from():
 @settings(max_examples=10)
 @given(instants=st.integers(1, 20), share=st.floats(0, 1, width=32), seed=st.integers(0, 99))
 def test_the_shutter_gathers_the_whole_light_and_is_open_at_first_and_last(instants, share, seed):
-    weights = shutter(5, 2 * instants + 1, share, seeded(seed))
-    assert weights.shape == (5, 2 * instants + 1)
+    number = 2 * instants + 1
+    weights = shutter(torch.tensor([number] * 5 + [3, 0]), share, seeded(seed))
+    assert weights.shape == (7, number)
+    assert (weights[6] == 0).all() and (weights[5, 3:] == 0).all()
+    assert weights[5].sum().item() == pytest.approx(1, abs=1e-5) and weights[5, 2] > 0
+    weights = weights[:5]
     assert torch.allclose(weights.sum(1), torch.ones(5), atol=1e-5)
     assert (weights >= 0).all() and (weights[:, 0] > 0).all() and (weights[:, -1] > 0).all()
     for row in weights:
@@ -182,7 +267,7 @@ def test_the_shutter_gathers_the_whole_light_and_is_open_at_first_and_last(insta
 
 
 def test_gaps_come_in_the_share_asked_for_and_last_a_tenth_to_a_third():
-    closed = (shutter(600, 121, 0.3, seeded()) == 0).float()
+    closed = (shutter(torch.full((600,), 121), 0.3, seeded()) == 0).float()
     gapped = closed.any(1)
     assert 0.24 < gapped.float().mean() < 0.36
     lasting = closed.mean(1)[gapped]
@@ -190,5 +275,5 @@ def test_gaps_come_in_the_share_asked_for_and_last_a_tenth_to_a_third():
     assert lasting.min() < 0.13 and lasting.max() > 0.3
     edges = closed.diff(dim=1).abs().sum(1)[gapped]
     assert (edges == 2).all()  # closed once, at a stretch
-    assert not (shutter(50, 121, 0.0, seeded()) == 0).any()
-    assert (shutter(50, 121, 1.0, seeded()) == 0).any(1).all()
+    assert not (shutter(torch.full((50,), 121), 0.0, seeded()) == 0).any()
+    assert (shutter(torch.full((50,), 121), 1.0, seeded()) == 0).any(1).all()

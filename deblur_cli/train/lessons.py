@@ -4,12 +4,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Generic, TypeVar
 
-import torch
 from PIL import Image
 from torch import Tensor, nn
 
 from deblur_cli.nets import DETECTOR, Detector, M2AENet, Network, Restoration, create, create_detector
-from deblur_cli.train.losses import detector_terms, stage_mask, training_loss
+from deblur_cli.train.losses import detector_terms, training_loss
 from deblur_cli.train.records import detector_sheet, restorer_sheet
 from deblur_cli.train.scores import DetectorScores, Scores, score, score_detector
 from deblur_cli.train.settings import TrainSettings

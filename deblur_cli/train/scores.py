@@ -179,8 +179,8 @@ def endpoint_error(result: Restoration, sample: Sample) -> Tensor:
 
 
 def only_motion(settings: BlurSettings) -> BlurSettings:
-    """The settings without whole-frame shake, for sets that measure local motion."""
-    return replace(settings, shake=0.0)
+    """The settings without motion of the whole frame, for sets that measure that of objects."""
+    return replace(settings, shake=0.0, panning=0.0)
 
 
 @torch.no_grad()

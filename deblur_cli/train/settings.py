@@ -13,7 +13,10 @@ from deblur_cli.train.patches import PatchSettings
 from deblur_cli.train.synthetic import BlurSettings
 from deblur_cli.train.tables import build, check_numbers, flat, override
 
-SHARES = ("still", "absent", "segmented", "joined", "sharp", "shake", "defocus", "gaps")
+SHARES = (
+    *("still", "absent", "segmented", "joined", "sharp", "shake", "panning"),
+    *("defocus", "patterns", "gaps"),
+)
 SHIPPED = Path(__file__).parent / "configs"
 COURSE = (  # what does not shape a step
     *("steps", "time_limit", "save_every", "log_every"),
@@ -23,6 +26,9 @@ SCHEDULES = ("cosine", "wsd")
 LARGEST_SEED = 1 << 32  # seeds of single steps are made from it and must fit 64 bits
 MOST_OBJECTS = 32  # layers over a background; each costs as much as the others
 LONGEST = 4  # sides of a picture that blur can be long; time and memory grow with it
+DEEPEST = 8  # times that the layer in front can go farther than the background
+SOFTEST = 5  # pixels of deviation; a lens softer than that is out of focus
+CRISPEST = 4  # amount of the unsharp mask
 LARGEST_ENLARGE = 8  # times; below 16 / 8 pixels there is nothing left to enlarge
 PATCH_STEP = 16  # pixels; the network halves its input four times, JPEG's halved chroma has blocks of 16
 
@@ -227,6 +233,10 @@ def check_blur(blur: BlurSettings, section: str = "blur.") -> None:
         raise TrainingError(
             f"blur lengths need 0 < shortest <= longest, not {blur.shortest:g} and {blur.longest:g}"
         )
+    if blur.longest < 1:
+        raise TrainingError(
+            f"setting '{section}longest' is 1 pixel or more, not {blur.longest:g}: no shorter blur is seen"
+        )
     for name in SHARES:
         if getattr(blur, name) > 1:
             raise TrainingError(
@@ -242,15 +252,22 @@ def check_blur(blur: BlurSettings, section: str = "blur.") -> None:
         raise TrainingError(f"setting '{section}objects' is at most {MOST_OBJECTS}, not {blur.objects}")
     if blur.enlarge > LARGEST_ENLARGE:
         raise TrainingError(f"setting '{section}enlarge' is at most {LARGEST_ENLARGE}, not {blur.enlarge:g}")
+    if blur.parallax > DEEPEST:
+        raise TrainingError(f"setting '{section}parallax' is at most {DEEPEST}, not {blur.parallax:g}")
     check_camera(blur.camera, section)
 
 
 def check_camera(camera: CameraSettings, section: str) -> None:
     """Raise TrainingError for a camera that cannot be."""
-    for name in ("highlights", "mosaic", "softness", "tone"):
+    for name in ("highlights", "mosaic", "tone", "denoising", "sharpening"):
         if getattr(camera, name) > 1:
             raise TrainingError(
                 f"setting '{section}camera.{name}' is a share from 0 to 1, not {getattr(camera, name):g}"
+            )
+    for name, most in {"softness": SOFTEST, "crispness": CRISPEST}.items():
+        if getattr(camera, name) > most:
+            raise TrainingError(
+                f"setting '{section}camera.{name}' is at most {most}, not {getattr(camera, name):g}"
             )
     if camera.brightest < 1:
         raise TrainingError(f"setting '{section}camera.brightest' is 1 or more, not {camera.brightest:g}")

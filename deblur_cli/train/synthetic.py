@@ -1,7 +1,8 @@
-"""Local motion blur as a camera makes it, from sharp photos.
+"""Motion blur as a camera makes it, from sharp photos.
 
-Objects with a soft silhouette move over a sharp background along a quadratic trajectory (Eq. 4) while
-they turn and grow a little; what the sensor gathers is the average over many instants in linear light.
+Objects with a soft silhouette move over a background along a quadratic trajectory (Eq. 4) while they turn
+and grow a little, the frame itself may move, and some of it is out of focus; what the sensor gathers is the
+average over many instants in linear light.
 """
 
 from collections.abc import Sequence
@@ -9,19 +10,32 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from deblur_cli.nets.light import to_linear
-from deblur_cli.train.camera import CameraSettings, brighten_highlights, record
-from deblur_cli.train.pool import cut_patches, draw
+from deblur_cli.train.camera import CameraSettings, brighten_highlights, chosen, record
+from deblur_cli.train.optics import out_of_focus
+from deblur_cli.train.pool import cut_patches
 from deblur_cli.train.shapes import random_silhouette, segments
-from deblur_cli.train.trajectory import Motion, expose, pixel_grid, random_motion, shutter
+from deblur_cli.train.textures import patterned
+from deblur_cli.train.trajectory import (
+    Motion,
+    expose,
+    hand_shake,
+    log_uniform,
+    pixel_grid,
+    random_motion,
+    shutter,
+)
 
 MASK_COVERAGE = 0.1  # share of the exposure from which a pixel touched by a moving object counts as blurred
+VISIBLE = 0.75  # pixels to start and end together from which motion is blur
+HIDDEN = 0.5  # of the radius of defocus: shorter motion does not show in what is out of focus
 TENSORS = ("blurred", "sharp", "mask", "start", "end")  # of a sample
 TRIES = 3  # textures drawn for an object, of which that with most detail is taken
 OPAQUE_COVERAGE = 0.95  # share from which a layer hides the motion behind it
+SLIGHTEST_DEFOCUS = 0.7  # pixels of radius
+LAYER_DEFOCUS = 0.4  # layers are out of focus so many times as often as backgrounds
 
 
 @dataclass(frozen=True)
@@ -31,8 +45,15 @@ class BlurSettings:
     objects: layers over the background, each of which moves, stands still (share `still`) or is absent
     segmented, joined: shares of layers cut along the outlines of their texture, or made of two shapes
     spread: objects are those of pictures up to so many times as large as the patch
-    sharp, shake: shares of pictures in which nothing moves, or the whole frame
-    defocus: share with a region out of focus (not motion), by at most `defocus_radius` pixels
+    sharp: share of pictures in which nothing moves
+    shake: share of the others in which the whole frame moves: shifts, rolls, zooms. What is in front moves up
+    to 1 + `parallax` times as far as the background; the way of the nearest is within the lengths, and
+    layers have motion of their own on top
+    panning: share of the others in which the background moves and the layer in front does not
+    defocus: share with a background that is out of focus (not motion), as a whole, in a region or more and
+    more to one side, by up to `defocus_radius` pixels, slight defocus being as frequent as strong; layers
+    are so less often
+    patterns: share of textures that look like motion and are none: stripes, grids, lines, smooth gradients
     gaps: share in which the shutter is closed for a part of the exposure
     shrink, enlarge: how far photos are resampled, each 1 or more; enlarged ones look softer
     """
@@ -40,18 +61,21 @@ class BlurSettings:
     shortest: float = 4.0
     longest: float = 16.0
     objects: int = 2
-    still: float = 0.2
-    absent: float = 0.15
+    still: float = 0.25
+    absent: float = 0.25
     segmented: float = 0.25
     joined: float = 0.2
-    spread: float = 1.0
-    sharp: float = 0.0
+    spread: float = 2.0
+    sharp: float = 0.05
     shake: float = 0.06
-    defocus: float = 0.3
+    parallax: float = 1.0
+    panning: float = 0.02
+    defocus: float = 0.4
     defocus_radius: float = 8.0
+    patterns: float = 0.1
     gaps: float = 0.1
     shrink: float = 2.0
-    enlarge: float = 1.25
+    enlarge: float = 1.6
     camera: CameraSettings = field(default_factory=CameraSettings)
 
 
@@ -103,33 +127,48 @@ class Scene:
         start, end = (background.new_zeros(count, 2, height, width) for _ in range(2))
         return cls(background.clone(), background, mask, start, end)
 
-    def lay_over(self, layer: Tensor, motion: Motion, moving: Tensor, weights: Tensor) -> None:
+    def lay_over(self, layer: Tensor, motion: Motion, weights: Tensor, defocus: Tensor) -> None:
         """Lay a layer over the scene: B 4 H W, colour times coverage, then coverage.
 
-        moving: B 1 1 1, one where the layer moves while the shutter is open, zero where it stands still;
-        weights: B instants, how long the shutter is open at each instant.
+        weights: B instants, how long the shutter is open at each instant (`expose`); defocus: B 1 H W or
+        B 1 1 1, the radius by which the layer is out of focus
         """
         height, width = layer.shape[-2:]
-        exposed = torch.lerp(layer, expose(layer, motion, weights), moving)
+        exposed = expose(layer, motion, weights)
         coverage = exposed[:, 3:]
         self.blurred = exposed[:, :3] + (1 - coverage) * self.blurred
         self.sharp = layer[:, :3] + (1 - layer[:, 3:]) * self.sharp
-        touched = coverage > MASK_COVERAGE
-        behind = self.mask * (1 - (coverage > OPAQUE_COVERAGE).float())  # motion that still shows through
-        self.mask = torch.where(touched, torch.maximum(moving, behind), self.mask)
         start, end = (motion.displacement(height, width, time) for time in (-1, 1))
-        moved = touched & (moving > 0)  # through the soft edge of a still layer the motion behind it shows
+        way = torch.hypot(*start.split(1, 1)) + torch.hypot(*end.split(1, 1))
+        touched = coverage > MASK_COVERAGE
+        seen = way > (HIDDEN * defocus).clamp(min=VISIBLE)
+        moved = touched & seen  # through the soft edge of a still layer the motion behind it shows
+        behind = self.mask * (1 - (coverage > OPAQUE_COVERAGE).float())  # motion that still shows through
+        self.mask = torch.where(touched, torch.maximum(moved.float(), behind), self.mask)
         self.start = torch.where(moved, start, self.start) * self.mask
         self.end = torch.where(moved, end, self.end) * self.mask
 
 
 @dataclass(frozen=True)
-class Fate:
-    """What becomes of a layer, B 1 1 1 of zeros and ones each."""
+class Frame:
+    """How whole pictures move: the background's motion, and who else does.
 
-    present: Tensor
-    moving: Tensor
-    shaken: Tensor
+    background: its motion, none where the frame is still
+    nearest: B, how many times as far as the background the layer in front moves
+    quiet, panned: B, whether nothing moves at all, and whether the layer in front is followed by the camera
+    """
+
+    background: Motion
+    nearest: Tensor
+    quiet: Tensor
+    panned: Tensor
+
+    def carried(self, own: Motion, number: int, settings: BlurSettings) -> Motion:
+        """The motion of layer `number` of the picture, which has one of its own."""
+        depth = self.nearest ** ((number + 1) / settings.objects)
+        motion = own.over(self.background.nearer(depth))
+        followed = self.panned & (number + 1 == settings.objects)
+        return motion.scaled((~followed & ~self.quiet).float())
 
 
 def synthesise(
@@ -139,21 +178,23 @@ def synthesise(
 
     All randomness comes from the generator, so the same state gives the same pictures.
     """
-    background = to_linear(cut(photos, count, size, settings, generator))
-    background = defocus_region(background, settings, generator)
-    scene = Scene.still(brighten_highlights(background, settings.camera, generator))
-    quiet = uniform(count, background, generator) < settings.sharp
+    frame = draw_frame(count, size, settings, generator)
+    background = draw_texture(photos, count, size, settings, generator)
+    background, radius = defocus_region(background, settings, generator)
+    scene = Scene.still(background)
+    whole = torch.cat([background, torch.ones_like(background[:, :1])], 1)
+    scene.lay_over(whole, frame.background, open_shutter(frame.background, size, settings, generator), radius)
     for number in range(settings.objects):
         silhouette, centre, texture = draw_object(photos, count, size, settings, generator)
-        motion = random_motion(
-            centre, size, (settings.shortest, settings.longest), settings.spread, generator
-        )
-        fate = draw_fate(count, number == 0, settings, background, generator)
-        silhouette = torch.maximum(silhouette, fate.shaken)  # a shaken frame moves as a whole
-        texture = torch.lerp(texture, scene.sharp, fate.shaken)
-        layer = torch.cat([texture * silhouette, silhouette], 1) * fate.present
-        weights = shutter(count, motion.instants(), settings.gaps, generator).to(layer.device)
-        scene.lay_over(layer, motion, fate.moving * (~quiet), weights)
+        present, moving = draw_fate(count, settings, generator)
+        present = present | (frame.panned & (number + 1 == settings.objects))
+        lengths = (settings.shortest, settings.longest)
+        own = random_motion(centre, size, lengths, settings.spread, generator).scaled(moving.float())
+        motion = frame.carried(own, number, settings)
+        layer = torch.cat([texture * silhouette, silhouette], 1) * present.view(-1, 1, 1, 1)
+        layer, radius = defocus_layer(layer, settings, generator)
+        weights = open_shutter(motion.scaled(present.float()), size, settings, generator)
+        scene.lay_over(layer, motion, weights, radius)
     blurred, sharp = record(scene.blurred, scene.sharp, settings.camera, generator)
     return Sample(blurred, sharp, scene.mask, scene.start, scene.end)
 
@@ -166,13 +207,41 @@ def cut(
     generator: torch.Generator,
     tries: int = 1,
 ) -> Tensor:
-    """Patches, count 3 size size, resampled as the settings say."""
-    return cut_patches(photos, count, size, generator, tries, settings.shrink, settings.enlarge)
+    """Patches, count 3 size size, resampled as the settings say, some with a pattern."""
+    patches = cut_patches(photos, count, size, generator, tries, settings.shrink, settings.enlarge)
+    return patterned(patches, settings.patterns, generator)
 
 
-def uniform(count: int, like: Tensor, generator: torch.Generator) -> Tensor:
-    """A number in 0-1 for each picture, B 1 1 1."""
-    return torch.rand(count, 1, 1, 1, generator=generator, device=generator.device).to(like.device)
+def draw_texture(
+    photos: Sequence[Tensor], count: int, size: int, settings: BlurSettings, generator: torch.Generator
+) -> Tensor:
+    """What backgrounds show: B 3 H W in linear light, lamps above one."""
+    encoded = cut(photos, count, size, settings, generator)
+    return brighten_highlights(to_linear(encoded), settings.camera, generator)
+
+
+def uniform(count: int, generator: torch.Generator) -> Tensor:
+    """A number in 0-1 for each picture, B."""
+    return torch.rand(count, generator=generator, device=generator.device)
+
+
+def draw_frame(count: int, size: int, settings: BlurSettings, generator: torch.Generator) -> Frame:
+    """Which pictures are still, shaken or panned, and how."""
+    quiet, shaken, panned, deep, nearest = (uniform(count, generator) for _ in range(5))
+    shaken = (shaken < settings.shake) & (quiet >= settings.sharp)
+    panned = (panned < settings.panning) & ~shaken & (quiet >= settings.sharp)
+    lengths = (settings.shortest, settings.longest)
+    centre = torch.full((count, 2), size / 2, device=generator.device)
+    pan = random_motion(centre, size, lengths, settings.spread, generator)
+    shake = hand_shake(count, size, lengths, generator)
+    moving = pan.scaled(panned.float()).over(shake.scaled(shaken.float()))
+    nearest = 1 + settings.parallax * nearest * (deep < 0.5)  # a camera that only turns knows no near and far
+    return Frame(moving.nearer(1 / nearest), nearest, quiet < settings.sharp, panned)
+
+
+def open_shutter(motion: Motion, size: int, settings: BlurSettings, generator: torch.Generator) -> Tensor:
+    """When the shutter is open while this moves: B instants, as `expose` takes them."""
+    return shutter(motion.instants(size), settings.gaps, generator)
 
 
 def draw_object(
@@ -182,7 +251,7 @@ def draw_object(
     silhouette, centre = random_silhouette(count, size, generator, settings.spread)
     second, _ = random_silhouette(count, size, generator, settings.spread)
     encoded = cut(photos, count, size, settings, generator, TRIES)
-    kind = uniform(count, encoded, generator)
+    kind = uniform(count, generator).view(-1, 1, 1, 1)
     joined, segmented = kind > 1 - settings.joined, kind < settings.segmented
     silhouette = torch.where(joined, torch.maximum(silhouette, second), silhouette)
     if segmented.any():
@@ -191,27 +260,44 @@ def draw_object(
     return silhouette, centre, texture
 
 
-def draw_fate(
-    count: int, first: bool, settings: BlurSettings, like: Tensor, generator: torch.Generator
-) -> Fate:
-    """Which layers are there, which move, and which of the first are a shaken frame."""
-    fate = uniform(count, like, generator)
-    shaken = (fate > 1 - settings.shake).float() if first else torch.zeros_like(fate)
-    return Fate(
-        present=(fate >= settings.absent).float(),
-        moving=(fate >= settings.absent + settings.still).float(),
-        shaken=shaken,
-    )
+def draw_fate(count: int, settings: BlurSettings, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Which layers are there, and which of them move by themselves: B each."""
+    fate = uniform(count, generator)
+    return fate >= settings.absent, fate >= settings.absent + settings.still
 
 
-def defocus_region(image: Tensor, settings: BlurSettings, generator: torch.Generator) -> Tensor:
-    """Blur a region of some pictures as a lens out of focus does; the truth keeps it."""
+def defocus_region(
+    image: Tensor, settings: BlurSettings, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Blur some pictures B 3 H W as a lens out of focus does; the truth keeps it. Radii: B 1 H W.
+
+    A third of them is out of focus as a whole, a third in a region, a third more and more to one side.
+    """
     size = image.shape[-1]
-    region, _ = random_silhouette(len(image), size, generator, settings.spread)
-    chosen = uniform(len(image), image, generator) < settings.defocus
-    radius = max(1, round(draw(1, settings.defocus_radius, generator)))
-    y, x = pixel_grid(2 * radius + 1, 2 * radius + 1, image.device) - radius
-    disc = (y.square() + x.square() <= (radius + 0.3) ** 2).float()
-    kernel = (disc / disc.sum()).expand(3, 1, -1, -1)
-    soft = F.conv2d(F.pad(image, (radius,) * 4, mode="reflect"), kernel, groups=3)
-    return torch.lerp(image, soft, region * chosen)
+    region, centre = random_silhouette(len(image), size, generator, settings.spread)
+    radius, soft = defocus(image, settings.defocus, settings, generator)
+    kind = 3 * uniform(len(image), generator).view(-1, 1, 1, 1)
+    slope = (centre / size - 0.5).view(-1, 2, 1, 1)
+    offset = pixel_grid(size, size, image.device) - size / 2
+    to_side = (0.5 + 4 * (slope * offset).sum(1, keepdim=True) / size).clamp(0, 1)
+    region = torch.where(kind < 1, region, torch.where(kind < 2, to_side, torch.ones_like(region)))
+    return torch.lerp(image, soft, region), region * radius
+
+
+def defocus_layer(layer: Tensor, settings: BlurSettings, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Blur some layers B 4 H W, colour and coverage, as a lens out of focus does. Radii: B 1 1 1."""
+    radius, soft = defocus(layer, LAYER_DEFOCUS * settings.defocus, settings, generator)
+    return soft, radius
+
+
+def defocus(
+    image: Tensor, share: float, settings: BlurSettings, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """A share of the pictures B C H W out of focus, by a radius of each one's own: B 1 1 1, or zero."""
+    lot, radius, lens = torch.rand(3, len(image), generator=generator, device=generator.device)
+    radius = log_uniform(radius, (min(SLIGHTEST_DEFOCUS, settings.defocus_radius), settings.defocus_radius))
+    radius = radius * (lot < share)
+    if (rows := chosen(radius)).numel():
+        soft = out_of_focus(image[rows], radius[rows], lens[rows] < 0.5, settings.defocus_radius)
+        image = image.index_copy(0, rows, soft)
+    return radius.view(-1, 1, 1, 1), image
