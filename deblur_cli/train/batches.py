@@ -46,7 +46,7 @@ class Batches:
         return self.settings.seed * 1_000_003 + self.team.rank * 100_000_007 + step
 
     def make(self, step: int, blur: BlurSettings) -> Sample:
-        """The batch of a step. Its randomness depends on seed, step and process, and the set of patches in use."""
+        """The batch of a step, which depends on seed, step, process, and the set of patches in use."""
         if self.is_paired(step):
             return join([future.result() for future in self.read_ahead(step)]).to(self.device)
         settings = self.settings

@@ -1,4 +1,4 @@
-"""What is taught: how a network answers a batch, what the answer costs, how well it does on held-out pictures."""
+"""What is taught: how a network answers a batch, what the answer costs, how it scores on held-out pictures."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
@@ -28,7 +28,7 @@ class Lesson(Generic[N]):
         raise NotImplementedError
 
     def student(self, network: N) -> nn.Module:
-        """The pass of training, B 3 H W and a mask B 1 H/8 W/8 or None -> an answer, as a module to be shared."""
+        """The pass of training as a module: B 3 H W, and a mask B 1 H/8 W/8 or None, -> an answer."""
         raise NotImplementedError
 
     def terms(self, answer: Any, sample: Sample) -> dict[str, Tensor]:

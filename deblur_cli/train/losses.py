@@ -164,7 +164,7 @@ def stage_displacement(displacement: Tensor, mask: Tensor) -> Tensor:
 class DetectorLoss:
     """What a detector is to mark, and the weights of its loss.
 
-    shortest, longest: pixels; blur of these lengths is to be marked, as it can be undone at the scale it is seen at
+    shortest, longest: pixels; blur of these lengths is to be marked, as it can be undone at that scale
     doubt: up to so many times beyond either end, neither answer counts
     dice, motion: weights of the masks' overlap and of the distance to the displacements
     """

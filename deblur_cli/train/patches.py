@@ -1,7 +1,7 @@
 """Patches made ahead of training, in memory-mapped files, so that no step waits for the synthesis.
 
-A second process at low priority makes the next set while the present one is learned from. Each set is seen a few
-times, turned and mirrored anew each time.
+A second process at low priority makes the next set while the present one is learned from. Each set is seen
+a few times, turned and mirrored anew each time.
 """
 
 import logging
@@ -111,7 +111,7 @@ def read_batch(arrays: Arrays, rows: NDArray[np.intp], turn: int) -> Sample:
 
 
 def turned(sample: Sample, turn: int) -> Sample:
-    """The batch in one of eight orientations: bit 0 mirrors left and right, bit 1 up and down, bit 2 swaps axes.
+    """The batch in one of eight orientations: bits mirror left and right, mirror up and down, swap the axes.
 
     Displacements turn with the picture.
     """

@@ -1,7 +1,7 @@
 """Weights files turned into networks."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,18 +11,22 @@ import torch
 from deblur_cli.errors import WeightsError
 from deblur_cli.nets import (
     ARCHITECTURES,
+    DETECTOR,
     LMD_VIT,
     Config,
+    DetectorConfig,
     LMDConfig,
     M2AENet,
     Network,
     create,
+    create_detector,
     create_lmd_vit,
 )
 from deblur_cli.nets.m2aenet import SWITCHES
 from deblur_cli.weights import catalogue, checkpoints, files, sources
 from deblur_cli.weights.fingerprint import fingerprint
 
+MAKERS: dict[str, Callable[..., Network]] = {LMD_VIT: create_lmd_vit, DETECTOR: create_detector}
 RESERVED = ("architecture", "config", "format", "total_size")  # metadata that are not notes
 
 
@@ -30,7 +34,7 @@ RESERVED = ("architecture", "config", "format", "total_size")  # metadata that a
 class LoadedWeights:
     """A network ready to run: float32, on the CPU, in evaluation mode.
 
-    name: as asked for; sha256: of the file; architecture: "m2aenet", "nafnet" or "lmd_vit"
+    name: as asked for; sha256: of the file; architecture: "m2aenet", "nafnet", "lmd_vit" or "detector"
     notes: metadata of the file, of which `history` (JSON) lists the training runs
     """
 
@@ -115,7 +119,7 @@ def read(path: Path, known: Mapping[str, Any] | None = None) -> tuple[Network, d
 def build(metadata: Mapping[str, str], state: Mapping[str, torch.Tensor], path: Path) -> Network:
     """A network as the metadata of a file describe it, without memory for its parameters: for `fit`."""
     architecture = metadata.get("architecture", "")
-    if architecture not in (*ARCHITECTURES, LMD_VIT) or "config" not in metadata:
+    if architecture not in (*ARCHITECTURES, *MAKERS) or "config" not in metadata:
         raise WeightsError(
             f"{path} holds no deblur configuration (architecture {architecture or 'not given'!r}): "
             "it belongs to another program"
@@ -124,7 +128,9 @@ def build(metadata: Mapping[str, str], state: Mapping[str, torch.Tensor], path: 
         config = json.loads(metadata["config"])
         check_config(architecture, config, len(state))
         with torch.device("meta"):  # a size that is a lie costs nothing
-            return create_lmd_vit(**config) if architecture == LMD_VIT else create(architecture, **config)
+            return (
+                MAKERS[architecture](**config) if architecture in MAKERS else create(architecture, **config)
+            )
     except (ValueError, TypeError, RuntimeError, ArithmeticError) as error:
         text = " ".join(str(error).split())
         raise WeightsError(f"{path} holds a configuration that cannot be built: {text[:200]}") from error
@@ -138,6 +144,10 @@ def check_config(architecture: str, config: object, tensors: int) -> None:
         windows = LMDConfig(**config)
         stages, counts = windows.depths, list(windows.depths)
         positive = [windows.embed, windows.window, *windows.heads]
+    elif architecture == DETECTOR:
+        parts = DetectorConfig(**config)
+        stages = counts = [parts.before, parts.context, parts.after]
+        positive = [parts.width, 1 if parts.pooling is None else parts.pooling]
     else:
         sizes = Config(**config)
         stages, counts = sizes.encoder, [*sizes.encoder, sizes.middle, *sizes.decoder]
