@@ -1,4 +1,4 @@
-"""What is taught: how a network answers a batch, what the answer costs, how it scores on held-out pictures."""
+"""What is taught: how a network answers a batch, what that costs, how it scores on held-out pictures."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace

@@ -146,7 +146,7 @@ def check_config(architecture: str, config: object, tensors: int) -> None:
         positive = [windows.embed, windows.window, *windows.heads]
     elif architecture == DETECTOR:
         parts = DetectorConfig(**config)
-        stages = counts = [parts.before, parts.context, parts.after]
+        stages, counts = (1,), [parts.before, parts.context, parts.after]
         positive = [parts.width, 1 if parts.pooling is None else parts.pooling]
     else:
         sizes = Config(**config)
