@@ -3,6 +3,7 @@
 from typing import Any
 
 from deblur_cli.nets.detector import Detector, DetectorConfig
+from deblur_cli.nets.guided import Guided
 from deblur_cli.nets.lmd_vit import LMDConfig, LMDViT, WindowRestoration
 from deblur_cli.nets.m2aenet import Config, M2AENet
 from deblur_cli.nets.network import STAGE_SCALE, Detection, Network, Restoration, place
@@ -20,6 +21,7 @@ __all__ = [
     "Detection",
     "Detector",
     "DetectorConfig",
+    "Guided",
     "LMDConfig",
     "LMDViT",
     "M2AENet",

@@ -198,15 +198,6 @@ class M2AENet(Network):
         while self.depth and is_identity(self.deep_blocks()[-1]):
             self.depth -= 1
 
-    def fold_scales(self) -> None:
-        """Multiply residual scales into the convolutions before them, for inference: same result, less work.
-
-        The parameters are then no longer those of the weights file.
-        """
-        for module in self.modules():
-            if isinstance(module, NAFBlock):
-                module.fold_scales()
-
     def pool_in_cells(self) -> None:
         """Approximate local pooling: one mean for every 8 x 8 pixels of the photo, interpolated between.
 

@@ -1,10 +1,12 @@
 """What every network is: it detects what is blurred, then restores that."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+from deblur_cli.nets.layers import NAFBlock
 
 STAGE_SCALE = 8  # pixels of the photo to one of the stage that masks and motion live at
 
@@ -142,6 +144,19 @@ class Network(nn.Module):
         """What would have been detected with that epsilon."""
         return detection
 
+    def follow(self, x: Tensor, detection: Detection, epsilon: float = 0.5, pruned: bool = True) -> Detection:
+        """First half of this network on x, with what another one found in the place of its own findings.
+
+        A network that has no such maps (NAFNet) or goes by its own (LMD-ViT) does without.
+        """
+        own = self.detect(x, epsilon, pruned)
+        return replace(
+            own,
+            probability=None if own.probability is None else detection.probability,
+            start=None if own.start is None else detection.start,
+            end=None if own.end is None else detection.end,
+        )
+
     def restore(
         self, detection: Detection, epsilon: float = 0.5, pruned: bool = False, mask: Tensor | None = None
     ) -> Restoration:
@@ -156,7 +171,13 @@ class Network(nn.Module):
         """Leave out blocks that do nothing, if it has any: same result, less work."""
 
     def fold_scales(self) -> None:
-        """Fold scales into the layers before them, if it has any, for inference: same result, less work."""
+        """Multiply residual scales into the convolutions before them, for inference: same result, less work.
+
+        The parameters are then no longer those of the weights file.
+        """
+        for module in self.modules():
+            if isinstance(module, NAFBlock):
+                module.fold_scales()
 
     def pool_in_cells(self) -> None:
         """Approximate pooling over large windows, if it has any, in cells of 8 x 8 photo pixels."""
