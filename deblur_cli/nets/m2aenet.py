@@ -51,16 +51,6 @@ class Config:
     stem: int = 1
     guided: bool = False
 
-    def __post_init__(self) -> None:
-        if self.stem not in STEMS:
-            raise ValueError(f"stem is {self.stem}: it must be 1, 2 or 4")
-        aware = self.mask or self.motion or self.guided
-        if aware and self.stem << len(self.encoder) != 2 * STAGE_SCALE:
-            stages = (STAGE_SCALE // self.stem).bit_length()
-            raise ValueError(
-                f"mask and motion live at 1/{STAGE_SCALE}: with stem {self.stem}, {stages} stages"
-            )
-
     @property
     def architecture(self) -> str:
         """The name that `create` knows it by."""
@@ -82,6 +72,7 @@ class M2AENet(Network):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
+        check_stages(config)
         self.config = config
         self.multiple = config.stem << len(config.encoder)
         width, stages, parts = config.width, len(config.encoder), config.stem**2
@@ -276,7 +267,7 @@ class M2AENet(Network):
         return [cast(NAFBlock, block) for block in self.encoders[-1].children()][: self.depth]
 
     def skip_identity_blocks(self) -> None:
-        """Leave out trailing blocks of the last encoder stage whose residual scales are all zero: same result."""
+        """Leave out trailing blocks of the last encoder stage whose scales are all zero: same result."""
         self.depth = self.config.encoder[-1]
         while self.depth and is_identity(self.deep_blocks()[-1]):
             self.depth -= 1
@@ -298,6 +289,16 @@ class M2AENet(Network):
         for module in self.modules():
             if isinstance(module, Average) and module.window and self.config.pooling:
                 module.step = max(1, STAGE_SCALE * module.window // self.config.pooling)
+
+
+def check_stages(config: Config) -> None:
+    """Raise ValueError where the last encoder stage is not that of the maps, which such a network needs."""
+    if config.stem not in STEMS:
+        raise ValueError(f"stem is {config.stem}: it must be 1, 2 or 4")
+    aware = config.mask or config.motion or config.guided
+    stages = (STAGE_SCALE // config.stem).bit_length()
+    if aware and len(config.encoder) != stages:
+        raise ValueError(f"mask and motion live at 1/{STAGE_SCALE}: stem {config.stem} needs {stages} stages")
 
 
 def told_maps(found: Detection, shape: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:

@@ -61,7 +61,7 @@ class Detection:
 
 
 def fit(values: Tensor, shape: torch.Size | tuple[int, int]) -> Tensor:
-    """Maps B C h w with the padding of another network: beyond the photo nothing is blurred, nothing moves."""
+    """Maps B C h w with the padding of another network: beyond the photo nothing is blurred or moves."""
     return F.pad(values, (0, shape[1] - values.shape[-1], 0, shape[0] - values.shape[-2]))
 
 
