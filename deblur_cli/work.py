@@ -23,9 +23,10 @@ TAPS = 9  # of every depth-wise kernel
 class Work:
     """Multiply-accumulates of one picture.
 
-    detection: encoder stages 1-3, mask predictor and motion analyzer
-    masked: the two convolutions of encoder stage 4 that are pruned; depthwise: the second of them alone
-    deep: the rest of stage 4 but the deformable convolution; deformable: that; decoding: what follows
+    detection: encoder stages before the last, mask predictor and motion analyzer, or what a guided network
+    is told; not the detector that it follows
+    masked: the two convolutions of the last encoder stage that are pruned; depthwise: the second alone
+    deep: the rest of that stage but the deformable convolution; deformable: that; decoding: what follows
     """
 
     detection: int
@@ -51,23 +52,19 @@ def count(
 ) -> Work:
     """Work of a network on one picture of height x width pixels.
 
-    blurred, dilated: pixels of encoder stage 4 (8 x 8 photo pixels each) that are masked in, and those
+    blurred, dilated: pixels of the last encoder stage (8 x 8 photo pixels each) that are masked in, and those
     within one pixel of them; None for dense execution. Blocks that are left out are not counted.
     """
-    multiple = 1 << len(network.encoders)
-    height, width = (-(-side // multiple) * multiple for side in (height, width))
-    stages, base = len(network.encoders), network.config.width
+    stages, stem, multiple = len(network.encoders), network.config.stem, network.multiple
+    height, width = (-(-side // multiple) * multiple // stem for side in (height, width))
     sizes = [(height >> stage) * (width >> stage) for stage in range(stages + 1)]
-    detection = TAPS * 3 * base * sizes[0]
+    detection = kernel(network.intro) * sizes[0]
     for stage, blocks in enumerate(list(network.encoders)[:-1]):
         detection += sum(block_work(block, height >> stage, width >> stage) for block in blocks.children())
         detection += kernel(network.downs[stage]) * sizes[stage + 1]
     deepest = (height >> stages - 1, width >> stages - 1)
     pixels = sizes[stages - 1]
-    if network.config.mask:
-        detection += sum(kernel(layer) for layer in network.mask_predictor.modules()) * pixels
-    if network.config.motion:
-        detection += kernel(network.motion_analyzer) * pixels
+    detection += sum(kernel(layer) for part in telling(network) for layer in part.modules()) * pixels
     masked = depthwise = deep = deformable = 0
     for block in network.deep_blocks():
         pointwise = kernel(block.conv1) * (pixels if dilated is None else dilated)
@@ -87,8 +84,14 @@ def count(
         stage = stages - 1 - number
         decoding += sum(kernel(layer) for layer in up.modules()) * sizes[stage + 1]
         decoding += sum(block_work(block, height >> stage, width >> stage) for block in blocks.children())
-    decoding += TAPS * base * 3 * sizes[0]
+    decoding += kernel(network.ending) * sizes[0]
     return Work(detection, masked, depthwise, deep, deformable, decoding)
+
+
+def telling(network: M2AENet) -> list[nn.Module]:
+    """The layers that say what is blurred and how it moved, or are told so."""
+    names = ("told", "mask_predictor", "motion_analyzer")
+    return [module for name, module in network.named_children() if name in names]
 
 
 def count_pruned(network: M2AENet, size: tuple[int, int], mask: Tensor) -> Work:

@@ -14,12 +14,16 @@ from torch import Tensor, nn
 from deblur_cli.nets.blocks import Guidance, MotionBlock, identity_kernel
 from deblur_cli.nets.layers import Average, NAFBlock
 from deblur_cli.nets.mask import MaskPredictor, blur_probability, sample_mask, threshold_mask
-from deblur_cli.nets.motion import plan_sampling
-from deblur_cli.nets.network import STAGE_SCALE, Detection, Network, Restoration
+from deblur_cli.nets.motion import from_double_angle, plan_sampling, to_double_angle
+from deblur_cli.nets.network import STAGE_SCALE, Detection, Network, Restoration, fit
 from deblur_cli.nets.pruned import plan_pruning
+from deblur_cli.nets.richardson_lucy import enlarge, richardson_lucy
 
 BYTES_PER_CHANNEL = 64  # at the peak, for each pixel and each channel of the width, in float32
 SWITCHES = {"mask": True, "motion": True, "mask_conv3": False, "mask_conv4": False}  # stored if they differ
+ADDITIONS = {"stem": 1, "guided": False}  # to what the papers have; stored if they differ
+STEMS = (1, 2, 4)
+TOLD = 5  # maps of a detector: probability, and motion as a double angle
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,9 @@ class Config:
     mask, motion: the parts that NAFNet does not have; mask_conv3, mask_conv4: let the point-wise convolutions
     behind the attention and before the deformable one spare sharp pixels too. These are positions (2) and (3)
     of the paper's Table 4, as far as its counts of operations tell; the paper keeps to position (1) alone.
+    stem: before the first layer every so many pixels each way become channels of one (pixel-unshuffle), so
+    that no layer works at full resolution; stage s is at 1 / (stem 2^s)
+    guided: mask and motion are those of a detector, and the picture undone along that motion is seen as well
     """
 
     width: int = 32
@@ -41,6 +48,8 @@ class Config:
     motion: bool = True
     mask_conv3: bool = False
     mask_conv4: bool = False
+    stem: int = 1
+    guided: bool = False
 
     @property
     def architecture(self) -> str:
@@ -56,22 +65,24 @@ class M2AENet(Network):
     """Mask- and motion-aware network: detect what is blurred, restore that.
 
     Parameter names are those of the published NAFNet checkpoints; mask predictor, motion analyzer and
-    deformable kernels come on top.
+    deformable kernels come on top. A guided network has neither of the first two, but `follow`s a detector.
     """
 
     config: Config
 
     def __init__(self, config: Config) -> None:
         super().__init__()
+        check_stages(config)
         self.config = config
-        self.multiple = 1 << len(config.encoder)
-        width, pooling, stages = config.width, config.pooling, len(config.encoder)
-        self.intro = nn.Conv2d(3, width, 3, padding=1)
-        self.ending = nn.Conv2d(width, 3, 3, padding=1)
+        self.multiple = config.stem << len(config.encoder)
+        width, stages, parts = config.width, len(config.encoder), config.stem**2
+        inputs = 3 + 1 + 3 if config.guided else 3  # photo, probability, undone photo
+        self.intro = nn.Conv2d(inputs * parts, width, 3, padding=1)
+        self.ending = nn.Conv2d(width, 3 * parts, 3, padding=1)
         self.encoders, self.decoders = nn.ModuleList(), nn.ModuleList()
         self.ups, self.downs = nn.ModuleList(), nn.ModuleList()
         for stage, count in enumerate(config.encoder):
-            channels, window = width << stage, pooling and pooling >> stage
+            channels, window = width << stage, self.window(stage)
             aware = stage == stages - 1 and (config.mask or config.motion)
             blocks = [
                 MotionBlock(channels, window, config.motion, config.mask_conv3, config.mask_conv4)
@@ -81,21 +92,30 @@ class M2AENet(Network):
             ]
             self.encoders.append(nn.ModuleList(blocks) if aware else nn.Sequential(*blocks))
             self.downs.append(nn.Conv2d(channels, 2 * channels, 2, stride=2))
-        deepest, window = width << stages, pooling and pooling >> stages
+        deepest, window = width << stages, self.window(stages)
         self.middle_blks = nn.Sequential(*[NAFBlock(deepest, window) for _ in range(config.middle)])
         for stage, count in zip(reversed(range(stages)), config.decoder, strict=True):
-            channels, window = width << stage, pooling and pooling >> stage
+            channels, window = width << stage, self.window(stage)
             expand = nn.Conv2d(2 * channels, 4 * channels, 1, bias=False)
             self.ups.append(nn.Sequential(expand, nn.PixelShuffle(2)))
             self.decoders.append(nn.Sequential(*[NAFBlock(channels, window) for _ in range(count)]))
-        aware_channels, window = width << (stages - 1), pooling and pooling >> (stages - 1)
-        if config.mask:
-            self.mask_predictor = MaskPredictor(aware_channels, window)
-        if config.motion:
+        aware_channels = width << (stages - 1)
+        if config.guided:
+            self.told = nn.Conv2d(TOLD, aware_channels, 1)
+            nn.init.zeros_(self.ending.weight)  # untrained, it returns its input
+            nn.init.zeros_(cast(Tensor, self.ending.bias))
+        if config.mask and not config.guided:
+            self.mask_predictor = MaskPredictor(aware_channels, self.window(stages - 1))
+        if config.motion and not config.guided:
             self.motion_analyzer = nn.Conv2d(aware_channels, 4, 3, padding=1)
-            for block in self.encoders[-1].children():
-                identity_kernel(cast(MotionBlock, block).dconv)
-        self.depth = config.encoder[-1]  # how many blocks of stage 4 run; the others must be the identity
+        for block in self.encoders[-1].children() if config.motion else ():
+            identity_kernel(cast(MotionBlock, block).dconv)
+        self.depth = config.encoder[-1]  # how many blocks of the last stage run; the others must do nothing
+
+    def window(self, stage: int) -> int | None:
+        """The averaging window in pixels of a stage, None for the whole image."""
+        pooling = self.config.pooling
+        return pooling and pooling // (self.config.stem << stage)
 
     @property
     def architecture(self) -> str:
@@ -103,11 +123,15 @@ class M2AENet(Network):
 
     @property
     def detects(self) -> bool:
-        return self.config.mask
+        return self.config.mask and not self.config.guided
 
     @property
     def traces(self) -> bool:
-        return self.config.motion
+        return self.config.motion and not self.config.guided
+
+    @property
+    def guided(self) -> bool:
+        return self.config.guided
 
     @property
     def bytes_per_pixel(self) -> int:
@@ -119,26 +143,65 @@ class M2AENet(Network):
         return None if window is None else window * 2 // 3
 
     def config_as_stored(self) -> dict[str, object]:
-        """Sizes, and of M²AENet the switches that are not as usual."""
+        """Sizes, and of what else there is to choose that which is not as usual."""
         config = self.config.to_dict()
-        usual = SWITCHES if self.architecture == "m2aenet" else dict.fromkeys(SWITCHES, False)
+        switches = SWITCHES if self.architecture == "m2aenet" else dict.fromkeys(SWITCHES, False)
+        usual = switches | ADDITIONS
         return {key: value for key, value in config.items() if key not in usual or value != usual[key]}
 
     def detect(self, x: Tensor, epsilon: float = 0.5, pruned: bool = True) -> Detection:  # noqa: ARG002
         """Where is it blurred, and how did it move? x: B 3 H W in 0-1. The same for every epsilon."""
-        size = (x.shape[-2], x.shape[-1])
-        image = F.pad(x, (0, -size[1] % self.multiple, 0, -size[0] % self.multiple))
-        features, skips = self.intro(image), []
-        for blocks, down in zip(self.encoders[:-1], self.downs[:-1], strict=True):
-            features = blocks(features)
-            skips.append(features)
-            features = down(features)
+        if self.config.guided:
+            raise RuntimeError("a guided network finds nothing itself: it follows what a detector found")
+        image = self.pad(x)
+        features, skips = self.encode(image)
         logits = self.mask_predictor(features) if self.config.mask else None
         start, end = (
             self.motion_analyzer(features).float().chunk(2, 1) if self.config.motion else (None, None)
         )
         probability = blur_probability(logits) if logits is not None else None
-        return Detection(image, features, tuple(skips), size, logits, probability, start, end)
+        return Detection(image, features, skips, (x.shape[-2], x.shape[-1]), logits, probability, start, end)
+
+    def follow(
+        self,
+        x: Tensor,
+        detection: Detection,
+        epsilon: float = 0.5,
+        pruned: bool = True,
+        undone: Tensor | None = None,
+    ) -> Detection:
+        """The first half on x, B 3 H W in 0-1, with what another network found in it.
+
+        undone: B 3 H W, `richardson_lucy` of x and these findings, where a guided network need not work it
+        out. Without a probability all is blurred, without start and end nothing moved.
+        """
+        if not self.config.guided:
+            return super().follow(x, detection, epsilon, pruned)
+        image = self.pad(x)
+        cells = (image.shape[-2] // STAGE_SCALE, image.shape[-1] // STAGE_SCALE)
+        probability, start, end = told_maps(detection, cells)
+        if undone is None:
+            undone = richardson_lucy(x, probability, start, end)
+        dtype = self.intro.weight.dtype
+        seen = torch.cat([image, enlarge(probability, image).to(x.dtype), self.pad(undone.to(x.dtype))], 1)
+        features, skips = self.encode(seen.to(dtype))
+        maps = torch.cat([probability, to_double_angle(start, end)], 1)
+        features = features + self.told(maps.to(dtype))
+        return Detection(image, features, skips, (x.shape[-2], x.shape[-1]), None, probability, start, end)
+
+    def pad(self, x: Tensor) -> Tensor:
+        """Zeros below and to the right of a picture, up to whole multiples of what the network halves."""
+        return F.pad(x, (0, -x.shape[-1] % self.multiple, 0, -x.shape[-2] % self.multiple))
+
+    def encode(self, image: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The stages before the last: features that enter it, B C H/8 W/8, and the outputs of the others."""
+        stem, skips = self.config.stem, []
+        features = self.intro(F.pixel_unshuffle(image, stem) if stem > 1 else image)
+        for blocks, down in zip(self.encoders[:-1], self.downs[:-1], strict=True):
+            features = blocks(features)
+            skips.append(features)
+            features = down(features)
+        return features, tuple(skips)
 
     def restore(
         self,
@@ -158,28 +221,39 @@ class M2AENet(Network):
             self.ups, self.decoders, (features, *reversed(detection.skips)), strict=True
         ):
             decoded = blocks(up(decoded) + skip)
-        image = self.ending(decoded) + detection.image
+        change, stem = self.ending(decoded), self.config.stem
+        image = (F.pixel_shuffle(change, stem) if stem > 1 else change) + detection.image
         height, width = detection.size
         return Restoration(image[..., :height, :width], mask, detection)
 
     def choose_mask(self, detection: Detection, epsilon: float) -> Tensor | None:
-        """Sampled while training (Eq. 2), thresholded otherwise (Eq. 3); None without a predictor."""
-        if detection.logits is None or detection.probability is None:
+        """Sampled while training (Eq. 2), thresholded otherwise (Eq. 3); None where nothing is masked.
+
+        While training on what another network found, the threshold is drawn for each picture: a cell is then
+        blurred as often as in Eq. 2, within masks such as an epsilon makes.
+        """
+        probability = detection.probability
+        if not self.config.mask or probability is None:
             return None
-        return (
-            sample_mask(detection.logits) if self.training else threshold_mask(detection.probability, epsilon)
-        )
+        if not self.training:
+            return threshold_mask(probability, epsilon)
+        if detection.logits is not None:
+            return sample_mask(detection.logits)
+        return threshold_mask(probability, torch.rand(len(probability), 1, 1, 1, device=probability.device))
 
     def deep_stage(self, detection: Detection, mask: Tensor | None, pruned: bool) -> Tensor:
-        """Encoder stage 4 under the guidance of mask and motion: B C H/8 W/8 -> the same."""
+        """Last encoder stage under the guidance of mask and motion: B C H/8 W/8 -> the same."""
         features = detection.features
         if not (self.config.mask or self.config.motion):
             for block in self.deep_blocks():
                 features = block(features)
             return features
         sampling = None
-        if detection.start is not None and detection.end is not None:
-            sampling = plan_sampling(detection.start, detection.end, features.dtype, torch.is_grad_enabled())
+        if self.config.motion and detection.start is not None and detection.end is not None:
+            start, end = detection.start, detection.end
+            if self.config.guided:  # the taps of a kernel need a direction in time, and always the same
+                start, end = from_double_angle(to_double_angle(start, end))
+            sampling = plan_sampling(start, end, features.dtype, torch.is_grad_enabled())
         if pruned and mask is not None and mask.all():
             mask = None  # nothing to prune, and nothing to gather and scatter for it
         pruning = plan_pruning(mask) if pruned and mask is not None else None
@@ -189,11 +263,11 @@ class M2AENet(Network):
         return features
 
     def deep_blocks(self) -> list[NAFBlock]:
-        """The blocks of encoder stage 4 that run."""
+        """The blocks of the last encoder stage that run."""
         return [cast(NAFBlock, block) for block in self.encoders[-1].children()][: self.depth]
 
     def skip_identity_blocks(self) -> None:
-        """Leave out trailing blocks of stage 4 whose residual scales are all zero: same result, less work."""
+        """Leave out trailing blocks of the last encoder stage whose scales are all zero: same result."""
         self.depth = self.config.encoder[-1]
         while self.depth and is_identity(self.deep_blocks()[-1]):
             self.depth -= 1
@@ -206,6 +280,28 @@ class M2AENet(Network):
         for module in self.modules():
             if isinstance(module, Average) and module.window and self.config.pooling:
                 module.step = max(1, STAGE_SCALE * module.window // self.config.pooling)
+
+
+def check_stages(config: Config) -> None:
+    """Raise ValueError where the last encoder stage is not that of the maps, which such a network needs."""
+    if config.stem not in STEMS:
+        raise ValueError(f"stem is {config.stem}: it must be 1, 2 or 4")
+    aware = config.mask or config.motion or config.guided
+    stages = (STAGE_SCALE // config.stem).bit_length()
+    if aware and len(config.encoder) != stages:
+        raise ValueError(f"mask and motion live at 1/{STAGE_SCALE}: stem {config.stem} needs {stages} stages")
+
+
+def told_maps(found: Detection, shape: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+    """Probability, start and end in float32, in cells of that shape, and what stands for those not told."""
+    count, device = len(found.image), found.image.device
+    probability, start, end = (
+        torch.full((count, channels, *shape), value, device=device)
+        if part is None
+        else fit(part.float(), shape)
+        for part, channels, value in ((found.probability, 1, 1.0), (found.start, 2, 0.0), (found.end, 2, 0.0))
+    )
+    return probability, start, end
 
 
 def is_identity(block: NAFBlock) -> bool:

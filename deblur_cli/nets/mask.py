@@ -47,6 +47,6 @@ def sample_mask(logits: Tensor) -> Tensor:
     return F.gumbel_softmax(logits.float(), tau=1.0, hard=True, dim=1)[:, :1]
 
 
-def threshold_mask(probability: Tensor, epsilon: float) -> Tensor:
-    """Mask of Eq. 3: 1 where the probability is above epsilon, else 0."""
+def threshold_mask(probability: Tensor, epsilon: float | Tensor) -> Tensor:
+    """Mask of Eq. 3: 1 where the probability is above epsilon, else 0. epsilon: one for all, or B 1 1 1."""
     return (probability > epsilon).to(probability.dtype)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deblur_cli.nets.layers import NAFBlock
@@ -16,9 +17,9 @@ class Detection:
     """First half of a network. Tensors are padded to whole multiples of what the network halves.
 
     image: B 3 H W; probability: B 1 H/8 W/8 in 0-1, confidence that it is blurred there
-    features, skips: what the second half goes on with (of M²AENet those that enter encoder stage 4,
-    B C H/8 W/8, and the outputs of stages 1-3); of a detector they are empty
-    logits: B 2 H/8 W/8, what the probability is made of
+    features, skips: what the second half goes on with (of M²AENet those that enter its last encoder stage,
+    B C H/8 W/8, and the outputs of the stages before); of a detector they are empty
+    logits: B 2 H/8 W/8, what the probability is made of; None where another network found it
     start, end: B 2 H/8 W/8, (dy, dx) from mid-exposure in pixels of this stage (8 photo pixels)
     size: height and width before padding. What a network does not tell is None.
     """
@@ -40,7 +41,7 @@ class Detection:
     def window(self, rows: slice, columns: slice) -> "Detection":
         """The same for a rectangle of the picture, in pixels from a multiple of 16 to one or to its end.
 
-        For networks with a `smallest_part`, whose features are B C H/8 W/8 and whose skips halve from H W on.
+        For networks with a `smallest_part`, whose features are B C H/8 W/8 and whose skips are larger.
         """
         multiple = 2 * STAGE_SCALE
         ends = (-(-side.stop // multiple) * multiple for side in (rows, columns))
@@ -55,10 +56,15 @@ class Detection:
         return Detection(
             cut(self.image, 1),
             cut(self.features, STAGE_SCALE),
-            tuple(cut(skip, 1 << stage) for stage, skip in enumerate(self.skips)),
+            tuple(cut(skip, self.image.shape[-1] // skip.shape[-1]) for skip in self.skips),
             (rows.stop - rows.start, columns.stop - columns.start),
             *(None if values is None else cut(values, STAGE_SCALE) for values in maps),
         )
+
+
+def fit(values: Tensor, shape: torch.Size | tuple[int, int]) -> Tensor:
+    """Maps B C h w with the padding of another network: beyond the photo nothing is blurred or moves."""
+    return F.pad(values, (0, shape[1] - values.shape[-1], 0, shape[0] - values.shape[-2]))
 
 
 @dataclass(frozen=True)
@@ -114,6 +120,11 @@ class Network(nn.Module):
         raise NotImplementedError
 
     @property
+    def guided(self) -> bool:
+        """Whether it finds nothing itself and has to be told what is blurred, by `follow`."""
+        return False
+
+    @property
     def follows_epsilon(self) -> bool:
         """Whether what it detects depends on epsilon."""
         return False
@@ -137,25 +148,33 @@ class Network(nn.Module):
         raise NotImplementedError
 
     def detect(self, x: Tensor, epsilon: float = 0.5, pruned: bool = True) -> Detection:
-        """Where is it blurred? x: B 3 H W in 0-1; epsilon and pruned matter where epsilon is followed."""
+        """Where is it blurred? x: B 3 H W in 0-1; epsilon and pruned matter where epsilon is followed.
+
+        Raises RuntimeError where the network is guided.
+        """
         raise NotImplementedError
+
+    def follow(self, x: Tensor, detection: Detection, epsilon: float = 0.5, pruned: bool = True) -> Detection:
+        """The first half on x, B 3 H W in 0-1, with what another network found in it.
+
+        Its probability, start and end take the place of this network's own, as far as both tell them.
+        """
+        own = self.detect(x, epsilon, pruned)
+
+        def instead(mine: Tensor | None, found: Tensor | None) -> Tensor | None:
+            return mine if mine is None or found is None else fit(found, mine.shape[-2:])
+
+        return replace(
+            own,
+            logits=own.logits if detection.probability is None else None,
+            probability=instead(own.probability, detection.probability),
+            start=instead(own.start, detection.start),
+            end=instead(own.end, detection.end),
+        )
 
     def at(self, detection: Detection, epsilon: float) -> Detection:  # noqa: ARG002 - see follows_epsilon
         """What would have been detected with that epsilon."""
         return detection
-
-    def follow(self, x: Tensor, detection: Detection, epsilon: float = 0.5, pruned: bool = True) -> Detection:
-        """First half of this network on x, with what another one found in the place of its own findings.
-
-        A network that has no such maps (NAFNet) or goes by its own (LMD-ViT) does without.
-        """
-        own = self.detect(x, epsilon, pruned)
-        return replace(
-            own,
-            probability=None if own.probability is None else detection.probability,
-            start=None if own.start is None else detection.start,
-            end=None if own.end is None else detection.end,
-        )
 
     def restore(
         self, detection: Detection, epsilon: float = 0.5, pruned: bool = False, mask: Tensor | None = None

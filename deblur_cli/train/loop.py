@@ -62,7 +62,7 @@ class Trainer:
         self.sharp = setup.sharp_crops(self.held_out)
         setup.check_validation(settings)
         torch.manual_seed(settings.seed)
-        self.lesson = lesson_of(settings)
+        self.lesson = lesson_of(settings, device)
         self.network = place(self.lesson.create(), device)
         self.history: list[dict[str, Any]] = []  # the runs that made the weights it began from
         if settings.start and state is None:
@@ -192,7 +192,8 @@ class Trainer:
     def answer(self, sample: Sample, true_mask: bool) -> Any:
         """Forward pass, within the true mask or the network's own."""
         blurred = sample.blurred.contiguous(memory_format=torch.channels_last)
-        return self.forward(blurred, stage_mask(sample.mask) if true_mask else None)
+        found = self.lesson.find(blurred)
+        return self.forward(blurred, stage_mask(sample.mask) if true_mask else None, found)
 
     def update(self) -> None:
         """Move the weights along the gradient, unless that is not finite, and count the step."""
@@ -261,7 +262,8 @@ class Trainer:
             "settings": asdict(replace(self.settings, photos="", pairs=(), validation="", start="")),
             "scores": scores,
         }
-        return {"history": json.dumps([*self.history, run])}
+        follows = {"detector": self.settings.follows} if self.settings.follows else {}
+        return {"history": json.dumps([*self.history, run]), **follows}
 
     def export(self) -> Path:
         """Write the averaged weights, ready for `deblur run --weights`, and return their file."""

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from deblur_cli.nets import STAGE_SCALE, Detector, M2AENet, Restoration
+from deblur_cli.nets import STAGE_SCALE, Detector, Network, Restoration
 from deblur_cli.overlays import Pixels8, mask_overlay, trajectory_overlay
 from deblur_cli.overlays.maps import Floats
 from deblur_cli.train.synthetic import Sample
@@ -70,7 +70,7 @@ class SampleMaps:
 
 
 @torch.no_grad()
-def restorer_sheet(network: M2AENet, samples: Iterable[Sample]) -> Image.Image:
+def restorer_sheet(network: Network, samples: Iterable[Sample]) -> Image.Image:
     """A row for each sample: blurred, restored, sharp, the mask that was found, the true mask."""
     network.eval()
     rows = [restorer_row(network(sample.blurred, epsilon=EPSILON), sample) for sample in samples]

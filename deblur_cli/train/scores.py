@@ -9,7 +9,7 @@ from torch import Tensor
 
 from deblur_cli import metrics
 from deblur_cli.metrics import mask_iou, ssim_map, weighted_psnr
-from deblur_cli.nets import STAGE_SCALE, Detection, Detector, M2AENet, Network, Restoration
+from deblur_cli.nets import STAGE_SCALE, Detection, Detector, Network, Restoration
 from deblur_cli.nets.richardson_lucy import richardson_lucy
 from deblur_cli.train.losses import DetectorLoss
 from deblur_cli.train.synthetic import BlurSettings, Sample, synthesise
@@ -93,7 +93,7 @@ def fixed_sample(
 
 @torch.no_grad()
 def score(
-    network: M2AENet, samples: Iterable[Sample], sharp: Sequence[Tensor] = (), epsilon: float = 0.5
+    network: Network, samples: Iterable[Sample], sharp: Sequence[Tensor] = (), epsilon: float = 0.5
 ) -> Scores:
     """Scores of the bare network output (no overlay on the input), whole pictures at once."""
     network.eval()

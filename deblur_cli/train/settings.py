@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from deblur_cli.errors import TrainingError
-from deblur_cli.nets import ARCHITECTURES, DETECTOR
+from deblur_cli.nets import ARCHITECTURES, DETECTOR, Config
+from deblur_cli.nets.m2aenet import check_stages
 from deblur_cli.train.camera import CameraSettings
 from deblur_cli.train.losses import DetectorLoss, LossWeights
 from deblur_cli.train.patches import PatchSettings
@@ -46,6 +47,8 @@ class NetworkSettings:
     motion: bool = True
     mask_conv3: bool = False
     mask_conv4: bool = False
+    stem: int = 1
+    guided: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ class TrainSettings:
     patches: PatchSettings = field(default_factory=PatchSettings)
     detector: DetectorSizes = field(default_factory=DetectorSizes)  # where architecture is "detector"
     detector_loss: DetectorLoss = field(default_factory=DetectorLoss)
+    follows: str = ""  # detector, a name or a file, whose findings a guided network is told
     start: str = ""  # weights to begin from, a name or a file; empty means afresh
     photos: str = ""  # folder of sharp photos; the last ones by name are only scored on
     pairs: tuple[str, ...] = ()  # folders of datasets, all drawn from equally often
@@ -157,6 +161,10 @@ def check(settings: TrainSettings) -> None:
     check_numbers(asdict(settings))
     check_run(settings)
     check_network(settings.network)
+    if settings.network.guided != bool(settings.follows):
+        raise TrainingError(
+            "settings 'network.guided' and 'follows' go together: name the detector to follow"
+        )
     check_detector(settings.detector, settings.detector_loss)
     check_blur(settings.blur)
     check_patch(settings.blur, settings.patch)
@@ -212,6 +220,12 @@ def check_network(network: NetworkSettings) -> None:
         raise TrainingError("setting 'network.width' must be above zero")
     if not all(network.encoder):
         raise TrainingError("setting 'network.encoder' needs at least one block in each stage")
+    try:
+        check_stages(
+            Config(**{key: value for key, value in asdict(network).items() if key != "architecture"})
+        )
+    except ValueError as error:
+        raise TrainingError(f"settings of 'network' do not fit together: {error}") from error
 
 
 def check_detector(sizes: DetectorSizes, loss: DetectorLoss) -> None:

@@ -194,6 +194,8 @@ def as_m2aenet(nafnet: Network) -> M2AENet:
     if nafnet.architecture != "nafnet":
         raise WeightsError(f"only NAFNet can be made M²AENet, and these weights are {nafnet.architecture}")
     config = nafnet.config
+    if config.guided or config.stem > 1:
+        raise WeightsError("only NAFNet as published can be made M²AENet, not one with a stem or guided")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = create(

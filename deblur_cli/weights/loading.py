@@ -151,15 +151,16 @@ def check_config(architecture: str, config: object, tensors: int) -> None:
     else:
         sizes = Config(**config)
         stages, counts = sizes.encoder, [*sizes.encoder, sizes.middle, *sizes.decoder]
-        positive = [sizes.width, 1 if sizes.pooling is None else sizes.pooling]
+        positive = [sizes.width, sizes.stem, 1 if sizes.pooling is None else sizes.pooling]
     if not stages or not all(type(number) is int for number in (*counts, *positive)):
         raise ValueError("its sizes are not all whole numbers")
     if min(positive) < 1 or min(counts) < 0:
         raise ValueError("its sizes are not all above zero")
     if sum(counts) + len(counts) > tensors:  # each block and stage holds several
         raise ValueError(f"it has more blocks than the file has tensors ({tensors:,})")
-    if not all(isinstance(config.get(name, False), bool) for name in SWITCHES):
-        raise ValueError(f"{', '.join(SWITCHES)} are true or false")
+    switches = (*SWITCHES, "guided")
+    if not all(isinstance(config.get(name, False), bool) for name in switches):
+        raise ValueError(f"{', '.join(switches)} are true or false")
 
 
 def fit(network: Network, state: Mapping[str, torch.Tensor], path: Path) -> None:
