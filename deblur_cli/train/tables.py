@@ -62,7 +62,8 @@ def convert(name: str, value: Any, current: Any) -> Any:
             raise TrainingError(f"setting {name!r} is a list of texts, not {value!r}")
         return tuple(value)
     if isinstance(current, tuple):
-        if not isinstance(value, list | tuple) or len(value) != len(current):
+        any_length = type(current[0]) is int and value  # blocks of each stage, of which there may be fewer
+        if not isinstance(value, list | tuple) or (len(value) != len(current) and not any_length):
             raise TrainingError(f"setting {name!r} is a list of {len(current)} numbers, not {value!r}")
         return tuple(convert(name, entry, current[0]) for entry in value)
     if isinstance(current, float) and type(value) is int:
