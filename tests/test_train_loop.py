@@ -19,8 +19,10 @@ from train_helpers import HELD_OUT, same_weights, small_run, trainer, write_phot
 import deblur_cli
 from deblur_cli import weights
 from deblur_cli.errors import OutOfMemoryError, TrainingError, WeightsError
+from deblur_cli.nets import create_detector
 from deblur_cli.train import batches, checkpoint, lessons, loop, scores
-from deblur_cli.train.synthetic import synthesise
+from deblur_cli.train.settings import DetectorSizes, NetworkSettings
+from deblur_cli.train.synthetic import BlurSettings, synthesise
 
 KILLED = """
 import sys
@@ -342,3 +344,48 @@ def test_weights_too_large_for_half_precision_are_kept_in_full(photos, tmp_path,
     loaded = weights.load(str(run.export()))
     assert loaded.network.intro.bias[0] == 1e6
     assert "intro.bias" in caplog.text
+
+
+SMALL_DETECTOR = DetectorSizes(width=8, before=1, context=1, after=1)
+
+
+def test_a_detector_learns_scores_and_recommends_an_epsilon(photos, tmp_path):
+    network = NetworkSettings(architecture="detector")
+    run = trainer(photos, tmp_path / "run", network=network, detector=SMALL_DETECTOR, steps=2)
+    rows = []
+    run.run(rows.append)
+    loaded = weights.load(str(run.export()))
+    assert loaded.architecture == "detector" and loaded.network.config.pooling == 48
+    assert float(loaded.notes["epsilon"]) == rows[-1]["epsilon"]
+    assert {"mask_iou", "endpoint_error", "sharp_marked", "gain_psnr_w"} <= rows[-1].keys()
+    assert [path.suffix for path in (tmp_path / "run" / "samples").iterdir()] == [".png"]
+
+
+def test_a_detector_learns_a_single_batch(photos, tmp_path, monkeypatch):
+    fixed = []
+
+    def the_same(*arguments):
+        fixed[:] = fixed or [synthesise(*arguments)]
+        return fixed[0]
+
+    monkeypatch.setattr(batches, "synthesise", the_same)
+    network = NetworkSettings(architecture="detector")
+    made = {"network": network, "detector": SMALL_DETECTOR, "patch": 64, "learning_rate": 5e-3}
+    run = trainer(photos, tmp_path / "run", steps=80, blur=BlurSettings(shortest=4, longest=12), **made)
+    losses = [run.train_step() for _ in range(80)]
+    assert losses[-1]["mask"] < 0.5 * losses[0]["mask"]
+    assert losses[-1]["motion"] < 0.7 * losses[0]["motion"]
+
+
+def test_a_guided_restorer_follows_its_detector_and_notes_it(photos, tmp_path):
+    detector = tmp_path / "detector.safetensors"
+    weights.save(detector, create_detector(width=8, before=1, context=1, after=1), {})
+    guided = NetworkSettings(width=4, encoder=(1, 1, 1), decoder=(1, 1, 1), stem=2, guided=True)
+    run = trainer(photos, tmp_path / "run", network=guided, follows=str(detector), steps=2)
+    before = {name: value.clone() for name, value in run.network.state_dict().items()}
+    run.run()
+    assert not torch.equal(run.network.state_dict()["ending.weight"], before["ending.weight"])
+    notes = weights.load(str(run.export())).notes
+    assert notes["detector"] == str(detector) and "epsilon" in notes
+    with pytest.raises(TrainingError, match="not a detector"):
+        trainer(photos, tmp_path / "other", network=guided, follows=str(run.export()))

@@ -223,6 +223,11 @@ def row_line(row: Mapping[str, float]) -> str:
         f"mask IoU {row['mask_iou']:.3f}, {100 * row['wrongly_marked']:.1f} % wrongly marked, sharp photos "
         f"{100 * row['sharp_marked']:.1f} % marked, endpoints {row['endpoint_error']:.1f} px off"
     )
+    if "epsilon" in row:
+        found += (
+            f", recommended epsilon {row['epsilon']:g} ({row['kept_gain']:+.2f} dB, "
+            f"{100 * row['sharp_touched']:.1f} % of sharp photos touched)"
+        )
     if "gain_ssim_w" not in row:
         return f"{head}  scores: {found}, Richardson-Lucy along the motion {row['gain_psnr_w']:+.2f} dB"
     by_length = ", ".join(f"{row[f'gain_{length}']:+.2f}" for length in ("short", "medium", "long"))

@@ -22,6 +22,8 @@ from deblur_cli.nets import (
     create_detector,
     place,
 )
+from deblur_cli.nets.richardson_lucy import richardson_lucy
+from deblur_cli.train.calibration import CANDIDATES
 from deblur_cli.train.losses import detector_terms, training_loss
 from deblur_cli.train.records import detector_sheet, restorer_sheet
 from deblur_cli.train.scores import DetectorScores, Scores, score, score_detector
@@ -58,6 +60,15 @@ class Lesson(Generic[N]):
 
     def score(self, network: N, samples: Iterable[Sample], sharp: Sequence[Tensor]) -> Any:
         """A dataclass of scores on blurred pictures whose truth is known, and on sharp ones, 1 3 H W each."""
+        raise NotImplementedError
+
+    @property
+    def masks(self) -> bool:
+        """Whether there is a mask, for which an epsilon can be recommended."""
+        return True
+
+    def outcome(self, network: N, picture: Tensor) -> tuple[Tensor, Tensor]:
+        """Confidence B 1 H/8 W/8 and restored picture of B 3 H W, of a network with a mask."""
         raise NotImplementedError
 
     def sheet(self, network: N, samples: Iterable[Sample]) -> Image.Image:
@@ -129,6 +140,15 @@ class RestorerLesson(Lesson[M2AENet]):
     def score(self, network: M2AENet, samples: Iterable[Sample], sharp: Sequence[Tensor]) -> Scores:
         return score(self.whole(network), samples, sharp)
 
+    @property
+    def masks(self) -> bool:
+        return self.settings.network.mask and self.settings.network.architecture != "nafnet"
+
+    def outcome(self, network: M2AENet, picture: Tensor) -> tuple[Tensor, Tensor]:
+        result = self.whole(network)(picture, epsilon=min(CANDIDATES), pruned=True)
+        assert result.probability is not None
+        return result.probability, result.image
+
     def sheet(self, network: M2AENet, samples: Iterable[Sample]) -> Image.Image:
         return restorer_sheet(self.whole(network), samples)
 
@@ -171,6 +191,12 @@ class DetectorLesson(Lesson[Detector]):
 
     def score(self, network: Detector, samples: Iterable[Sample], sharp: Sequence[Tensor]) -> DetectorScores:
         return score_detector(network, samples, sharp, self.settings.detector_loss)
+
+    def outcome(self, network: Detector, picture: Tensor) -> tuple[Tensor, Tensor]:
+        """A detector restores nothing; what it found is judged by Richardson-Lucy along the motion."""
+        found = network.detect(picture)
+        assert found.probability is not None and found.start is not None and found.end is not None
+        return found.probability, richardson_lucy(picture, found.probability, found.start, found.end)
 
     def sheet(self, network: Detector, samples: Iterable[Sample]) -> Image.Image:
         return detector_sheet(network, samples)

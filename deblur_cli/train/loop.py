@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from deblur_cli.errors import OutOfMemoryError, TrainingError, WeightsError
 from deblur_cli.nets import place
 from deblur_cli.train import checkpoint, course, setup
 from deblur_cli.train.batches import Batches
+from deblur_cli.train.calibration import Calibration, calibrate
 from deblur_cli.train.distributed import ALONE, Team
 from deblur_cli.train.lessons import lesson_of
 from deblur_cli.train.losses import stage_mask
@@ -75,6 +77,7 @@ class Trainer:
         self.optimizer = self.fresh_optimizer()
         self.step, self.elapsed = 0, 0.0
         self.scores: Any = None  # a dataclass of the lesson
+        self.calibration: Calibration | None = None
         self.lost_steps = 0
         self.means = Means()  # of the loss terms, since the last row of the log
         self.updating = False  # between the first and the last change that a step makes
@@ -228,7 +231,12 @@ class Trainer:
     def report_scores(self, report: Report) -> None:
         """Score the averaged weights on what is not trained on; remember, log, draw and report."""
         self.scores = self.lesson.score(self.average, self.validation(), self.sharp)
-        report(self.log(asdict(self.scores), "scores.csv"))
+        row = asdict(self.scores)
+        if self.lesson.masks and self.sharp:
+            outcome = partial(self.lesson.outcome, self.average)
+            self.calibration = calibrate(outcome, self.validation(), self.sharp)
+            row |= asdict(self.calibration)
+        report(self.log(row, "scores.csv"))
         sheet = self.lesson.sheet(self.average, islice(self.validation(), SHOWN))
         (self.folder / "samples").mkdir(exist_ok=True)
         sheet.save(self.folder / "samples" / f"{self.step:07}.png")
@@ -262,8 +270,12 @@ class Trainer:
             "settings": asdict(replace(self.settings, photos="", pairs=(), validation="", start="")),
             "scores": scores,
         }
-        follows = {"detector": self.settings.follows} if self.settings.follows else {}
-        return {"history": json.dumps([*self.history, run]), **follows}
+        notes = {"history": json.dumps([*self.history, run])}
+        if self.settings.follows:
+            notes["detector"] = self.settings.follows
+        if self.calibration is not None:
+            notes["epsilon"] = f"{self.calibration.epsilon:g}"
+        return notes
 
     def export(self) -> Path:
         """Write the averaged weights, ready for `deblur run --weights`, and return their file."""
