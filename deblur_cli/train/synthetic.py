@@ -182,9 +182,7 @@ def synthesise(
     background, radius = defocus_region(background, settings, generator)
     scene = Scene.still(background)
     whole = torch.cat([background, torch.ones_like(background[:, :1])], 1)
-    scene.lay_over(
-        whole, frame.background, open_shutter(frame.background, size, settings, generator), radius
-    )
+    scene.lay_over(whole, frame.background, open_shutter(frame.background, size, settings, generator), radius)
     for number in range(settings.objects):
         silhouette, centre, texture = draw_object(photos, count, size, settings, generator)
         present, moving = draw_fate(count, settings, generator)
