@@ -12,6 +12,7 @@ from train_helpers import tensors
 from deblur_cli.nets.light import to_linear
 from deblur_cli.train.camera import CameraSettings
 from deblur_cli.train.jpeg import compress
+from deblur_cli.train.scores import only_motion
 from deblur_cli.train.shapes import random_silhouette, segments
 from deblur_cli.train.synthetic import (
     MASK_COVERAGE,
@@ -225,6 +226,12 @@ def test_panning_and_shake_are_shares_of_pictures():
         sample = made(replace(CLEAN, absent=1.0, objects=1, shortest=8.0, **{name: 0.3}), 100, 16)
         moved = sample.mask.mean((1, 2, 3)) > 0.2
         assert 0.2 < moved.float().mean() < 0.4
+
+
+def test_sets_that_measure_objects_hold_no_motion_of_the_frame():
+    whole = replace(CLEAN, absent=1.0, shake=1.0, panning=1.0)
+    assert made(whole).mask.any()
+    assert not made(only_motion(whole)).mask.any()
 
 
 @settings(max_examples=5)

@@ -83,7 +83,7 @@ class Motion:
 
     def picked(self, rows: Tensor) -> "Motion":
         """The motions of these rows of the batch."""
-        wobble = self.wobble.expand_as(self.start)
+        wobble = self.wobble + torch.zeros_like(self.start)  # on one device, even if none was given
         parts = (self.start, self.end, self.centre, self.turn, self.growth, wobble)
         return Motion(*(part[rows] for part in parts))
 
