@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 TAPS = 9  # N_1 of the paper: one instant of the exposure for each tap of a 3x3 kernel
+CENTER = TAPS // 2  # the tap of mid-exposure, which samples the pixel itself
+MOVING = [tap for tap in range(TAPS) if tap != CENTER]
 
 
 def trajectory(start: Tensor, end: Tensor, instants: int) -> Tensor:
@@ -146,9 +148,10 @@ class DeformableRows(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weights, kernel = ctx.saved_tensors
         plan, gradient = ctx.plan, gradient.contiguous()
-        for_x, for_kernel = torch.zeros_like(x), torch.empty_like(kernel)
-        for_weights = torch.empty_like(weights) if ctx.needs_input_grad[1] else None
-        for tap in range(TAPS):
+        for_x, for_kernel = gradient * kernel[CENTER], torch.empty_like(kernel)
+        for_kernel[CENTER] = (gradient * x).sum(0)
+        for_weights = torch.zeros_like(weights) if ctx.needs_input_grad[1] else None
+        for tap in MOVING:
             spread = F.embedding_bag(
                 plan.rows[tap],
                 gradient,
@@ -165,9 +168,9 @@ class DeformableRows(torch.autograd.Function):
 
 
 def gather_taps(x: Tensor, weights: Tensor, kernel: Tensor, bias: Tensor, columns: Tensor) -> Tensor:
-    """One weighted lookup a tap gathers the four neighbours of every pixel: x P C -> P C."""
-    result = bias.to(x.dtype).expand_as(x).clone()
-    for tap in range(TAPS):
+    """One weighted lookup a tap gathers the four neighbours of every pixel: x P C -> P C; kernel 9 C."""
+    result = torch.addcmul(bias, x, kernel[CENTER])
+    for tap in MOVING:
         sampled = F.embedding_bag(columns[tap], x, mode="sum", per_sample_weights=weights[tap])
         result.addcmul_(sampled, kernel[tap])
     return result
@@ -176,6 +179,10 @@ def gather_taps(x: Tensor, weights: Tensor, kernel: Tensor, bias: Tensor, column
 def deformable_rows(x: Tensor, plan: SamplingPlan, weight: Tensor, bias: Tensor) -> Tensor:
     """The same convolution on pixels as rows: x (B H W) C -> (B H W) C; weight C 1 3 3, bias C."""
     kernel = weight.view(-1, TAPS).t().contiguous()  # C 1 3 3 -> 9 C; strided rows would not vectorise
+    kernel, bias = (
+        kernel.to(x.dtype),
+        bias.to(x.dtype),
+    )  # mixed with those of x they would be cast at each use
     if plan.rows is None:
         return gather_taps(x, plan.weights, kernel, bias, plan.columns)
     return DeformableRows.apply(x, plan.weights, kernel, bias, plan)
