@@ -29,7 +29,7 @@ Config = Annotated[
     str,
     typer.Argument(
         metavar="CONFIG",
-        help="Settings: a .toml file, or one of detector, small, paper, base-gpu, small-cpu, small-cpu-further.",
+        help="A .toml file, or one of detector, small, paper, base-gpu, small-cpu, small-cpu-further.",
         show_default=False,
     ),
 ]
