@@ -19,7 +19,8 @@ from deblur_cli.nets.network import STAGE_SCALE, Detection, Network, Restoration
 from deblur_cli.nets.pruned import plan_pruning
 from deblur_cli.nets.richardson_lucy import enlarge, richardson_lucy
 
-BYTES_PER_CHANNEL = 64  # at the peak, for each pixel and each channel of the width, in float32
+BYTES_PER_CHANNEL = 64  # at the peak, for each pixel of the first stage and channel of the width, in float32
+BYTES_GUIDED = 256  # for each photo pixel: undoing the blur, and what is seen besides the photo
 SWITCHES = {"mask": True, "motion": True, "mask_conv3": False, "mask_conv4": False}  # stored if they differ
 ADDITIONS = {"stem": 1, "guided": False}  # to what the papers have; stored if they differ
 STEMS = (1, 2, 4)
@@ -135,7 +136,8 @@ class M2AENet(Network):
 
     @property
     def bytes_per_pixel(self) -> int:
-        return BYTES_PER_CHANNEL * self.config.width
+        config = self.config
+        return BYTES_PER_CHANNEL * config.width // config.stem**2 + config.guided * BYTES_GUIDED
 
     @property
     def smallest_part(self) -> int | None:
