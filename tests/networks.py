@@ -8,10 +8,19 @@ from deblur_cli.nets.mask import MaskPredictor
 from deblur_cli.weights import LoadedWeights
 
 
-def lively(architecture="m2aenet", width=8, encoder=(1, 1, 1, 2), decoder=(1, 1, 1, 1), pooling=None, seed=0):
+def lively(
+    architecture="m2aenet",
+    width=8,
+    encoder=(1, 1, 1, 2),
+    decoder=(1, 1, 1, 1),
+    pooling=None,
+    seed=0,
+    **options,
+):
     """A network with random parameters: residuals, mask and motion all far from their neutral start."""
     generator = torch.Generator().manual_seed(seed)
-    network = create(architecture, width=width, encoder=encoder, decoder=decoder, pooling=pooling).eval()
+    sizes = {"width": width, "encoder": encoder, "decoder": decoder, "pooling": pooling}
+    network = create(architecture, **sizes, **options).eval()
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator)
@@ -22,7 +31,7 @@ def lively(architecture="m2aenet", width=8, encoder=(1, 1, 1, 2), decoder=(1, 1,
             else:
                 parameter.add_(0.1 * noise)
         network.ending.weight.mul_(0.03)
-        if architecture == "m2aenet":
+        if network.detects:
             balance(network, torch.rand(1, 3, 64, 64, generator=generator))
     return network
 

@@ -9,9 +9,9 @@ from networks import lively, lively_lmd_vit
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from deblur_cli.nets import create
+from deblur_cli.nets import Detection, create
 from deblur_cli.nets.pruned import plan_pruning
-from deblur_cli.work import count, count_windows
+from deblur_cli.work import count, count_pruned, count_windows
 
 
 def counted_by_torch(action):
@@ -50,6 +50,28 @@ def test_detection_is_counted_as_torch_counts_it():
     network = lively()
     found = counted_by_torch(lambda: network.detect(torch.rand(1, 3, 64, 96)))
     assert count(network, 64, 96).detection == found
+
+
+@pytest.mark.parametrize("switches", [{}, {"mask": False}, {"motion": False}])
+@pytest.mark.parametrize("stem", [2, 4])
+def test_guided_networks_are_counted_as_torch_counts_them(stem, switches):
+    encoder = (1, 1, 2)[stem // 2 - 1 :]
+    decoder = (1,) * len(encoder)
+    network = create(
+        "m2aenet", width=8, encoder=encoder, decoder=decoder, stem=stem, guided=True, **switches
+    ).eval()
+    image, mask = torch.rand(1, 3, 60, 90), torch.zeros(1, 1, 8, 12)  # with its padding 64 x 96
+    mask[..., 3, 4:9] = 1  # few enough for the depth-wise kernel to be gathered
+    maps = {"probability": mask, "start": torch.zeros(1, 2, 8, 12), "end": torch.zeros(1, 2, 8, 12)}
+    found = Detection(image, image[:, :0], (), (60, 90), None, **maps)
+    followed = []
+    detection = counted_by_torch(lambda: followed.append(network.follow(image, found)))
+    chosen = mask if network.config.mask else None
+    restoration = counted_by_torch(lambda: network.restore(followed[0], pruned=True, mask=chosen))
+    work = count_pruned(network, (60, 90), mask)
+    assert work.detection == detection
+    unseen = work.depthwise if network.config.mask else 0  # gathered: torch does not count it
+    assert work.restoration - work.deformable - unseen == restoration
 
 
 def test_blocks_that_are_left_out_cost_nothing():

@@ -129,7 +129,7 @@ class NAFBlock(nn.Module):
 
     def add(self, change: Tensor, x: Tensor, scale: Tensor) -> Tensor:
         """A residual, scaled unless its convolution has the scale in it."""
-        return change.add_(x) if self.folded else x + change * scale
+        return change.add_(x) if self.folded else torch.addcmul(x, change, scale)
 
     def attend(self, gated: Tensor, x: Tensor) -> Tensor:
         """Channel attention, projection and first residual (f_3 and f_mid of Eq. 5): B C H W -> B C H W."""

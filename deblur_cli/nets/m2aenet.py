@@ -19,7 +19,8 @@ from deblur_cli.nets.network import STAGE_SCALE, Detection, Network, Restoration
 from deblur_cli.nets.pruned import plan_pruning
 from deblur_cli.nets.richardson_lucy import enlarge, richardson_lucy
 
-BYTES_PER_CHANNEL = 64  # at the peak, for each pixel and each channel of the width, in float32
+BYTES_PER_CHANNEL = 64  # at the peak, for each pixel of the first stage and channel of the width, in float32
+BYTES_GUIDED = 256  # for each photo pixel: undoing the blur, and what is seen besides the photo
 SWITCHES = {"mask": True, "motion": True, "mask_conv3": False, "mask_conv4": False}  # stored if they differ
 ADDITIONS = {"stem": 1, "guided": False}  # to what the papers have; stored if they differ
 STEMS = (1, 2, 4)
@@ -83,14 +84,12 @@ class M2AENet(Network):
         self.ups, self.downs = nn.ModuleList(), nn.ModuleList()
         for stage, count in enumerate(config.encoder):
             channels, window = width << stage, self.window(stage)
-            aware = stage == stages - 1 and (config.mask or config.motion)
-            blocks = [
-                MotionBlock(channels, window, config.motion, config.mask_conv3, config.mask_conv4)
-                if aware
-                else NAFBlock(channels, window)
-                for _ in range(count)
-            ]
-            self.encoders.append(nn.ModuleList(blocks) if aware else nn.Sequential(*blocks))
+            if stage == stages - 1 and (config.mask or config.motion):
+                switches = (config.motion, config.mask_conv3, config.mask_conv4)
+                aware = [MotionBlock(channels, window, *switches) for _ in range(count)]
+                self.encoders.append(nn.ModuleList(aware))
+            else:
+                self.encoders.append(nn.Sequential(*[NAFBlock(channels, window) for _ in range(count)]))
             self.downs.append(nn.Conv2d(channels, 2 * channels, 2, stride=2))
         deepest, window = width << stages, self.window(stages)
         self.middle_blks = nn.Sequential(*[NAFBlock(deepest, window) for _ in range(config.middle)])
@@ -99,18 +98,22 @@ class M2AENet(Network):
             expand = nn.Conv2d(2 * channels, 4 * channels, 1, bias=False)
             self.ups.append(nn.Sequential(expand, nn.PixelShuffle(2)))
             self.decoders.append(nn.Sequential(*[NAFBlock(channels, window) for _ in range(count)]))
-        aware_channels = width << (stages - 1)
+        self.add_findings(width << (stages - 1), self.window(stages - 1))
+        self.depth = config.encoder[-1]  # how many blocks of the last stage run; the others must do nothing
+
+    def add_findings(self, channels: int, window: int | None) -> None:
+        """The layers that find mask and motion, or are told them, and neutral kernels to begin with."""
+        config = self.config
         if config.guided:
-            self.told = nn.Conv2d(TOLD, aware_channels, 1)
+            self.told = nn.Conv2d(TOLD, channels, 1)
             nn.init.zeros_(self.ending.weight)  # untrained, it returns its input
             nn.init.zeros_(cast(Tensor, self.ending.bias))
         if config.mask and not config.guided:
-            self.mask_predictor = MaskPredictor(aware_channels, self.window(stages - 1))
+            self.mask_predictor = MaskPredictor(channels, window)
         if config.motion and not config.guided:
-            self.motion_analyzer = nn.Conv2d(aware_channels, 4, 3, padding=1)
+            self.motion_analyzer = nn.Conv2d(channels, 4, 3, padding=1)
         for block in self.encoders[-1].children() if config.motion else ():
             identity_kernel(cast(MotionBlock, block).dconv)
-        self.depth = config.encoder[-1]  # how many blocks of the last stage run; the others must do nothing
 
     def window(self, stage: int) -> int | None:
         """The averaging window in pixels of a stage, None for the whole image."""
@@ -135,7 +138,8 @@ class M2AENet(Network):
 
     @property
     def bytes_per_pixel(self) -> int:
-        return BYTES_PER_CHANNEL * self.config.width
+        config = self.config
+        return BYTES_PER_CHANNEL * config.width // config.stem**2 + config.guided * BYTES_GUIDED
 
     @property
     def smallest_part(self) -> int | None:
