@@ -79,6 +79,21 @@ def read_tensors(path: Path) -> tuple[dict[str, "Tensor"], dict[str, str]]:
     return state, metadata
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """Metadata of a .safetensors file or an index, without its tensors; none for files of another kind."""
+    if path.name.endswith(INDEX):
+        return read_index(path)["metadata"]
+    if beginning(path)[8:9] != b"{":  # safetensors: eight bytes of length, then JSON
+        return {}
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(
+            f"{path} is not a .safetensors file or is damaged ({error}): {cure(path)}"
+        ) from error
+
+
 def cure(path: Path) -> str:
     """What helps against a file that is no weights, as far as its beginning tells."""
     head = beginning(path)
