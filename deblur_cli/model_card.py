@@ -79,9 +79,8 @@ def training_sections(runs: Sequence[Mapping[str, Any]], known: Sequence[Score])
 def describe(network: Network) -> str:
     """Architecture and size in words."""
     config = network.config
-    parameters = (
-        f"{sum(parameter.numel() for parameter in network.parameters()) / 1e6:.2f} million parameters"
-    )
+    count = sum(parameter.numel() for parameter in network.parameters())
+    parameters = f"{count / 1e6:.2f} million parameters"
     if isinstance(network, Detector):
         return (
             f"Detector of width {config.width} ({config.before} blocks at 1/8, {config.context} at 1/16, "
@@ -98,8 +97,9 @@ def describe(network: Network) -> str:
         used = (
             f" The first {network.depth} blocks of the last encoder stage are trained; the others do nothing."
         )
+    stem = f", from 1/{config.stem} of the photo's size on" if config.stem > 1 else ""
     return (
-        f"{NAMES[config.architecture]} of width {config.width} "
+        f"{NAMES[config.architecture]} of width {config.width}{stem} "
         f"(encoder {joined(config.encoder)}; middle {config.middle}; decoder {joined(config.decoder)}), "
         f"{parameters}. Attention averages over {pooled(config.pooling)}.{used}"
     )

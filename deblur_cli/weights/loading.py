@@ -56,7 +56,7 @@ class LoadedWeights:
 
     @property
     def label(self) -> str:
-        """Name and the beginning of the hash, without the folders of a user's own file; the detector's too."""
+        """Names and beginnings of the hashes, without the folders of a user's own files."""
         own = f"{Path(self.name).name} {self.sha256[:8]}"
         return own if self.detector is None else f"{own} + {self.detector.label}"
 
@@ -97,8 +97,8 @@ def guide(loaded: LoadedWeights, detector: str = AUTO) -> LoadedWeights:
     """
     if isinstance(loaded.network, Detector):
         raise WeightsError(
-            f"{loaded.name} holds a detector, which restores nothing: give it with --detector, and a restorer "
-            "with --weights"
+            f"{loaded.name} holds a detector, which restores nothing: give it with --detector, "
+            "and a restorer with --weights"
         )
     name = detector_for(loaded.notes, detector)
     if name is None:
@@ -111,7 +111,7 @@ def guide(loaded: LoadedWeights, detector: str = AUTO) -> LoadedWeights:
         if detector != AUTO:
             raise
         raise WeightsError(
-            f"{loaded.name} follows a detector, to be chosen with --detector: {error}"
+            f"{loaded.name} follows the detector {name}: {error}; choose another one with --detector"
         ) from error
     if not isinstance(found.network, Detector):
         raise WeightsError(f"{name} holds a restorer, not a detector: give it with --weights")
@@ -129,9 +129,12 @@ def adapt(
     """
     network, notes = loaded.network, dict(loaded.notes)
     if pooling is not None:
-        if not isinstance(network, M2AENet | Detector):
+        if isinstance(network, Detector):
+            network = Detector(replace(network.config, pooling=pooling))
+        elif isinstance(network, M2AENet):
+            network = M2AENet(replace(network.config, pooling=pooling))
+        else:
             raise WeightsError(f"{loaded.architecture} has no averaging window: leave out --pooling")
-        network = type(network)(replace(network.config, pooling=pooling))
         network.load_state_dict(loaded.network.state_dict())
         network.skip_identity_blocks()
     if architecture == "nafnet" and loaded.architecture != "nafnet":

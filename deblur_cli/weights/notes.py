@@ -40,7 +40,10 @@ def detector_for(notes: Mapping[str, str], asked: str = AUTO) -> str | None:
 
 
 def epsilon_in(notes: Mapping[str, str], name: str) -> float | None:
-    """The epsilon that weights of that name recommend, None for none. Raises WeightsError if it is damaged."""
+    """The epsilon that weights of that name recommend, None for none.
+
+    Raises WeightsError where the note of it is damaged.
+    """
     text = notes.get("epsilon")
     if text is None:
         return None
