@@ -31,6 +31,7 @@ from deblur_cli.nets import (
     place,
     restorer_of,
 )
+from deblur_cli.nets.network import fit
 from deblur_cli.photo.photo import Photo
 from deblur_cli.restore import Deblurrer, Floats, Settings
 from deblur_cli.task import Task
@@ -96,7 +97,7 @@ class Whole:
     @torch.inference_mode()
     def restore(self, found: Detection, epsilon: float) -> Outcome:
         found = self.network.at(found, epsilon)
-        mask = None if found.probability is None else self.choose(found.probability, epsilon)
+        mask = None if found.probability is None else self.choose(found, found.probability, epsilon)
         with advice():
             result = self.network.restore(found, epsilon, pruned=True, mask=mask)
         height, width = found.size
@@ -113,12 +114,17 @@ class Whole:
             *whole_work(self.network, result),
         )
 
-    def choose(self, probability: Tensor, epsilon: float) -> Tensor:
-        """What counts as blurred, 1 1 h w: single cells, or regions with keep_sharp."""
-        judged = probability.float()
-        if self.keep_sharp:
-            judged = torch.from_numpy(settle(judged[0, 0].cpu().numpy(), epsilon))[None, None]
-        return (judged > epsilon).to(probability)
+    def choose(self, found: Detection, probability: Tensor, epsilon: float) -> Tensor:
+        """What counts as blurred, 1 1 h w: single cells, or regions with keep_sharp.
+
+        Cells of the padding have no part in a region.
+        """
+        if not self.keep_sharp:
+            return (probability.float() > epsilon).to(probability)
+        rows, columns = (-(-side // STAGE_SCALE) for side in found.size)
+        regions = settle(probability[0, 0, :rows, :columns].float().cpu().numpy(), epsilon)
+        mask = torch.from_numpy(regions > epsilon)[None, None].to(probability)
+        return fit(mask, probability.shape[-2:])
 
 
 class Tiled:
