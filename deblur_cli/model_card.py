@@ -83,7 +83,7 @@ def describe(network: Network) -> str:
     parameters = f"{count / 1e6:.2f} million parameters"
     if isinstance(network, Detector):
         return (
-            f"Detector of width {config.width} ({config.before} blocks at 1/8, {config.context} at 1/16, "
+            f"Detector of width {config.width} (blocks: {config.before} at 1/8, {config.context} at 1/16, "
             f"{config.after} at 1/8 again), {parameters}. It finds what moved and along which path, for a "
             f"restorer to follow. Attention averages over {pooled(config.pooling)}."
         )
