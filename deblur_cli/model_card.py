@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from deblur_cli.errors import WeightsError
-from deblur_cli.nets import M2AENet, Network
+from deblur_cli.nets import Detector, M2AENet, Network
 
 logger = logging.getLogger(__name__)
+Score = tuple[str, str, str]  # field, words, format
 
-SCORES = (  # field, words, format
+SCORES = (
     ("gain_psnr_w", "PSNR gain in the blur, dB", "+.2f"),
     ("gain_ssim_w", "SSIM gain in the blur", "+.4f"),
     ("outside_psnr", "unmoved area, output against input, dB", ".1f"),
@@ -21,6 +22,11 @@ SCORES = (  # field, words, format
     ("wrongly_marked", "unmoved area that is marked", ".1%"),
     ("soft_marked", "defocused or smooth area that is marked", ".1%"),
     ("endpoint_error", "trajectory endpoints off, px", ".2f"),
+)
+DETECTOR_SCORES = (
+    *(entry for entry in SCORES if not entry[0].startswith(("gain", "outside"))),
+    ("sharp_marked", "sharp photos, marked area", ".1%"),
+    ("gain_psnr_w", "PSNR gain in the blur by Richardson-Lucy along the motion found, dB", "+.2f"),
 )
 DAMAGED = "the note on their training (`history`) in the file of the weights is damaged"
 NAMES = {"m2aenet": "M²AENet", "nafnet": "NAFNet", "lmd_vit": "LMD-ViT"}
@@ -35,15 +41,16 @@ def model_card(
     curve: Sequence[Mapping[str, str]] = (),
 ) -> str:
     """Markdown text. files: name and bytes of each; curve: rows of a run's scores.csv."""
-    sections = [f"# {name}", describe(network), file_table(files, sha256)]
+    sections = [f"# {name}", " ".join([describe(network), *use(network, notes)]), file_table(files, sha256)]
+    known = DETECTOR_SCORES if isinstance(network, Detector) else SCORES
     try:
-        sections += training_sections(history_of(notes))
+        sections += training_sections(history_of(notes), known)
     except (WeightsError, ValueError, LookupError, TypeError, AttributeError) as error:
         logger.warning("the card of %s cannot tell what it learned from: %s", name, DAMAGED)
         logger.debug("history: %r", error)
         sections += ["## What it learned from", f"Not known: {DAMAGED}."]
     if curve:
-        sections += ["## Scores over training", curve_table(curve)]
+        sections += ["## Scores over training", curve_table(curve, known)]
     return "\n\n".join(sections) + "\n"
 
 
@@ -58,38 +65,59 @@ def history_of(notes: Mapping[str, str]) -> list[dict[str, Any]]:
     return runs
 
 
-def training_sections(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+def training_sections(runs: Sequence[Mapping[str, Any]], known: Sequence[Score]) -> list[str]:
     """What the runs learned from, with their settings and scores."""
     if not runs:
         return []
     sections = ["## What it learned from", training_table(runs)]
     sections += [f"Settings of run {number}:\n\n{settings_text(run)}" for number, run in enumerate(runs, 1)]
     if runs[-1].get("scores"):
-        sections += ["## How it scores", score_text(runs)]
+        sections += ["## How it scores", score_text(runs, known)]
     return sections
 
 
 def describe(network: Network) -> str:
     """Architecture and size in words."""
     config = network.config
-    parameters = sum(parameter.numel() for parameter in network.parameters())
+    count = sum(parameter.numel() for parameter in network.parameters())
+    parameters = f"{count / 1e6:.2f} million parameters"
+    if isinstance(network, Detector):
+        return (
+            f"Detector of width {config.width} (blocks: {config.before} at 1/8, {config.context} at 1/16, "
+            f"{config.after} at 1/8 again), {parameters}. It finds what moved and along which path, for a "
+            f"restorer to follow. Attention averages over {pooled(config.pooling)}."
+        )
     if not isinstance(network, M2AENet):
         return (
             f"{NAMES[network.architecture]} with {config.embed} channels (depths {joined(config.depths)}; "
-            f"heads {joined(config.heads)}; windows of {config.window} pixels), "
-            f"{parameters / 1e6:.2f} million parameters."
+            f"heads {joined(config.heads)}; windows of {config.window} pixels), {parameters}."
         )
-    pooling = f"a window of {config.pooling} pixels" if config.pooling else "the whole image"
     used = ""
     if network.depth < config.encoder[-1]:
         used = (
             f" The first {network.depth} blocks of the last encoder stage are trained; the others do nothing."
         )
+    stem = f", from 1/{config.stem} of the photo's size on" if config.stem > 1 else ""
     return (
-        f"{NAMES[config.architecture]} of width {config.width} "
+        f"{NAMES[config.architecture]} of width {config.width}{stem} "
         f"(encoder {joined(config.encoder)}; middle {config.middle}; decoder {joined(config.decoder)}), "
-        f"{parameters / 1e6:.2f} million parameters. Attention averages over {pooling}.{used}"
+        f"{parameters}. Attention averages over {pooled(config.pooling)}.{used}"
     )
+
+
+def pooled(window: int | None) -> str:
+    """What channel attention averages over."""
+    return f"a window of {window} pixels" if window else "the whole image"
+
+
+def use(network: Network, notes: Mapping[str, str]) -> Iterator[str]:
+    """The detector and the epsilon that weights are made for, as far as they note them."""
+    if notes.get("detector"):
+        yield f"Made to follow the detector `{notes['detector']}`."
+    elif network.guided:
+        yield "It finds nothing itself, but follows a detector."
+    if notes.get("epsilon"):
+        yield f"Recommended epsilon: {notes['epsilon']}."
 
 
 def joined(numbers: Sequence[int]) -> str:
@@ -159,26 +187,27 @@ def shown_text(runs: Sequence[Mapping[str, Any]]) -> str:
     return f"{text}, which shows what it learned from" if scored_on.get("learned_from") else text
 
 
-def score_text(runs: Sequence[Mapping[str, Any]]) -> str:
-    """The scores of the bare network on the validation set of its last run."""
+def score_text(runs: Sequence[Mapping[str, Any]], known: Sequence[Score]) -> str:
+    """The scores of the bare network on the validation set of its last run; `known` are those of its kind."""
     scores = runs[-1]["scores"]
     rows = [
         (words, format(value, style))
-        for field, words, style in SCORES
+        for field, words, style in known
         if (value := scores.get(field)) is not None
     ]
     before = scores.get("blurred_psnr_w")
-    head = f"Bare network output, epsilon 0.5, {shown_text(runs)}"
+    what = "What it finds" if known is DETECTOR_SCORES else "Bare network output"
+    head = f"{what}, epsilon 0.5, {shown_text(runs)}"
     if before is not None:
         head += f", whose blurred parts begin at {before:.2f} dB"
-    if (scores.get("gain_psnr_w") or 0) < 0:
+    if known is SCORES and (scores.get("gain_psnr_w") or 0) < 0:
         head += ". In the blur that is worse than leaving the photo alone"
     return f"{head}.\n\n{table(('Score', 'Value'), rows)}"
 
 
-def curve_table(curve: Sequence[Mapping[str, str]]) -> str:
+def curve_table(curve: Sequence[Mapping[str, str]], scores: Sequence[Score]) -> str:
     """Scores at each time that they were taken; a cell stays empty where there is none."""
-    known = [entry for entry in SCORES if any(number(row, entry[0]) is not None for row in curve)]
+    known = [entry for entry in scores if any(number(row, entry[0]) is not None for row in curve)]
     rows = []
     for row in curve:
         values = [(number(row, field), style) for field, _, style in known]

@@ -42,6 +42,11 @@ class Runner:
         """Whether the network tells how it moved."""
         return self.reference.traces
 
+    @property
+    def keeps_features(self) -> bool:
+        """Whether what `find` gives is worth keeping for `restore`."""
+        return self.reference.keeps_features
+
     @torch.inference_mode()
     def find(self, image: Tensor, epsilon: float) -> Detection:
         """What is found in a tile 1 3 h w (float32, on the CPU), with the features that `restore` needs.
@@ -70,7 +75,7 @@ class Runner:
         self, network: Network, image: Tensor, maps: Tensor, epsilon: float, found: Detection | None = None
     ) -> Tensor | None:
         """One run of the network on a tile; None where the result cannot be trusted."""
-        detection = network.detect(self.upload(image, network), epsilon) if found is None else found
+        detection = network.prepare(self.upload(image, network), epsilon) if found is None else found
         detection = agree(detection, maps.to(self.device))
         restored = network.restore(detection, epsilon, pruned=True).image.float().cpu()
         if not restored.isfinite().all() or drift(restored, image) > DRIFT_LIMIT:
@@ -92,9 +97,8 @@ class Runner:
         return network
 
     def upload(self, image: Tensor, network: Network) -> Tensor:
-        """A tile on the device in the network's precision, channels-last."""
-        dtype = next(network.parameters()).dtype
-        return image.to(self.device, dtype).contiguous(memory_format=torch.channels_last)
+        """A tile on the device in the number format that the network takes, channels-last."""
+        return image.to(self.device, network.input_dtype).contiguous(memory_format=torch.channels_last)
 
 
 def maps_of(detection: Detection) -> NDArray[np.float32]:

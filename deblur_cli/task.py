@@ -173,7 +173,8 @@ class Task:
 
     def keep(self, tile: Tile, detection: Detection, found: Floats) -> None:
         """Keep the features of what will probably be restored of a tile, while there is room."""
-        part = self.part(tile, self.likely_mask(tile, found)) if self.settings.restore else None
+        wanted = self.settings.restore and self.runner.keeps_features
+        part = self.part(tile, self.likely_mask(tile, found)) if wanted else None
         if part is None:
             return
         features = cut_out(detection, tile, part)
@@ -226,8 +227,10 @@ class Task:
         least = self.runner.reference.smallest_part
         return restored_part(tile, mask, least, keep_sharp=self.settings.keep_sharp)
 
-    def features(self, tile: Tile, part: Tile) -> Detection:
-        """What detection finds in a part of a tile, with all of the tile in view."""
+    def features(self, tile: Tile, part: Tile) -> Detection | None:
+        """What detection finds in a part of a tile, seeing all of the tile; None where it is of no use."""
+        if not self.runner.keeps_features:
+            return None
         if self.keeps(tile, part):
             whole, found = self.kept[tile.corner]
         else:

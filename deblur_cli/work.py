@@ -2,7 +2,8 @@
 
 Counted are convolutions, linear layers and the nine taps of the deformable convolution; normalisation,
 gates, pooling and the interpolation between neighbouring pixels are not, as is usual (Section 4.1 of
-M²AENet calls the same number FLOPs).
+M²AENet calls the same number FLOPs). Nor are the products that a detector's motion cues are made of, and
+the steps that undo blur along a motion, as these are no layers; `deblur bench` times the cues.
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from deblur_cli.nets import LMDViT, M2AENet
+from deblur_cli.nets import STAGE_SCALE, Detector, Guided, LMDViT, M2AENet, Network, restorer_of
 from deblur_cli.nets.layers import Average, NAFBlock
 from deblur_cli.nets.lmd_blocks import PREDICTING, WindowBlock
 from deblur_cli.nets.pruned import dilate
@@ -102,6 +103,36 @@ def count_pruned(network: M2AENet, size: tuple[int, int], mask: Tensor) -> Work:
     if not network.config.mask:
         return count(network, *size)
     return count(network, *size, int(mask.sum()), int(dilate(mask).sum()))
+
+
+def count_detector(network: Detector, height: int, width: int) -> int:
+    """Multiply-accumulates of a detector on one picture of height x width pixels, its cues left out."""
+    rows, columns = (-(-side // network.multiple) * network.multiple for side in (height, width))
+    near = (rows // STAGE_SCALE, columns // STAGE_SCALE)
+    far = (rows // network.multiple, columns // network.multiple)
+    layers = (network.read_cues, network.read_image, network.head)
+    total = sum(kernel(layer) for layer in layers) * near[0] * near[1]
+    resampling = (network.down, *network.up.modules())
+    total += sum(kernel(layer) for layer in resampling) * far[0] * far[1]
+    for blocks, size in ((network.before, near), (network.context, far), (network.after, near)):
+        total += sum(block_work(block, *size) for block in blocks.children())
+    return total
+
+
+def count_detection(network: Network, height: int, width: int) -> int:
+    """Multiply-accumulates of finding what is blurred in a picture, by a detector or by M²AENet itself."""
+    if isinstance(network, Guided):
+        return count_detector(network.detector, height, width)
+    return count(cast(M2AENet, network), height, width).detection
+
+
+def count_restoration(network: Network, size: tuple[int, int], mask: Tensor) -> int:
+    """Those of restoring a picture of size (height, width) under a stage mask, once it was looked at.
+
+    Behind a detector, M²AENet begins with its first half.
+    """
+    work = count_pruned(cast(M2AENet, restorer_of(network)), size, mask)
+    return work.total if isinstance(network, Guided) else work.restoration
 
 
 def block_work(block: nn.Module, height: int, width: int) -> int:

@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from deblur_cli.nets import create, create_lmd_vit
+from deblur_cli.nets import Guided, create, create_detector, create_lmd_vit
 from deblur_cli.nets.mask import MaskPredictor
 from deblur_cli.weights import LoadedWeights
 
@@ -72,6 +72,42 @@ def lively_lmd_vit(embed=4, depths=(1, 3, 2, 3, 2), heads=(1, 2, 2, 2, 1), windo
         network.output_proj.proj[0].weight.mul_(0.03)
         balance_windows(network, torch.rand(1, 3, 128, 128, generator=generator))
     return network
+
+
+def lively_detector(width=8, before=1, context=1, after=1, pooling=None, seed=2):
+    """A small detector with random parameters that marks about half of a picture of noise."""
+    generator = torch.Generator().manual_seed(seed)
+    network = create_detector(
+        width=width, before=before, context=context, after=after, pooling=pooling
+    ).eval()
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator)
+            if name.endswith(("beta", "gamma")):
+                parameter.copy_(0.3 * noise)
+            elif parameter.dim() > 1:
+                parameter.copy_(noise / parameter[0].numel() ** 0.5)
+            else:
+                parameter.copy_(0.1 * noise + name.endswith("weight"))  # those of norms are about one
+        network.head.weight[0] *= 3
+        image = torch.rand(1, 3, 64, 64, generator=generator)
+        network.head.bias[0] -= network(image)[0].median()
+    return network
+
+
+def finds(network, probability):
+    """Make a detector find the same probability of blur everywhere."""
+    with torch.no_grad():
+        network.head.weight[0].zero_()
+        network.head.bias[0] = torch.logit(torch.tensor(float(probability)))
+    return network
+
+
+def guided_by(detector, restorer, name="test", **notes):
+    """Weights with a detector, as `weights.guide` makes them."""
+    found = LoadedWeights("finder", detector.architecture, "1" * 64, detector, notes)
+    network = Guided(detector, restorer).eval()
+    return LoadedWeights(name, restorer.architecture, "0" * 64, network, detector=found)
 
 
 def balance_windows(network, image):

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from networks import lively, weights_of
+from networks import guided_by, lively, lively_detector, weights_of
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -16,7 +16,7 @@ from deblur_cli.benchmark.measuring import Timing
 from deblur_cli.cli.app import app
 from deblur_cli.restore import Settings
 from deblur_cli.tiles import Grid
-from deblur_cli.work import count
+from deblur_cli.work import count, count_detector
 
 SMALL = ["--size", "640x128", "--repeats", "1", "--tile", "128", "--overlap", "32", "--device", "cpu"]
 
@@ -59,6 +59,54 @@ def test_work_is_counted_for_each_variant(weights_file):
     network = lively("nafnet")
     widths = [span.stop - span.start for span in Grid(128, 640, 128, 32).columns]
     assert macs["nafnet float32"] == sum(count(network, 128, width).total for width in widths)
+
+
+@pytest.fixture(scope="module")
+def detector_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("detectors") / "finder.safetensors"
+    catalogue.save(path, lively_detector(), {}, half=False)
+    return path
+
+
+def test_a_detector_is_timed_and_counted_apart_from_the_restorer(weights_file, detector_file):
+    done = bench(weights_file, "--detector", detector_file, "--json")
+    assert done.exit_code == 0, done.stderr
+    facts = json.loads(done.stdout)
+    own = json.loads(bench(weights_file, "--json").stdout)["timings"]
+    found = facts["timings"]
+    assert facts["weights"] == f"{weights_file} + {detector_file}"
+    assert found["cues"]["seconds"][0] > 0 and found["cues"]["macs"] is None and "cues" not in own
+    widths = [span.stop - span.start for span in Grid(128, 640, 128, 32).columns]
+    detector = lively_detector()
+    assert found["detect"]["macs"] == sum(count_detector(detector, 128, width) for width in widths)
+    for name in ("dense float32", "dense auto", "nafnet float32"):
+        assert found[name]["macs"] == own[name]["macs"]  # the restorer alone
+    assert found["detect"]["macs"] < found["deblur"]["macs"] < found["pruned, all tiles"]["macs"]
+
+
+TOLD = {"encoder": (1, 1, 2), "decoder": (1, 1, 1), "stem": 2, "guided": True}
+
+
+def test_a_restorer_that_is_told_is_run_densely_without_its_detector():
+    weights = guided_by(lively_detector(), lively(pooling=64, **TOLD))
+    choices = Settings(tile=128, overlap=32)
+    found = run.run_benchmark(weights, (256, 128), 0.3, 1, choices, "cpu", "fp32")
+    restorer = weights.network.restorer
+    widths = [span.stop - span.start for span in Grid(128, 256, 128, 32).columns]
+    dense = sum(count(restorer, 128, width).total for width in widths)
+    assert found.timings["dense float32"].macs == dense
+    assert found.timings["nafnet float32"].macs < dense
+    image, plain = torch.rand(1, 3, 64, 64), run.plain_network(restorer, "cpu")
+    with torch.no_grad():
+        torch.testing.assert_close(run.densely(plain, image, 0.5), run.densely(restorer, image, 0.5))
+
+
+def test_the_profile_tells_the_detectors_parts(weights_file, detector_file):
+    done = bench(weights_file, "--detector", detector_file, "--profile", "--json")
+    parts = {part["name"]: part["seconds"] for part in json.loads(done.stdout)["parts"]}
+    for name in ("cues", "blocks at 1/8", "context at 1/16", "head"):
+        assert parts[f"detector, {name}"] > 0
+    assert {"encoder stage 1", "encoder stage 4", "decoder stage 1"} < set(parts)
 
 
 def test_single_variants_can_be_chosen(weights_file):

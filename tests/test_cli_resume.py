@@ -118,7 +118,7 @@ def test_photos_that_changed_are_done_again(photos, out):
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (["-e", "0.25"], "epsilon 0.5, now 0.25"),
+        (["-e", "0.25"], "epsilon auto, now 0.25"),
         (["--mask"], "mask off, now on"),
         (["--format", "webp"], "format not given, now WEBP"),
         (["--quality", "90"], "quality not given, now 90"),
@@ -151,7 +151,7 @@ def test_other_settings_with_overwrite_begin_anew(photos, out):
 
 
 def test_the_same_epsilon_in_other_words_and_another_device_are_no_other_settings(photos, out):
-    break_off("c_deblurred.png", photos, "-o", out)
+    break_off("c_deblurred.png", photos, "-o", out, "-e", ".5")
     words = ["-e", "0.50", "--device", "cpu", "--jobs", "3"]
     assert deblur("run", photos, "-o", out, "--resume", *words).exit_code == 0
 

@@ -47,7 +47,7 @@ def test_result_lies_beside_the_photo_and_its_path_alone_is_on_stdout(photo):
 def test_summary_tells_what_was_done(photo):
     stderr = deblur("run", photo).stderr
     assert stderr.startswith(f"{photo}: 25.0% blurred, 1 of 4 tiles restored, ")
-    assert stderr.endswith(" s (cpu, fp32, m2aenet-small)\n")
+    assert stderr.endswith(" s (cpu, fp32, m2aenet-small, epsilon 0.5)\n")
 
 
 def test_quiet_says_nothing_but_results(photo):

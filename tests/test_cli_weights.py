@@ -9,7 +9,7 @@ from dataclasses import asdict
 import pytest
 import torch
 from cli_helpers import deblur
-from networks import lively
+from networks import lively, lively_detector
 
 from deblur_cli import weights
 from deblur_cli.cli.weights import parse_size
@@ -178,6 +178,68 @@ def test_a_damaged_fingerprint_is_one_line(tmp_path, fingerprint):
     weights.save(tmp_path / "net.safetensors", lively(), {"fingerprint": fingerprint})
     result = deblur("weights", "verify", tmp_path / "net.safetensors")
     assert refused(result, 1, "the fingerprint in its metadata is damaged")
+
+
+DETECTOR_SCORES = {
+    "pictures": 16,
+    "sharp_marked": 0.0123,
+    "gain_psnr_w": -0.15,
+    "mask_iou": 0.71,
+    "mask_precision": 0.8,
+    "mask_recall": 0.9,
+    "wrongly_marked": 0.034,
+    "soft_marked": None,
+    "endpoint_error": 1.75,
+}
+
+
+def test_a_detectors_run_becomes_a_file_that_finds_the_same_and_a_card(tmp_path):
+    folder, network = tmp_path / "finder", lively_detector(pooling=48)
+    folder.mkdir()
+    run = {"learned_from": ["photos"], "steps": 7, "hours": 2.5, "device": "cpu", "precision": "float32"}
+    run |= {"settings": asdict(TrainSettings()), "scores": DETECTOR_SCORES}
+    weights.save(folder / "weights.safetensors", network, {"history": json.dumps([run]), "epsilon": "0.35"})
+    with (folder / "scores.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["step", "seconds", "sharp_marked"], [7, 9000, 0.0123]])
+    result = convert(folder, tmp_path / "out", "--name", "detector-mine")
+    assert result.exit_code == 0, result.stderr
+    loaded = weights.load(str(tmp_path / "out" / "detector-mine.safetensors"))
+    kept = weights.load(str(folder / "weights.safetensors"))
+    assert (loaded.architecture, loaded.epsilon) == ("detector", 0.35)
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        for found, expected in zip(loaded.network(image), kept.network(image), strict=True):
+            assert torch.equal(found, expected)
+    text = (tmp_path / "out" / "detector-mine.md").read_text()
+    for words in (
+        "Detector of width 8 (blocks: 1 at 1/8, 1 at 1/16, 1 at 1/8 again)",
+        "a window of 48 pixels",
+        "Recommended epsilon: 0.35.",
+        "What it finds, epsilon 0.5, 16 pictures",
+        "| sharp photos, marked area | 1.2% |",
+        "by Richardson-Lucy along the motion found, dB | -0.15 |",
+        "| trajectory endpoints off, px | 1.75 |",
+        "| 7 | 2.50 | 1.2% |",
+    ):
+        assert words in text
+    assert "worse than" not in text and "Bare network" not in text
+
+
+def test_a_detectors_window_can_be_set_and_it_becomes_no_restorer(tmp_path):
+    weights.save(tmp_path / "d.safetensors", lively_detector(pooling=48), {})
+    done = convert(tmp_path / "d.safetensors", tmp_path / "out", "--pooling", "64")
+    assert done.exit_code == 0, done.stderr
+    assert weights.load(str(tmp_path / "out" / "d.safetensors")).network.config.pooling == 64
+    wrong = convert(tmp_path / "d.safetensors", tmp_path / "out", "--as", "m2aenet", "--overwrite")
+    assert refused(wrong, 1, "these weights are detector")
+
+
+def test_a_card_names_the_detector_that_weights_follow():
+    told = lively(encoder=(1, 1, 2), decoder=(1, 1, 1), stem=2, guided=True)
+    text = model_card("mine", told, {"detector": "detector-small", "epsilon": "0.3"}, [("a", 1)], "ab")
+    assert "Made to follow the detector `detector-small`. Recommended epsilon: 0.3." in text
+    assert "from 1/2 of the photo's size on" in text
+    assert "It finds nothing itself" in model_card("mine", told, {}, [("a", 1)], "ab")
 
 
 def card(*changes, curve=()):

@@ -6,7 +6,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 import torch
-from networks import lively, lively_lmd_vit, weights_of
+from networks import guided_by, lively, lively_detector, lively_lmd_vit, weights_of
 from PIL import Image
 
 from deblur_cli.errors import EvaluationError, TrainingError
@@ -21,6 +21,8 @@ from deblur_cli.restore import Deblurrer, Settings
 from deblur_cli.train.sample_files import prepare_folder, write_sample
 from deblur_cli.train.scores import fixed_sample, score
 from deblur_cli.train.synthetic import BlurSettings, Sample
+from deblur_cli.weights import LoadedWeights
+from deblur_cli.work import count, count_detector, count_pruned
 
 SIZE = (72, 100)
 
@@ -48,8 +50,9 @@ def dataset(folder, count=2, masks=True, suffix=".png", names=("blur", "sharp"))
 
 
 def evaluated(folder, results=None, epsilons=(0.5,), whole=False, keep_sharp=True, network=None):
+    entrant = network if isinstance(network, LoadedWeights) else weights_of(network or lively(pooling=64))
     contestant = loop.enter(
-        weights_of(network or lively(pooling=64)),
+        entrant,
         Settings(tile=128, overlap=32, keep_sharp=keep_sharp),
         epsilons,
         whole=whole,
@@ -85,6 +88,52 @@ def test_whole_is_the_bare_output_of_the_network(tmp_path):
     assert row["psnr"] == pytest.approx(-10 * math.log10((image - sharp).square().mean()), abs=1e-4)
     assert row["gain_psnr"] == pytest.approx(row["psnr"] - row["input_psnr"])
     assert 0 < row["work"] < 1
+
+
+RESTORERS = {
+    "m2aenet": lambda: lively(pooling=64),
+    "told": lambda: lively(encoder=(1, 1, 2), decoder=(1, 1, 1), pooling=64, stem=2, guided=True),
+    "nafnet": lambda: lively("nafnet", pooling=64),
+    "lmd_vit": lively_lmd_vit,
+}
+
+
+@pytest.mark.parametrize("kind", RESTORERS)
+def test_behind_a_detector_whole_and_tiled_agree_on_what_is_marked(tmp_path, kind):
+    folder = dataset(tmp_path, 1)
+    network = guided_by(lively_detector(pooling=48), RESTORERS[kind]())
+    (whole,) = evaluated(folder, None, (0.7,), whole=True, network=network).rows["test", "0.7"]
+    (tiled,) = evaluated(folder, None, (0.7,), whole=False, network=network).rows["test", "0.7"]
+    assert 0.1 < whole["marked_share"] < 0.9
+    for name in ("marked_share", "mask_iou", "wrongly_marked"):
+        assert tiled[name] == pytest.approx(whole[name], abs=1e-6)
+    assert whole["changed_outside"] == tiled["changed_outside"] == 0
+    assert abs(whole["psnr"] - whole["input_psnr"]) > 1e-3
+    assert tiled["psnr"] == pytest.approx(whole["psnr"], abs=0.02)
+    assert whole["work"] > 0 and math.isnan(tiled["work"]) == (kind == "lmd_vit")
+
+
+def test_a_detectors_work_counts_everywhere_and_its_restorers_where_something_is_restored(tmp_path):
+    folder, network = dataset(tmp_path, 1), guided_by(lively_detector(), lively(pooling=64))
+    detector, restorer = network.network.detector, network.network.restorer
+    found = evaluated(folder, None, (0.0, 1.0), whole=False, network=network).rows
+    (everything,), (nothing,) = found["test", "0.0"], found["test", "1.0"]
+    looking = count_detector(detector, *SIZE)
+    assert nothing["gmacs"] == pytest.approx(looking / 1e9)
+    cells = torch.ones(1, 1, -(-SIZE[0] // 8), -(-SIZE[1] // 8))
+    restorer.pool_in_cells()  # as the tool runs it
+    restoring = count_pruned(restorer, SIZE, cells).total
+    assert everything["gmacs"] == pytest.approx((looking + restoring) / 1e9)
+    assert everything["work"] == pytest.approx((looking + restoring) / count(restorer, *SIZE).total)
+
+
+def test_results_with_another_detector_are_worked_out_anew(tmp_path):
+    folder, results = dataset(tmp_path / "set", 1), Results(None)
+    restorer, detector = lively(pooling=64), lively_detector()
+    assert evaluated(folder, results, network=weights_of(restorer)).reused == 0
+    assert evaluated(folder, results, network=guided_by(detector, restorer)).reused == 0
+    assert evaluated(folder, results, network=guided_by(detector, restorer)).reused == 1
+    assert len(results.rows) == 2
 
 
 def test_whole_lmd_vit_prunes_at_each_epsilon(tmp_path):
@@ -127,6 +176,7 @@ def test_what_is_marked_and_changed_where_nothing_moved(tmp_path, keep_sharp):
     still = torch.zeros(1, 2, *SIZE)
     expected = asdict(score(network, iter([Sample(blurred, sharp, mask, still, still, measured=True)])))
     names = {"blurred_psnr_w": "input_psnr_w", "pictures": None, "endpoint_error": None}
+    names |= dict.fromkeys(("sharp_marked", "gain_short", "gain_medium", "gain_long"))  # of training alone
     for name, value in expected.items():
         if (measure := names.get(name, name)) is not None:
             assert row[measure] == pytest.approx(value, abs=1e-4, nan_ok=True), name

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from deblur_cli import weights
 from deblur_cli.errors import WeightsError
 from deblur_cli.weights import catalogue as catalogue_module
+from deblur_cli.weights.fingerprint import agrees, fingerprint
 
 
 @pytest.fixture
@@ -289,6 +290,29 @@ def test_a_missing_catalogue_stands_in_nobodys_way_who_gives_a_file(saved, monke
     monkeypatch.setattr(catalogue_module, "installed", fail)
     assert weights.load(str(saved)).architecture == "m2aenet"
     refused("m2aenet-small", "embedded weights are missing")
+
+
+@pytest.mark.parametrize("part", ["told.weight", "intro.weight", "encoders.2.0.dconv.weight", "ending.bias"])
+def test_the_fingerprint_of_a_network_that_is_told_is_its_own(part):
+    network = lively(encoder=(1, 1, 2), decoder=(1, 1, 1), pooling=64, stem=2, guided=True)
+    before = fingerprint(network)
+    assert agrees(fingerprint(network), before)
+    with torch.no_grad():
+        network.get_parameter(part).mul_(1.5)
+    assert not agrees(fingerprint(network), before)
+
+
+def test_notes_are_read_without_tensors_and_refused_in_one_line(tmp_path, saved):
+    notes = {"epsilon": "0.3", "detector": "other"}
+    weights.save(tmp_path / "noted.safetensors", lively(), notes)
+    assert weights.notes_of(str(tmp_path / "noted.safetensors")) == notes
+    index = in_parts(tmp_path)
+    assert weights.notes_of(str(index)) == {"source": "here"}
+    (tmp_path / "pickle.pth").write_bytes(b"PK-something-else")
+    assert weights.notes_of(str(tmp_path / "pickle.pth")) == {}
+    saved.write_bytes(saved.read_bytes()[:100])
+    with pytest.raises(WeightsError, match="damaged"):
+        weights.notes_of(str(saved))
 
 
 def test_configuration_in_the_file_is_what_create_takes(saved):

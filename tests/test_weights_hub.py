@@ -13,7 +13,7 @@ from cli_helpers import deblur, make_photo, process_environment
 from hub_server import COMMIT, HubServer
 from huggingface_hub import constants, file_download
 from huggingface_hub.utils import close_session
-from networks import lively
+from networks import lively, lively_detector
 
 from deblur_cli import weights
 from deblur_cli.cli import catalogue as catalogue_command
@@ -475,7 +475,7 @@ def test_a_run_pulls_after_saying_so_and_misfits_are_told_before_a_photo_is_read
     photo = make_photo(tmp_path / "photo.png")
     result = deblur("run", photo, "--weights", "far")
     assert result.exit_code == 0, result.stderr
-    assert "downloading far" in result.stderr and ", far)" in result.stderr
+    assert "downloading far" in result.stderr and ", far, epsilon 0.5)" in result.stderr
     assert "downloading" not in deblur("run", photo, "--weights", "far", "--overwrite").stderr
 
 
@@ -507,6 +507,22 @@ def test_a_dry_run_tells_the_download_and_leaves_it(server, pinned, tmp_path):
     deblur("weights", "pull", "far")
     assert "download" not in (result := deblur("run", photo, "--weights", "far", "--dry-run")).stderr
     assert "min" in result.stderr or " s" in result.stderr
+
+
+def test_a_detector_is_told_and_downloaded_as_weights_are(server, pinned, tmp_path):
+    photo, finder = make_photo(tmp_path / "photo.png"), f"hf://{REPOSITORY}/finder.safetensors"
+    weights.save(tmp_path / "finder.safetensors", lively_detector(), {})
+    server.files[REPOSITORY, "finder.safetensors"] = (tmp_path / "finder.safetensors").read_bytes()
+    words = ("run", photo, "--weights", "far", "--detector", finder)
+    result = deblur(*words, "--dry-run")
+    assert (
+        f"would first download far (0.7 MB) from {ADDRESS}@main and {finder} from {finder}" in result.stderr
+    )
+    assert server.requests == []
+    result = deblur(*words)
+    assert result.exit_code == 0, result.stderr
+    assert f"downloading {finder} from {finder}@main\n" in result.stderr
+    assert f"far + {finder}" in result.stderr
 
 
 def test_what_is_here_is_listed_and_found_without_torch():

@@ -5,13 +5,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from networks import lively, lively_lmd_vit
+from networks import lively, lively_detector, lively_lmd_vit
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from deblur_cli.nets import Detection, create
+from deblur_cli.nets import Detection, Guided, create
 from deblur_cli.nets.pruned import plan_pruning
-from deblur_cli.work import count, count_pruned, count_windows
+from deblur_cli.work import (
+    count,
+    count_detection,
+    count_detector,
+    count_pruned,
+    count_restoration,
+    count_windows,
+)
 
 
 def counted_by_torch(action):
@@ -72,6 +79,25 @@ def test_guided_networks_are_counted_as_torch_counts_them(stem, switches):
     assert work.detection == detection
     unseen = work.depthwise if network.config.mask else 0  # gathered: torch does not count it
     assert work.restoration - work.deformable - unseen == restoration
+
+
+@pytest.mark.parametrize("pooling", [None, 48])
+def test_a_detector_is_counted_as_torch_counts_it(pooling):
+    network = lively_detector(width=12, before=2, context=3, after=1, pooling=pooling)
+    found = counted_by_torch(lambda: network.detect(torch.rand(1, 3, 90, 120)))  # padded to 96 x 128
+    assert count_detector(network, 90, 120) == found
+
+
+@pytest.mark.parametrize("kind", ["m2aenet", "nafnet"])
+def test_behind_a_detector_the_restorer_counts_from_its_first_layer_on(kind):
+    network = Guided(lively_detector(), lively(kind))
+    mask = torch.ones(1, 1, 8, 12)
+    detection = network.detect(torch.rand(1, 3, 64, 96))
+    found = counted_by_torch(lambda: network.restore(detection, mask=mask))
+    work = count(network.restorer, 64, 96)
+    assert count_restoration(network, (64, 96), mask) == work.total
+    assert found == work.total - work.deformable  # which torch counts as lookups
+    assert count_detection(network, 64, 96) == count_detector(network.detector, 64, 96)
 
 
 def test_blocks_that_are_left_out_cost_nothing():

@@ -9,7 +9,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from deblur_cli.benchmark.run import warm_up
 from deblur_cli.benchmark.scene import again, stage, timed
-from deblur_cli.nets import M2AENet
+from deblur_cli.nets import Detector, Guided, Network
 from deblur_cli.restore import Deblurrer, Settings
 from deblur_cli.weights import LoadedWeights
 
@@ -48,7 +48,7 @@ def profile_run(
     warm_up(task)
     on_gpu = deblurrer.device.startswith("cuda")
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
-    with marked(timed(deblurrer.runner.network)), profile(activities=activities, acc_events=True) as records:
+    with marked(deblurrer.runner.network), profile(activities=activities, acc_events=True) as records:
         again(task).run()
     events = records.key_averages()
     kind = "device" if on_gpu else "cpu"
@@ -68,15 +68,18 @@ def longest_first(shares: list[Share]) -> tuple[Share, ...]:
     return tuple(sorted((share for share in shares if share.seconds > 0), key=lambda share: -share.seconds))
 
 
-def parts_of(network: M2AENet) -> dict[str, list[nn.Module]]:
-    """The modules of each part, in the order that they run."""
+def parts_of(network: Network) -> dict[str, list[nn.Module]]:
+    """The modules of each part, in the order that they run; those of a detector first."""
+    if isinstance(network, Guided):
+        return parts_of_detector(network.detector) | parts_of(network.restorer)
+    network = timed(network)
     stages = len(network.encoders)
     parts: dict[str, list[nn.Module]] = {"first convolution": [network.intro]}
     for number in range(stages - 1):
         parts[f"encoder stage {number + 1}"] = [network.encoders[number], network.downs[number]]
-    if network.config.mask:
+    if network.config.mask and not network.guided:
         parts["mask predictor"] = [network.mask_predictor]
-    if network.config.motion:
+    if network.config.motion and not network.guided:
         parts["motion analyzer"] = [network.motion_analyzer]
     parts[f"encoder stage {stages}"] = [*network.deep_blocks(), network.downs[-1]]
     parts["middle"] = [network.middle_blks]
@@ -86,8 +89,18 @@ def parts_of(network: M2AENet) -> dict[str, list[nn.Module]]:
     return parts
 
 
+def parts_of_detector(network: Detector) -> dict[str, list[nn.Module]]:
+    """The same of a detector."""
+    return {
+        "detector, cues": [network.cues],
+        "detector, blocks at 1/8": [network.read_cues, network.read_image, network.before, network.after],
+        "detector, context at 1/16": [network.down, network.context, network.up],
+        "detector, head": [network.head],
+    }
+
+
 @contextmanager
-def marked(network: M2AENet) -> Iterator[None]:
+def marked(network: Network) -> Iterator[None]:
     """Let the profiler see the parts of a network by name."""
     open_parts: list[record_function] = []
 

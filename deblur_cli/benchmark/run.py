@@ -8,19 +8,20 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from deblur_cli.benchmark.measuring import Action, Timing, describe_machine, interleave
 from deblur_cli.benchmark.scene import ForcedBlur, again, stage, timed
 from deblur_cli.device import memory_errors
 from deblur_cli.errors import UsageError
-from deblur_cli.nets import STAGE_SCALE, M2AENet, create
+from deblur_cli.nets import STAGE_SCALE, Detection, Detector, Guided, M2AENet, create
 from deblur_cli.photo.decode import decode
 from deblur_cli.photo.encode import encode
 from deblur_cli.restore import Deblurrer, Settings
 from deblur_cli.task import Task
 from deblur_cli.tiles import Tile
 from deblur_cli.weights import LoadedWeights
-from deblur_cli.work import count, count_pruned
+from deblur_cli.work import count, count_detection, count_restoration
 
 Step = Callable[[str], None]
 BASELINE = "dense float32"
@@ -37,6 +38,8 @@ class Benchmark:
       pruned, all tiles: detection, then pruned restoration of every tile
       deblur: detection, then pruned restoration of the tiles that need it, and blending: the tool
       detect, decode, encode: parts of a run; the file is a JPEG
+      cues: the detector's motion cues alone over all tiles; part of detect
+    Dense variants are the restorer's own network; no detector runs, and no blur is undone beforehand for it.
     """
 
     width: int
@@ -97,7 +100,7 @@ def run_benchmark(
         deblurrer.device,
         deblurrer.precision,
         describe_machine(deblurrer.device),
-        weights.name,
+        weights.title,
         timings,
     )
 
@@ -113,9 +116,11 @@ def variants(networks: Mapping[str, M2AENet], task: ForcedBlur, folder: Path) ->
     source = folder / "photo.jpg"
     Image.fromarray(np.asarray(task.photo.pixels, np.uint8)).save(source, quality=92)
     photo = decode(source)
+    detector = task.runner.network.detector if isinstance(task.runner.network, Guided) else None
     return {
         "deblur": lambda: again(task).run(),
         "detect": lambda: again(task).detect(),
+        **({} if detector is None else {"cues": lambda: run_cues(task, detector)}),
         "pruned, all tiles": lambda: again(task, EveryTile).run(),
         **{
             name: lambda network=network: run_dense(task, network, task.grid)  # type: ignore[misc]
@@ -146,17 +151,35 @@ def baseline_network(network: M2AENet, device: str) -> M2AENet:
 
 
 def fresh_network(architecture: str, network: M2AENet) -> M2AENet:
-    """A network of the same sizes."""
-    return create(architecture, **asdict(network.config))
+    """A network of the same sizes; a NAFNet follows no detector."""
+    guided = network.guided and architecture != "nafnet"
+    return create(architecture, **asdict(replace(network.config, guided=guided)))
 
 
 @torch.inference_mode()
 def run_dense(task: Task, network: M2AENet, tiles: Iterable[Tile]) -> None:
     """A whole network over tiles, densely."""
-    parameter = next(network.parameters())
+    device = next(network.parameters()).device
     for tile in tiles:
-        image = task.cut(tile).contiguous().to(parameter.device, parameter.dtype)
-        network(image, epsilon=task.settings.epsilon).image.cpu()
+        image = task.cut(tile).contiguous().to(device, network.input_dtype)
+        densely(network, image, task.settings.epsilon).cpu()
+
+
+def densely(network: M2AENet, image: Tensor, epsilon: float) -> Tensor:
+    """All layers on every pixel of a picture B 3 H W; a guided network is told that all is blurred."""
+    if not network.guided:
+        return network(image, epsilon=epsilon).image  # type: ignore[no-any-return]
+    nothing = image.new_empty(len(image), 0, 0, 0)
+    told = Detection(image, nothing, (), (image.shape[-2], image.shape[-1]), None, None, None, None)
+    return network.restore(network.follow(image, told, epsilon, undone=image), epsilon).image
+
+
+@torch.inference_mode()
+def run_cues(task: Task, detector: Detector) -> None:
+    """The cues of a detector over all tiles."""
+    device = next(detector.parameters()).device
+    for tile in task.grid:
+        detector.cues(detector.pad(task.cut(tile).to(device)))
 
 
 def warm_up(task: Task, networks: Iterable[M2AENet] = ()) -> None:
@@ -164,28 +187,28 @@ def warm_up(task: Task, networks: Iterable[M2AENet] = ()) -> None:
     tile = next(iter(task.grid))
     image = task.cut(tile)
     maps = torch.ones(1, 5, *(-(-side // STAGE_SCALE) for side in image.shape[-2:]))
-    task.runner.restore(image, maps, task.settings.epsilon)
+    found = task.runner.find(image, task.settings.epsilon)
+    task.runner.restore(image, maps, task.settings.epsilon, found)
     for network in networks:
         run_dense(task, network, [tile])
 
 
 def work(task: ForcedBlur, network: M2AENet) -> dict[str, int]:
     """Multiply-accumulates of the variants that have any; features are taken to be kept."""
-    ours, device = timed(task.runner.network), "cpu"
+    whole, device = task.runner.network, "cpu"
+    ours = timed(whole)
     plain, nafnet = plain_network(network, device), baseline_network(network, device)
     names = (BASELINE, "nafnet float32", "dense auto", "pruned, all tiles", "deblur", "detect")
     totals = dict.fromkeys(names, 0)
     mask = task.forced
     for tile in task.grid:
-        dense = count(ours, *tile.size)
         totals[BASELINE] += count(plain, *tile.size).total
         totals["nafnet float32"] += count(nafnet, *tile.size).total
-        totals["dense auto"] += dense.total
-        totals["detect"] += dense.detection
-        totals["deblur"] += dense.detection
+        totals["dense auto"] += count(ours, *tile.size).total
+        for name in ("detect", "deblur", "pruned, all tiles"):
+            totals[name] += count_detection(whole, *tile.size)
         for name, part in (("pruned, all tiles", tile), ("deblur", task.part(tile, mask))):
             if part is not None:
                 cells = torch.from_numpy(mask[part.scaled(STAGE_SCALE)])[None, None]
-                totals[name] += count_pruned(ours, part.size, cells).restoration
-        totals["pruned, all tiles"] += dense.detection
+                totals[name] += count_restoration(whole, part.size, cells)
     return totals

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deblur_cli.errors import UsageError
-from deblur_cli.nets import M2AENet, Network
+from deblur_cli.nets import M2AENet, Network, restorer_of
 from deblur_cli.photo.photo import Photo
 from deblur_cli.restore import Deblurrer, Floats, Settings
 from deblur_cli.task import Task
@@ -54,13 +54,17 @@ def again(task: ForcedBlur, kind: type[ForcedBlur] = ForcedBlur) -> ForcedBlur:
 
 
 def timed(network: Network) -> M2AENet:
-    """The network, if its mask can be forced. Raises UsageError for those that decide in each layer."""
-    if not isinstance(network, M2AENet):
+    """What restores, without its detector, if its mask can be forced.
+
+    Raises UsageError for networks that decide in each layer.
+    """
+    restorer = restorer_of(network)
+    if not isinstance(restorer, M2AENet):
         raise UsageError(
             f"bench cannot force what {network.architecture} takes for blurred, as each layer decides by "
             "itself: `deblur run` and `deblur evaluate` tell what it costs"
         )
-    return network
+    return restorer
 
 
 def disc(height: int, width: int, share: float) -> Floats:

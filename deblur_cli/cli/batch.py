@@ -71,6 +71,7 @@ class Batch:
         if self._pages is not None:
             self._pages.prepare()
         network = load() if plan.jobs else None
+        self._tally.epsilon = network[1].epsilon if network else None
         self._journal = open_journal(network[0] if network else None)
         finished = False
         try:

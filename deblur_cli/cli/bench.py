@@ -68,6 +68,7 @@ def bench(
     plot: Plot = None,
     profile: Profiled = False,
     weights: options.Weights = None,
+    detector: options.Detector = "auto",
     device: options.Device = "auto",
     precision: options.PrecisionChoice = options.Precision.auto,
     tile: options.Tile = "auto",
@@ -99,7 +100,7 @@ def bench(
 
     streams = Output(quiet=quiet)
     settings = Settings(tile=tile_size, overlap=overlap)
-    network, number = load_weights(weights, streams), precision.value
+    network, number = load_weights(weights, detector, streams), precision.value
 
     def step(name: str) -> None:
         streams.say(f"timing: {name}")

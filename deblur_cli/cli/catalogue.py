@@ -72,6 +72,7 @@ def describe(entry: "CatalogueEntry") -> dict[str, Any]:
         "licence": entry.licence,
         "training": entry.training,
         "scores": dict(entry.scores),
+        "detector": entry.detector,
         "default": entry.name == weights.DEFAULT,
     }
 
@@ -83,7 +84,8 @@ def table(entries: list[dict[str, Any]], width: int = PIPED) -> list[str]:
         here = "embedded" if entry["source"] == "embedded" else "yes" if entry["here"] else "no"
         size = f"{entry['bytes'] / 1e6:.1f} MB" if entry["bytes"] else "unknown"
         scores = "; ".join(f"{words} {value}" for words, value in entry["scores"].items())
-        rows.append((entry["name"], entry["architecture"], size, here, entry["licence"], scores))
+        kind = " + ".join(filter(None, (entry["architecture"], entry["detector"])))
+        rows.append((entry["name"], kind, size, here, entry["licence"], scores))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
@@ -192,27 +194,56 @@ def each(names: list[str], action: Any) -> None:
     raise typer.Exit(code)
 
 
-def load_weights(name: str | None, streams: "Output") -> "LoadedWeights":
-    """Return the network of a run, its weights downloaded on their first use; None stands for the default.
+def load_weights(name: str | None, detector: str, streams: "Output") -> "LoadedWeights":
+    """Return the network of a run with its detector; what is not here is downloaded.
 
-    Raises WeightsError.
+    name: None for the default; detector: as --detector gives it. Raises WeightsError.
     """
     from deblur_cli import weights
 
     name = name or weights.DEFAULT
     if weights.is_remote(name):
         bring(name, streams)
-    return weights.load(name)
+    loaded = weights.load(name)
+    finder = weights.detector_for(loaded.notes, detector)
+    if finder is not None and weights.is_remote(finder):
+        bring(finder, streams)
+    return weights.guide(loaded, detector)
 
 
-def to_download(name: str | None) -> str | None:
-    """Say what a run would have to download before it starts; None where its weights are here.
+def epsilon_for(loaded: "LoadedWeights", asked: float | None) -> float:
+    """Return the epsilon of a run: as asked for, else what is recommended, else one half.
+
+    Raises WeightsError where the recommendation is damaged.
+    """
+    from deblur_cli.restore import Settings
+
+    if asked is not None:
+        return asked
+    return Settings.epsilon if loaded.epsilon is None else loaded.epsilon
+
+
+def to_download_of_run(name: str | None, detector: str) -> str | None:
+    """Say what a run would have to download before it starts; None where all is here.
+
+    Raises WeightsError for names that stand for nothing.
+    """
+    from deblur_cli import weights
+
+    name = name or weights.DEFAULT
+    names = [name, weights.detector_for(weights.notes_of(name), detector)]
+    missing = [to_download(wanted) for wanted in names if wanted is not None]
+    return " and ".join(filter(None, missing)) or None
+
+
+def to_download(name: str) -> str | None:
+    """Say what has to be downloaded for weights; None where they are here.
 
     Raises WeightsError for a name that stands for nothing.
     """
     from deblur_cli import weights
 
-    source = weights.source_of(name or weights.DEFAULT)
+    source = weights.source_of(name)
     if source.path is not None or source.hub is None:
         return None
     size = f" ({source.entry.bytes / 1e6:.1f} MB)" if source.entry and source.entry.bytes else ""

@@ -21,15 +21,20 @@ FORMATS = {"jpeg": "JPEG", "jpg": "JPEG", "png": "PNG", "webp": "WEBP", "tiff": 
 FORMATS |= {"avif": "AVIF"}
 
 
-def parse_epsilon(text: str, option: str = "--epsilon") -> float:
+def parse_epsilon(text: str, option: str = "--epsilon", words: str = "a number from 0 to 1") -> float:
     """Return a confidence from 0 to 1; not-a-number is none."""
     try:
         epsilon = float(text)
     except ValueError:
         epsilon = math.nan
     if not 0 <= epsilon <= 1:
-        raise UsageError(f"{option} is a number from 0 to 1, not {text!r}")
+        raise UsageError(f"{option} is {words}, not {text!r}")
     return epsilon
+
+
+def parse_threshold(text: str) -> float | None:
+    """Return the confidence that --epsilon gives, None for auto."""
+    return None if text == "auto" else parse_epsilon(text, words="auto or a number from 0 to 1")
 
 
 def parse_epsilons(text: str, option: str = "--values", most: float = MOST_EPSILONS) -> list[float]:

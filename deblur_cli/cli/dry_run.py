@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from deblur_cli.cli.catalogue import to_download
+from deblur_cli.cli.catalogue import to_download_of_run
 from deblur_cli.cli.errors import FAILED, OK
 from deblur_cli.cli.inputs import Problem
 from deblur_cli.cli.output import Output
@@ -22,14 +22,15 @@ def show(
     problems: Iterable[Problem],
     output: Output,
     max_megapixels: float,
-    weights: str | None,
+    weights: tuple[str | None, str],
     load: Callable[[], tuple["Deblurrer", "Settings"]],
     *,
     json: bool,
 ) -> int:
     """Tell what would be done with every photo and return the exit code that can be foreseen.
 
-    `load` is called, and may raise, if there is something to do and weights are here: its time is measured.
+    weights: those of the run and its detector, as asked for; `load` is called, and may raise, if there is
+    something to do and both are here: its time is measured.
     """
     for job in plan.skipped:
         output.say(f"{job.source}: skipped, {job.main} exists already")
@@ -56,12 +57,14 @@ def show(
     code = FAILED if failed else OK
     skipped = len(plan.skipped) + len(plan.finished)
     forecast = Forecast(planned, skipped, len(failed), code)
-    if planned and (wanted := to_download(weights)):
+    if planned and (wanted := to_download_of_run(*weights)):
         output.say(f"would first download {wanted}; how long the photos take is told once it is here")
     elif planned:
         from deblur_cli.cli.estimate import estimate
 
-        forecast.estimate = estimate(*load(), planned)
+        network, settings = load()
+        forecast.estimate = estimate(network, settings, planned)
+        forecast.epsilon, forecast.weights = settings.epsilon, network.weights.title
     if json:
         output.json_line(forecast.record())
     output.say(str(forecast))

@@ -20,6 +20,7 @@ def epsilon(
         typer.Option("--output", "-o", metavar="OUT", help="Folder for the sheet, or its name (PNG)."),
     ] = None,
     weights: options.Weights = None,
+    detector: options.Detector = "auto",
     device: options.Device = "auto",
     precision: options.PrecisionChoice = options.Precision.auto,
     tile: options.Tile = "auto",
@@ -54,7 +55,7 @@ def epsilon(
     streams = Output(quiet=quiet, verbose=verbose)
     check_target(sheet, photo, overwrite=overwrite)
     with streams.log_lines():
-        loaded = load_weights(weights, streams)
+        loaded = load_weights(weights, detector, streams)
         network = restore.Deblurrer(loaded, device=device, precision=precision.value)
     with streams.log_lines(), streams.about(photo), streams.bars(1) as bars:
         seen = decode(photo, max_megapixels)
@@ -62,7 +63,7 @@ def epsilon(
         bars.begin(photo.name)
         found = sweep(network, seen, settings, epsilons, bars.report)
         steps = [Step(outlook.epsilon, outlook.maps, _lines(outlook)) for outlook in found]
-        first = (f"{seen.width} x {seen.height} pixels", f"{network.weights.name}, {network.device}")
+        first = (f"{seen.width} x {seen.height} pixels", f"{network.weights.title}, {network.device}")
         pixels = draw_sheet(eight_bits(seen), steps, first)
         drawn = Photo(pixels=pixels, source=photo, format="PNG", metadata=rgb_profile(seen))
         encode.encode(drawn, sheet, format="PNG", overwrite=overwrite)

@@ -44,7 +44,13 @@ Weights = Annotated[
 LayoutChoice = Annotated[Layout, typer.Option("--layout", help="Folders that the dataset comes in.")]
 Epsilons = Annotated[
     str,
-    typer.Option("--epsilon", "-e", metavar="0-1,...", help="Confidences to try, such as 0.3,0.5,0.7."),
+    typer.Option(
+        "--epsilon",
+        "-e",
+        metavar="auto|0-1,...",
+        help="Confidences to try, such as 0.3,0.5,0.7; auto takes what each detector or weights recommend, "
+        "else 0.5.",
+    ),
 ]
 Whole = Annotated[
     bool, typer.Option("--whole/--tiled", help="Whole pictures, as papers do it, or tiles, as `run` does.")
@@ -70,8 +76,9 @@ def evaluate(
     dataset: Dataset,
     *,
     weights: Weights = None,
+    detector: options.Detector = "auto",
     layout: LayoutChoice = Layout.auto,
-    epsilon: Epsilons = "0.5",
+    epsilon: Epsilons = "auto",
     whole: Whole = False,
     keep_sharp: options.KeepSharp = True,
     output: Folder = None,
@@ -91,7 +98,7 @@ def evaluate(
     """
     del debug  # read where errors are translated
     checks.check_device(device)
-    epsilons = checks.parse_epsilons(epsilon, "--epsilon", math.inf)
+    epsilons = None if epsilon == "auto" else checks.parse_epsilons(epsilon, "--epsilon", math.inf)
     tile_size = checks.parse_tile(tile, overlap)
     if limit is not None and limit < 1:
         raise UsageError(f"--limit is a number above zero, not {limit}")
@@ -101,7 +108,7 @@ def evaluate(
         checks.check_folder(output, "the folder for the results")
     check_plot(plot)
 
-    from deblur_cli.cli.catalogue import load_weights
+    from deblur_cli.cli.catalogue import epsilon_for, load_weights
     from deblur_cli.evaluation.cases import find_cases
     from deblur_cli.evaluation.loop import enter
     from deblur_cli.evaluation.loop import evaluate as run
@@ -113,9 +120,17 @@ def evaluate(
     settings = Settings(tile=tile_size, overlap=overlap, keep_sharp=keep_sharp)
     streams = Output(quiet=quiet)
     with streams.log_lines():
+        entrants = [load_weights(name, detector, streams) for name in dict.fromkeys(weights or [DEFAULT])]
         contestants = [
-            enter(loaded, settings, epsilons, whole=whole, device=device, precision=precision.value)
-            for loaded in (load_weights(name, streams) for name in dict.fromkeys(weights or [DEFAULT]))
+            enter(
+                loaded,
+                settings,
+                [epsilon_for(loaded, None)] if epsilons is None else epsilons,
+                whole=whole,
+                device=device,
+                precision=precision.value,
+            )
+            for loaded in entrants
         ]
     if plot is not None and not any(any(contestant.epsilons) for contestant in contestants):
         raise EvaluationError("there is nothing to draw over epsilon: these weights have no mask")
@@ -130,7 +145,8 @@ def evaluate(
         results = Results(None if output is None else output / "pictures.csv")
         with streams.log_lines(), streams.bars(len(cases)) as bars, told_where_it_stopped(streams, output):
             found = run(cases, contestants, results, bars.begin, bars.done)
-        code = report(found, facts, streams, output, plot, json=json)
+        finders = {loaded.name: loaded.detector.name if loaded.detector else None for loaded in entrants}
+        code = report(found, facts, finders, streams, output, plot, json=json)
     raise typer.Exit(code)
 
 
@@ -148,13 +164,17 @@ def told_where_it_stopped(streams: Output, output: Path | None) -> Iterator[None
 def report(
     found: "Evaluated",
     facts: dict[str, object],
+    detectors: dict[str, str | None],
     streams: Output,
     output: Path | None,
     plot: Path | None,
     *,
     json: bool,
 ) -> int:
-    """Print the summary, write it, draw it, and return the exit code."""
+    """Print the summary, write it, draw it, and return the exit code.
+
+    facts: what holds for all; detectors: what found the blur for each weights, None for themselves
+    """
     from deblur_cli.evaluation.curves import over_epsilon
     from deblur_cli.evaluation.summary import summarise, table
 
@@ -164,13 +184,16 @@ def report(
     pictures = max(map(len, found.rows.values()))
     if not pictures:
         raise EvaluationError("no picture of the dataset could be measured")
-    records = [record(place, means, facts) for place, means in summaries.items()]
+    records = [
+        record(place, means, {**facts, "detector": detectors[place[0]]}) for place, means in summaries.items()
+    ]
     if json:
         for fields in records:
             streams.json_line(fields)
     else:
         number = "1 picture" if pictures == 1 else f"{pictures} pictures"
         kind = "laid over the picture" if facts["keep_sharp"] else "bare output"
+        kind += "".join(f", detector {name}" for name in dict.fromkeys(detectors.values()) if name)
         streams.result(
             f"{number}, {facts['inference']}, {kind}, {facts['device']}, {facts['precision']}; "
             "means [95 % intervals, bootstrap over pictures]"

@@ -52,6 +52,7 @@ def gather() -> dict[str, Any]:
         "precision": precision.name,
         "precision_reason": precision.reason,
         **found_weights(),
+        "used": used_weights(),
         "cache": str(cache_folder()),
     }
 
@@ -79,6 +80,22 @@ def found_weights() -> dict[str, Any]:
     return {"weights": described, "weights_problem": None}
 
 
+def used_weights() -> dict[str, Any]:
+    """Tell what `deblur run` uses unless told otherwise, or what is wrong with that."""
+    from deblur_cli import weights
+    from deblur_cli.restore import Settings
+
+    try:
+        notes = weights.notes_of(weights.DEFAULT)
+        detector = weights.detector_for(notes)
+        finder = weights.DEFAULT if detector is None else detector
+        epsilon = weights.epsilon_in(notes if detector is None else weights.notes_of(finder), finder)
+    except WeightsError as error:
+        return {"weights": weights.DEFAULT, "detector": None, "epsilon": None, "problem": str(error)}
+    epsilon = Settings.epsilon if epsilon is None else epsilon
+    return {"weights": weights.DEFAULT, "detector": detector, "epsilon": epsilon, "problem": None}
+
+
 def cache_folder() -> Path:
     """Return the folder for what can be fetched again, where the system wants it."""
     match sys.platform:
@@ -103,6 +120,7 @@ def lines(facts: dict[str, Any]) -> list[str]:
         *(("device", str(device)) for device in facts["devices"]),
         ("chosen", f"{facts['device']}, {facts['precision']} ({facts['precision_reason']})"),
         *(("weights", _weights_line(entry)) for entry in facts["weights"]),
+        *([] if facts["weights_problem"] else [("used", _used_line(facts["used"]))]),
         ("cache", facts["cache"]),
     ]
     if facts["weights_problem"]:
@@ -116,6 +134,13 @@ def _weights_line(entry: dict[str, Any]) -> str:
     where = entry["path"] or missing
     size = f"{entry['bytes'] / 1e6:.1f} MB" if entry["bytes"] else "size unknown"
     return f"{entry['name']} ({entry['architecture']}, {size}{mark}): {where}"
+
+
+def _used_line(used: dict[str, Any]) -> str:
+    if used["problem"]:
+        return str(used["problem"])
+    finder = f"detector {used['detector']}" if used["detector"] else "their own mask"
+    return f"{used['weights']}, {finder}, epsilon {used['epsilon']:g}"
 
 
 def _gib(count: int) -> str:

@@ -82,7 +82,11 @@ Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Also take th
 Epsilon = Annotated[
     str,
     typer.Option(
-        "--epsilon", "-e", metavar="0-1", help="Confidence above which a pixel counts as blurred (epsilon)."
+        "--epsilon",
+        "-e",
+        metavar="auto|0-1",
+        help="Confidence above which a pixel counts as blurred (epsilon); auto takes what the detector or "
+        "the weights recommend, else 0.5.",
     ),
 ]
 Mask = Annotated[bool, typer.Option("--mask", help="Also draw where blur was found: PHOTO_mask.png.")]
@@ -118,6 +122,15 @@ Weights = Annotated[
         "-w",
         metavar="NAME|FILE",
         help="Weights: a name of `deblur weights list`, a file, or hf://owner/repo/file.",
+    ),
+]
+Detector = Annotated[
+    str,
+    typer.Option(
+        "--detector",
+        metavar="auto|own|NAME|FILE",
+        help="What finds the blur: auto takes the detector that the weights name, own lets the weights find "
+        "it themselves; else a detector, given as --weights are.",
     ),
 ]
 Device = Annotated[

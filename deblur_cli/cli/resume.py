@@ -4,7 +4,7 @@ import errno
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -17,12 +17,16 @@ from deblur_cli.cli.plan import Existing, Job, Naming, Verdict, identity, names_
 from deblur_cli.errors import DeblurError, UsageError
 from deblur_cli.locks import InUseError
 from deblur_cli.photo.files import explain
+from deblur_cli.weights import OWN
+
+if TYPE_CHECKING:
+    from deblur_cli.weights import LoadedWeights
 
 # What shapes no result. All other options do, so that a new one is compared without a word here.
 _IDLE = frozenset(
     {
         *("inputs", "output", "recursive", "overwrite", "skip_existing", "resume", "dry_run", "jobs"),
-        *("max_megapixels", "device", "json", "verbose", "quiet", "debug", "weights"),
+        *("max_megapixels", "device", "json", "verbose", "quiet", "debug", "weights", "detector"),
     }
 )
 
@@ -60,7 +64,7 @@ def report_folder(inputs: Sequence[Path], naming: Naming) -> Path:
 class Ledger:
     """What is known of an earlier run, and the journal that this one will write.
 
-    path: None where no journal is kept; settings: those that shape the results, but for the weights
+    path: None where no journal is kept; settings: those that shape the results, but for weights and detector
     overwrite: asked for by the user; past: what is gone on with, None if nothing is
     """
 
@@ -70,9 +74,10 @@ class Ledger:
     overwrite: bool
     past: Past | None = None
 
-    def look_back(self, resume: bool, weights: str | None, output: Output) -> None:
+    def look_back(self, resume: bool, weights: str | None, detector: str, output: Output) -> None:
         """Find out what there is to go on with, and say so if that is not what the user expects.
 
+        weights, detector: as they are asked for
         Raises UsageError where the settings are other ones, unless --overwrite asks to begin anew.
         """
         if self.path is None:
@@ -90,13 +95,13 @@ class Ledger:
             if self.existing is Existing.refuse:
                 self.existing = Existing.skip
             output.warn(f"{self.path.parent} holds no record of an unfinished run; what exists there is kept")
-        elif self._agrees_with(past, weights):
+        elif self._agrees_with(past, hashes_of(weights, detector)):
             self.past = past
             if self.existing is Existing.refuse:
                 self.existing = past.existing
 
-    def _agrees_with(self, past: Past, weights: str | None) -> bool:
-        changes = differences(past.settings, self.settings | {"weights": hash_of(weights)})
+    def _agrees_with(self, past: Past, hashes: Mapping[str, str]) -> bool:
+        changes = differences(past.settings, {**self.settings, **hashes})
         if changes and not self.overwrite:
             raise UsageError(
                 f"the unfinished run in {self.path.parent if self.path else '.'} had other settings "
@@ -126,15 +131,16 @@ class Ledger:
         whole = not altered and all(now.values()) and is_same(stamp(job.source), entry.source)
         return (Verdict.finished, job) if whole else (Verdict.again, again)
 
-    def open(self, photos: int, weights: str | None, output: Output) -> Journal | None:
-        """Open the journal of a run over so many photos; weights is their hash, None if none are used.
+    def open(self, photos: int, weights: "LoadedWeights | None", output: Output) -> Journal | None:
+        """Open the journal of a run over so many photos; weights are None if none are used.
 
         Raises InUseError where the run to go on with is still alive, EncodeError for a full disk.
         """
         if self.path is None or (photos < 2 and self.past is None):
             return None
         try:
-            return Journal(self.path, {**self.settings, "weights": weights}, self.existing, self.past)
+            settings = {**self.settings, **hashes_in(weights)}
+            return Journal(self.path, settings, self.existing, self.past)
         except InUseError as error:
             if self.past is not None:
                 raise
@@ -146,11 +152,30 @@ class Ledger:
         return None
 
 
-def hash_of(weights: str | None) -> str:
+def hashes_in(weights: "LoadedWeights | None") -> dict[str, str | None]:
+    """Return the hashes of weights and of their detector, in the words of a journal."""
+    if weights is None:
+        return {"weights": None, "detector": None}
+    return {"weights": weights.sha256, "detector": weights.detector.sha256 if weights.detector else OWN}
+
+
+def hashes_of(weights: str | None, detector: str) -> dict[str, str]:
+    """Return the same for weights and a detector that are asked for, without loading them.
+
+    Raises WeightsError where there are none of that name.
+    """
+    from deblur_cli import weights as catalogue
+
+    name = weights or catalogue.DEFAULT
+    finder = catalogue.detector_for(catalogue.notes_of(name), detector)
+    return {"weights": hash_of(name), "detector": OWN if finder is None else hash_of(finder)}
+
+
+def hash_of(name: str) -> str:
     """Return the hash of weights; raises WeightsError where there are none of that name."""
     from deblur_cli import weights as catalogue
 
-    source = catalogue.source_of(weights or catalogue.DEFAULT)
+    source = catalogue.source_of(name)
     return catalogue.sha256(source.path) if source.path else source.sha256 or ""
 
 

@@ -17,7 +17,7 @@ def run(
     *,
     output: options.Output = None,
     recursive: options.Recursive = False,
-    epsilon: options.Epsilon = "0.5",
+    epsilon: options.Epsilon = "auto",
     mask: options.Mask = False,
     mask_format: options.MaskFormatChoice = None,
     trajectory: options.Trajectory = False,
@@ -26,6 +26,7 @@ def run(
     only_maps: options.OnlyMaps = False,
     report: options.Report = False,
     weights: options.Weights = None,
+    detector: options.Detector = "auto",
     device: options.Device = "auto",
     precision: options.PrecisionChoice = options.Precision.auto,
     tile: options.Tile = "auto",
@@ -55,7 +56,7 @@ def run(
     checks.check_photo_values(quality, suffix, max_megapixels, raw_exposure)
     checks.exclude("--overwrite", overwrite, "--skip-existing", skip_existing)
     checks.exclude("--verbose", verbose, "--quiet", quiet)
-    threshold = checks.parse_epsilon(epsilon)
+    threshold = checks.parse_threshold(epsilon)
     tile_size = checks.parse_tile(tile, overlap)
     file_format = checks.parse_format(format)
     side_by_side = checks.parse_jobs(jobs)
@@ -68,10 +69,12 @@ def run(
 
     def load() -> "tuple[Deblurrer, Settings]":
         from deblur_cli import restore
-        from deblur_cli.cli.catalogue import load_weights
+        from deblur_cli.cli.catalogue import epsilon_for, load_weights
 
-        loaded = checks.telling(load_weights(weights, streams), motion=trajectory)
-        settings = restore.Settings(threshold, tile_size, overlap, keep_sharp, restore=not only_maps)
+        loaded = checks.telling(load_weights(weights, detector, streams), motion=trajectory)
+        settings = restore.Settings(
+            epsilon_for(loaded, threshold), tile_size, overlap, keep_sharp, restore=not only_maps
+        )
         return restore.Deblurrer(loaded, device=device, precision=precision.value), settings
 
     streams = Output(quiet=quiet, verbose=verbose)
@@ -89,9 +92,11 @@ def run(
         check_output(naming, len(ends.inputs), found.folders)
 
         existing = Existing.replace if overwrite else Existing.skip if skip_existing else Existing.refuse
-        shaping = settings_of(context, epsilon=threshold, tile=tile_size, format=file_format)
+        shaping = settings_of(
+            context, epsilon="auto" if threshold is None else threshold, tile=tile_size, format=file_format
+        )
         ledger = Ledger(journal_path(ends.inputs, naming), shaping, existing, overwrite)
-        ledger.look_back(resume, weights, streams)
+        ledger.look_back(resume, weights, detector, streams)
         photos = ledger.without_results(found.photos)
         plan = make_plan(photos, naming, ledger.existing, ledger.judge)
         for line in filter(None, (found.passed_over_line(), found.left_out_line())):
@@ -101,11 +106,13 @@ def run(
             from deblur_cli.cli.dry_run import show
 
             with streams.log_lines():
-                code = show(plan, found.problems, streams, max_megapixels, weights, load, json=json)
+                code = show(
+                    plan, found.problems, streams, max_megapixels, (weights, detector), load, json=json
+                )
             raise typer.Exit(code)
 
         def open_journal(network: "Deblurrer | None") -> "Journal | None":
-            return ledger.open(len(plan.jobs), None if network is None else network.weights.sha256, streams)
+            return ledger.open(len(plan.jobs), None if network is None else network.weights, streams)
 
         from deblur_cli.cli.batch import Batch, Orders
         from deblur_cli.cli.saving import Saving

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 _FIELDS = (
     *("type", "status", "input", "output", "mask", "mask_gray", "trajectory", "motion", "width", "height"),
     *("blurred_share", "tiles", "tiles_restored", "tiles_kept", "seconds", "epsilon"),
-    *("device", "precision", "weights", "weights_sha256", "changed", "notes", "error"),
+    *("device", "precision", "weights", "weights_sha256", "detector", "detector_sha256"),
+    *("changed", "notes", "error"),
 )
 
 
@@ -45,7 +46,9 @@ def sum_up(job: Job, result: "Result", network: "Deblurrer", seconds: float, *, 
         what += f", {result.tiles_restored} of {result.tiles} tiles restored"
     if result.tiles_kept:
         what += f", {result.tiles_kept} kept because they could not be restored"
-    line = f"{what}, {seconds:.1f} s ({network.device}, {network.precision}, {network.weights.name})"
+    weights, detector = network.weights, network.weights.detector
+    how = f"{network.device}, {network.precision}, {weights.title}, epsilon {result.epsilon:g}"
+    line = f"{what}, {seconds:.1f} s ({how})"
     record = _record(
         "done",
         **_names(job),
@@ -59,8 +62,10 @@ def sum_up(job: Job, result: "Result", network: "Deblurrer", seconds: float, *, 
         epsilon=result.epsilon,
         device=network.device,
         precision=network.precision,
-        weights=network.weights.name,
-        weights_sha256=network.weights.sha256,
+        weights=weights.name,
+        weights_sha256=weights.sha256,
+        detector=detector and detector.name,
+        detector_sha256=detector and detector.sha256,
         changed=result.changed,
         notes=list(result.notes),
     )
@@ -101,7 +106,10 @@ def _names(job: Job) -> dict[str, object]:
 
 @dataclass
 class Tally:
-    """Counts of a run. `stopped` is the exit code of what ended it early; looked_at: for their maps only."""
+    """Counts of a run. `stopped` is the exit code of what ended it early; looked_at: for their maps only.
+
+    epsilon: the one that is used, None while no network is
+    """
 
     restored: int = 0
     unchanged: int = 0
@@ -110,6 +118,7 @@ class Tally:
     left: int = 0
     stopped: int | None = None
     looked_at: int = 0
+    epsilon: float | None = None
     began: float = field(default_factory=time.monotonic)
 
     @property
@@ -149,6 +158,7 @@ class Tally:
             "skipped": self.skipped,
             "failed": self.failed,
             "not_done": self.left,
+            "epsilon": self.epsilon,
             "seconds": round(time.monotonic() - self.began, 3),
             "exit_code": self.exit_code,
         }
@@ -156,13 +166,18 @@ class Tally:
 
 @dataclass
 class Forecast:
-    """What a dry run found: width and height of the photos to do, and the counts of the others."""
+    """What a dry run found: width and height of the photos to do, and the counts of the others.
+
+    epsilon, weights: what would be used, with the detector; None where that is not known yet
+    """
 
     planned: Sequence[tuple[int, int]]
     skipped: int
     failed: int
     exit_code: int
     estimate: "Estimate | None" = None
+    epsilon: float | None = None
+    weights: str | None = None
 
     @property
     def megapixels(self) -> float:
@@ -175,7 +190,9 @@ class Forecast:
         parts += [f"{self.skipped} to skip"] if self.skipped else []
         parts += [f"{self.failed} that will fail"] if self.failed else []
         line = f"{'1 photo' if count == 1 else f'{count} photos'}: {', '.join(parts)}"
-        return line if self.estimate is None else f"{line}; {self.estimate}"
+        if self.estimate is None or self.epsilon is None:
+            return line
+        return f"{line}; {self.estimate}; {self.weights}, epsilon {self.epsilon:g}"
 
     def record(self) -> dict[str, object]:
         """Return the same for programs."""
@@ -189,5 +206,7 @@ class Forecast:
             "megapixels": round(self.megapixels, 6),
             "seconds_least": None if seconds is None else round(seconds.least, 3),
             "seconds_most": None if seconds is None else round(seconds.most, 3),
+            "weights": self.weights,
+            "epsilon": self.epsilon,
             "exit_code": self.exit_code,
         }

@@ -37,9 +37,10 @@ class Contestant:
         if self.inference == "tiled":
             sizes = (str(self.settings.tile or "auto"), str(self.settings.overlap))
         kept = "yes" if self.settings.keep_sharp else "no"
+        detector = self.weights.detector.sha256 if self.weights.detector else ""
         return (
-            *(case.name, checksum, self.weights.name, self.weights.sha256, epsilon, self.inference),
-            *(*sizes, kept, self.device, self.precision, __version__),
+            *(case.name, checksum, self.weights.name, self.weights.sha256, detector, epsilon),
+            *(self.inference, *sizes, kept, self.device, self.precision, __version__),
         )
 
 
@@ -110,7 +111,7 @@ def evaluate_case(
         keys = {epsilon: contestant.key(case, checksum, epsilon) for epsilon in contestant.epsilons}
         missing = [epsilon for epsilon, key in keys.items() if key not in results.rows]
         if missing:
-            begin(f"{case.name}, {contestant.weights.name}")
+            begin(f"{case.name}, {contestant.weights.title}")
             truth = read(case) if truth is None else truth
             measured = run(contestant, truth, missing)
             results.add({keys[epsilon]: row for epsilon, row in measured.items()})

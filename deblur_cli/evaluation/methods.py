@@ -22,17 +22,27 @@ from deblur_cli.hysteresis import settle
 from deblur_cli.nets import (
     STAGE_SCALE,
     Detection,
+    Guided,
     LMDViT,
     M2AENet,
     Network,
     Restoration,
     WindowRestoration,
     place,
+    restorer_of,
 )
+from deblur_cli.nets.network import fit
 from deblur_cli.photo.photo import Photo
 from deblur_cli.restore import Deblurrer, Floats, Settings
 from deblur_cli.task import Task
-from deblur_cli.work import count, count_pruned, count_windows
+from deblur_cli.work import (
+    count,
+    count_detection,
+    count_detector,
+    count_pruned,
+    count_restoration,
+    count_windows,
+)
 
 
 @dataclass(frozen=True)
@@ -41,7 +51,8 @@ class Outcome:
 
     image: 1 3 H W float32 in 0-1, on the CPU; mask: 1 1 h/8 w/8 of zeros and ones, what was restored
     start, end: 1 2 h/8 w/8, displacements in photo pixels; all three None where the network has none
-    macs: multiply-accumulates; dense: those of the network without pruning; None where they are not counted
+    macs: multiply-accumulates; dense: those of the network without pruning or detector; None where they are
+    not counted
     """
 
     image: Tensor
@@ -78,15 +89,15 @@ class Whole:
     @torch.inference_mode()
     def detect(self, pixels: NDArray[np.uint8]) -> Detection:
         image = torch.from_numpy(pixels).permute(2, 0, 1)[None].to(self.device)  # H W 3 -> 1 3 H W
-        dtype = next(self.network.parameters()).dtype
-        image = (image.float() / 255).to(dtype).contiguous(memory_format=torch.channels_last)
+        image = (image.float() / 255).to(self.network.input_dtype)
+        image = image.contiguous(memory_format=torch.channels_last)
         with advice():
             return self.network.detect(image)
 
     @torch.inference_mode()
     def restore(self, found: Detection, epsilon: float) -> Outcome:
         found = self.network.at(found, epsilon)
-        mask = None if found.probability is None else self.choose(found.probability, epsilon)
+        mask = None if found.probability is None else self.choose(found, found.probability, epsilon)
         with advice():
             result = self.network.restore(found, epsilon, pruned=True, mask=mask)
         height, width = found.size
@@ -103,12 +114,17 @@ class Whole:
             *whole_work(self.network, result),
         )
 
-    def choose(self, probability: Tensor, epsilon: float) -> Tensor:
-        """What counts as blurred, 1 1 h w: single cells, or regions with keep_sharp."""
-        judged = probability.float()
-        if self.keep_sharp:
-            judged = torch.from_numpy(settle(judged[0, 0].cpu().numpy(), epsilon))[None, None]
-        return (judged > epsilon).to(probability)
+    def choose(self, found: Detection, probability: Tensor, epsilon: float) -> Tensor:
+        """What counts as blurred, 1 1 h w: single cells, or regions with keep_sharp.
+
+        Cells of the padding have no part in a region.
+        """
+        if not self.keep_sharp:
+            return (probability.float() > epsilon).to(probability)
+        rows, columns = (-(-side // STAGE_SCALE) for side in found.size)
+        regions = settle(probability[0, 0, :rows, :columns].float().cpu().numpy(), epsilon)
+        mask = torch.from_numpy(regions > epsilon)[None, None].to(probability)
+        return fit(mask, probability.shape[-2:])
 
 
 class Tiled:
@@ -150,8 +166,14 @@ class Tiled:
 
 
 def whole_work(network: Network, result: Restoration) -> tuple[int, int]:
-    """Multiply-accumulates of a restored picture, and those of the network run densely."""
+    """Multiply-accumulates of a restored picture, and those of the network run densely.
+
+    Densely, a network needs no detector; its detector counts where it prunes.
+    """
     height, width = result.detection.size
+    if isinstance(network, Guided):
+        restoring, densely = whole_work(network.restorer, result)
+        return count_detector(network.detector, height, width) + restoring, densely
     if isinstance(network, LMDViT) and isinstance(result, WindowRestoration):
         shares = [float(decision.mean()) for decision in result.decisions]
         return count_windows(network, height, width, shares), count_windows(network, height, width)
@@ -164,20 +186,21 @@ def whole_work(network: Network, result: Restoration) -> tuple[int, int]:
 def tiled_work(task: Task, mask: Floats) -> tuple[int | None, int | None]:
     """Multiply-accumulates of a tiled run with a mask h/8 w/8, and of the network over all tiles densely.
 
-    Not counted where windows are pruned, since each tile has its own.
+    Not counted where windows are pruned, since each tile has its own. Densely, a network needs no detector.
     """
     network = task.runner.network
-    if not isinstance(network, M2AENet):
+    restorer = restorer_of(network)
+    if not isinstance(restorer, M2AENet):
         return None, None
     macs = dense = 0
     for tile in task.grid:
-        whole = count(network, *tile.size)
-        dense += whole.total
-        macs += whole.detection if task.runner.detects else 0
+        dense += count(restorer, *tile.size).total
+        looking = count_detection(network, *tile.size)
+        macs += looking if task.runner.detects else 0
         if part := task.part(tile, mask):
             cells = torch.from_numpy(mask[part.scaled(STAGE_SCALE)])[None, None]
-            macs += count_pruned(network, part.size, cells).restoration
-            macs += 0 if task.keeps(tile, part) else whole.detection
+            macs += count_restoration(network, part.size, cells)
+            macs += looking if network.keeps_features and not task.keeps(tile, part) else 0
     return macs, dense
 
 

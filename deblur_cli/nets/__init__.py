@@ -3,7 +3,7 @@
 from typing import Any
 
 from deblur_cli.nets.detector import Detector, DetectorConfig
-from deblur_cli.nets.guided import Guided
+from deblur_cli.nets.guided import Guided, restorer_of
 from deblur_cli.nets.lmd_vit import LMDConfig, LMDViT, WindowRestoration
 from deblur_cli.nets.m2aenet import Config, M2AENet
 from deblur_cli.nets.network import STAGE_SCALE, Detection, Network, Restoration, place
@@ -32,6 +32,7 @@ __all__ = [
     "create_detector",
     "create_lmd_vit",
     "place",
+    "restorer_of",
 ]
 
 

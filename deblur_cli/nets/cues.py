@@ -12,7 +12,7 @@ from functools import cache
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from deblur_cli.nets.network import STAGE_SCALE
 
@@ -57,6 +57,13 @@ def motion_cues(image: Tensor) -> Tensor:
     with torch.autocast(device, enabled=False):
         luma = image.float().mean(1)
         return torch.cat([level_cues(sums_of(smaller(luma, level), level), level) for level in LEVELS], 1)
+
+
+class MotionCues(nn.Module):
+    """`motion_cues` as a layer without parameters, so that a profile can tell it from the others."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return motion_cues(x)
 
 
 def smaller(luma: Tensor, level: Level) -> Tensor:

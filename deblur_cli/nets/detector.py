@@ -46,6 +46,7 @@ class Detector(Network):
         self.multiple = 2 * STAGE_SCALE
         width, pooling = config.width, config.pooling
         near, far = (pooling and pooling // STAGE_SCALE), (pooling and pooling // self.multiple)
+        self.cues = cues.MotionCues()
         self.read_cues = nn.Conv2d(cues.CHANNELS, width, 1)
         self.read_image = nn.Conv2d(3 * STAGE_SCALE**2, width, 1)
         self.before = nn.Sequential(*[NAFBlock(width, near) for _ in range(config.before)])
@@ -68,6 +69,10 @@ class Detector(Network):
         return True
 
     @property
+    def input_dtype(self) -> torch.dtype:
+        return torch.float32  # half precision would round away faint derivatives, which the cues are made of
+
+    @property
     def bytes_per_pixel(self) -> int:
         return BYTES_PER_CHANNEL * self.config.width
 
@@ -77,10 +82,11 @@ class Detector(Network):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """Logit of blur B 1 H/8 W/8 and motion B 4 H/8 W/8 as a double-angle field in cells, both float32.
 
-        x: B 3 H W in 0-1, sides whole multiples of 16.
+        x: B 3 H W in 0-1, sides whole multiples of 16, best in float32 whatever the layers run in.
         """
-        image = F.pixel_unshuffle(x, STAGE_SCALE)  # B 3 H W -> B 192 H/8 W/8
-        found = cues.motion_cues(x).to(image.dtype).contiguous(memory_format=torch.channels_last)
+        dtype = self.read_image.weight.dtype
+        image = F.pixel_unshuffle(x, STAGE_SCALE).to(dtype)  # B 3 H W -> B 192 H/8 W/8
+        found = self.cues(x).to(dtype).contiguous(memory_format=torch.channels_last)
         features = self.before(self.read_cues(found) + self.read_image(image))
         features = self.after(features + self.up(self.context(self.down(features))))
         logit, field = self.head(features).float().split([1, 4], 1)
@@ -88,13 +94,16 @@ class Detector(Network):
 
     def detect(self, x: Tensor, epsilon: float = 0.5, pruned: bool = True) -> Detection:  # noqa: ARG002
         """What moved, and how? x: B 3 H W in 0-1. The same for every epsilon; no features are kept."""
-        size = (x.shape[-2], x.shape[-1])
-        image = F.pad(x, (0, -size[1] % self.multiple, 0, -size[0] % self.multiple), mode="replicate")
+        size, image = (x.shape[-2], x.shape[-1]), self.pad(x)
         logit, field = self(image)
         start, end = from_double_angle(field)
         features = image.new_empty(len(x), 0, *logit.shape[-2:])
         logits = torch.cat([logit, -logit], 1) / 2  # the softmax of Eq. 1 over both is the sigmoid of the one
         return Detection(image, features, (), size, logits, logit.sigmoid(), start, end)
+
+    def pad(self, x: Tensor) -> Tensor:
+        """A picture continued below and to the right up to whole multiples of what the network halves."""
+        return F.pad(x, (0, -x.shape[-1] % self.multiple, 0, -x.shape[-2] % self.multiple), mode="replicate")
 
     def restore(self, *_: Any, **__: Any) -> Restoration:
         """Raises RuntimeError: a detector restores nothing."""

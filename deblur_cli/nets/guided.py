@@ -1,11 +1,15 @@
 """A detector and the restorer that follows it, as one network."""
 
+import math
 from dataclasses import replace
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from deblur_cli.nets.detector import Detector
-from deblur_cli.nets.network import Detection, Network, Restoration
+from deblur_cli.nets.mask import threshold_mask
+from deblur_cli.nets.network import STAGE_SCALE, Detection, Network, Restoration
 
 
 class Guided(Network):
@@ -18,7 +22,7 @@ class Guided(Network):
         super().__init__()
         self.detector, self.restorer = detector, restorer
         self.config = restorer.config
-        self.multiple = max(detector.multiple, restorer.multiple)
+        self.multiple = math.lcm(detector.multiple, restorer.multiple)
 
     @property
     def architecture(self) -> str:
@@ -40,21 +44,53 @@ class Guided(Network):
     def smallest_part(self) -> int | None:
         return self.restorer.smallest_part
 
+    @property
+    def keeps_features(self) -> bool:
+        return False
+
+    @property
+    def input_dtype(self) -> torch.dtype:
+        return self.detector.input_dtype
+
+    def config_as_stored(self) -> dict[str, Any]:
+        return self.restorer.config_as_stored()
+
     def detect(self, x: Tensor, epsilon: float = 0.5, pruned: bool = True) -> Detection:
         """What the detector finds in x, B 3 H W in 0-1; the restorer has not looked at it yet."""
         return self.detector.detect(x, epsilon, pruned)
 
+    def prepare(self, x: Tensor, epsilon: float = 0.5) -> Detection:  # noqa: ARG002
+        """The picture alone, with maps of nothing: the detector need not look at what has other maps."""
+        image = self.detector.pad(x)
+        cells = (image.shape[-2] // STAGE_SCALE, image.shape[-1] // STAGE_SCALE)
+        features, *maps = (
+            torch.zeros(len(x), channels, *cells, device=x.device) for channels in (0, 1, 2, 2)
+        )
+        return Detection(image, features, (), (x.shape[-2], x.shape[-1]), None, *maps)
+
     def restore(
         self, detection: Detection, epsilon: float = 0.5, pruned: bool = False, mask: Tensor | None = None
     ) -> Restoration:
-        """What the restorer makes of it: both of its halves, under the detector's mask and motion."""
-        followed = self.restorer.follow(detection.image, detection, epsilon, pruned)
-        result = self.restorer.restore(followed, epsilon, pruned, mask)
+        """What the restorer makes of it: both of its halves, under the detector's mask and motion.
+
+        A restorer without a mask (NAFNet) works on everything. The mask of the result is the detector's.
+        """
+        assert detection.probability is not None  # a detector tells it
+        restorer, image = self.restorer, detection.image
+        mask = threshold_mask(detection.probability, epsilon) if mask is None else mask
+        seen = image if restorer.guided else image.to(restorer.input_dtype)
+        followed = restorer.follow(seen, detection, epsilon, pruned)
+        result = restorer.restore(followed, epsilon, pruned, mask if restorer.masks else None)
         height, width = detection.size
-        return replace(result, image=result.image[..., :height, :width], detection=detection)
+        return replace(result, image=result.image[..., :height, :width], mask=mask, detection=detection)
 
     def skip_identity_blocks(self) -> None:
         self.restorer.skip_identity_blocks()
 
     def pool_in_cells(self) -> None:
         self.restorer.pool_in_cells()
+
+
+def restorer_of(network: Network) -> Network:
+    """The network that restores: behind a detector, or the network itself."""
+    return network.restorer if isinstance(network, Guided) else network

@@ -133,6 +133,10 @@ class M2AENet(Network):
         return self.config.motion and not self.config.guided
 
     @property
+    def masks(self) -> bool:
+        return self.config.mask
+
+    @property
     def guided(self) -> bool:
         return self.config.guided
 

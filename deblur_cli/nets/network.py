@@ -125,9 +125,24 @@ class Network(nn.Module):
         return False
 
     @property
+    def masks(self) -> bool:
+        """Whether it restores within a mask, its own or a detector's."""
+        return True
+
+    @property
     def follows_epsilon(self) -> bool:
         """Whether what it detects depends on epsilon."""
         return False
+
+    @property
+    def keeps_features(self) -> bool:
+        """Whether `restore` goes on with features of `detect`, which are then worth keeping."""
+        return True
+
+    @property
+    def input_dtype(self) -> torch.dtype:
+        """Number format of the pictures that it is given."""
+        return next(self.parameters()).dtype
 
     @property
     def bytes_per_pixel(self) -> int:
@@ -153,6 +168,10 @@ class Network(nn.Module):
         Raises RuntimeError where the network is guided.
         """
         raise NotImplementedError
+
+    def prepare(self, x: Tensor, epsilon: float = 0.5) -> Detection:
+        """What `restore` goes on with once other maps are put in the place of those in it."""
+        return self.detect(x, epsilon)
 
     def follow(self, x: Tensor, detection: Detection, epsilon: float = 0.5, pruned: bool = True) -> Detection:
         """The first half on x, B 3 H W in 0-1, with what another network found in it.

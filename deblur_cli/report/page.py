@@ -31,11 +31,12 @@ class Entry:
     @classmethod
     def of(cls, place: str, known: Mapping[str, Any]) -> "Entry":
         """Read the entry of a photo. Raises KeyError, TypeError or ValueError where it is damaged."""
+        weights = " + ".join(filter(None, (known["weights"], known.get("detector"))))
         share = blurred(known["blurred_share"]) if known["blurred_share"] else "nothing blurred"
         facts = (
             f"{share}, {known['seconds']:.1f} s, {known['width']} x {known['height']} pixels, "
             f"epsilon {known['epsilon']:g}, {known['tiles_restored']} of {known['tiles']} tiles restored, "
-            f"{known['weights']}, {known['device']}, {known['precision']}"
+            f"{weights}, {known['device']}, {known['precision']}"
         )
         state = "" if known["changed"] else ", left as it is"
         source = str(known["source"])

@@ -33,7 +33,7 @@ _ENTRY = "entry.json"
 _FORMAT = 1  # of entry.json
 _FACTS = (
     *("width", "height", "blurred_share", "tiles", "tiles_restored", "tiles_kept", "seconds"),
-    *("epsilon", "device", "precision", "weights", "changed", "notes"),
+    *("epsilon", "device", "precision", "weights", "detector", "changed", "notes"),
 )
 
 

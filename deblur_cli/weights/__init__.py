@@ -19,28 +19,35 @@ from deblur_cli.weights.files import (
     write,
 )
 from deblur_cli.weights.hub import HubFile
+from deblur_cli.weights.notes import AUTO, OWN, detector_for, epsilon_in, notes_of
 from deblur_cli.weights.sources import Source, find, is_remote, local, pull, remove, source_of
 
 if TYPE_CHECKING:
-    from deblur_cli.weights.loading import LoadedWeights, adapt, fit, load, read
+    from deblur_cli.weights.loading import LoadedWeights, adapt, fit, guide, load, read
 
 __all__ = [
+    "AUTO",
     "DEFAULT",
     "INDEX",
+    "OWN",
     "CatalogueEntry",
     "HubFile",
     "LoadedWeights",
     "Source",
     "adapt",
     "catalogue_folder",
+    "detector_for",
     "entry_named",
+    "epsilon_in",
     "find",
     "fit",
+    "guide",
     "installed",
     "is_full",
     "is_remote",
     "load",
     "local",
+    "notes_of",
     "parts",
     "pull",
     "read",

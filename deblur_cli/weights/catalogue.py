@@ -23,6 +23,7 @@ class CatalogueEntry:
     config: arguments of `create` that the file does not tell by itself
     scores: measured results with their conditions, as shown to people
     fingerprint: what the network answers to a fixed picture, empty where it is not known
+    detector: name of the detector that finds the blur for it, None where it finds that itself
     """
 
     name: str
@@ -36,6 +37,7 @@ class CatalogueEntry:
     config: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, str] = field(default_factory=dict)
     fingerprint: tuple[float, ...] = ()
+    detector: str | None = None
 
 
 def catalogue_folder() -> Path:
@@ -72,6 +74,7 @@ def parse(name: str, entry: Mapping[str, Any], folder: Path) -> CatalogueEntry:
         entry.get("config", {}),
         entry.get("scores", {}),
         tuple(entry.get("fingerprint", ())),
+        entry.get("detector"),
     )
 
 

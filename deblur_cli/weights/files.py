@@ -71,12 +71,28 @@ def read_tensors(path: Path) -> tuple[dict[str, "Tensor"], dict[str, str]]:
                 metadata |= file.metadata() or {}
                 state |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
-            raise WeightsError(
-                f"{part} is not a .safetensors file or is damaged ({error}): {cure(part)}"
-            ) from error
+            raise damaged(part, error) from error
     if path.name.endswith(INDEX):
         metadata |= read_index(path)["metadata"]
     return state, metadata
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Metadata of a .safetensors file or an index, without its tensors; none for files of another kind."""
+    if path.name.endswith(INDEX):
+        return read_index(path)["metadata"]
+    if beginning(path)[8:9] != b"{":  # safetensors: eight bytes of length, then JSON
+        return {}
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise damaged(path, error) from error
+
+
+def damaged(path: Path, error: Exception) -> WeightsError:
+    """What to say of a file that does not read as its name promises."""
+    return WeightsError(f"{path} is not a .safetensors file or is damaged ({error}): {cure(path)}")
 
 
 def cure(path: Path) -> str:

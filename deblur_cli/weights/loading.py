@@ -14,20 +14,23 @@ from deblur_cli.nets import (
     DETECTOR,
     LMD_VIT,
     Config,
+    Detector,
     DetectorConfig,
+    Guided,
     LMDConfig,
     M2AENet,
     Network,
     create,
     create_detector,
     create_lmd_vit,
+    restorer_of,
 )
 from deblur_cli.nets.m2aenet import SWITCHES
 from deblur_cli.weights import catalogue, checkpoints, files, sources
 from deblur_cli.weights.fingerprint import fingerprint
+from deblur_cli.weights.notes import AUTO, completed, detector_for, epsilon_in
 
 MAKERS: dict[str, Callable[..., Network]] = {LMD_VIT: create_lmd_vit, DETECTOR: create_detector}
-RESERVED = ("architecture", "config", "format", "total_size")  # metadata that are not notes
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class LoadedWeights:
 
     name: as asked for; sha256: of the file; architecture: "m2aenet", "nafnet", "lmd_vit" or "detector"
     notes: metadata of the file, of which `history` (JSON) lists the training runs
+    detector: what finds the blur for them and is part of the network; None where they find it themselves
     """
 
     name: str
@@ -43,11 +47,27 @@ class LoadedWeights:
     sha256: str
     network: Network
     notes: dict[str, str] = field(default_factory=dict)
+    detector: "LoadedWeights | None" = None
+
+    @property
+    def title(self) -> str:
+        """Name, and that of the detector."""
+        return self.name if self.detector is None else f"{self.name} + {self.detector.name}"
 
     @property
     def label(self) -> str:
-        """Name and the beginning of the hash, without the folders of a user's own file."""
-        return f"{Path(self.name).name} {self.sha256[:8]}"
+        """Names and beginnings of the hashes, without the folders of a user's own files."""
+        own = f"{Path(self.name).name} {self.sha256[:8]}"
+        return own if self.detector is None else f"{own} + {self.detector.label}"
+
+    @property
+    def epsilon(self) -> float | None:
+        """The epsilon that whatever finds the blur recommends, None for none.
+
+        Raises WeightsError where the note of it is damaged.
+        """
+        finder = self.detector or self
+        return epsilon_in(finder.notes, finder.name)
 
 
 def load(name: str = catalogue.DEFAULT) -> LoadedWeights:
@@ -63,8 +83,40 @@ def load(name: str = catalogue.DEFAULT) -> LoadedWeights:
         cure = f"`deblur weights remove {name}` and pull it again" if source.hub else "install deblur again"
         raise WeightsError(f"{path} is damaged (its SHA-256 is not the one it must have): {cure}")
     network, metadata = read(path, source.entry.config if source.entry else {})
-    notes = {key: value for key, value in metadata.items() if key not in RESERVED}
+    notes = completed(metadata, source.entry)
     return LoadedWeights(name, metadata["architecture"], found, network, notes)
+
+
+def guide(loaded: LoadedWeights, detector: str = AUTO) -> LoadedWeights:
+    """Weights whose mask and motion a detector finds.
+
+    detector: a name, a file or an hf:// address; "auto" for what the weights note or their entry in the
+    catalogue names, if anything; "own" to leave them as they are.
+    Raises WeightsError, in one line, where the detector is none, where the weights are a detector themselves,
+    and where they need one and have none.
+    """
+    if isinstance(loaded.network, Detector):
+        raise WeightsError(
+            f"{loaded.name} holds a detector, which restores nothing: give it with --detector, "
+            "and a restorer with --weights"
+        )
+    name = detector_for(loaded.notes, detector)
+    if name is None:
+        if loaded.network.guided:
+            raise WeightsError(f"{loaded.name} finds no blur by itself: choose a detector with --detector")
+        return loaded
+    try:
+        found = load(name)
+    except WeightsError as error:
+        if detector != AUTO:
+            raise
+        raise WeightsError(
+            f"{loaded.name} follows the detector {name}: {error}; choose another one with --detector"
+        ) from error
+    if not isinstance(found.network, Detector):
+        raise WeightsError(f"{name} holds a restorer, not a detector: give it with --weights")
+    network = Guided(found.network, restorer_of(loaded.network)).eval()
+    return replace(loaded, network=network, detector=found)
 
 
 def adapt(
@@ -76,11 +128,13 @@ def adapt(
     network and the hash of their file into the notes. Raises WeightsError for what cannot be made.
     """
     network, notes = loaded.network, dict(loaded.notes)
-    if pooling is not None and not isinstance(network, M2AENet):
-        raise WeightsError(f"{loaded.architecture} has no averaging window: leave out --pooling")
     if pooling is not None:
-        config = network.config
-        network = M2AENet(replace(config, pooling=pooling))
+        if isinstance(network, Detector):
+            network = Detector(replace(network.config, pooling=pooling))
+        elif isinstance(network, M2AENet):
+            network = M2AENet(replace(network.config, pooling=pooling))
+        else:
+            raise WeightsError(f"{loaded.architecture} has no averaging window: leave out --pooling")
         network.load_state_dict(loaded.network.state_dict())
         network.skip_identity_blocks()
     if architecture == "nafnet" and loaded.architecture != "nafnet":

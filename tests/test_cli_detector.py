@@ -1,0 +1,296 @@
+"""Detectors on the command line: chosen, recommended epsilon taken over, refused in one line, told apart."""
+
+import errno
+import json
+
+import numpy as np
+import pytest
+import torch
+from cli_helpers import deblur, make_photo, pixels_of
+from networks import finds, lively, lively_detector
+from safetensors.torch import load_file, save_file
+from test_evaluation import dataset
+
+from deblur_cli import weights
+from deblur_cli.errors import EncodeError, WeightsError
+from deblur_cli.photo import encode
+from deblur_cli.weights import catalogue as catalogue_module
+
+TOLD = {"encoder": (1, 1, 2), "decoder": (1, 1, 1), "stem": 2, "guided": True}
+CPU = ("--device", "cpu", "--precision", "fp32")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A restorer that finds blur nowhere, one that has to be told, detectors that are more or less sure.
+
+    A region is blurred if its confidence is above the root of epsilon: 0.8 up to 0.64, 0.65 up to 0.42.
+    """
+    folder = tmp_path_factory.mktemp("files")
+
+    def save(name, network, **notes):
+        weights.save(folder / f"{name}.safetensors", network, notes, half=False)
+        return folder / f"{name}.safetensors"
+
+    torch.manual_seed(0)
+    return {
+        "blind": save("blind", finds_nothing(lively(pooling=64)), epsilon="0.25"),
+        "told": save("told", lively(pooling=64, **TOLD)),
+        "sure": save("sure", finds(lively_detector(), 0.8), epsilon="0.4"),
+        "unsure": save("unsure", finds(lively_detector(), 0.65)),
+        "broken": save("broken", lively_detector(), epsilon="many"),
+        "folder": folder,
+    }
+
+
+def finds_nothing(network):
+    last = network.mask_predictor.out_conv[4]
+    with torch.no_grad():
+        last.weight.zero_()
+        last.bias.copy_(torch.tensor([-9.0, 9.0]))
+    return network
+
+
+@pytest.fixture
+def photo(tmp_path):
+    return make_photo(tmp_path / "photos" / "photo.png", (150, 100))
+
+
+def run(photo, *words):
+    """What a run says of one photo, and its summary."""
+    result = deblur("run", photo, *CPU, "--json", *words)
+    assert result.exit_code == 0, result.stderr
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def refused(*words):
+    """The one line that a command says in the place of working."""
+    result = deblur(*words)
+    assert (result.exit_code in (1, 2), result.stdout, result.stderr.count("\n")) == (True, "", 1)
+    return result.stderr
+
+
+def test_a_detector_finds_what_the_weights_do_not(photo, files):
+    (done, summary) = run(photo, "-w", files["blind"], "--detector", files["sure"])
+    assert (done["blurred_share"], done["changed"], summary["restored"]) == (1, True, 1)
+    assert done["weights_sha256"] == weights.sha256(files["blind"])
+    assert done["detector"] == str(files["sure"])
+    assert done["detector_sha256"] == weights.sha256(files["sure"])
+    before, after = pixels_of(photo), pixels_of(photo.with_name("photo_deblurred.png"))
+    assert 0 < np.abs(before.astype(int) - after).mean() < 40
+    (done, _) = run(photo, "-w", files["blind"], "--suffix", "_own")
+    assert (done["blurred_share"], done["detector"], done["detector_sha256"]) == (0, None, None)
+
+
+@pytest.mark.parametrize(
+    ("words", "epsilon", "marked"),
+    [
+        (["--detector", "sure"], 0.4, True),
+        (["--detector", "sure", "-e", "auto"], 0.4, True),
+        (["--detector", "sure", "-e", "0.7"], 0.7, False),
+        (["--detector", "unsure"], 0.5, False),  # what the weights recommend is for their own mask
+        (["--detector", "unsure", "-e", "0.4"], 0.4, True),
+        (["--detector", "own"], 0.25, False),
+        ([], 0.25, False),
+    ],
+)
+def test_epsilon_is_as_asked_for_or_as_recommended(photo, files, words, epsilon, marked):
+    words = [str(files.get(word, word)) for word in words]
+    words = ["-w", files["blind"], *words, "--tile", "128"]
+    done, summary = run(photo, *words, "--only-maps", "--mask", "-o", photo.parent / "out")
+    assert (done["epsilon"], summary["epsilon"]) == (epsilon, epsilon)
+    assert done["blurred_share"] == (1 if marked else 0)
+    dry = deblur("run", photo, *CPU, *words, "--dry-run", "--json")
+    assert json.loads(dry.stdout.splitlines()[-1])["epsilon"] == epsilon
+    used = "blind.safetensors" if epsilon == 0.25 else "sure.safetensors"  # or unsure
+    assert f"{used}, epsilon {epsilon:g}" in dry.stderr
+
+
+def test_the_note_in_a_photo_names_both(photo, files):
+    photo = make_photo(photo.with_name("photo.jpg"), (150, 100))
+    run(photo, "-w", files["blind"], "--detector", files["sure"])
+    text = photo.with_name("photo_deblurred.jpg").read_bytes()
+    own, found = (weights.sha256(files[name])[:8] for name in ("blind", "sure"))
+    label = f"blind.safetensors {own} + sure.safetensors {found}, epsilon 0.4"
+    assert label.encode() in text
+
+
+def test_weights_that_have_to_be_told_are_refused_alone(photo, files):
+    for words in ([], ["--detector", "own"]):
+        line = refused("run", photo, "-w", files["told"], *words)
+        assert "finds no blur by itself" in line and "--detector" in line
+    (done, _) = run(photo, "-w", files["told"], "--detector", files["sure"], "--trajectory")
+    assert done["changed"] and done["trajectory"]
+
+
+@pytest.mark.parametrize("command", ["run", "epsilon", "bench", "evaluate"])
+def test_what_is_no_detector_or_no_restorer_is_one_line(command, photo, files):
+    target = {"run": [photo], "epsilon": [photo], "bench": [], "evaluate": [dataset(photo.parent / "set", 1)]}
+    words = (command, *target[command])
+    assert "holds a detector, which restores nothing" in refused(*words, "-w", files["sure"])
+    line = refused(*words, "-w", files["blind"], "--detector", files["told"])
+    assert "told.safetensors holds a restorer, not a detector" in line
+    assert "gone.safetensors" in refused(*words, "-w", files["blind"], "--detector", "gone.safetensors")
+    assert not list(photo.parent.glob("photo_*"))
+
+
+@pytest.mark.parametrize("text", ["many", "nan", "1.5", "-0.1", ""])
+def test_a_damaged_recommendation_is_one_line_and_can_be_overridden(photo, files, text, tmp_path):
+    path = tmp_path / "damaged.safetensors"
+    weights.save(path, finds(lively_detector(), 0.6), {"epsilon": text})
+    words = ("-w", files["blind"], "--detector", path)
+    assert f"damaged.safetensors recommends {text!r} as epsilon" in refused("run", photo, *words)
+    assert run(photo, *words, "-e", "0.3")[0]["epsilon"] == 0.3
+
+
+def test_wrong_epsilons_are_usage_errors(photo):
+    for text in ("2", "own", "nan", ""):
+        result = deblur("run", photo, "-e", text)
+        assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+        assert "auto or a number from 0 to 1" in result.stderr
+
+
+def test_the_sheet_of_epsilons_shows_what_the_detector_found(photo, files):
+    words = ("-w", files["blind"], "--detector", files["sure"], "--values", "0.5,0.7", "--json", *CPU)
+    result = deblur("epsilon", photo, *words)
+    assert result.exit_code == 0, result.stderr
+    low, high, _ = (json.loads(line) for line in result.stdout.splitlines())
+    assert (low["blurred_share"], high["blurred_share"]) == (1, 0)
+
+
+def test_evaluate_takes_a_detector_and_its_recommendation(tmp_path, files):
+    folder = dataset(tmp_path / "set", 1)
+    words = ("evaluate", folder, *CPU, "-w", files["blind"], "--json", "-o", tmp_path / "out")
+    (own,) = map(json.loads, deblur(*words).stdout.splitlines())
+    (found,) = map(json.loads, deblur(*words, "--detector", files["sure"]).stdout.splitlines())
+    assert (own["detector"], own["epsilon"]) == (None, 0.25)
+    assert (found["detector"], found["epsilon"]) == (str(files["sure"]), 0.4)
+    assert own["measures"]["marked_share"]["mean"] == 0
+    assert found["measures"]["marked_share"]["mean"] == 1
+    several = deblur(*words, "--detector", files["sure"], "-e", "0.4,0.7", "--whole").stdout.splitlines()
+    assert [json.loads(line)["epsilon"] for line in several] == [0.4, 0.7]
+
+
+def break_off(photo, *words):
+    """Stop a run over two photos at the second, as on a full disk."""
+    write = encode.encode
+    make_photo(photo.with_name("second.png"), (60, 50))
+
+    def refuse(picture, path, **options):
+        if path.name.startswith("second"):
+            raise EncodeError(f"{path}: cannot be written") from OSError(errno.ENOSPC, "full")
+        write(picture, path, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encode, "encode", refuse)
+        result = deblur("run", photo.parent, *CPU, *words)
+    assert (result.exit_code, "--resume goes on" in result.stderr) == (1, True)
+
+
+def test_resuming_notices_another_detector_and_another_epsilon(photo, files, tmp_path):
+    words = ("-w", files["blind"], "-o", tmp_path / "out")
+    break_off(photo, *words, "--detector", files["sure"])
+    hashes = {name: weights.sha256(files[name])[:16] for name in ("sure", "unsure")}
+    again = ("run", photo.parent, *CPU, *words, "--resume")
+    other = refused(*again, "--detector", files["unsure"])
+    assert f"detector {hashes['sure']}, now {hashes['unsure']}" in other
+    assert f"detector {hashes['sure']}, now own" in refused(*again)
+    assert "epsilon auto, now 0.3" in refused(*again, "--detector", files["sure"], "-e", "0.3")
+    copy = tmp_path / "copy.safetensors"  # what counts is what the file holds
+    copy.write_bytes(files["sure"].read_bytes())
+    assert deblur(*again, "--detector", copy).exit_code == 0
+    assert (tmp_path / "out" / "second_deblurred.png").is_file()
+
+
+@pytest.fixture
+def catalogue(tmp_path, monkeypatch):
+    """A catalogue whose default weights name a detector that was added with its file and lines alone."""
+    folder = tmp_path / "catalogue"
+    folder.mkdir()
+    lines = []
+    networks = {
+        "m2aenet-small": (finds_nothing(lively(pooling=64)), {}),
+        "detector-small": (finds(lively_detector(), 0.8), {"epsilon": "0.4"}),
+    }
+    for name, (network, notes) in networks.items():
+        path = folder / f"{name}.safetensors"
+        weights.save(path, network, notes)
+        loaded = weights.load(str(path))
+        lines += [f"[{name}]", f'architecture = "{loaded.architecture}"', f'file = "{path.name}"']
+        lines += [f"bytes = {path.stat().st_size}", f'sha256 = "{loaded.sha256}"', 'training = "nothing"']
+        lines += ['detector = "detector-small"'] if name == weights.DEFAULT else []
+        lines += [f"fingerprint = {list(weights.loading.fingerprint(loaded.network))}"]
+    (folder / "catalogue.toml").write_text("\n".join(lines) + "\n")
+    monkeypatch.setattr(catalogue_module, "catalogue_folder", lambda: folder)
+    weights.installed.cache_clear()
+    yield folder
+    weights.installed.cache_clear()
+
+
+def test_the_catalogue_names_the_detector_of_the_default_weights(catalogue, photo):
+    (done, _) = run(photo)
+    assert (done["weights"], done["detector"]) == ("m2aenet-small", "detector-small")
+    assert (done["epsilon"], done["blurred_share"]) == (0.4, 1)
+    (own, _) = run(photo, "--detector", "own", "--suffix", "_own")
+    assert (own["detector"], own["epsilon"], own["blurred_share"]) == (None, 0.5, 0)
+    label = weights.guide(weights.load()).label
+    assert label.startswith("m2aenet-small ") and " + detector-small " in label
+
+
+def test_detectors_are_listed_verified_and_told_by_info(catalogue):
+    listed = deblur("weights", "list").stdout
+    assert "m2aenet + detector-small" in listed
+    (line,) = (line for line in listed.splitlines() if line.startswith("detector-small"))
+    assert line.split()[1] == "detector" and "embedded" in line
+    entries = [json.loads(line) for line in deblur("weights", "list", "--json").stdout.splitlines()]
+    assert [(entry["architecture"], entry["detector"]) for entry in entries] == [
+        ("m2aenet", "detector-small"),
+        ("detector", None),
+    ]
+    verified = deblur("weights", "verify", "--all").stdout
+    assert "detector-small: hash right, fingerprint right" in verified
+    used = json.loads(deblur("info", "--json").stdout)["used"]
+    assert used == {
+        "weights": "m2aenet-small",
+        "detector": "detector-small",
+        "epsilon": 0.4,
+        "problem": None,
+    }
+    assert "m2aenet-small, detector detector-small, epsilon 0.4" in deblur("info").stdout
+
+
+def test_verify_notices_a_detector_that_computes_something_else(tmp_path):
+    path = tmp_path / "finder.safetensors"
+    network = lively_detector()
+    notes = {"fingerprint": json.dumps(weights.loading.fingerprint(network))}
+    weights.save(path, network, notes, half=False)
+    assert "fingerprint right" in deblur("weights", "verify", path).stdout
+    for name in ("head.weight", "read_cues.weight", "context.0.conv2.weight"):
+        state = load_file(path)
+        state[name] = state[name] * 1.1
+        changed = tmp_path / "changed.safetensors"
+        save_file(state, changed, {**weights.files.read_metadata(path)})
+        assert "computes something else" in refused("weights", "verify", changed), name
+
+
+def test_weights_note_the_detector_that_they_follow(photo, files, tmp_path):
+    path = tmp_path / "follower.safetensors"
+    weights.save(path, lively(pooling=64, **TOLD), {"detector": str(files["sure"])})
+    (done, _) = run(photo, "-w", path)
+    assert (done["detector"], done["epsilon"]) == (str(files["sure"]), 0.4)
+    weights.save(path, lively(pooling=64, **TOLD), {"detector": "lost.safetensors"})
+    line = refused("run", photo, "-w", path, "--suffix", "_x")
+    assert "follower.safetensors follows the detector lost.safetensors" in line and "--detector" in line
+    assert run(photo, "-w", path, "--detector", files["sure"], "--suffix", "_x")[0]["changed"]
+
+
+def test_a_loaded_detector_is_a_network_of_both(files):
+    loaded = weights.load(str(files["blind"]))
+    assert weights.guide(loaded) is loaded and weights.guide(loaded, "own") is loaded
+    guided = weights.guide(loaded, str(files["sure"]))
+    assert (loaded.epsilon, guided.epsilon, guided.sha256) == (0.25, 0.4, loaded.sha256)
+    assert guided.network.restorer is loaded.network and not guided.network.training
+    again = weights.guide(guided, str(files["unsure"]))
+    assert again.network.restorer is loaded.network and again.epsilon is None
+    with pytest.raises(WeightsError, match="restores nothing"):
+        weights.guide(weights.load(str(files["sure"])), "own")
