@@ -103,34 +103,58 @@ def test_a_nafnet_is_an_m2aenet_with_full_mask_no_motion_and_identity_kernels():
     assert vectors.relative_error(aware(image, epsilon=-1.0).image, plain(image).image) < 1e-5
 
 
-def motion_case(seed, reach, dtype=torch.float64):
+def motion_case(seed, reach):
+    """Features, displacements at the start and end, kernel and bias, and a gradient from above."""
     generator = torch.Generator().manual_seed(seed)
-    shapes = [(2, 6, 9, 7), (2, 2, 9, 7), (2, 2, 9, 7), (6, 1, 3, 3), (6,)]
-    tensors = [torch.randn(shape, generator=generator, dtype=dtype) for shape in shapes]
+    shapes = [(2, 6, 9, 7), (2, 2, 9, 7), (2, 2, 9, 7), (6, 1, 3, 3), (6,), (2, 6, 9, 7)]
+    tensors = [torch.randn(shape, generator=generator) for shape in shapes]
     tensors[1:3] = [displacement * reach for displacement in tensors[1:3]]
-    return [tensor.requires_grad_() for tensor in tensors]
+    return [tensor.requires_grad_() for tensor in tensors[:5]], tensors[5]
+
+
+def deform(x, start, end, weight, bias):
+    """The fast deformable convolution on B C H W."""
+    batch, channels, height, width = x.shape
+    rows = x.permute(0, 2, 3, 1).reshape(-1, channels)
+    rows = deformable_rows(rows, plan_sampling(start, end, gradients=True), weight, bias)
+    return rows.view(batch, height, width, channels).permute(0, 3, 1, 2)
 
 
 @pytest.mark.parametrize("reach", [0.0, 1.5, 30.0], ids=["still", "near", "leaving the image"])
 def test_fast_deformable_convolution_and_its_gradients_equal_the_reference(reach):
-    x, start, end, weight, bias = inputs = motion_case(0, reach)
+    inputs, upstream = motion_case(0, reach)
+    x, start, end, weight, bias = inputs
     reference = deformable_reference(x, tap_positions(start, end), weight, bias)
-    plan = plan_sampling(start, end, x.dtype, gradients=True)
-    rows = deformable_rows(x.permute(0, 2, 3, 1).reshape(-1, 6), plan, weight, bias)
-    fast = rows.view(2, 9, 7, 6).permute(0, 3, 1, 2)
-    torch.testing.assert_close(fast, reference)
-    upstream = torch.randn(reference.shape, dtype=x.dtype)
+    fast = deform(*inputs)
+    torch.testing.assert_close(fast, reference, rtol=1e-5, atol=1e-5)
     expected = torch.autograd.grad(reference, inputs, upstream)
     # at whole-pixel positions bilinear sampling has a kink, where either side's slope is right
     compared = slice(0, None) if reach else slice(3, None)
     for found, wanted in zip(
         torch.autograd.grad(fast, inputs, upstream)[compared], expected[compared], strict=True
     ):
-        torch.testing.assert_close(found, wanted)
+        torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_deformable_convolution_in_bfloat16_and_its_gradients_are_those_of_float32_but_for_rounding():
+    (x, start, end, weight, bias), upstream = motion_case(0, 1.5)
+    x, upstream = x.detach().bfloat16().requires_grad_(), upstream.bfloat16()
+    inputs, exact = [x, start, end, weight, bias], x.detach().float().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        fast = deform(*inputs)
+    assert fast.dtype == torch.bfloat16
+    reference = deformable_reference(exact, tap_positions(start, end), weight, bias)
+    found = torch.autograd.grad(fast, inputs, upstream)
+    wanted = torch.autograd.grad(reference, [exact, *inputs[1:]], upstream.float())
+    # values are rounded by 2^-9 at most: kernel, weights of a lookup, its result, and the sum over the taps
+    for rough, accurate in ((fast, reference), *zip(found, wanted, strict=True)):
+        assert vectors.relative_error(rough.detach().float(), accurate.detach()) < 4 * 2**-9
+    # what the displacements gain is summed over channels and blocks in float32
+    assert [gradient.dtype for gradient in found] == [part.dtype for part in inputs]
 
 
 def test_still_pixels_make_it_an_ordinary_convolution():
-    x, start, end, weight, bias = motion_case(1, 0.0)
+    (x, start, end, weight, bias), _ = motion_case(1, 0.0)
     ordinary = torch.nn.functional.conv2d(x, weight, bias, padding=1, groups=6)
     torch.testing.assert_close(deformable_reference(x, tap_positions(start, end), weight, bias), ordinary)
 

@@ -261,7 +261,7 @@ class M2AENet(Network):
             start, end = detection.start, detection.end
             if self.config.guided:  # the taps of a kernel need a direction in time, and always the same
                 start, end = from_double_angle(to_double_angle(start, end))
-            sampling = plan_sampling(start, end, features.dtype, torch.is_grad_enabled())
+            sampling = plan_sampling(start, end, torch.is_grad_enabled())
         if pruned and mask is not None and mask.all():
             mask = None  # nothing to prune, and nothing to gather and scatter for it
         pruning = plan_pruning(mask) if pruned and mask is not None else None

@@ -91,6 +91,8 @@ class SamplingPlan:
 
     columns: 9 P 4, the neighbours      weights: 9 P 4, zero outside the image; carry the motion's gradient
     order, rows, offsets: the transposed matrices, 9 4P, 9 4P and 9 P; None unless gradients are needed
+
+    The weights keep the displacements' dtype, so that the gradients of all blocks add up in it.
     """
 
     columns: Tensor
@@ -100,8 +102,8 @@ class SamplingPlan:
     offsets: Tensor | None = None
 
 
-def plan_sampling(start: Tensor, end: Tensor, dtype: torch.dtype, gradients: bool = False) -> SamplingPlan:
-    """Sampling plan for displacements B 2 H W; `dtype` is that of the features to be sampled."""
+def plan_sampling(start: Tensor, end: Tensor, gradients: bool = False) -> SamplingPlan:
+    """Sampling plan for displacements B 2 H W, float32 at least."""
     batch, _, height, width = start.shape
     positions = tap_positions(start, end).permute(0, 1, 3, 4, 2)  # 9 B 2 H W -> 9 B H W 2
     corner = positions.detach().floor()
@@ -118,7 +120,7 @@ def plan_sampling(start: Tensor, end: Tensor, dtype: torch.dtype, gradients: boo
         columns.append(first + y.clamp(0, height - 1).long() * width + x.clamp(0, width - 1).long())
     shape = (TAPS, batch * height * width, 4)
     column = torch.stack(columns, -1).reshape(shape)
-    weight = torch.stack(weights, -1).reshape(shape).to(dtype)
+    weight = torch.stack(weights, -1).reshape(shape)
     return SamplingPlan(column, weight, *(transpose(column) if gradients else ()))
 
 
@@ -133,56 +135,68 @@ class DeformableRows(torch.autograd.Function):
     """Depth-wise deformable convolution as sparse matrix products, forwards and backwards.
 
     Autograd's own derivative of the lookup sorts its indices anew for each block; here the transposed
-    matrices are part of the plan.
+    matrices are part of the plan. Under autocast features, kernel and bias are of lower precision than the
+    weights of the plan, whose gradient is summed in their own.
     """
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, weights: Tensor, kernel: Tensor, bias: Tensor, plan: SamplingPlan
     ) -> Tensor:
-        ctx.save_for_backward(x, weights, kernel)
+        ctx.save_for_backward(x, weights, kernel, bias)
         ctx.plan = plan
         return gather_taps(x, weights, kernel, bias, plan.columns)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, weights, kernel = ctx.saved_tensors
+        x, weights, kernel, bias = ctx.saved_tensors
         plan, gradient = ctx.plan, gradient.contiguous()
-        for_x, for_kernel = gradient * kernel[CENTER], torch.empty_like(kernel)
-        for_kernel[CENTER] = (gradient * x).sum(0)
-        for_weights = torch.zeros_like(weights) if ctx.needs_input_grad[1] else None
+        wide = torch.promote_types(x.dtype, kernel.dtype)
+        for_x, for_kernel = (gradient * kernel[CENTER]).to(wide), torch.empty_like(kernel)
+        for_kernel[CENTER] = (gradient * x).sum(0, dtype=wide)
         for tap in MOVING:
             spread = F.embedding_bag(
                 plan.rows[tap],
                 gradient,
                 plan.offsets[tap],
                 mode="sum",
-                per_sample_weights=weights[tap].flatten()[plan.order[tap]],
+                per_sample_weights=weights[tap].flatten()[plan.order[tap]].to(x.dtype),
             )  # P C
             for_x.addcmul_(spread, kernel[tap])
-            for_kernel[tap] = (spread * x).sum(0)
-            if for_weights is not None:
-                neighbours = x.index_select(0, plan.columns[tap].flatten()).view(-1, 4, x.shape[1])
-                for_weights[tap] = torch.bmm(neighbours, (gradient * kernel[tap]).unsqueeze(-1)).squeeze(-1)
-        return for_x, for_weights, for_kernel, gradient.sum(0), None
+            for_kernel[tap] = (spread * x).sum(0, dtype=wide)
+        for_weights = None
+        if ctx.needs_input_grad[1]:
+            for_weights = weights_gradient(x.to(weights.dtype), gradient, kernel, plan.columns)
+        for_bias = gradient.sum(0, dtype=wide).to(bias.dtype)
+        return for_x.to(x.dtype), for_weights, for_kernel, for_bias, None
+
+
+def weights_gradient(x: Tensor, gradient: Tensor, kernel: Tensor, columns: Tensor) -> Tensor:
+    """What the loss gains by each weight of the plan, in the dtype of x: x, gradient P C -> 9 P 4.
+
+    The gradient at a pixel times each of its neighbors, summed over the channels.
+    """
+    result = torch.zeros(columns.shape, dtype=x.dtype, device=x.device)  # the tap at rest has none
+    for tap in MOVING:
+        neighbors = x.index_select(0, columns[tap].flatten()).view(-1, 4, x.shape[1])
+        result[tap] = torch.bmm(neighbors, (gradient * kernel[tap]).to(x.dtype).unsqueeze(-1)).squeeze(-1)
+    return result
 
 
 def gather_taps(x: Tensor, weights: Tensor, kernel: Tensor, bias: Tensor, columns: Tensor) -> Tensor:
-    """One weighted lookup a tap gathers the four neighbours of every pixel: x P C -> P C; kernel 9 C."""
-    result = torch.addcmul(bias, x, kernel[CENTER])
+    """One weighted lookup a tap gathers the four neighbors of every pixel: x P C -> P C; kernel 9 C."""
+    weights, wide = weights.to(x.dtype), torch.promote_types(x.dtype, kernel.dtype)
+    result = torch.addcmul(bias.to(wide), x.to(wide), kernel[CENTER].to(wide))
     for tap in MOVING:
         sampled = F.embedding_bag(columns[tap], x, mode="sum", per_sample_weights=weights[tap])
         result.addcmul_(sampled, kernel[tap])
-    return result
+    return result.to(x.dtype)
 
 
 def deformable_rows(x: Tensor, plan: SamplingPlan, weight: Tensor, bias: Tensor) -> Tensor:
     """The same convolution on pixels as rows: x (B H W) C -> (B H W) C; weight C 1 3 3, bias C."""
     kernel = weight.view(-1, TAPS).t().contiguous()  # C 1 3 3 -> 9 C; strided rows would not vectorise
-    kernel, bias = (
-        kernel.to(x.dtype),
-        bias.to(x.dtype),
-    )  # mixed with those of x they would be cast at each use
+    kernel, bias = kernel.to(x.dtype), bias.to(x.dtype)  # mixed, they would be cast at each use
     if plan.rows is None:
         return gather_taps(x, plan.weights, kernel, bias, plan.columns)
     return DeformableRows.apply(x, plan.weights, kernel, bias, plan)

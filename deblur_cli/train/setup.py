@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from deblur_cli import weights
@@ -111,10 +112,16 @@ def scored_on(settings: TrainSettings, photos: list[Tensor], held_out: list[Tens
 
 
 def compile_blocks(network: nn.Module) -> None:
-    """Let torch.compile fuse each block; the blocks of a stage share their code."""
-    for block in network.modules():
-        if isinstance(block, NAFBlock):
-            cast(nn.Module, block).compile()
+    """Let torch.compile fuse each block; blocks of the same shape share their code.
+
+    Shapes are fixed, as they are in every step: torch fails on the strides of blocks of any size.
+    """
+    blocks = [block for block in network.modules() if isinstance(block, NAFBlock)]
+    forms = 2 * len(blocks)  # at most, as each meets a mask with and without gradient
+    config = torch._dynamo.config
+    config.cache_size_limit = max(config.cache_size_limit, forms)  # beyond, blocks would not be compiled
+    for block in blocks:
+        cast(nn.Module, block).compile(dynamic=False)
 
 
 def begin_from(name: str, network: Network) -> list[dict[str, Any]]:
