@@ -146,7 +146,7 @@ def test_higher_epsilon_marks_less():
 
 def test_maps_are_in_photo_pixels():
     network = lively()
-    result = Deblurrer(weights_of(network), "cpu").run(photo_of(picture(70, 50)), Settings())
+    result = Deblurrer(weights_of(network), "cpu", "fp32").run(photo_of(picture(70, 50)), Settings())
     assert result.maps.probability.shape == (9, 7)
     with torch.no_grad():
         image = torch.from_numpy(picture(70, 50).astype(np.float32) / 255).permute(2, 0, 1)[None]

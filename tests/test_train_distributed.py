@@ -65,7 +65,7 @@ def test_the_network_is_that_of_one_process_with_all_batches(trained, tmp_path, 
     small_run(monkeypatch)
     photos = str(trained.parent / "photos")
     run = trainer(photos, tmp_path / "alone", steps=10**6)
-    sources = [Batches(run.settings, run.photos, "cpu", Team(rank, 2)) for rank in range(2)]
+    sources = [Batches(run.settings, run.photos, "cpu", Team(rank, 2), tmp_path) for rank in range(2)]
     for step in range(STEPS):
         gradients = [gradient_of(run, source, step) for source in sources]
         for parameter, *parts in zip(run.network.parameters(), *gradients, strict=True):

@@ -40,7 +40,8 @@ def test_paper_settings_are_those_of_the_paper():
 def test_every_shipped_file_can_be_used():
     names = [path.stem for path in SHIPPED.glob("*.toml")]
     ablations = [name for name in names if name.startswith("ablation-")]
-    assert sorted(set(names) - set(ablations)) == ["base-gpu", "paper", "small-cpu", "small-cpu-further"]
+    others = ["base-gpu", "detector", "paper", "small", "small-cpu", "small-cpu-further"]
+    assert sorted(set(names) - set(ablations)) == others
     assert len(ablations) == 6
     for name in names:
         read_settings(find_config(name))
@@ -50,7 +51,7 @@ def test_a_config_is_a_shipped_name_or_a_path(write):
     path = write("")
     assert find_config(str(path)) == path
     with pytest.raises(
-        TrainingError, match=r"no settings file small-gpu: .*paper, small-cpu, small-cpu-further"
+        TrainingError, match=r"no settings file small-gpu: .*paper, small, small-cpu, small-cpu-further"
     ):
         find_config("small-gpu")
 
@@ -95,9 +96,16 @@ def test_a_config_is_a_shipped_name_or_a_path(write):
         ("[blur]\ngaps = 2", "'blur.gaps' is a share"),
         ("[blur.camera]\nmosaic = 2", "'blur.camera.mosaic' is a share"),
         ("[blur.camera]\nbrightest = 0.5", "'blur.camera.brightest' is 1 or more"),
-        ("[network]\narchitecture = 'unet'", "m2aenet or nafnet, not 'unet'"),
+        ("[network]\narchitecture = 'unet'", "m2aenet or nafnet or detector, not 'unet'"),
         ("[network]\nwidth = 0", "'network.width'"),
-        ("[network]\nencoder = [1, 1, 1]", "'network.encoder' is a list of 4"),
+        ("[network]\nencoder = [1, 1, 1]", "stem 1 needs 4 stages"),
+        ("[network]\nstem = 3", "stem is 3: it must be 1, 2 or 4"),
+        ("[network]\nguided = true", "'network.guided' and 'follows' go together"),
+        ("[detector_loss]\nshortest_marked = 0", "lengths to mark need 0 <"),
+        ("[detector_loss]\ndoubt = 0.5", "'detector_loss.doubt' is 1 or more"),
+        ("[detector]\nwidth = 0", "'detector.width' must be above zero"),
+        ("[patches]\ncount = 4", "'patches.count' is 0 or at least a batch, not 4"),
+        ("curriculum = 0.5\n[patches]\ncount = 64", "know no 'curriculum'"),
         ("[network]\nencoder = [1, 1, 1, 0]", "at least one block"),
         ("[blur]\nshortest = 9\nlongest = 4", "shortest <= longest, not 9 and 4"),
         ("[blur]\nsharp = 1", "nothing would ever move"),

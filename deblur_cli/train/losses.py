@@ -164,13 +164,14 @@ def stage_displacement(displacement: Tensor, mask: Tensor) -> Tensor:
 class DetectorLoss:
     """What a detector is to mark, and the weights of its loss.
 
-    shortest, longest: pixels; blur of these lengths is to be marked, as it can be undone at that scale
+    shortest_marked, longest_marked: pixels; blur of these lengths is to be marked, as it can be undone at
+    the scale at which it is seen
     doubt: up to so many times beyond either end, neither answer counts
     dice, motion: weights of the masks' overlap and of the distance to the displacements
     """
 
-    shortest: float = 3.0
-    longest: float = 24.0
+    shortest_marked: float = 3.0
+    longest_marked: float = 24.0
     doubt: float = 1.4
     dice: float = 0.3
     motion: float = 1.0
@@ -184,8 +185,12 @@ def detector_terms(logit: Tensor, field: Tensor, sample: Sample, weights: Detect
     truth = [stage_displacement(part, sample.mask) for part in (sample.start, sample.end)]
     length = (truth[1] - truth[0]).norm(dim=1, keepdim=True) * STAGE_SCALE
     mask = stage_mask(sample.mask)
-    marked = mask * (length >= weights.shortest) * (length <= weights.longest)
-    near = mask * (length >= weights.shortest / weights.doubt) * (length <= weights.longest * weights.doubt)
+    marked = mask * (length >= weights.shortest_marked) * (length <= weights.longest_marked)
+    near = (
+        mask
+        * (length >= weights.shortest_marked / weights.doubt)
+        * (length <= weights.longest_marked * weights.doubt)
+    )
     counts = 1 - near + marked  # cells beyond the range, but not far, do not
     entropy = F.binary_cross_entropy_with_logits(logit, marked, counts)
     overlap = dice_loss(logit.sigmoid() * counts, marked)

@@ -198,9 +198,9 @@ def score_findings(found: Detection, sample: Sample, loss: DetectorLoss) -> list
     """The fields of DetectorScores from the third on, for a single picture."""
     assert found.probability is not None and found.start is not None and found.end is not None
     length = (sample.end - sample.start).norm(dim=1, keepdim=True)
-    mask = sample.mask * (length >= loss.shortest) * (length <= loss.longest)
-    doubtful = (sample.mask - mask) * (length >= loss.shortest / loss.doubt)
-    doubtful = doubtful * (length <= loss.longest * loss.doubt)
+    mask = sample.mask * (length >= loss.shortest_marked) * (length <= loss.longest_marked)
+    doubtful = (sample.mask - mask) * (length >= loss.shortest_marked / loss.doubt)
+    doubtful = doubtful * (length <= loss.longest_marked * loss.doubt)
     marked = enlarge((found.probability > 0.5).float(), mask) * (1 - doubtful)
     off = 1 - torch.maximum(mask, doubtful)
     soft = off * soft_area(sample.sharp)

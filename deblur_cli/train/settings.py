@@ -232,10 +232,10 @@ def check_detector(sizes: DetectorSizes, loss: DetectorLoss) -> None:
     """Raise TrainingError for a detector that cannot be built or has nothing to mark."""
     if sizes.width == 0:
         raise TrainingError("setting 'detector.width' must be above zero")
-    if not 0 < loss.shortest <= loss.longest:
+    if not 0 < loss.shortest_marked <= loss.longest_marked:
         raise TrainingError(
-            "lengths to mark need 0 < detector_loss.shortest <= detector_loss.longest, "
-            f"not {loss.shortest:g} and {loss.longest:g}"
+            "lengths to mark need 0 < detector_loss.shortest_marked <= detector_loss.longest_marked, "
+            f"not {loss.shortest_marked:g} and {loss.longest_marked:g}"
         )
     if loss.doubt < 1:
         raise TrainingError(f"setting 'detector_loss.doubt' is 1 or more, not {loss.doubt:g}")
