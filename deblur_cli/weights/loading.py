@@ -62,12 +62,15 @@ class LoadedWeights:
 
     @property
     def epsilon(self) -> float | None:
-        """The epsilon that whatever finds the blur recommends, None for none.
+        """The epsilon that is recommended, None for none.
 
+        That of whatever finds the blur, unless these weights were calibrated together with this detector.
         Raises WeightsError where the note of it is damaged.
         """
-        finder = self.detector or self
-        return epsilon_in(finder.notes, finder.name)
+        own = epsilon_in(self.notes, self.name)
+        if self.detector is None or (own is not None and self.notes.get("detector") == self.detector.name):
+            return own
+        return epsilon_in(self.detector.notes, self.detector.name)
 
 
 def load(name: str = catalogue.DEFAULT) -> LoadedWeights:
