@@ -34,6 +34,7 @@ LOG = logging.getLogger(__name__)
 LOST_STEPS = 100  # steps in a row without a finite gradient after which training is given up
 SHOWN = 4  # pictures of the validation set that are drawn whenever it is scored
 WEIGHTS_NAME = "weights.safetensors"
+UNTOLD: dict[str, Any] = {"photos": "", "pairs": (), "validation": "", "start": "", "follows": ""}  # paths
 
 Report = Callable[[dict[str, float]], None]
 Stop = Callable[[], bool]
@@ -267,7 +268,7 @@ class Trainer:
             "hours": round(self.elapsed / 3600, 3),
             "device": self.device,
             "precision": str(self.precision).removeprefix("torch."),
-            "settings": asdict(replace(self.settings, photos="", pairs=(), validation="", start="")),
+            "settings": asdict(replace(self.settings, **UNTOLD)),
             "scores": scores,
         }
         notes = {"history": json.dumps([*self.history, run])}
