@@ -58,17 +58,24 @@ def detects(network, probability):
     return network
 
 
+def randomize(network, generator):
+    """Random parameters, residual scales far from zero."""
+    for name, parameter in network.named_parameters():
+        noise = torch.randn(parameter.shape, generator=generator)
+        if name.endswith(("beta", "gamma")):
+            parameter.copy_(0.3 * noise)
+        elif parameter.dim() > 1:
+            parameter.copy_(noise / parameter[0].numel() ** 0.5)
+        else:
+            parameter.copy_(0.1 * noise + name.endswith("weight"))  # those of norms are about one
+
+
 def lively_lmd_vit(embed=4, depths=(1, 3, 2, 3, 2), heads=(1, 2, 2, 2, 1), window=4, seed=0):
     """A small LMD-ViT with random parameters, whose predictors disagree about windows."""
     generator = torch.Generator().manual_seed(seed)
     network = create_lmd_vit(embed=embed, depths=depths, heads=heads, window=window).eval()
     with torch.no_grad():
-        for name, parameter in network.named_parameters():
-            noise = torch.randn(parameter.shape, generator=generator)
-            if parameter.dim() > 1:
-                parameter.copy_(noise / parameter[0].numel() ** 0.5)
-            else:
-                parameter.copy_(0.1 * noise + name.endswith("weight"))  # those of norms are about one
+        randomize(network, generator)
         network.output_proj.proj[0].weight.mul_(0.03)
         balance_windows(network, torch.rand(1, 3, 128, 128, generator=generator))
     return network
@@ -81,14 +88,7 @@ def lively_detector(width=8, before=1, context=1, after=1, pooling=None, seed=2)
         width=width, before=before, context=context, after=after, pooling=pooling
     ).eval()
     with torch.no_grad():
-        for name, parameter in network.named_parameters():
-            noise = torch.randn(parameter.shape, generator=generator)
-            if name.endswith(("beta", "gamma")):
-                parameter.copy_(0.3 * noise)
-            elif parameter.dim() > 1:
-                parameter.copy_(noise / parameter[0].numel() ** 0.5)
-            else:
-                parameter.copy_(0.1 * noise + name.endswith("weight"))  # those of norms are about one
+        randomize(network, generator)
         network.head.weight[0] *= 3
         image = torch.rand(1, 3, 64, 64, generator=generator)
         network.head.bias[0] -= network(image)[0].median()

@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks import lively_detector
 
 from deblur_cli import weights
-from deblur_cli.nets import STAGE_SCALE, create_detector, cues
+from deblur_cli.nets import STAGE_SCALE, cues
 
 BORDER = 6  # cells at which blur meets the border of the picture
 
@@ -78,16 +79,6 @@ def test_no_gradient_runs_through_the_cues_and_half_precision_sees_the_same():
     with torch.autocast("cpu", torch.bfloat16):
         same = cues.motion_cues(picture)
     assert torch.equal(same, cues.motion_cues(picture))
-
-
-def lively_detector(**sizes):
-    """A small detector whose blocks do something."""
-    torch.manual_seed(3)
-    network = create_detector(**{"width": 8, "before": 1, "context": 1, "after": 1, **sizes})
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.add_(torch.randn(parameter.shape), alpha=0.2)
-    return network.eval()
 
 
 @torch.no_grad()
