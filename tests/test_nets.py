@@ -147,10 +147,11 @@ def test_deformable_convolution_in_bfloat16_and_its_gradients_are_those_of_float
     found = torch.autograd.grad(fast, inputs, upstream)
     wanted = torch.autograd.grad(reference, [exact, *inputs[1:]], upstream.float())
     # values are rounded by 2^-9 at most: kernel, weights of a lookup, its result, and the sum over the taps
-    for rough, accurate in ((fast, reference), *zip(found, wanted, strict=True)):
+    for rough, accurate in ((fast, reference), (found[0], wanted[0]), (found[3], wanted[3])):
         assert vectors.relative_error(rough.detach().float(), accurate.detach()) < 4 * 2**-9
-    # what the displacements gain is summed over channels and blocks in float32
-    assert [gradient.dtype for gradient in found] == [part.dtype for part in inputs]
+    # displacements and bias gain sums of values that were not rounded on the way
+    for place in (1, 2, 4):
+        assert vectors.relative_error(found[place], wanted[place]) < 1e-5
 
 
 def test_still_pixels_make_it_an_ordinary_convolution():

@@ -37,14 +37,12 @@ def test_paper_settings_are_those_of_the_paper():
     assert (settings.loss.mask, settings.loss.fft) == (0.01, 0.1)
 
 
-def test_every_shipped_file_can_be_used():
+def test_the_settings_that_come_along_go_by_these_names():
     names = [path.stem for path in SHIPPED.glob("*.toml")]
     ablations = [name for name in names if name.startswith("ablation-")]
     others = ["base-gpu", "detector", "paper", "small", "small-cpu", "small-cpu-further"]
     assert sorted(set(names) - set(ablations)) == others
     assert len(ablations) == 6
-    for name in names:
-        read_settings(find_config(name))
 
 
 def test_a_config_is_a_shipped_name_or_a_path(write):

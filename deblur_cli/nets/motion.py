@@ -135,8 +135,9 @@ class DeformableRows(torch.autograd.Function):
     """Depth-wise deformable convolution as sparse matrix products, forwards and backwards.
 
     Autograd's own derivative of the lookup sorts its indices anew for each block; here the transposed
-    matrices are part of the plan. Under autocast features, kernel and bias are of lower precision than the
-    weights of the plan, whose gradient is summed in their own.
+    matrices are part of the plan. Under autocast the features are of lower precision than the rest. All runs
+    in theirs, as other layers do, but for the gradient of the plan's weights: that is a difference of similar
+    sums over all channels and blocks.
     """
 
     @staticmethod
@@ -150,10 +151,9 @@ class DeformableRows(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weights, kernel, bias = ctx.saved_tensors
-        plan, gradient = ctx.plan, gradient.contiguous()
-        wide = torch.promote_types(x.dtype, kernel.dtype)
-        for_x, for_kernel = (gradient * kernel[CENTER]).to(wide), torch.empty_like(kernel)
-        for_kernel[CENTER] = (gradient * x).sum(0, dtype=wide)
+        plan, gradient, factors = ctx.plan, gradient.contiguous(), kernel.to(x.dtype)
+        for_x, for_kernel = gradient * factors[CENTER], torch.empty_like(kernel)
+        for_kernel[CENTER] = (gradient * x).sum(0)
         for tap in MOVING:
             spread = F.embedding_bag(
                 plan.rows[tap],
@@ -162,41 +162,44 @@ class DeformableRows(torch.autograd.Function):
                 mode="sum",
                 per_sample_weights=weights[tap].flatten()[plan.order[tap]].to(x.dtype),
             )  # P C
-            for_x.addcmul_(spread, kernel[tap])
-            for_kernel[tap] = (spread * x).sum(0, dtype=wide)
+            for_x.addcmul_(spread, factors[tap])
+            for_kernel[tap] = (spread * x).sum(0)
         for_weights = None
         if ctx.needs_input_grad[1]:
             for_weights = weights_gradient(x.to(weights.dtype), gradient, kernel, plan.columns)
-        for_bias = gradient.sum(0, dtype=wide).to(bias.dtype)
-        return for_x.to(x.dtype), for_weights, for_kernel, for_bias, None
+        return for_x, for_weights, for_kernel, gradient.sum(0, dtype=bias.dtype), None
 
 
 def weights_gradient(x: Tensor, gradient: Tensor, kernel: Tensor, columns: Tensor) -> Tensor:
-    """What the loss gains by each weight of the plan, in the dtype of x: x, gradient P C -> 9 P 4.
+    """Gradient of the plan's weights, in the dtype of x: x, gradient P C; kernel 9 C -> 9 P 4.
 
-    The gradient at a pixel times each of its neighbors, summed over the channels.
+    The gradient at a pixel times each of its neighbors, summed over the channels. By the derivative that
+    embedding_bag itself has, as that needs no copy of the neighbors, 4 P C for each tap.
     """
+    entries = torch.arange(columns[0].numel(), device=x.device)
+    pixels, first = entries // columns.shape[2], entries[:: columns.shape[2]].contiguous()
+    products = torch.ops.aten._embedding_bag_per_sample_weights_backward
     result = torch.zeros(columns.shape, dtype=x.dtype, device=x.device)  # the tap at rest has none
     for tap in MOVING:
-        neighbors = x.index_select(0, columns[tap].flatten()).view(-1, 4, x.shape[1])
-        result[tap] = torch.bmm(neighbors, (gradient * kernel[tap]).to(x.dtype).unsqueeze(-1)).squeeze(-1)
+        upstream = gradient.to(x.dtype) * kernel[tap]
+        result[tap] = products(upstream, x, columns[tap].flatten(), first, pixels, 0).view_as(result[tap])
     return result
 
 
 def gather_taps(x: Tensor, weights: Tensor, kernel: Tensor, bias: Tensor, columns: Tensor) -> Tensor:
     """One weighted lookup a tap gathers the four neighbors of every pixel: x P C -> P C; kernel 9 C."""
-    weights, wide = weights.to(x.dtype), torch.promote_types(x.dtype, kernel.dtype)
-    result = torch.addcmul(bias.to(wide), x.to(wide), kernel[CENTER].to(wide))
+    # mixed with those of x they would be cast at each use
+    weights, kernel, bias = weights.to(x.dtype), kernel.to(x.dtype), bias.to(x.dtype)
+    result = torch.addcmul(bias, x, kernel[CENTER])
     for tap in MOVING:
         sampled = F.embedding_bag(columns[tap], x, mode="sum", per_sample_weights=weights[tap])
         result.addcmul_(sampled, kernel[tap])
-    return result.to(x.dtype)
+    return result
 
 
 def deformable_rows(x: Tensor, plan: SamplingPlan, weight: Tensor, bias: Tensor) -> Tensor:
     """The same convolution on pixels as rows: x (B H W) C -> (B H W) C; weight C 1 3 3, bias C."""
     kernel = weight.view(-1, TAPS).t().contiguous()  # C 1 3 3 -> 9 C; strided rows would not vectorise
-    kernel, bias = kernel.to(x.dtype), bias.to(x.dtype)  # mixed, they would be cast at each use
     if plan.rows is None:
         return gather_taps(x, plan.weights, kernel, bias, plan.columns)
     return DeformableRows.apply(x, plan.weights, kernel, bias, plan)
