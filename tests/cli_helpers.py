@@ -101,6 +101,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(restore, "Deblurrer", Deblurrer)
     monkeypatch.setattr(weights, "load", load)
     monkeypatch.setattr(weights, "sha256", lambda path: "ab" * 32)
+    monkeypatch.setattr(weights, "notes_of", lambda name: {})  # the stand-in finds the blur itself
     monkeypatch.setattr(weights, "installed", lambda: INSTALLED)
     monkeypatch.setattr(Deblurrer, "runs", [])
 
