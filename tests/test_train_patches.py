@@ -94,9 +94,10 @@ def test_sets_that_are_damaged_or_of_other_settings_are_said(pool, tmp_path):
     other = PatchPool(replace(pool.recipe, size=48), pool.folder, 2, BATCH)
     with pytest.raises(TrainingError, match="other settings"):
         other.open(1)
-    (pool.path(1) / "mask.npy").write_bytes(b"nothing")
-    with pytest.raises(TrainingError, match="damaged"):
-        pool.batch_at(0, 0)
+    for damage in (b"nothing", b""):
+        (pool.path(1) / "mask.npy").write_bytes(damage)
+        with pytest.raises(TrainingError, match="damaged"):
+            pool.batch_at(0, 0)
 
 
 def test_a_run_learns_from_sets_made_in_the_background_and_resumes_exactly(recipe, tmp_path):

@@ -186,7 +186,7 @@ class PatchPool:
         """The arrays of a set. Raises TrainingError where they are not those of this run."""
         try:
             arrays = open_set(self.path(number))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:  # the last is numpy's for an empty file
             raise TrainingError(f"{self.path(number)} is damaged: delete it and train on") from error
         if arrays["blurred"].shape != (self.recipe.count, 3, self.recipe.size, self.recipe.size):
             raise TrainingError(
