@@ -176,9 +176,9 @@ class PatchPool:
         seen = (step - self.since) // self.steps
         following = self.path(self.number + 1)
         if (self.arrays is None or seen >= self.views) and following.is_dir():
+            self.arrays = self.open(self.number + 1)
             shutil.rmtree(self.path(self.number), ignore_errors=True)
             self.number, self.since = self.number + 1, step
-            self.arrays = self.open(self.number)
         if self.maker is None or not self.maker.is_alive():
             self.begin(self.number + 1)
 
