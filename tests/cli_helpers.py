@@ -26,7 +26,7 @@ from deblur_cli.cli.app import app
 from deblur_cli.errors import DeviceError, OutOfMemoryError, WeightsError
 from deblur_cli.nets import create
 from deblur_cli.photo.photo import Photo
-from deblur_cli.tiles import Grid
+from deblur_cli.restoration.tiles import Grid
 from deblur_cli.weights import CatalogueEntry, LoadedWeights
 
 INSTALLED = [

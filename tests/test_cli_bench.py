@@ -15,7 +15,7 @@ from deblur_cli.benchmark import run, scene, sweep
 from deblur_cli.benchmark.measuring import Timing
 from deblur_cli.cli.app import app
 from deblur_cli.restore import Settings
-from deblur_cli.tiles import Grid
+from deblur_cli.restoration.tiles import Grid
 from deblur_cli.work import count, count_detector
 
 SMALL = ["--size", "640x128", "--repeats", "1", "--tile", "128", "--overlap", "32", "--device", "cpu"]

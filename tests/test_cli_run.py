@@ -17,7 +17,7 @@ from PIL import Image
 from deblur_cli import restore
 from deblur_cli.cli import checks
 from deblur_cli.errors import UsageError
-from deblur_cli.tiles import Grid
+from deblur_cli.restoration.tiles import Grid
 
 
 @pytest.fixture(autouse=True)

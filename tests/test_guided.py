@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import finds, guided_by, lively, lively_detector, lively_lmd_vit
 
-from deblur_cli.feather import overlay_weights
+from deblur_cli.restoration.mask import overlay_weights
 from deblur_cli.nets import Guided, cues
 from deblur_cli.nets.detector import Detector
 from deblur_cli.photo.photo import Photo

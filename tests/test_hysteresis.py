@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import uniform_filter
 from skimage.measure import label
 
-from deblur_cli.hysteresis import settle
+from deblur_cli.restoration.mask import settle
 
 epsilons = st.floats(0, 1, width=32)
 

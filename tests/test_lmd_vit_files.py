@@ -12,7 +12,7 @@ from safetensors import safe_open
 
 from deblur_cli import restore, weights
 from deblur_cli.errors import WeightsError
-from deblur_cli.feather import overlay_weights
+from deblur_cli.restoration.mask import overlay_weights
 from deblur_cli.photo.photo import Photo
 
 SIZES = {"depths": (1, 2, 2, 2, 1), "heads": (1, 2, 4, 2, 1), "window": 8}

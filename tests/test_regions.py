@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import lively, weights_of
 
-from deblur_cli.feather import overlay_weights
+from deblur_cli.restoration.mask import overlay_weights
 from deblur_cli.nets import M2AENet
 from deblur_cli.nets.layers import NAFBlock
 from deblur_cli.photo.photo import Photo
@@ -17,7 +17,7 @@ from deblur_cli.regions import CONTEXT, changed_part
 from deblur_cli.restore import Deblurrer, Settings
 from deblur_cli.runner import Runner
 from deblur_cli.task import Task
-from deblur_cli.tiles import ALIGNMENT, Grid
+from deblur_cli.restoration.tiles import ALIGNMENT, Grid
 
 
 @given(

@@ -10,13 +10,13 @@ from networks import detects, lively, weights_of
 
 from deblur_cli import restore, task
 from deblur_cli.errors import OutOfMemoryError, UsageError
-from deblur_cli.feather import overlay_weights
-from deblur_cli.hysteresis import settle
+from deblur_cli.restoration.mask import overlay_weights
+from deblur_cli.restoration.mask import settle
 from deblur_cli.nets import create
 from deblur_cli.photo.photo import Photo
 from deblur_cli.restore import Deblurrer, Settings
 from deblur_cli.runner import Runner
-from deblur_cli.tiles import Grid
+from deblur_cli.restoration.tiles import Grid
 
 
 def photo_of(pixels):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deblur_cli.tiles import ALIGNMENT, Grid, Mosaic
+from deblur_cli.restoration.tiles import ALIGNMENT, Grid, Mosaic
 
 sides = st.integers(1, 700)
 overlaps = st.integers(0, 4).map(lambda number: number * ALIGNMENT)

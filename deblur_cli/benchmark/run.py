@@ -12,14 +12,14 @@ from torch import Tensor
 
 from deblur_cli.benchmark.measuring import Action, Timing, describe_machine, interleave
 from deblur_cli.benchmark.scene import ForcedBlur, again, stage, timed
-from deblur_cli.device import memory_errors
+from deblur_cli.restoration.device import memory_errors
 from deblur_cli.errors import UsageError
 from deblur_cli.nets import STAGE_SCALE, Detection, Detector, Guided, M2AENet, create
 from deblur_cli.photo.decode import decode
 from deblur_cli.photo.encode import encode
 from deblur_cli.restore import Deblurrer, Settings
 from deblur_cli.task import Task
-from deblur_cli.tiles import Tile
+from deblur_cli.restoration.tiles import Tile
 from deblur_cli.weights import LoadedWeights
 from deblur_cli.work import count, count_detection, count_restoration
 

@@ -11,7 +11,7 @@ from deblur_cli.nets import M2AENet, Network, restorer_of
 from deblur_cli.photo.photo import Photo
 from deblur_cli.restore import Deblurrer, Floats, Settings
 from deblur_cli.task import Task
-from deblur_cli.tiles import Tile
+from deblur_cli.restoration.tiles import Tile
 
 
 class ForcedBlur(Task):

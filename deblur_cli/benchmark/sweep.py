@@ -8,7 +8,7 @@ import numpy as np
 from deblur_cli.benchmark.measuring import Timing, interleave
 from deblur_cli.benchmark.run import Step, warm_up
 from deblur_cli.benchmark.scene import again, stage
-from deblur_cli.device import memory_errors
+from deblur_cli.restoration.device import memory_errors
 from deblur_cli.plots import Curve, Diagram
 from deblur_cli.restore import Deblurrer, Settings
 from deblur_cli.weights import LoadedWeights

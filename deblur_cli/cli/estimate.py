@@ -11,7 +11,7 @@ from deblur_cli.photo.photo import Photo
 
 if TYPE_CHECKING:
     from deblur_cli.restore import Deblurrer, Settings
-    from deblur_cli.tiles import Grid
+    from deblur_cli.restoration.tiles import Grid
 
 _FIRST_SIDE = 256  # pixels
 _LARGE = (4096, 4096)  # pixels; tiles of such a photo are as large as they get

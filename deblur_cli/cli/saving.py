@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from deblur_cli import __version__
 from deblur_cli.cli.plan import Job
-from deblur_cli.feather import overlay_weights
+from deblur_cli.restoration.mask import overlay_weights
 from deblur_cli.overlays import flow_overlay, mask_overlay, trajectory_overlay
 from deblur_cli.overlays.maps import CELL, bands
 from deblur_cli.photo import encode

@@ -170,7 +170,7 @@ def read(config: Path, overrides: dict[str, Any]) -> "TrainSettings":
 
 def prepare(settings: "TrainSettings", folder: Path, streams: Output, team: "Team") -> "Trainer":
     """Load photos and network, and say what will be trained on what."""
-    from deblur_cli.device import choose_device, choose_precision, keep_freed_memory
+    from deblur_cli.restoration.device import choose_device, choose_precision, keep_freed_memory
     from deblur_cli.train.loop import Trainer
 
     device = team.device(choose_device(settings.device))

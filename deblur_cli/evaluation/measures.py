@@ -8,7 +8,7 @@ from torch import Tensor
 
 from deblur_cli.evaluation.cases import Truth
 from deblur_cli.evaluation.methods import Outcome
-from deblur_cli.feather import overlay_weights
+from deblur_cli.restoration.mask import overlay_weights
 from deblur_cli.metrics import (
     endpoint_error,
     mask_iou,

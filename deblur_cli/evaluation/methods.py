@@ -15,10 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deblur_cli.device import memory_errors
+from deblur_cli.restoration.device import memory_errors
 from deblur_cli.errors import OutOfMemoryError
-from deblur_cli.feather import overlay_weights
-from deblur_cli.hysteresis import settle
+from deblur_cli.restoration.mask import overlay_weights
+from deblur_cli.restoration.mask import settle
 from deblur_cli.nets import (
     STAGE_SCALE,
     Detection,

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deblur_cli.feather import overlay_weights
-from deblur_cli.hysteresis import settle
+from deblur_cli.restoration.mask import overlay_weights
+from deblur_cli.restoration.mask import settle
 from deblur_cli.metrics import weighted_psnr
 from deblur_cli.train.synthetic import Sample
 

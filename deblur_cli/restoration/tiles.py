@@ -1,6 +1,6 @@
-"""Tiles of a picture: where they lie, how they are cut, how their results blend into one picture.
+"""Tiles of a picture: where they lie, which part of them is restored, how results blend into one picture.
 
-Knows neither files nor networks. Pictures are arrays H W C.
+Pictures are arrays H W C.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,11 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from deblur_cli.nets import STAGE_SCALE
+from deblur_cli.restoration.mask import overlay_weights
+
 ALIGNMENT = 16  # pixels; tiles begin on the network's coarsest grid, so that its stages line up everywhere
+CONTEXT = 32  # pixels around what changes; a tile's own border comes as near as half its overlap
 
 Floats = NDArray[np.float32]
 
@@ -174,3 +178,48 @@ class Mosaic:
         rows, done = slice(self.top, until), self.band[:count]
         self.top, self.band = until, self.band[count:].copy()
         return rows, done
+
+
+def changed_part(tile: Tile, mask: Floats, least: int | None) -> Tile | None:
+    """The part of a tile that has to be restored for the pixels that change; None where none does.
+
+    mask: zeros and ones for the whole picture, one for 8 x 8 pixels. The part begins on the coarsest grid, holds
+    `CONTEXT` pixels around the pixels that change, and is `least` pixels wide and high, as far as the
+    tile is; the whole tile for None.
+    """
+    changes = np.greater(overlay_weights(mask, *tile.index) * tile.weights, 0)
+    if not changes.any():
+        return None
+    if least is None:
+        return tile
+    rows, columns = (
+        around(span, np.flatnonzero(changes.any(axis)), least)
+        for span, axis in ((tile.rows, 1), (tile.columns, 0))
+    )
+    return Tile(rows, columns)
+
+
+def masked_part(tile: Tile, mask: Floats) -> Tile | None:
+    """The tile if anything in it is blurred: what the network's bare output takes."""
+    return tile if mask[tile.scaled(STAGE_SCALE)].any() else None
+
+
+def cell_weights(tile: Tile) -> Floats:
+    """Blend weights of a tile's cells, h/8 w/8: the mean over the pixels of each cell."""
+    rows, columns = (
+        np.add.reduceat(span.weights, begins) / np.diff(begins, append=len(span.weights))
+        for span in (tile.rows, tile.columns)
+        for begins in [np.arange(0, len(span.weights), STAGE_SCALE)]
+    )
+    return np.asarray(rows[:, None] * columns[None, :], np.float32)
+
+
+def around(span: Span, changing: NDArray[np.intp], least: int) -> Span:
+    """The part of a span that holds what changes, counted from its start."""
+    length = span.stop - span.start
+    start, stop = max(0, int(changing[0]) - CONTEXT), min(length, int(changing[-1]) + 1 + CONTEXT)
+    missing = max(0, least - (stop - start))
+    stop = min(length, stop + missing // 2)
+    start = max(0, min(start, stop - least)) // ALIGNMENT * ALIGNMENT
+    stop = min(length, -(-max(stop, start + least) // ALIGNMENT) * ALIGNMENT)
+    return Span(span.start + start, span.start + stop, span.weights[start:stop])

@@ -6,11 +6,11 @@ from functools import partial
 
 import numpy as np
 
-from deblur_cli.hysteresis import settle
+from deblur_cli.restoration.mask import settle
 from deblur_cli.photo.photo import Photo
 from deblur_cli.regions import covered_share, restored_part
 from deblur_cli.restore import Deblurrer, Floats, MotionMaps, Progress, Settings
-from deblur_cli.tiles import Grid, Span, Tile
+from deblur_cli.restoration.tiles import Grid, Span, Tile
 
 
 @dataclass(frozen=True, eq=False)

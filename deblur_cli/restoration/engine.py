@@ -1,0 +1,234 @@
+"""A network on a device in a precision: tiles, padding, what goes wrong with them, and too little memory."""
+
+import copy
+import gc
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from deblur_cli.errors import OutOfMemoryError, UsageError
+from deblur_cli.nets import STAGE_SCALE, Detection, Network, place
+from deblur_cli.nets.network import fit
+from deblur_cli.restoration.device import Precision, free_memory, memory_errors
+from deblur_cli.restoration.tiles import ALIGNMENT, Grid, Tile, cell_weights
+
+LOG = logging.getLogger(__name__)
+
+TILE_SIZES = (1024, 768, 512, 384, 256)  # what "automatic" chooses from
+SMALLEST_TILE = 128
+# What a tile may take on a CPU, where larger ones gain no time: 1024 pixels at width 16, 512 at width 32.
+CPU_BYTES = 1_100_000_000
+MEMORY_SHARE = 0.5  # of the free memory that the tile may take
+DRIFT_BLOCK = 64  # pixels: over a block this large, motion blur hardly moves the mean of a picture
+DRIFT_LIMIT = 0.25  # of the value range; farther apart, the network has failed, whatever it shows
+
+Floats = NDArray[np.float32]
+Progress = Callable[[int, int, str], None]  # tiles done, tiles in all, "detect" or "restore"
+T = TypeVar("T")
+
+
+class Picture(Protocol):
+    """What tiles are cut from: 3 channels in 0-1, float32."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+
+    def cut(self, tile: Tile) -> Tensor:
+        """The picture in a tile, 1 3 h w."""
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How pictures are cut. size: of a tile in pixels, None for automatic; overlap: pixels shared at least."""
+
+    size: int | None = None
+    overlap: int = 32
+
+    def __post_init__(self) -> None:
+        if self.overlap % ALIGNMENT or self.overlap < 2 * ALIGNMENT:
+            raise UsageError(f"overlap is {self.overlap}: it must be a multiple of {ALIGNMENT}, at least 32")
+        if self.size is None:
+            return
+        if self.size % ALIGNMENT or self.size < SMALLEST_TILE:
+            raise UsageError(
+                f"tile is {self.size}: it must be a multiple of {ALIGNMENT}, at least {SMALLEST_TILE}"
+            )
+        if self.size < self.least:
+            raise UsageError(
+                f"tile {self.size} is too small for overlap {self.overlap}: at least twice that and 16"
+            )
+
+    @property
+    def least(self) -> int:
+        """The smallest tile that has an inside."""
+        return 2 * self.overlap + ALIGNMENT
+
+
+class Engine:
+    """Runs one network over pictures of any size, tile by tile.
+
+    A tile whose result is not finite, or whose local mean drifts from the input's, is run again in float32
+    where the first run was not. Where memory runs out, the same is done with tiles of half the size.
+    """
+
+    def __init__(self, network: Network, device: str, precision: Precision, tiling: Tiling) -> None:
+        self.device, self.precision, self.tiling = device, precision, tiling
+        self.reference = network.eval()  # float32, where it was built
+        self.network = self.build(precision.dtype)
+        self.exact: Network | None = self.network if precision.name == "fp32" else None
+
+    def build(self, dtype: torch.dtype) -> Network:
+        """A copy of the network on the device, in a precision, set up for speed."""
+        network = copy.deepcopy(self.reference)
+        network.fold_scales()
+        network = place(network, self.device, dtype)
+        network.pool_in_cells()
+        return network
+
+    def grid(self, height: int, width: int, largest: int | None = None) -> Grid:
+        """The tiles of a picture of that size, no larger than `largest` where memory ran out before."""
+        size = self.tiling.size or self.tile_for(height, width)
+        return Grid(height, width, min(size, largest or size), self.tiling.overlap, self.reference.multiple)
+
+    def tile_for(self, height: int, width: int) -> int:
+        """Tile size for a picture: the automatic one, or on a CPU that of the whole picture if it fits.
+
+        The network judges a pixel by its surroundings, so that its confidence jumps where tiles meet.
+        """
+        if self.device == "cpu" and self.fits(height * width):
+            least = max(height, width, SMALLEST_TILE, self.tiling.least)
+            return -(-least // ALIGNMENT) * ALIGNMENT
+        for size in TILE_SIZES:
+            if self.fits(size * size) and size >= self.tiling.least:
+                return size
+        return max(TILE_SIZES[-1], -(-self.tiling.least // ALIGNMENT) * ALIGNMENT)
+
+    def fits(self, pixels: int) -> bool:
+        """Whether a tile of so many pixels fits comfortably."""
+        scale = 1 if self.precision.name == "fp32" else 0.5
+        room = free_memory(self.device) * MEMORY_SHARE
+        room = min(room, CPU_BYTES) if self.device == "cpu" else room
+        return pixels * self.reference.bytes_per_pixel * scale <= room
+
+    def halving(self, size: tuple[int, int], notes: list[str], work: Callable[[Grid], T]) -> T:
+        """Do the work with the grid of a picture of that size, with smaller tiles while memory runs out.
+
+        Raises OutOfMemoryError where even the smallest tile does not fit.
+        """
+        largest: int | None = None
+        while True:
+            grid = self.grid(*size, largest)
+            try:
+                with memory_errors():
+                    return work(grid)
+            except OutOfMemoryError:
+                largest = self.smaller(grid.size)
+                notes.append(f"out of memory: tile size lowered to {largest}")
+
+    def smaller(self, size: int) -> int:
+        """Half the tile, still a whole multiple of the alignment."""
+        smaller = size // 2 // ALIGNMENT * ALIGNMENT
+        if smaller < max(SMALLEST_TILE, self.tiling.least):
+            raise OutOfMemoryError(
+                f"out of memory even with tiles of {size} pixels: close other programs, lower --overlap, "
+                "or use --device cpu"
+            )
+        gc.collect()
+        if self.device.startswith("cuda"):
+            torch.cuda.empty_cache()
+        return smaller
+
+    def detect(self, picture: Picture, grid: Grid, tell: Callable[[], None]) -> Floats:
+        """Probability, start and end of a picture, 5 h/8 w/8, displacements in its pixels.
+
+        `tell` is called after each tile. What the network does not tell is 0.
+        """
+        maps = np.zeros((5, *cells_of(picture.size)), np.float32)
+        for tile in grid:
+            index = tile.scaled(STAGE_SCALE)
+            rows, columns = maps[0][index].shape
+            found = self.find(picture.cut(tile))[:, :rows, :columns]
+            maps[(slice(len(found)), *index)] += found * cell_weights(tile)
+            tell()
+        maps[1:] *= STAGE_SCALE
+        return maps
+
+    @torch.inference_mode()
+    def find(self, image: Tensor) -> Floats:
+        """What is found in a tile 1 3 h w (float32, on the CPU): 1 or 5 h/8 w/8, in the network's cells."""
+        found = self.network.detect(self.upload(image, self.network))
+        parts = (found.probability, found.start, found.end)
+        return np.asarray(torch.cat([part.float() for part in parts if part is not None], 1)[0].cpu().numpy())
+
+    def restore(
+        self, picture: Picture, parts: Iterable[Tile], maps: Floats, mask: Floats, epsilon: float
+    ) -> Iterator[tuple[Tile, Floats | None]]:
+        """How restoration changes parts of a picture, h w 3 each; None where that failed in float32 too.
+
+        maps: as of `detect` for the picture; mask: h/8 w/8 of zeros and ones, what is restored
+        epsilon: matters to networks that choose windows by themselves
+        """
+        for part in parts:
+            image, index = picture.cut(part), part.scaled(STAGE_SCALE)
+            found = np.concatenate([mask[index][None], maps[(slice(None), *index)]])
+            told = torch.from_numpy(found)[None]
+            restored = self.attempt(self.network, image, told, epsilon)
+            if restored is None and self.precision.name != "fp32":
+                LOG.warning("a tile went wrong in %s: it is run again in fp32", self.precision.name)
+                restored = self.attempt(self.exact_network(), image, told, epsilon)
+            # 1 3 h w -> h w 3
+            yield part, None if restored is None else (restored - image)[0].permute(1, 2, 0).numpy()
+
+    @torch.inference_mode()
+    def attempt(self, network: Network, image: Tensor, told: Tensor, epsilon: float) -> Tensor | None:
+        """One run on a part 1 3 h w, in 0-1 on the CPU; None where the result cannot be trusted.
+
+        told: mask, probability, start and end of its cells, 1 6 h/8 w/8, displacements in pixels
+        """
+        seen = self.upload(image, network)
+        cells = (seen.shape[-2] // STAGE_SCALE, seen.shape[-1] // STAGE_SCALE)
+        mask, probability, start, end = fit(told.to(self.device), cells).split([1, 1, 2, 2], 1)
+        start, end = start / STAGE_SCALE, end / STAGE_SCALE
+        nothing = seen.new_empty(1, 0, 0, 0)
+        found = Detection(seen, nothing, (), (seen.shape[-2], seen.shape[-1]), None, probability, start, end)
+        followed = network.follow(seen, found, epsilon)
+        result = network.restore(followed, epsilon, pruned=True, mask=mask if network.masks else None)
+        restored = result.image[..., : image.shape[-2], : image.shape[-1]].float().cpu()
+        if not restored.isfinite().all() or drift(restored, image) > DRIFT_LIMIT:
+            return None
+        return restored.clamp(0, 1)
+
+    def exact_network(self) -> Network:
+        """The network in float32, put on the device when it is first needed."""
+        if self.exact is None:
+            self.exact = self.build(torch.float32)
+        return self.exact
+
+    def upload(self, image: Tensor, network: Network) -> Tensor:
+        """A part on the device in the number format that the network takes, channels-last.
+
+        It is continued below and to the right up to whole multiples of what the network halves.
+        """
+        multiple = network.multiple
+        padding = (0, -image.shape[-1] % multiple, 0, -image.shape[-2] % multiple)
+        padded = F.pad(image.to(self.device), padding, mode="replicate").to(network.input_dtype)
+        return padded.contiguous(memory_format=torch.channels_last)
+
+
+def cells_of(size: tuple[int, int]) -> tuple[int, int]:
+    """Height and width of the maps of a picture."""
+    return -(-size[0] // STAGE_SCALE), -(-size[1] // STAGE_SCALE)
+
+
+def drift(restored: Tensor, image: Tensor) -> float:
+    """Largest difference of the local means of two pictures 1 3 h w."""
+    block = min(DRIFT_BLOCK, *image.shape[-2:])
+    return float(F.avg_pool2d(restored - image, block, ceil_mode=True, count_include_pad=False).abs().max())

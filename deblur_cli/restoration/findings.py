@@ -1,0 +1,107 @@
+"""What moved in a photo and how: the one thing that detection hands to restoration, pictures and forecasts."""
+
+import io
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deblur_cli.errors import DecodeError
+from deblur_cli.nets import STAGE_SCALE
+
+Floats = NDArray[np.float32]
+
+VERSION = 2  # of the file; 1 had no scales
+DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+UPRIGHT = "upright, as the written photo; (row, column), displacements (dy, dx) in its pixels"
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """What was found in a photo, one value for each cell of 8 x 8 pixels, float32. No epsilon is in it.
+
+    size: height and width of the photo, whose sides hold ceil(side / 8) cells
+    probability: h w, confidence that a cell is blurred by motion, 0-1
+    start, end: 2 h w, displacement (dy, dx) from mid-exposure to its start and end, in photo pixels
+    scale: h w, how many times smaller the photo is seen when a cell is restored, from 1 on; a value between
+        two of the scales 1, 2, 4 and 8 mixes what both make of it
+    tiles: how many tiles were looked at; notes: what the user should know
+    """
+
+    size: tuple[int, int]
+    probability: Floats
+    start: Floats
+    end: Floats
+    scale: Floats
+    tiles: int = 0
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        cells = (-(-self.size[0] // STAGE_SCALE), -(-self.size[1] // STAGE_SCALE))
+        maps = {"probability": cells, "start": (2, *cells), "end": (2, *cells), "scale": cells}
+        for name, shape in maps.items():
+            values = getattr(self, name)
+            if values.shape != shape:
+                raise ValueError(f"{name} has the shape {values.shape}, not {shape}")
+            if not np.isfinite(values).all():
+                raise ValueError(f"{name} holds values that are no numbers")
+        if self.probability.min() < 0 or self.probability.max() > 1:
+            raise ValueError("probability must be 0 to 1")
+        if self.scale.min() < 1:
+            raise ValueError("scale must be 1 or more")
+
+    @property
+    def length(self) -> Floats:
+        """How far each cell moved from start to end of the exposure, h w, in photo pixels."""
+        return np.asarray(np.hypot(*(self.end - self.start)), np.float32)
+
+
+def everywhere(height: int, width: int, share: Floats | float = 1.0, scale: float = 1.0) -> Findings:
+    """Findings of a mask alone: so sure (0-1, one value or h w) that it is blurred, by an unknown motion."""
+    cells = (-(-height // STAGE_SCALE), -(-width // STAGE_SCALE))
+    probability = np.broadcast_to(np.float32(share), cells).copy()
+    still = np.zeros((2, *cells), np.float32)
+    return Findings((height, width), probability, still, still.copy(), np.full(cells, scale, np.float32))
+
+
+def to_npz(findings: Findings, epsilon: float) -> bytes:
+    """Findings as NumPy's npz; README.md says what each array holds. epsilon is noted for the reader."""
+    file = io.BytesIO()
+    np.savez_compressed(
+        file,
+        version=np.int64(VERSION),
+        probability=findings.probability,
+        start=findings.start,
+        end=findings.end,
+        scale=findings.scale,
+        cell=np.int64(STAGE_SCALE),
+        size=np.array(findings.size, np.int64),
+        epsilon=np.float64(epsilon),
+        orientation=np.str_(UPRIGHT),
+    )
+    return file.getvalue()
+
+
+def read_npz(path: Path) -> Findings:
+    """The findings of a file that `to_npz` made, edited or not. Raises DecodeError, in one line."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
+            size = tuple(int(side) for side in held["size"])
+            if len(size) != 2 or min(size) < 1:
+                raise ValueError("size must be height and width")
+            maps = {name: _floats(held[name]) for name in ("probability", "start", "end")}
+            scale = _floats(held["scale"]) if "scale" in held else np.ones_like(maps["probability"])
+        return Findings(size, **maps, scale=scale)
+    except DAMAGED as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else error
+        if isinstance(error, KeyError):
+            why = "it is no file that --data npz wrote"
+        raise DecodeError(f"cannot read the findings in {path}: {why}") from error
+
+
+def _floats(values: Any) -> Floats:
+    return np.ascontiguousarray(values, np.float32)
