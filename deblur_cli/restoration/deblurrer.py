@@ -63,8 +63,8 @@ class Result:
 
     findings: their probability is what epsilon was compared to; blurred_share: share of the photo's area over
     epsilon; scale_shares: share of the photo's area that was restored at each scale
-    tiles: that were looked at; tiles_restored, tiles_kept: that were restored, and that could not be and stayed
-    as they were, over all scales; changed: whether any pixel differs; notes: what the user should know
+    tiles: that were looked at; tiles_restored, tiles_kept: that were restored, and that could not be and
+    stayed as they were, over all scales; changed: whether any pixel differs; notes: what the user should know
     """
 
     photo: Photo
@@ -82,24 +82,27 @@ class Result:
 def untouched(photo: Photo, findings: Findings, request: Request) -> Result:
     """The photo as it is, with what would be restored of it."""
     confidence, mask = request.confidence(findings), request.mask(findings)
-    size = photo.height, photo.width
-    parts = shares(findings.scale, SCALES)
     return Result(
         photo,
         replace(findings, probability=confidence),
         request.epsilon,
-        covered_share(mask, *size),
-        {scale: covered_share(mask * share, *size) for scale, share in parts.items()},
+        covered_share(mask, photo.height, photo.width),
+        covered_shares(mask, shares(findings.scale, SCALES), photo),
         findings.tiles,
         notes=findings.notes,
     )
+
+
+def covered_shares(mask: Floats, parts: Mapping[int, Floats], photo: Photo) -> dict[int, float]:
+    """Share of the photo's area that a mask h w has at each scale, of parts h w."""
+    return {scale: covered_share(mask * part, photo.height, photo.width) for scale, part in parts.items()}
 
 
 class Deblurrer:
     """What finds the blur and what restores it, on a device, ready for any number of photos.
 
     scales: how many times smaller photos are looked at, of 1, 2, 4 and 8
-    Raises DeviceError where the device or precision is not to be had.
+    Raises DeviceError where the device or precision is not to be had, and UsageError for other scales.
     """
 
     def __init__(
@@ -110,16 +113,20 @@ class Deblurrer:
         tiling: Tiling | None = None,
         scales: Sequence[int] = SCALES,
     ) -> None:
+        if not scales or not set(scales) <= set(SCALES):
+            given = ", ".join(map(str, scales)) or "none"
+            raise UsageError(f"scales are {given}: they must be one or more of {', '.join(map(str, SCALES))}")
         keep_freed_memory()
-        self.weights, self.scales, self.tiling = weights, tuple(sorted(scales)), tiling or Tiling()
+        self.weights, self.scales, self.tiling = weights, tuple(sorted(set(scales))), tiling or Tiling()
         self.device = choose_device(device)
         chosen = choose_precision(self.device, precision)
         self.precision, self.precision_reason = chosen.name, chosen.reason
         network = weights.network
         self.restorer = Engine(restorer_of(network), self.device, chosen, self.tiling)
-        guided = isinstance(network, Guided)
         self.detector = (
-            Engine(network.detector, self.device, chosen, self.tiling) if guided else self.restorer
+            Engine(network.detector, self.device, chosen, self.tiling)
+            if isinstance(network, Guided)
+            else self.restorer
         )
 
     def scales_for(self, height: int, width: int) -> tuple[int, ...]:
@@ -149,11 +156,16 @@ class Deblurrer:
         )
 
         def look(level: Level) -> Floats:
-            def over(grid: Grid) -> Floats:
-                step = counter.begin(level.scale, len(grid))
-                return self.detector.detect(level, grid, step)
-
-            return self.detector.halving(level.size, notes, over)
+            maps, failed = self.detector.halving(
+                level.size,
+                notes,
+                lambda grid: self.detector.detect(level, grid, counter.begin(level.scale, len(grid))),
+            )
+            places = (place_of(corner, level.scale) for corner in failed)
+            notes.extend(
+                f"the tile at {place} could not be looked at: nothing is found there" for place in places
+            )
+            return maps
 
         found = {level.scale: look(level) for level in levels}
         return replace(choose(found, size), tiles=counter.total, notes=tuple(notes))
@@ -192,53 +204,55 @@ class Restoration:
             if (self.mask * share).any()
         }
         self.counter, self.notes = Counter("restore", progress, {}), list(findings.notes)
-        self.failed: dict[int, int] = {}
+        self.failed: dict[int, list[tuple[int, int]]] = {}  # corners of tiles, by scale
 
     def run(self) -> Result:
-        """Restore coarse to fine and lay what changed over the photo."""
+        """Restore each scale, the coarsest first, and lay what changed over the photo."""
         result = untouched(self.photo, self.findings, self.request)
         if not self.shares:
             return result
         levels = pyramid(self.photo.pixels, (1, *self.shares))
+        for level in levels:
+            if level.scale in self.shares:
+                self.counter.begin(level.scale, len(self.parts(level.scale, self.engine.grid(*level.size))))
         coarse = {level.scale: self.change(level) for level in reversed(levels) if level.scale > 1}
         pixels = self.engine.halving(
             levels[0].size, self.notes, lambda grid: self.lay(levels[0], grid, coarse)
         )
-        failed = sum(self.failed.values())
+        failed = [place_of(corner, scale) for scale, corners in self.failed.items() for corner in corners]
         changed = not np.array_equal(pixels, self.photo.pixels)
         return replace(
             result,
             photo=replace_pixels(self.photo, pixels) if changed else self.photo,
-            tiles_restored=self.counter.done - failed,
-            tiles_kept=failed,
-            notes=tuple(self.notes),
+            scale_shares=dict.fromkeys(SCALES, 0.0) | covered_shares(self.mask, self.shares, self.photo),
+            tiles_restored=self.counter.done - len(failed),
+            tiles_kept=len(failed),
+            notes=(*self.notes, *(f"the tile at {place} failed and stays as it was" for place in failed)),
             changed=changed,
         )
 
-    def parts(self, grid: Grid, mask: Floats) -> list[tuple[Tile, Tile]]:
+    def wanted(self, scale: int) -> Floats:
+        """What is restored at a scale, h w of zeros and ones for the cells of the photo at it."""
+        return lowered(self.mask * (self.shares[scale] > 0), scale)
+
+    def parts(self, scale: int, grid: Grid) -> list[tuple[Tile, Tile]]:
         """The tiles in which something is restored, and what of each."""
-        least = self.engine.reference.smallest_part
-        part = (
-            (lambda tile: changed_part(tile, mask, least))
-            if self.request.keep_sharp
-            else (lambda tile: masked_part(tile, mask))
-        )
-        return [(tile, found) for tile in grid if (found := part(tile))]
+        mask, least = self.wanted(scale), self.engine.reference.smallest_part
+        sharp = self.request.keep_sharp
+        parts = ((t, changed_part(t, mask, least) if sharp else masked_part(t, mask)) for t in grid)
+        return [(tile, part) for tile, part in parts if part]
 
     def restored(self, level: Level, grid: Grid) -> Iterator[tuple[Tile, Tile, Floats]]:
         """Tiles, what is restored of them, and how it changes, h w C; failed ones are noted and left out."""
-        wanted = lowered(self.mask * (self.shares[level.scale] > 0), level.scale)
         maps = lowered_maps(self.findings, self.confidence, level.scale)
-        chosen = self.parts(grid, wanted)
+        chosen, wanted = self.parts(level.scale, grid), self.wanted(level.scale)
         step = self.counter.begin(level.scale, len(chosen))
-        self.failed[level.scale] = 0
+        failed = self.failed[level.scale] = []
         parts = (part for _, part in chosen)
         changes = self.engine.restore(level, parts, maps, wanted, self.request.epsilon)
         for (tile, _), (part, change) in zip(chosen, changes, strict=True):
             if change is None:
-                self.failed[level.scale] += 1
-                place = f"{tile.columns.start * level.scale},{tile.rows.start * level.scale}"
-                self.notes.append(f"the tile at {place} failed and stays as it was")
+                failed.append(tile.corner)
             else:
                 gray = level.pixels.shape[2] == 1
                 yield tile, part, change.mean(2, keepdims=True) if gray else change
@@ -303,6 +317,12 @@ class Restoration:
             return None
         first, last = max(0, int(cells[0]) - 2), int(cells[-1]) + 3
         return slice(first * STAGE_SCALE, min(last * STAGE_SCALE, self.photo.width))
+
+
+def place_of(corner: tuple[int, int], scale: int) -> str:
+    """A tile's first row and column at a scale as a place in the photo, "x,y"."""
+    row, column = corner
+    return f"{column * scale},{row * scale}"
 
 
 class Counter:

@@ -4,7 +4,7 @@ import copy
 import gc
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -47,7 +47,7 @@ class Picture(Protocol):
 
 @dataclass(frozen=True)
 class Tiling:
-    """How pictures are cut. size: of a tile in pixels, None for automatic; overlap: pixels shared at least."""
+    """How pictures are cut. size: pixels of a tile, None for automatic; overlap: pixels shared at least."""
 
     size: int | None = None
     overlap: int = 32
@@ -130,8 +130,11 @@ class Engine:
                 with memory_errors():
                     return work(grid)
             except OutOfMemoryError:
-                largest = self.smaller(grid.size)
-                notes.append(f"out of memory: tile size lowered to {largest}")
+                LOG.debug("out of memory with tiles of %d pixels", grid.size)
+            largest = self.smaller(grid.size)  # the error no longer holds on to what filled the memory
+            note = f"out of memory: tile size lowered to {largest}"
+            if note not in notes:
+                notes.append(note)
 
     def smaller(self, size: int) -> int:
         """Half the tile, still a whole multiple of the alignment."""
@@ -146,27 +149,40 @@ class Engine:
             torch.cuda.empty_cache()
         return smaller
 
-    def detect(self, picture: Picture, grid: Grid, tell: Callable[[], None]) -> Floats:
+    def detect(
+        self, picture: Picture, grid: Grid, tell: Callable[[], None]
+    ) -> tuple[Floats, list[tuple[int, int]]]:
         """Probability, start and end of a picture, 5 h/8 w/8, displacements in its pixels.
 
-        `tell` is called after each tile. What the network does not tell is 0.
+        `tell` is called after each tile. What the network does not tell is 0, and so is all of a tile in
+        which its numbers went wrong in float32 too; the corners of such tiles come second.
         """
-        maps = np.zeros((5, *cells_of(picture.size)), np.float32)
+        maps, failed = np.zeros((5, *cells_of(picture.size)), np.float32), []
         for tile in grid:
-            index = tile.scaled(STAGE_SCALE)
-            rows, columns = maps[0][index].shape
-            found = self.find(picture.cut(tile))[:, :rows, :columns]
-            maps[(slice(len(found)), *index)] += found * cell_weights(tile)
+            index, image = tile.scaled(STAGE_SCALE), picture.cut(tile)
+            found = self.find(self.network, image)
+            if found is None and self.precision.name != "fp32":
+                LOG.warning("a tile went wrong in %s: it is looked at again in fp32", self.precision.name)
+                found = self.find(self.exact_network(), image)
+            if found is None:
+                failed.append(tile.corner)
+            else:
+                rows, columns = maps[0][index].shape
+                maps[(slice(len(found)), *index)] += found[:, :rows, :columns] * cell_weights(tile)
             tell()
         maps[1:] *= STAGE_SCALE
-        return maps
+        return maps, failed
 
     @torch.inference_mode()
-    def find(self, image: Tensor) -> Floats:
-        """What is found in a tile 1 3 h w (float32, on the CPU): 1 or 5 h/8 w/8, in the network's cells."""
-        found = self.network.detect(self.upload(image, self.network))
+    def find(self, network: Network, image: Tensor) -> Floats | None:
+        """What is found in a tile 1 3 h w (float32, on the CPU): 1 or 5 h/8 w/8, in the network's cells.
+
+        None where it is not finite.
+        """
+        found = network.detect(self.upload(image, network).to(network.input_dtype))
         parts = (found.probability, found.start, found.end)
-        return np.asarray(torch.cat([part.float() for part in parts if part is not None], 1)[0].cpu().numpy())
+        maps = torch.cat([part.float() for part in parts if part is not None], 1)[0].cpu().numpy()
+        return np.asarray(maps) if np.isfinite(maps).all() else None
 
     def restore(
         self, picture: Picture, parts: Iterable[Tile], maps: Floats, mask: Floats, epsilon: float
@@ -191,15 +207,20 @@ class Engine:
     def attempt(self, network: Network, image: Tensor, told: Tensor, epsilon: float) -> Tensor | None:
         """One run on a part 1 3 h w, in 0-1 on the CPU; None where the result cannot be trusted.
 
-        told: mask, probability, start and end of its cells, 1 6 h/8 w/8, displacements in pixels
+        told: mask, probability, start and end of its cells, 1 6 h/8 w/8, displacements in pixels. Where
+        nothing moves at all, nothing is known of it, and a network that finds motion itself follows its own.
         """
-        seen = self.upload(image, network)
-        cells = (seen.shape[-2] // STAGE_SCALE, seen.shape[-1] // STAGE_SCALE)
-        mask, probability, start, end = fit(told.to(self.device), cells).split([1, 1, 2, 2], 1)
-        start, end = start / STAGE_SCALE, end / STAGE_SCALE
+        exact = self.upload(image, network)
+        seen = exact if network.guided else exact.to(network.input_dtype)
+        size = (exact.shape[-2], exact.shape[-1])
+        told = fit(told.to(self.device), cells_of(size))
+        mask, probability, motion = told[:, :1], told[:, 1:2], told[:, 2:] / STAGE_SCALE
+        start, end = (motion[:, :2], motion[:, 2:]) if motion.any() else (None, None)
         nothing = seen.new_empty(1, 0, 0, 0)
-        found = Detection(seen, nothing, (), (seen.shape[-2], seen.shape[-1]), None, probability, start, end)
-        followed = network.follow(seen, found, epsilon)
+        followed = network.follow(
+            seen, Detection(seen, nothing, (), size, None, probability, start, end), epsilon
+        )
+        followed = replace(followed, image=exact)  # the change is added to it, in float32
         result = network.restore(followed, epsilon, pruned=True, mask=mask if network.masks else None)
         restored = result.image[..., : image.shape[-2], : image.shape[-1]].float().cpu()
         if not restored.isfinite().all() or drift(restored, image) > DRIFT_LIMIT:
@@ -213,13 +234,13 @@ class Engine:
         return self.exact
 
     def upload(self, image: Tensor, network: Network) -> Tensor:
-        """A part on the device in the number format that the network takes, channels-last.
+        """A part on the device, channels-last, still in float32.
 
         It is continued below and to the right up to whole multiples of what the network halves.
         """
         multiple = network.multiple
         padding = (0, -image.shape[-1] % multiple, 0, -image.shape[-2] % multiple)
-        padded = F.pad(image.to(self.device), padding, mode="replicate").to(network.input_dtype)
+        padded = F.pad(image.to(self.device), padding, mode="replicate")
         return padded.contiguous(memory_format=torch.channels_last)
 
 

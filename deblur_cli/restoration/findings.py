@@ -1,8 +1,10 @@
-"""What moved in a photo and how: the one thing that detection hands to restoration, pictures and forecasts."""
+"""What moved in a photo and how: what detection hands to restoration, to pictures and to forecasts."""
 
 import io
+import struct
 import zipfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,8 @@ from deblur_cli.nets import STAGE_SCALE
 Floats = NDArray[np.float32]
 
 VERSION = 2  # of the file; 1 had no scales
-DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+DAMAGED = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error)
+FOREIGN = "it is no file that --data npz wrote"
 UPRIGHT = "upright, as the written photo; (row, column), displacements (dy, dx) in its pixels"
 
 
@@ -89,19 +92,33 @@ def to_npz(findings: Findings, epsilon: float) -> bytes:
 def read_npz(path: Path) -> Findings:
     """The findings of a file that `to_npz` made, edited or not. Raises DecodeError, in one line."""
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
-            size = tuple(int(side) for side in held["size"])
-            if len(size) != 2 or min(size) < 1:
-                raise ValueError("size must be height and width")
-            maps = {name: _floats(held[name]) for name in ("probability", "start", "end")}
-            scale = _floats(held["scale"]) if "scale" in held else np.ones_like(maps["probability"])
-        return Findings(size, **maps, scale=scale)
+        with path.open("rb") as file:
+            if not zipfile.is_zipfile(file):
+                raise ValueError(FOREIGN)
+            with np.load(file, allow_pickle=False) as held:
+                size = _size(_numbers(held, "size", np.int64))
+                probability, start, end = (_numbers(held, name) for name in ("probability", "start", "end"))
+                scale = _numbers(held, "scale") if "scale" in held else np.ones_like(probability)
+        return Findings(size, probability, start, end, scale)
     except DAMAGED as error:
-        why = error.strerror if isinstance(error, OSError) and error.strerror else error
-        if isinstance(error, KeyError):
-            why = "it is no file that --data npz wrote"
-        raise DecodeError(f"cannot read the findings in {path}: {why}") from error
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        line = " ".join(why.split()) or FOREIGN
+        raise DecodeError(f"cannot read the findings in {path}: {line}") from error
 
 
-def _floats(values: Any) -> Floats:
-    return np.ascontiguousarray(values, np.float32)
+def _numbers(held: Mapping[str, Any], name: str, dtype: type[np.generic] = np.float32) -> NDArray[Any]:
+    """An array of real numbers of a file, as that type. Raises ValueError for anything else."""
+    if name not in held:
+        raise ValueError(FOREIGN)
+    values = held[name]
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "iuf":
+        raise ValueError(f"{name} holds no numbers")
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused later
+        return np.ascontiguousarray(values, dtype)
+
+
+def _size(values: NDArray[np.int64]) -> tuple[int, int]:
+    """Height and width."""
+    if values.shape != (2,) or values.min() < 1:
+        raise ValueError("size must be height and width")
+    return int(values[0]), int(values[1])

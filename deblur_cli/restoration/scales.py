@@ -1,8 +1,8 @@
 """A photo at several scales, and the choice of the one at which each cell is restored.
 
 A network that learned blur of 3 to 24 pixels sees nothing in a large photo whose hand moved by 60; four times
-smaller, that is 15. Pyramids of this kind are as old as SRN-DeblurNet (Tao et al., "Scale-recurrent Network for
-Deep Image Deblurring", 2018); here each region has a scale of its own, told by how far it moved.
+smaller, that is 15. Pyramids of this kind are as old as SRN-DeblurNet (Tao et al., "Scale-recurrent Network
+for Deep Image Deblurring", 2018); here each region has a scale of its own, told by how far it moved.
 """
 
 from collections.abc import Mapping
@@ -80,7 +80,7 @@ def halved(pixels: NDArray[np.generic]) -> NDArray[np.generic]:
     total = np.full((len(padded) // 2, padded.shape[1] // 2, padded.shape[2]), 2, wide)
     for row in (0, 1):
         for column in (0, 1):
-            total += padded[row::2, column::2]  # type: ignore[arg-type]
+            total += padded[row::2, column::2]
     return (total >> 2).astype(pixels.dtype)
 
 
@@ -146,7 +146,7 @@ def shares(scale: Floats, scales: tuple[int, ...]) -> dict[int, Floats]:
 
 
 def lowered(cells: Floats, scale: int) -> Floats:
-    """Values of the photo's cells as those of the photo at a scale, h w -> h/s w/s rounded up: the largest."""
+    """Values of the photo's cells as those of the photo at a scale, h w -> h/s w/s rounded up: the most."""
     values = torch.from_numpy(np.ascontiguousarray(cells))[None, None]
     return np.asarray(F.max_pool2d(values, scale, ceil_mode=True)[0, 0].numpy()) if scale > 1 else cells
 

@@ -72,7 +72,7 @@ class Tile:
         (top, left), (first, second) = self.corner, part.corner
         return slice(first - top, part.rows.stop - top), slice(second - left, part.columns.stop - left)
 
-    @cached_property
+    @property
     def weights(self) -> Floats:
         """Blend weights of the tile's pixels, h w."""
         return self.rows.weights[:, None] * self.columns.weights[None, :]
@@ -183,8 +183,8 @@ class Mosaic:
 def changed_part(tile: Tile, mask: Floats, least: int | None) -> Tile | None:
     """The part of a tile that has to be restored for the pixels that change; None where none does.
 
-    mask: zeros and ones for the whole picture, one for 8 x 8 pixels. The part begins on the coarsest grid, holds
-    `CONTEXT` pixels around the pixels that change, and is `least` pixels wide and high, as far as the
+    mask: zeros and ones for the whole picture, one for 8 x 8 pixels. The part begins on the coarsest grid,
+    holds `CONTEXT` pixels around the pixels that change, and is `least` pixels wide and high, as far as the
     tile is; the whole tile for None.
     """
     changes = np.greater(overlay_weights(mask, *tile.index) * tile.weights, 0)
