@@ -6,9 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from deblur_cli import device
-from deblur_cli.restoration.device import choose_device, choose_precision, describe_devices, keep_freed_memory
 from deblur_cli.errors import DeviceError
+from deblur_cli.restoration import device
+from deblur_cli.restoration.device import (
+    choose_device,
+    choose_precision,
+    describe_devices,
+    keep_freed_memory,
+)
 
 
 @pytest.fixture

@@ -1,12 +1,13 @@
-"""Which regions count as blurred: sure ones with their fringe, not every cell that is a little likely."""
+"""Which regions count as blurred, and how strongly a restored pixel is laid over the photo."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import uniform_filter
 from skimage.measure import label
 
-from deblur_cli.restoration.mask import settle
+from deblur_cli.restoration.mask import covered_share, overlay_weights, settle, smooth_weights
 
 epsilons = st.floats(0, 1, width=32)
 
@@ -19,7 +20,7 @@ def random_map(height, width, seed):
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 999), epsilons)
-def test_regions_are_those_of_plain_labelling(height, width, seed, epsilon):
+def test_regions_are_those_of_plain_labeling(height, width, seed, epsilon):
     probability = random_map(height, width, seed)
     settled = settle(probability, epsilon)
     smooth = settle(probability, 0.0)  # nothing is dropped at zero
@@ -65,3 +66,29 @@ def test_zero_marks_whatever_is_possible_and_one_marks_nothing():
 def test_the_border_is_averaged_over_what_is_there():
     probability = np.full((5, 7), 0.8, np.float32)
     np.testing.assert_allclose(settle(probability, 0.5), probability, rtol=1e-6)
+
+
+def test_overlay_is_one_around_the_mask_and_zero_twelve_pixels_away():
+    mask = np.zeros((9, 9), np.float32)
+    mask[4, 4] = 1  # pixels 32 to 39
+    weights = overlay_weights(mask, slice(0, 72), slice(0, 72))
+    assert (weights[28:44, 28:44] == 1).all()
+    assert not weights[:20].any()
+    assert not weights[:, 52:].any()
+    assert np.abs(np.diff(weights, axis=1)).max() <= 1 / 8  # no visible edge
+
+
+@pytest.mark.parametrize("weights_of_window", [overlay_weights, smooth_weights])
+@given(st.integers(0, 60), st.integers(0, 60), st.integers(1, 40), st.integers(1, 40))
+def test_weights_of_a_window_are_the_window_of_the_weights(weights_of_window, top, left, height, width):
+    mask = (np.random.default_rng(0).random((13, 13)) > 0.8).astype(np.float32)
+    whole = weights_of_window(mask, slice(0, 104), slice(0, 104))
+    window = weights_of_window(mask, slice(top, top + height), slice(left, left + width))
+    np.testing.assert_allclose(window, whole[top : top + height, left : left + width], atol=1e-6)
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(0, 99))
+def test_the_covered_share_is_counted_in_pixels(height, width, seed):
+    mask = np.random.default_rng(seed).random((-(-height // 8), -(-width // 8))).astype(np.float32)
+    pixels = mask.repeat(8, axis=0).repeat(8, axis=1)[:height, :width]
+    assert covered_share(mask, height, width) == pytest.approx(float(pixels.mean()), abs=1e-6)

@@ -1,11 +1,14 @@
+"""Tiles of a picture: they cover it, blend into it, and nothing that changes lies outside their parts."""
+
 from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deblur_cli.restoration.tiles import ALIGNMENT, Grid, Mosaic
+from deblur_cli.restoration.mask import overlay_weights
+from deblur_cli.restoration.tiles import ALIGNMENT, CONTEXT, Grid, Mosaic, cell_weights, changed_part
 
 sides = st.integers(1, 700)
 overlaps = st.integers(0, 4).map(lambda number: number * ALIGNMENT)
@@ -27,9 +30,7 @@ def test_weights_sum_to_one_everywhere_and_tiles_stay_inside(height, width, over
 
 
 @given(sides, overlaps.filter(bool), extras, steps)
-def test_neighbours_share_at_least_the_overlap_and_their_edges_count_for_nothing(
-    length, overlap, extra, step
-):
+def test_neighbors_share_at_least_the_overlap_and_their_edges_count_for_nothing(length, overlap, extra, step):
     rows = Grid(length, 1, 2 * overlap + extra, overlap, step).rows
     for before, after in pairwise(rows):
         assert before.stop - after.start >= min(overlap, length - after.start)
@@ -62,3 +63,43 @@ def test_cut_and_blended_tiles_give_the_picture_back(height, width, channels, ov
 def test_impossible_grids_are_refused(size, overlap):
     with pytest.raises(ValueError, match="tile"):
         Grid(500, 500, size, overlap)
+
+
+@given(
+    st.integers(20, 700),
+    st.integers(20, 700),
+    st.sampled_from([128, 256, 512]),
+    st.sampled_from([0, 96, 200]),
+    st.integers(0, 10**6),
+)
+@settings(max_examples=60)
+def test_a_part_holds_whatever_changes_with_its_surroundings(height, width, size, least, seed):
+    cells = (-(-height // 8), -(-width // 8))
+    mask = (np.random.default_rng(seed).random(cells) < 0.003).astype(np.float32)
+    for tile in Grid(height, width, size, 32):
+        changes = np.zeros((height, width), bool)
+        changes[tile.index] = overlay_weights(mask, *tile.index) * tile.weights > 0
+        part = changed_part(tile, mask, least)
+        if part is None:
+            assert not changes.any()
+            continue
+        assert changes[part.index].sum() == changes.sum() > 0
+        sides = zip(np.nonzero(changes), (part.rows, part.columns), (tile.rows, tile.columns), strict=True)
+        for places, span, whole in sides:
+            assert whole.start <= span.start <= max(whole.start, places.min() - CONTEXT)
+            assert whole.stop >= span.stop >= min(whole.stop, places.max() + 1 + CONTEXT)
+            assert span.stop - span.start >= min(least, whole.stop - whole.start)
+            assert span.start % ALIGNMENT == 0
+            assert span.stop == whole.stop or span.stop % ALIGNMENT == 0
+            offset = span.start - whole.start
+            np.testing.assert_array_equal(
+                span.weights, whole.weights[offset : offset + span.stop - span.start]
+            )
+
+
+@given(sides, sides, st.sampled_from([128, 256]), steps)
+def test_weights_of_cells_sum_to_one(height, width, size, step):
+    total = np.zeros((-(-height // 8), -(-width // 8)))
+    for tile in Grid(height, width, size, 32, step):
+        total[tile.scaled(8)] += cell_weights(tile)
+    np.testing.assert_allclose(total, 1, atol=1e-5)
