@@ -52,6 +52,12 @@ def from_double_angle(field: Tensor) -> tuple[Tensor, Tensor]:
     return mean - half, mean + half
 
 
+def in_order_of(start: Tensor, end: Tensor, first: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
+    """Start and end, B 2 h w each, exchanged where they move against the way from `first` to `last`."""
+    against = ((end - start) * (last - first)).sum(1, keepdim=True) < 0
+    return torch.where(against, end, start), torch.where(against, start, end)
+
+
 def tap_positions(start: Tensor, end: Tensor) -> Tensor:
     """Where each tap of the motion-aware 3x3 kernel samples.
 

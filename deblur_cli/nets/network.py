@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deblur_cli.nets.layers import NAFBlock
+from deblur_cli.nets.motion import in_order_of
 
 STAGE_SCALE = 8  # pixels of the photo to one of the stage that masks and motion live at
 
@@ -176,19 +177,23 @@ class Network(nn.Module):
     def follow(self, x: Tensor, detection: Detection, epsilon: float = 0.5, pruned: bool = True) -> Detection:
         """The first half on x, B 3 H W in 0-1, with what another network found in it.
 
-        Its probability, start and end take the place of this network's own, as far as both tell them.
+        Its probability, start and end take the place of this network's own, as far as both tell them. Which
+        of start and end comes first stays with this network, whose kernels learned with that.
         """
         own = self.detect(x, epsilon, pruned)
 
         def instead(mine: Tensor | None, found: Tensor | None) -> Tensor | None:
             return mine if mine is None or found is None else fit(found, mine.shape[-2:])
 
+        start, end = instead(own.start, detection.start), instead(own.end, detection.end)
+        if start is not None and end is not None and own.start is not None and own.end is not None:
+            start, end = in_order_of(start, end, own.start, own.end)
         return replace(
             own,
             logits=own.logits if detection.probability is None else None,
             probability=instead(own.probability, detection.probability),
-            start=instead(own.start, detection.start),
-            end=instead(own.end, detection.end),
+            start=start,
+            end=end,
         )
 
     def at(self, detection: Detection, epsilon: float) -> Detection:  # noqa: ARG002 - see follows_epsilon
