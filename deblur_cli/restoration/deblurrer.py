@@ -130,7 +130,7 @@ class Deblurrer:
         )
 
     def scales_for(self, height: int, width: int) -> tuple[int, ...]:
-        """The scales at which a photo of that size is looked at; a network without a mask knows one."""
+        """The scales at which a photo of that size is looked at: one where nothing is looked for."""
         detects = self.detector.reference.detects
         return usable(self.scales, height, width) if detects else self.scales[:1]
 
@@ -197,7 +197,7 @@ class Restoration:
     ) -> None:
         self.engine, self.photo, self.findings, self.request = deblurrer.restorer, photo, findings, request
         self.confidence, self.mask = request.confidence(findings), request.mask(findings)
-        scales = deblurrer.scales_for(photo.height, photo.width)
+        scales = usable(deblurrer.scales, photo.height, photo.width)
         self.shares = {
             scale: share
             for scale, share in shares(findings.scale, scales).items()
