@@ -1,7 +1,6 @@
 """LMD-ViT from a published checkpoint to a restored photo."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,10 +9,8 @@ from cli_helpers import deblur, make_photo, pixels_of
 from networks import lively_lmd_vit
 from safetensors import safe_open
 
-from deblur_cli import restore, weights
+from deblur_cli import weights
 from deblur_cli.errors import WeightsError
-from deblur_cli.restoration.mask import overlay_weights
-from deblur_cli.photo.photo import Photo
 
 SIZES = {"depths": (1, 2, 2, 2, 1), "heads": (1, 2, 4, 2, 1), "window": 8}
 IMAGE = torch.rand(1, 3, 50, 70, generator=torch.Generator().manual_seed(3))
@@ -147,45 +144,6 @@ def test_a_photo_without_a_kept_window_comes_out_bit_identical(tmp_path, network
     record = json.loads(done.stdout.splitlines()[0])
     assert (done.exit_code, record["blurred_share"], record["tiles_restored"]) == (0, 0, 0)
     assert (tmp_path / "photo_deblurred.jpg").read_bytes() == photo.read_bytes()
-
-
-def run(network, pixels, precision="fp32", **choices):
-    loaded = weights.LoadedWeights("test", "lmd_vit", "0" * 64, network)
-    photo = Photo(pixels=pixels, source=Path("photo.png"), format="PNG")
-    return restore.Deblurrer(loaded, "cpu", precision).run(photo, restore.Settings(**choices))
-
-
-PIXELS = (IMAGE[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8)
-
-
-def test_bare_output_of_a_single_tile_is_the_networks_own(network):
-    done = run(confident(network, 0.9), PIXELS, keep_sharp=False)
-    image = torch.from_numpy(PIXELS.astype(np.float32) / 255).permute(2, 0, 1)[None]
-    with torch.no_grad():
-        expected = network(image).image[0].permute(1, 2, 0).clamp(0, 1).numpy() * 255
-    assert np.abs(done.photo.pixels - expected).max() <= 0.51
-
-
-def test_bfloat16_is_close_to_float32(network):
-    exact, rough = (run(confident(network, 0.9), PIXELS, precision) for precision in ("fp32", "bf16"))
-    assert (rough.tiles_restored, rough.tiles_kept) == (1, 0)
-    assert rough.changed
-    assert np.abs(exact.photo.pixels.astype(int) - rough.photo.pixels).mean() < 3
-
-
-def test_only_what_its_windows_found_changes(network):
-    """Pixels beyond the feathered mask stay as they are, bit by bit, though whole windows were computed."""
-    rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (300, 330, 3), np.uint8)
-    pixels[:, :160] = rng.integers(0, 256, (10, 5, 3), np.uint8).repeat(30, 0).repeat(32, 1)
-    pixels[200:, 100:] = 20
-    done = run(network, pixels, epsilon=0.7, tile=256)
-    mask = (done.maps.probability > 0.7).astype(np.float32)
-    drawn = overlay_weights(mask, slice(0, 300), slice(0, 330))
-    differs = (done.photo.pixels != pixels).any(axis=2)
-    assert not (differs & (drawn == 0)).any()
-    assert (drawn == 0).any()
-    assert differs[drawn == 1].mean() > 0.2
 
 
 @pytest.mark.parametrize("words", [("--trajectory",), ("--trajectory-style", "flow"), ("--only-maps",)])

@@ -1,86 +1,119 @@
-import dataclasses
+"""Two steps for every photo: what is sharp stays sharp, at every scale and with every network."""
+
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import detects, lively, weights_of
+from networks import detects, finds, guided_by, lively, lively_detector, lively_lmd_vit
+from restoration_helpers import (
+    DEPTHS,
+    RESTORERS,
+    SUBSETS,
+    as_input,
+    deblurrer_of,
+    findings_of,
+    guided,
+    photo_of,
+    picture,
+    run,
+)
 
-from deblur_cli import restore, task
-from deblur_cli.errors import OutOfMemoryError, UsageError
-from deblur_cli.restoration.mask import overlay_weights
-from deblur_cli.restoration.mask import settle
-from deblur_cli.nets import create
-from deblur_cli.photo.photo import Photo
-from deblur_cli.restore import Deblurrer, Settings
-from deblur_cli.runner import Runner
+from deblur_cli.errors import UsageError
+from deblur_cli.nets import M2AENet, create
+from deblur_cli.nets.detector import Detector
+from deblur_cli.photo.color import with_network_view
+from deblur_cli.photo.photo import Metadata, Photo
+from deblur_cli.restoration import Request, untouched
+from deblur_cli.restoration.engine import Engine
+from deblur_cli.restoration.findings import everywhere
+from deblur_cli.restoration.mask import overlay_weights, settle
+from deblur_cli.restoration.scales import halved
 from deblur_cli.restoration.tiles import Grid
 
 
-def photo_of(pixels):
-    return Photo(pixels=pixels, source=Path("photo.png"), format="PNG")
-
-
-def picture(height, width, channels=3, seed=0, dtype=np.uint8):
-    """Smooth colours with a patch of fine texture."""
-    rng = np.random.default_rng(seed)
-    coarse = torch.from_numpy(rng.random((1, channels, 7, 9), dtype=np.float32))
-    smooth = (
-        torch.nn.functional.interpolate(coarse, (height, width), mode="bilinear")[0].permute(1, 2, 0).numpy()
-    )
-    patch = (slice(height // 4, height // 2), slice(width // 3, width // 2))
-    smooth[patch] = rng.random(smooth[patch].shape, dtype=np.float32)
-    return (smooth * np.iinfo(dtype).max).astype(dtype)
-
-
 @pytest.fixture(scope="module")
-def deblurrer():
-    return Deblurrer(weights_of(lively()), "cpu", "fp32")
+def deblurrers():
+    """For each set of scales one of another kind of network, with small tiles."""
+    kinds = [*RESTORERS, *RESTORERS]
+    return {
+        scales: deblurrer_of(guided(kind), scales=scales, size=128)
+        for scales, kind in zip(SUBSETS, kinds, strict=False)
+    }
 
 
-@given(
-    st.integers(1, 150), st.integers(1, 150), st.sampled_from([1, 3]), st.sampled_from([np.uint8, np.uint16])
-)
-def test_a_photo_without_blur_comes_out_bit_identical(height, width, channels, dtype):
+SIDES = st.one_of(st.integers(1, 20), st.integers(21, 330))
+
+
+@given(SIDES, SIDES, st.sampled_from([1, 3]), DEPTHS, st.sampled_from(SUBSETS), st.sampled_from([0.2, 0.5]))
+@settings(max_examples=40)
+def test_pixels_beyond_the_feathered_mask_stay_bit_identical(
+    deblurrers, height, width, channels, dtype, scales, epsilon
+):
     photo = photo_of(picture(height, width, channels, dtype=dtype))
-    result = Deblurrer(weights_of(detects(lively(), 0.2)), "cpu").run(photo, Settings(tile=128, overlap=32))
-    assert np.array_equal(result.photo.pixels, photo.pixels)
-    assert not result.changed
-    assert result.tiles_restored == 0
-    assert result.blurred_share == 0
-
-
-@given(st.integers(150, 400), st.integers(150, 400), st.sampled_from([1, 3]))
-@settings(max_examples=8)
-def test_pixels_beyond_the_feathered_mask_stay_bit_identical(deblurrer, height, width, channels):
-    photo = photo_of(picture(height, width, channels))
-    result = deblurrer.run(photo, Settings(epsilon=0.9, tile=128, overlap=32))
-    mask = (result.maps.probability > 0.9).astype(np.float32)
+    findings = findings_of(height, width, seed=height)
+    before = photo.pixels.copy()
+    result = deblurrers[scales].restore(photo, findings, Request(epsilon))
+    assert np.array_equal(photo.pixels, before)
+    pixels = result.photo.pixels
+    assert (pixels.shape, pixels.dtype) == (before.shape, dtype)
+    mask = (result.findings.probability > epsilon).astype(np.float32)
     weights = overlay_weights(mask, slice(0, height), slice(0, width))
-    differs = (result.photo.pixels != photo.pixels).any(axis=2)
-    assert not (differs & (weights == 0)).any()
-    if mask.any():
-        assert differs[weights == 1].mean() > 0.3
+    differs = (pixels != before).any(axis=2)
+    assert not differs[weights == 0].any()
+    assert result.changed == differs.any()
+    assert sum(result.scale_shares.values()) == pytest.approx(result.blurred_share, abs=1e-5)
+    assert {scale for scale, share in result.scale_shares.items() if share} <= set(scales)
+    if (weights == 1).sum() > 2000 and not result.tiles_kept:
+        assert differs[weights == 1].mean() > 0.2
 
 
-def test_overlay_is_one_around_the_mask_and_zero_twelve_pixels_away():
-    mask = np.zeros((9, 9), np.float32)
-    mask[4, 4] = 1  # pixels 32 to 39
-    weights = overlay_weights(mask, slice(0, 72), slice(0, 72))
-    assert (weights[28:44, 28:44] == 1).all()
-    assert not weights[:20].any()
-    assert not weights[:, 52:].any()
-    assert np.abs(np.diff(weights, axis=1)).max() <= 1 / 8  # no visible edge
+@given(SIDES, SIDES, st.sampled_from([1, 3]), DEPTHS, st.sampled_from(SUBSETS))
+def test_a_photo_without_blur_comes_out_as_it_is(height, width, channels, dtype, scales):
+    photo = photo_of(picture(height, width, channels, dtype=dtype))
+    network = guided_by(finds(lively_detector(), 0.2), lively())
+    result = run(deblurrer_of(network, scales=scales, size=128), photo)
+    assert result.photo is photo
+    assert (result.changed, result.tiles_restored, result.blurred_share) == (False, 0, 0)
+    assert not any(result.scale_shares.values())
 
 
-@given(st.integers(0, 60), st.integers(0, 60), st.integers(1, 40), st.integers(1, 40))
-def test_overlay_of_a_window_is_the_window_of_the_overlay(top, left, height, width):
-    mask = (np.random.default_rng(0).random((13, 13)) > 0.8).astype(np.float32)
-    whole = overlay_weights(mask, slice(0, 104), slice(0, 104))
-    window = overlay_weights(mask, slice(top, top + height), slice(left, left + width))
-    np.testing.assert_allclose(window, whole[top : top + height, left : left + width], atol=1e-6)
+@pytest.mark.parametrize("kind", RESTORERS)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_sharp_photo_is_never_given_to_the_restorer(kind, dtype, monkeypatch):
+    deblurrer = deblurrer_of(guided(kind, finds(lively_detector(), 0.2)))
+    monkeypatch.setattr(Engine, "attempt", None)
+    photo = photo_of(picture(90, 140, dtype=dtype))
+    assert run(deblurrer, photo).photo is photo
+
+
+@pytest.mark.parametrize(
+    ("size", "scales"),
+    [
+        ((8, 20000), (1, 2, 4, 8)),
+        ((20000, 8), (1, 2, 4, 8)),
+        ((8, 20000), (8,)),
+        ((5000, 8), (2, 4)),
+        ((1, 3000), (1,)),
+        ((3000, 1), (2, 4)),
+        ((64, 2048), (1, 2, 4, 8)),
+        *(((side, other), scales) for side, other in ((7, 7), (1, 1), (9, 5)) for scales in ((1, 2), (8,))),
+    ],
+    ids=str,
+)
+def test_photos_of_any_shape_are_restored(size, scales):
+    photo = photo_of(picture(*size))
+    deblurrer = deblurrer_of(guided("told"), scales=scales, size=256, overlap=96)
+    result = run(deblurrer, photo, epsilon=0.1)
+    assert result.photo.pixels.shape == (*size, 3)
+    assert result.findings.size == size
+    everything = deblurrer.restore(photo, everywhere(*size), Request())
+    assert everything.blurred_share == pytest.approx(1)
+    assert everything.changed or everything.tiles_kept  # what drifts in a line of pixels is kept
 
 
 def near_tile_edges(height, width, size, overlap):
@@ -100,13 +133,16 @@ def test_no_seam_is_visible():
     """Tiled and whole output differ no more at the edges of tiles than elsewhere, and without steps."""
     height, width = 500, 420
     noise = np.random.default_rng(0).integers(0, 40, (height, width, 3))
-    pixels = (picture(height, width) * 0.8 + noise).astype(np.uint8)
-    deblurrer = Deblurrer(weights_of(detects(lively(), 0.9)), "cpu", "fp32")
-    whole = deblurrer.run(photo_of(pixels), Settings(tile=512, overlap=32, keep_sharp=False))
-    tiled = deblurrer.run(photo_of(pixels), Settings(tile=192, overlap=64, keep_sharp=False))
+    photo = photo_of((picture(height, width) * 0.8 + noise).astype(np.uint8))
+    network = detects(lively(), 0.9)
+    whole, tiled = (
+        run(deblurrer_of(network, scales=(1,), size=size, overlap=overlap), photo, keep_sharp=False)
+        for size, overlap in ((512, 32), (192, 64))
+    )
     assert whole.tiles == 1
     assert tiled.tiles > 6
     change = tiled.photo.pixels.astype(int) - whole.photo.pixels
+    assert np.abs(whole.photo.pixels.astype(int) - photo.pixels).mean() > 4 * np.abs(change).mean()
     near = near_tile_edges(height, width, 192, 64)
     assert np.abs(change)[near].max() <= np.abs(change)[~near].max()
     for axis in (0, 1):
@@ -114,206 +150,94 @@ def test_no_seam_is_visible():
         assert steps[near].mean() <= 1.2 * steps[~near].mean()
 
 
-def test_bare_output_of_a_single_tile_is_the_networks_own():
-    network = detects(lively(), 0.9)
-    pixels = picture(96, 80)
-    result = Deblurrer(weights_of(network), "cpu", "fp32").run(photo_of(pixels), Settings(keep_sharp=False))
-    image = torch.from_numpy(pixels.astype(np.float32) / 255).permute(2, 0, 1)[None]
+@pytest.mark.parametrize("kind", [*RESTORERS, "alone", "windows alone"])
+def test_bare_output_of_a_single_tile_is_the_networks_own(kind, monkeypatch):
+    monkeypatch.setattr(M2AENet, "pool_in_cells", lambda self: None)
+    if kind in RESTORERS:
+        weights = guided(kind)
+        network = weights.network
+    else:
+        network = weights = lively() if kind == "alone" else lively_lmd_vit()
+    pixels = picture(128, 256)
+    deblurrer = deblurrer_of(weights, scales=(1,))
+    result = run(deblurrer, photo_of(pixels), keep_sharp=False)
     with torch.no_grad():
-        expected = network(image).image[0].permute(1, 2, 0).clamp(0, 1).numpy() * 255
-    assert np.abs(result.photo.pixels - expected).max() <= 0.51
+        output = network(as_input(pixels), pruned=True).image
+    expected = output[0].permute(1, 2, 0).clamp(0, 1).numpy() * 255
+    assert np.abs(expected - pixels).mean() > 0.5
+    assert np.abs(result.photo.pixels - expected).max() <= 0.6  # rounding
 
 
-def test_bare_output_follows_the_networks_own_mask():
+def test_what_is_found_at_one_scale_is_the_networks_own():
     network = lively()
     pixels = picture(96, 80)
-    deblurrer = Deblurrer(weights_of(network), "cpu", "fp32")
-    bare = deblurrer.run(photo_of(pixels), Settings(keep_sharp=False))
-    image = torch.from_numpy(pixels.astype(np.float32) / 255).permute(2, 0, 1)[None]
+    deblurrer = deblurrer_of(network, scales=(1,))
+    findings = deblurrer.detect(photo_of(pixels))
     with torch.no_grad():
-        own = network.detect(image).probability[0, 0, :12, :10].numpy()
-    np.testing.assert_allclose(bare.maps.probability, own, atol=1e-5)
-    laid_over = deblurrer.run(photo_of(pixels), Settings())
-    np.testing.assert_allclose(laid_over.maps.probability, settle(own, 0.5), atol=1e-5)
+        found = network.detect(as_input(pixels))
+        own, start, end = (
+            part[0, :, :12, :10].numpy() for part in (found.probability, found.start, found.end)
+        )
+    np.testing.assert_allclose(findings.probability, own[0], atol=1e-5)
+    moved = 8 * (end - start)  # photo pixels, not the network's
+    moved *= np.where(moved[1] < 0, -1, 1)
+    np.testing.assert_allclose(findings.end - findings.start, moved, rtol=1e-3, atol=0.05)
+    settled, bare = (
+        deblurrer.restore(photo_of(pixels), findings, Request(keep_sharp=keep)).findings.probability
+        for keep in (True, False)
+    )
+    np.testing.assert_array_equal(settled, settle(findings.probability, 0.5))
+    np.testing.assert_array_equal(bare, findings.probability)
 
 
-def test_higher_epsilon_marks_less():
-    photo = photo_of(picture(160, 160))
-    deblurrer = Deblurrer(weights_of(lively()), "cpu")
-    shares = [deblurrer.run(photo, Settings(epsilon=epsilon)).blurred_share for epsilon in (0, 0.5, 1)]
-    assert shares[0] > shares[1] > shares[2] == 0
-
-
-def test_maps_are_in_photo_pixels():
-    network = lively()
-    result = Deblurrer(weights_of(network), "cpu", "fp32").run(photo_of(picture(70, 50)), Settings())
-    assert result.maps.probability.shape == (9, 7)
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("size", [(192, 256), (191, 255)])
+def test_restoring_at_half_the_size_is_enlarging_what_changes_there(size, dtype, channels):
+    """The plain way: halve, restore, subtract, enlarge, add."""
+    network, full = lively("nafnet"), np.iinfo(dtype).max
+    photo = photo_of(picture(*size, channels, dtype=dtype))
+    deblurrer = deblurrer_of(network, scales=(2,))
+    result = deblurrer.restore(photo, deblurrer.detect(photo), Request(keep_sharp=False))
+    small = halved(photo.pixels).repeat(3 // channels, axis=2)
     with torch.no_grad():
-        image = torch.from_numpy(picture(70, 50).astype(np.float32) / 255).permute(2, 0, 1)[None]
-        start = network.detect(image).start[0, :, :9, :7].numpy()
-    np.testing.assert_allclose(result.maps.start, start * 8, rtol=1e-3, atol=1e-3)
+        change = network(as_input(small)).image.clamp(0, 1) - as_input(small)
+    change = F.interpolate(change, scale_factor=2, mode="bicubic")[..., : size[0], : size[1]]
+    change = change[0].permute(1, 2, 0).numpy()
+    change = change.mean(2, keepdims=True) if channels == 1 else change
+    expected = (photo.pixels + change * full).clip(0, full)
+    assert np.abs(change).mean() > 0.02
+    np.testing.assert_allclose(result.photo.pixels, expected, atol=0.5 + 1e-4 * full / 255 * 8)
 
 
-def test_nafnet_restores_everything():
-    result = Deblurrer(weights_of(lively("nafnet")), "cpu").run(photo_of(picture(100, 90)), Settings())
+def test_between_two_scales_both_count_by_their_shares():
+    photo, network = photo_of(picture(256, 256)), lively("nafnet")
+    changes = {}
+    for scale in (1.0, 2.0, 2**0.25):
+        result = deblurrer_of(network).restore(
+            photo, everywhere(256, 256, scale=scale), Request(keep_sharp=False)
+        )
+        changes[scale] = result.photo.pixels.astype(int) - photo.pixels
+    inner = (photo.pixels > 60) & (photo.pixels < 195)  # not clipped
+    fine, coarse, mixed = (changes[scale][inner] for scale in (1.0, 2.0, 2**0.25))
+    assert np.abs(fine - coarse).mean() > 2
+    assert np.abs(mixed - (0.75 * fine + 0.25 * coarse)).mean() < 0.6  # rounding
+
+
+def test_networks_that_find_nothing_restore_everything():
+    deblurrer = deblurrer_of(lively("nafnet"))
+    result = run(deblurrer, photo_of(picture(100, 90)))
     assert result.blurred_share == pytest.approx(1)
     assert result.changed
+    assert result.tiles == 1
 
 
-class OutOfMemoryAbove:
-    """Stands for a network on a device whose memory holds tiles up to a size."""
-
-    def __init__(self, network, largest, error):
-        self.network, self.largest, self.error = network, largest, error
-
-    def detect(self, image, epsilon):
-        if image.shape[-1] > self.largest:
-            raise self.error
-        return self.network.detect(image, epsilon)
-
-    def __getattr__(self, name):
-        return getattr(self.network, name)
-
-
-@pytest.mark.parametrize(
-    "error",
-    [MemoryError(), torch.OutOfMemoryError("CUDA"), RuntimeError("DefaultCPUAllocator: not enough memory")],
-    ids=["python", "cuda", "cpu"],
-)
-def test_out_of_memory_halves_the_tile(error):
-    photo = photo_of(picture(300, 300))
-    deblurrer = Deblurrer(weights_of(lively()), "cpu", "fp32")
-    expected = deblurrer.run(photo, Settings(tile=192, overlap=32))
-    deblurrer.runner.network = OutOfMemoryAbove(deblurrer.runner.network, 200, error)
-    result = deblurrer.run(photo, Settings(tile=384, overlap=32))
-    assert result.tile_size == 192
-    assert np.array_equal(result.photo.pixels, expected.photo.pixels)
-    assert "192" in result.notes[0]
-
-
-def test_out_of_memory_with_the_smallest_tile_says_so():
-    deblurrer = Deblurrer(weights_of(lively()), "cpu")
-    deblurrer.runner.network = OutOfMemoryAbove(deblurrer.runner.network, 0, MemoryError())
-    with pytest.raises(OutOfMemoryError, match="close other programs"):
-        deblurrer.run(photo_of(picture(300, 300)), Settings(tile=256))
-
-
-def test_other_runtime_errors_are_not_mistaken_for_memory():
-    deblurrer = Deblurrer(weights_of(lively()), "cpu")
-    deblurrer.runner.network = OutOfMemoryAbove(deblurrer.runner.network, 0, RuntimeError("a real bug"))
-    with pytest.raises(RuntimeError, match="a real bug"):
-        deblurrer.run(photo_of(picture(64, 64)), Settings())
-
-
-def spoil(network, value):
-    """A network whose output is off by `value`."""
-    with torch.no_grad():
-        network.ending.bias += value
-    return network
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.6])
-def test_a_failed_tile_stays_as_it_was_and_is_reported(value):
-    network = spoil(detects(lively(), 0.9), value)
-    photo = photo_of(picture(100, 100))
-    result = Deblurrer(weights_of(network), "cpu", "fp32").run(photo, Settings())
-    assert np.array_equal(result.photo.pixels, photo.pixels)
-    assert (result.tiles_restored, result.tiles_kept) == (0, 1)
-    assert "stays as it was" in result.notes[0]
-
-
-def test_a_tile_that_fails_in_low_precision_is_run_again_in_float32(caplog):
-    network = detects(lively(), 0.9)
-    photo = photo_of(picture(100, 100))
-    expected = Deblurrer(weights_of(network), "cpu", "fp32").run(photo, Settings())
-    deblurrer = Deblurrer(weights_of(network), "cpu", "bf16")
-    spoil(deblurrer.runner.network, float("nan"))
-    result = deblurrer.run(photo, Settings())
-    assert result.tiles_kept == 0
-    difference = np.abs(result.photo.pixels.astype(int) - expected.photo.pixels)
-    assert difference.mean() < 2  # detection still ran in bfloat16
-    assert "run again in fp32" in caplog.text
-
-
-def test_bfloat16_is_close_to_float32():
-    network = detects(lively(), 0.9)
-    photo = photo_of(picture(100, 100))
-    exact = Deblurrer(weights_of(network), "cpu", "fp32").run(photo, Settings())
-    rough = Deblurrer(weights_of(network), "cpu", "bf16").run(photo, Settings())
-    assert np.abs(exact.photo.pixels.astype(int) - rough.photo.pixels).mean() < 3
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        {"epsilon": -0.1},
-        {"epsilon": 1.5},
-        {"epsilon": float("nan")},
-        {"tile": 100},
-        {"tile": 64},
-        {"overlap": 20},
-        {"overlap": 0},
-        {"tile": 128, "overlap": 64},
-    ],
-)
-def test_settings_out_of_range_are_refused(values):
-    with pytest.raises(UsageError, match=r"must be|too small"):
-        Settings(**values)
-
-
-def test_progress_counts_every_tile():
-    seen = []
-    photo = photo_of(picture(300, 300))
-    Deblurrer(weights_of(detects(lively(), 0.9)), "cpu").run(
-        photo, Settings(tile=192, overlap=32), lambda *step: seen.append(step)
-    )
-    assert seen == [(n, 4, "detect") for n in (1, 2, 3, 4)] + [(n, 4, "restore") for n in (1, 2, 3, 4)]
-
-
-def test_tiles_agree_on_the_mask_of_the_photo():
-    """Each tile is restored with the photo's maps, not with what it would find by itself."""
-    seen = []
-    deblurrer = Deblurrer(weights_of(lively()), "cpu", "fp32")
-    original = Runner.attempt
-
-    def spy(self, network, image, maps, epsilon, *rest):
-        seen.append(maps)
-        return original(self, network, image, maps, epsilon, *rest)
-
-    deblurrer.runner.attempt = spy.__get__(deblurrer.runner)
-    result = deblurrer.run(photo_of(picture(256, 256)), Settings(tile=160, overlap=32))
-    first = seen[0][0, 0].numpy()
-    rows, columns = first.shape
-    assert rows < 32 and columns < 32  # a part of the photo
-    np.testing.assert_array_equal(first, result.maps.probability[:rows, :columns])
-
-
-def test_result_keeps_everything_but_the_pixels():
-    photo = dataclasses.replace(photo_of(picture(64, 64)), alpha=picture(64, 64, 1)[..., 0], orientation=6)
-    result = Deblurrer(weights_of(detects(lively(), 0.9)), "cpu").run(photo, Settings())
-    assert result.changed
-    assert np.array_equal(result.photo.alpha, photo.alpha)
-    assert result.photo.orientation == 6
-
-
-def test_features_are_kept_within_bounds_and_change_nothing(monkeypatch):
-    photo = photo_of(picture(300, 300))
-    deblurrer = Deblurrer(weights_of(lively()), "cpu", "fp32")
-    choices = Settings(tile=128, overlap=32)
-    detected = []
-    plain = deblurrer.runner.network.detect
-    monkeypatch.setattr(
-        deblurrer.runner.network, "detect", lambda image, _: detected.append(plain(image)) or detected[-1]
-    )
-    kept = deblurrer.run(photo, choices)
-    size = detected[0].bytes
-    assert len(detected) == kept.tiles  # each once
-    assert size == sum(part.nbytes for part in (detected[0].image, detected[0].features, *detected[0].skips))
-    detected.clear()
-    monkeypatch.setattr(task, "KEPT_BYTES", 2 * size)
-    few = deblurrer.run(photo, choices)
-    assert len(detected) == few.tiles + few.tiles_restored - 2
-    assert np.array_equal(few.photo.pixels, kept.photo.pixels)
+@pytest.mark.parametrize("kind", RESTORERS)
+def test_a_mask_that_covers_everything_restores_everything(kind):
+    photo = photo_of(picture(200, 136))
+    result = deblurrer_of(guided(kind)).restore(photo, everywhere(200, 136), Request())
+    assert result.blurred_share == result.scale_shares[1] == pytest.approx(1)
+    assert (result.photo.pixels != photo.pixels).any(axis=2).mean() > 0.9
 
 
 @pytest.mark.parametrize("switches", [{"mask": False}, {"motion": False}], ids=str)
@@ -324,26 +248,143 @@ def test_networks_without_mask_or_motion_restore_photos(switches):
     with torch.no_grad():
         network.ending.weight.mul_(0.03)
         network.ending.bias.fill_(0.1)
-    result = Deblurrer(weights_of(network), "cpu", "fp32").run(
-        photo_of(picture(200, 300)), Settings(tile=128, overlap=32)
-    )
+    result = run(deblurrer_of(network, scales=(1,), size=128), photo_of(picture(200, 300)))
     assert result.changed
-    assert result.tiles_restored == result.tiles
-    assert not result.maps.start.any() or network.config.motion
+    assert result.tiles_restored == result.tiles > 1
 
 
-@pytest.mark.parametrize(("size", "tiles"), [((600, 400), 1), ((400, 1300), 1), ((800, 700), 4)])
-def test_small_photos_are_one_tile_so_that_confidence_has_no_seam(monkeypatch, size, tiles):
-    deblurrer = Deblurrer(weights_of(lively()), "cpu", "fp32")
-    monkeypatch.setattr(restore, "CPU_BYTES", 2 * 512**2 * deblurrer.weights.network.bytes_per_pixel)
-    monkeypatch.setattr(restore, "TILE_SIZES", (512, 256))
-    result = deblurrer.run(photo_of(picture(*size)), Settings(restore=False))
-    assert result.tiles == len(deblurrer.grid(*size, Settings())) == tiles
+@given(st.integers(1, 200), st.integers(1, 200))
+def test_findings_of_another_photo_are_refused(height, width):
+    photo = photo_of(picture(80, 120))
+    deblurrer = deblurrer_of(lively("nafnet"))
+    findings = everywhere(height, width)
+    if (height, width) == (80, 120):
+        return
+    with pytest.raises(ValueError, match=f"of {width} x {height} pixels, not 120 x 80"):
+        deblurrer.restore(photo, findings, Request())
 
 
-def test_small_photos_are_tiled_where_memory_is_short(monkeypatch):
-    deblurrer = Deblurrer(weights_of(lively()), "cpu", "fp32")
-    room = 300 * 400 * deblurrer.weights.network.bytes_per_pixel / restore.MEMORY_SHARE
-    monkeypatch.setattr(restore, "free_memory", lambda device: room)
-    assert len(deblurrer.grid(300, 400, Settings())) == 1
-    assert len(deblurrer.grid(600, 400, Settings())) > 1
+def test_a_higher_epsilon_marks_less():
+    photo = photo_of(picture(160, 160))
+    deblurrer = deblurrer_of(lively())
+    findings = deblurrer.detect(photo)
+    results = [deblurrer.restore(photo, findings, Request(epsilon)) for epsilon in (0, 0.5, 1)]
+    shares = [result.blurred_share for result in results]
+    assert shares[0] > shares[1] > shares[2] == 0
+    forecasts = [untouched(photo, findings, Request(epsilon)) for epsilon in (0, 0.5, 1)]
+    assert [forecast.blurred_share for forecast in forecasts] == shares
+    for forecast, result in zip(forecasts, results, strict=True):
+        assert forecast.photo is photo and not forecast.changed
+        assert forecast.scale_shares == pytest.approx(result.scale_shares)
+
+
+@pytest.mark.parametrize("epsilon", [-0.1, 1.5, float("nan")])
+def test_epsilon_out_of_range_is_refused(epsilon):
+    with pytest.raises(UsageError, match="must be between 0 and 1"):
+        Request(epsilon)
+
+
+@pytest.mark.parametrize("scales", [(), (3,), (1, 16), (0, 1)])
+def test_scales_that_are_not_known_are_refused(scales):
+    with pytest.raises(UsageError, match="one or more of 1, 2, 4, 8"):
+        deblurrer_of(lively("nafnet"), scales=scales)
+
+
+@pytest.mark.parametrize("keep_sharp", [True, False])
+@pytest.mark.parametrize("kind", ["m2aenet", "nafnet"])
+def test_progress_knows_its_end_from_the_start(kind, keep_sharp):
+    photo, seen = photo_of(picture(600, 700)), []
+    deblurrer = deblurrer_of(guided(kind), size=192)
+    findings = deblurrer.detect(photo, lambda *step: seen.append(step))
+    expected = findings.tiles
+    assert seen == [(number, expected, "detect") for number in range(1, expected + 1)]
+    seen.clear()
+    result = deblurrer.restore(photo, findings, Request(keep_sharp=keep_sharp), lambda *s: seen.append(s))
+    expected = result.tiles_restored
+    assert sum(share > 0 for share in result.scale_shares.values()) > 1
+    assert seen == [(number, expected, "restore") for number in range(1, expected + 1)]
+
+
+def test_progress_ends_at_the_total_where_memory_runs_out(monkeypatch):
+    photo, seen, calls = photo_of(picture(400, 400)), [], []
+    deblurrer = deblurrer_of(guided("told"), size=256)
+    plain = Engine.attempt
+
+    def attempt(self, network, image, *rest):
+        calls.append(1)
+        if max(image.shape[-2:]) > 128 and len(calls) > 2:
+            raise MemoryError
+        return plain(self, network, image, *rest)
+
+    monkeypatch.setattr(Engine, "attempt", attempt)
+    findings = everywhere(400, 400, scale=1.5)
+    result = deblurrer.restore(photo, findings, Request(), lambda *step: seen.append(step))
+    assert result.notes
+    assert seen[-1][0] == seen[-1][1] == result.tiles_restored
+
+
+def test_the_detector_sees_each_tile_once(monkeypatch):
+    deblurrer = deblurrer_of(guided("m2aenet"), size=128)
+    looked, plain = [], Detector.detect
+    monkeypatch.setattr(
+        Detector, "detect", lambda self, *values: looked.append(values) or plain(self, *values)
+    )
+    result = run(deblurrer, photo_of(picture(300, 300)))
+    assert result.changed
+    assert len(looked) == result.tiles
+
+
+def test_a_small_photo_is_looked_at_as_far_as_it_goes():
+    deblurrer = deblurrer_of(guided("told"))
+    assert deblurrer.scales_for(511, 2000) == (1, 2, 4)
+    assert deblurrer.scales_for(30, 30) == (1,)
+    assert deblurrer.grids(1000, 700).keys() == {1, 2, 4, 8}
+
+
+def test_everything_but_the_pixels_is_kept():
+    alpha = picture(64, 64, 1)[..., 0]
+    photo = photo_of(picture(64, 64), alpha=alpha, orientation=6, metadata=Metadata(dpi=(300.0, 300.0)))
+    result = run(deblurrer_of(detects(lively(), 0.9)), photo)
+    assert result.changed
+    assert np.array_equal(result.photo.alpha, alpha)
+    assert (result.photo.orientation, result.photo.metadata.dpi) == (6, (300.0, 300.0))
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_inks_beyond_the_feathered_mask_stay_bit_identical(scale, dtype):
+    inks = picture(160, 200, 4, dtype=dtype)
+    photo = with_network_view(Photo(pixels=inks, source=Path("print.tif"), format="TIFF"))
+    assert photo.is_cmyk and photo.pixels.shape[2] == 3
+    result = deblurrer_of(guided("told")).restore(photo, findings_of(160, 200, scale=scale), Request())
+    mask = (result.findings.probability > 0.5).astype(np.float32)
+    weights = overlay_weights(mask, slice(0, 160), slice(0, 200))
+    differs = (result.photo.stored != inks).any(axis=2)
+    assert not differs[weights == 0].any() and (weights == 0).any()
+    assert differs[weights == 1].mean() > 0.3
+
+
+@pytest.mark.parametrize("size", [(64, 40000), (40000, 64), (1200, 1400)], ids=str)
+@pytest.mark.parametrize("marked", [0.1, 1.0])
+def test_memory_is_bounded_by_the_tile(size, marked):
+    """Beside the photo, its copy and its smaller versions there is little: 4 bytes a pixel and some tiles."""
+    photo = photo_of(np.zeros((*size, 3), np.uint8))
+    findings = everywhere(*size, scale=1.5)
+    for axis, cells in enumerate(findings.probability.shape):
+        if marked < 1 and cells > 40:
+            findings.probability.swapaxes(0, axis)[int(cells * marked) + 20 :] = 0
+    deblurrer = deblurrer_of(create("nafnet", width=8, encoder=(1,), decoder=(1,)), size=256)
+    sizes = []
+
+    def attempt(network, image, *rest):
+        sizes.append(image.shape[-2:])
+        return image
+
+    deblurrer.restorer.attempt = attempt
+    tracemalloc.start()
+    deblurrer.restore(photo, findings, Request())
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert max(max(size) for size in sizes) <= 256
+    pixels = size[0] * size[1]
+    assert peak < 10 * pixels + 60 * 256 * max(256, size[1])
