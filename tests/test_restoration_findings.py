@@ -62,6 +62,7 @@ def cells(value):
         ({"size": np.array(100)}, "size must be height and width"),
         ({"size": np.array([100, 60, 3])}, "size must be height and width"),
         ({"size": np.array([0, 60])}, "size must be height and width"),
+        ({"size": np.array([np.nan, np.inf])}, "size must be height and width"),
         ({"size": np.array(["a", "b"])}, "size holds no numbers"),
         ({"probability": cells(np.nan)}, "no numbers"),
         ({"end": np.full((2, *cells_of(100, 60)), np.inf)}, "no numbers"),
@@ -157,6 +158,14 @@ def test_a_mask_alone_is_findings_of_unknown_motion(height, width, share):
     assert not findings.length.any() and (findings.scale == 2).all()
     shares = np.random.default_rng(0).random(cells_of(height, width)).astype(np.float32)
     assert np.array_equal(everywhere(height, width, shares).probability, shares)
+
+
+def test_maps_of_any_layout_are_findings():
+    probability = np.linspace(0, 1, 24).reshape(4, 6)[::-1, ::-1]
+    findings = Findings((32, 48), probability, np.zeros((2, 4, 6), int), np.zeros((2, 4, 6)), np.ones((4, 6)))
+    for values in (findings.probability, findings.start, findings.end, findings.scale):
+        assert values.dtype == np.float32 and values.flags.c_contiguous
+    np.testing.assert_allclose(findings.probability, probability)
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.1, np.nan])

@@ -62,22 +62,15 @@ def test_what_moved_becomes_sharper_and_the_rest_stays(deblurrer, length, angle,
     differs = (pixels != blurred).any(axis=2)
     assert differs[mask].mean() > 0.5
     far = ~binary_dilation(mask, iterations=40)
-    print(
-        length,
-        psnr(pixels, still, mask) - psnr(blurred, still, mask),
-        differs[mask].mean(),
-        differs[far].mean(),
-        far.mean(),
-        (result.findings.scale * result.findings.probability).sum() / result.findings.probability.sum(),
-    )
     assert differs[far].mean() < 0.02
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_sharp_photo_stays_as_it_is(deblurrer, channels, dtype):
-    sharp = data.astronaut()[..., :channels].astype(dtype) * (np.iinfo(dtype).max // 255)
-    photo = photo_of(np.ascontiguousarray(sharp))
+    sharp = data.astronaut().astype(int)
+    sharp = sharp if channels == 3 else np.rint(sharp @ [[0.3], [0.59], [0.11]])
+    photo = photo_of((sharp * (np.iinfo(dtype).max // 255)).astype(dtype))
     result = run(deblurrer, photo)
     assert result.photo is photo
     assert result.blurred_share == 0
