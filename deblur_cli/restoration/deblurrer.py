@@ -30,7 +30,7 @@ from deblur_cli.restoration.tiles import Grid, Mosaic, Tile, changed_part, maske
 from deblur_cli.weights import LoadedWeights
 
 Floats = NDArray[np.float32]
-BAND = 256  # rows of the photo that are laid in at once, where no tile says otherwise
+BAND = (256, 2048)  # rows and columns of the photo that are laid in at once, at most
 
 
 @dataclass(frozen=True)
@@ -274,9 +274,10 @@ class Restoration:
         pixels, mosaic = self.photo.pixels.copy(), Mosaic(*self.photo.pixels.shape)
 
         def finish(until: int) -> None:
-            for top in range(mosaic.top, until, BAND):
-                rows, change = mosaic.finish(min(until, top + BAND))
-                self.lay_rows(pixels, rows, {level.scale: change}, coarse)
+            for top in range(mosaic.top, until, BAND[0]):
+                rows, change = mosaic.finish(min(until, top + BAND[0]))
+                for columns in self.columns(rows):
+                    self.lay_window(pixels, rows, columns, {level.scale: change[:, columns]}, coarse)
 
         if level.scale in self.shares:
             for tile, part, change in self.restored(level, grid):
@@ -285,21 +286,19 @@ class Restoration:
         finish(self.photo.height)
         return pixels
 
-    def lay_rows(
+    def lay_window(
         self,
         pixels: NDArray[np.generic],
         rows: slice,
+        columns: slice,
         fine: Mapping[int, Floats],
         coarse: Mapping[int, Floats],
     ) -> None:
-        """Add changes to some rows; no change leaves a pixel as it is, bit by bit."""
-        columns = self.columns(rows)
-        if columns is None:
-            return
+        """Add changes to a window: h w C of its own, H W C of coarser scales. None leaves a pixel as it is."""
         window = pixels[rows, columns]
         total = np.zeros(window.shape, np.float32)
         for scale, share in self.shares.items():
-            part = fine[scale][:, columns] if scale in fine else enlarged(coarse[scale], scale, rows, columns)
+            part = fine[scale] if scale in fine else enlarged(coarse[scale], scale, rows, columns)
             total += part * smooth_weights(share, rows, columns)[..., None]
         if self.request.keep_sharp:
             total *= overlay_weights(self.mask, rows, columns)[..., None]
@@ -307,16 +306,18 @@ class Restoration:
         values = window.astype(np.float32) + total * largest
         pixels[rows, columns] = np.rint(values, out=values).clip(0, largest).astype(pixels.dtype)
 
-    def columns(self, rows: slice) -> slice | None:
-        """The columns of some rows that may change, None where none does."""
-        if not self.request.keep_sharp:
-            return slice(0, self.photo.width)
-        near = self.mask[max(0, rows.start // STAGE_SCALE - 2) : -(-rows.stop // STAGE_SCALE) + 2]
-        cells = np.flatnonzero(near.any(0))
-        if not len(cells):
-            return None
-        first, last = max(0, int(cells[0]) - 2), int(cells[-1]) + 3
-        return slice(first * STAGE_SCALE, min(last * STAGE_SCALE, self.photo.width))
+    def columns(self, rows: slice) -> Iterator[slice]:
+        """The columns of some rows that may change, not too many at once."""
+        first, last = 0, self.photo.width
+        if self.request.keep_sharp:
+            near = self.mask[max(0, rows.start // STAGE_SCALE - 2) : -(-rows.stop // STAGE_SCALE) + 2]
+            cells = np.flatnonzero(near.any(0))
+            if not len(cells):
+                return
+            first = max(0, int(cells[0]) - 2) * STAGE_SCALE
+            last = min((int(cells[-1]) + 3) * STAGE_SCALE, last)
+        for left in range(first, last, BAND[1]):
+            yield slice(left, min(left + BAND[1], last))
 
 
 def place_of(corner: tuple[int, int], scale: int) -> str:

@@ -50,6 +50,9 @@ class Findings:
             values = getattr(self, name)
             if values.shape != shape:
                 raise ValueError(f"{name} has the shape {values.shape}, not {shape}")
+            with np.errstate(over="ignore"):  # infinite is refused with what is no number
+                values = np.ascontiguousarray(values, np.float32)
+            object.__setattr__(self, name, values)
             if not np.isfinite(values).all():
                 raise ValueError(f"{name} holds values that are no numbers")
         if self.probability.min() < 0 or self.probability.max() > 1:
@@ -96,7 +99,7 @@ def read_npz(path: Path) -> Findings:
             if not zipfile.is_zipfile(file):
                 raise ValueError(FOREIGN)
             with np.load(file, allow_pickle=False) as held:
-                size = _size(_numbers(held, "size", np.int64))
+                size = _size(_numbers(held, "size"))
                 probability, start, end = (_numbers(held, name) for name in ("probability", "start", "end"))
                 scale = _numbers(held, "scale") if "scale" in held else np.ones_like(probability)
         return Findings(size, probability, start, end, scale)
@@ -106,19 +109,18 @@ def read_npz(path: Path) -> Findings:
         raise DecodeError(f"cannot read the findings in {path}: {line}") from error
 
 
-def _numbers(held: Mapping[str, Any], name: str, dtype: type[np.generic] = np.float32) -> NDArray[Any]:
-    """An array of real numbers of a file, as that type. Raises ValueError for anything else."""
+def _numbers(held: Mapping[str, Any], name: str) -> NDArray[Any]:
+    """An array of real numbers of a file. Raises ValueError for anything else."""
     if name not in held:
         raise ValueError(FOREIGN)
     values = held[name]
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "iuf":
         raise ValueError(f"{name} holds no numbers")
-    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused later
-        return np.ascontiguousarray(values, dtype)
+    return values
 
 
-def _size(values: NDArray[np.int64]) -> tuple[int, int]:
+def _size(values: NDArray[Any]) -> tuple[int, int]:
     """Height and width."""
-    if values.shape != (2,) or values.min() < 1:
+    if values.shape != (2,) or not np.isfinite(values).all() or values.min() < 1:
         raise ValueError("size must be height and width")
     return int(values[0]), int(values[1])
