@@ -107,7 +107,7 @@ def test_a_sharp_photo_is_never_given_to_the_restorer(kind, dtype, monkeypatch):
 )
 def test_photos_of_any_shape_are_restored(size, scales):
     photo = photo_of(picture(*size))
-    deblurrer = deblurrer_of(guided("told"), scales=scales, size=256, overlap=96)
+    deblurrer = deblurrer_of(guided("told"), scales=scales, size=512, overlap=96)
     result = run(deblurrer, photo, epsilon=0.1)
     assert result.photo.pixels.shape == (*size, 3)
     assert result.findings.size == size

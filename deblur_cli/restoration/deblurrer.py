@@ -294,7 +294,7 @@ class Restoration:
         fine: Mapping[int, Floats],
         coarse: Mapping[int, Floats],
     ) -> None:
-        """Add changes to a window: h w C of its own, H W C of coarser scales. None leaves a pixel as it is."""
+        """Add changes to a window: h w C of its own, H W C of coarser scales; no change, no other bit."""
         window = pixels[rows, columns]
         total = np.zeros(window.shape, np.float32)
         for scale, share in self.shares.items():

@@ -187,6 +187,9 @@ def changed_part(tile: Tile, mask: Floats, least: int | None) -> Tile | None:
     holds `CONTEXT` pixels around the pixels that change, and is `least` pixels wide and high, as far as the
     tile is; the whole tile for None.
     """
+    around_it = (slice(max(0, cells.start - 2), cells.stop + 2) for cells in tile.scaled(STAGE_SCALE))
+    if not mask[tuple(around_it)].any():  # weights reach no farther
+        return None
     changes = np.greater(overlay_weights(mask, *tile.index) * tile.weights, 0)
     if not changes.any():
         return None
