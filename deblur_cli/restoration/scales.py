@@ -24,6 +24,10 @@ SMALLEST_SIDE = 64  # pixels; a photo is not looked at where its shorter side wo
 BEST_LENGTH = 11.0  # pixels of blur, as seen, that are restored best
 SMOOTHING = 5  # cells; neighbors move alike, and one scale should not end where the next cell begins
 SURE = 1e-3  # confidence that counts for nothing beside any other
+JUDGED = 0.5  # confidence from which a cell has a say in how the photo was shaken
+BLOCKS, WIDELY = 4, 0.75  # a shake shows in that share of 4 x 4 blocks of the photo
+OUTSTANDING = 2.0  # times as far from the shake as the shake is long; what is no farther than once is part of it
+NOTABLE = 0.01  # share of the photo that has to stand out
 REACH = 2  # pixels that an enlarged one sees around it (bicubic)
 
 Floats = NDArray[np.float32]
@@ -103,11 +107,44 @@ def choose(found: Mapping[int, Floats], size: tuple[int, int]) -> Findings:
     weight = (probability.square() + SURE**2) * torch.exp(-octaves.square() / 2)
     weight = weight / weight.sum(1, keepdim=True)
     sure = (weight * probability).sum(1, keepdim=True)
-    start, end = from_double_angle((weight[:, :, None] * field).sum(1))
+    field = (weight[:, :, None] * field).sum(1)
+    start, end = from_double_angle(field)
+    sure = sure * standing_out(sure, 2 * field[:, :2])
     moved = smooth((weight * length).sum(1, keepdim=True) * sure) / smooth(sure).clamp(min=SURE)
     scale = (moved / BEST_LENGTH).clamp(min(found), max(found))
     maps = [part[0].numpy() for part in (sure.clamp(0, 1), start, end, scale)]
     return Findings(size, maps[0][0], maps[1], maps[2], maps[3][0])
+
+
+def standing_out(sure: Tensor, motion: Tensor) -> Tensor:
+    """How far each cell counts beside a slight shake of the whole photo: 1 1 h w of 0-1.
+
+    sure: 1 1 h w, confidence; motion: 1 2 h w, double angle, as long as the blur in photo pixels
+    Real photos are soft, and many were shaken a little, which looks like motion everywhere. Where one motion is
+    found nearly everywhere, and something else moved several times as far, that is what moved in the photo.
+    Without such a thing, a shake counts like any other blur.
+    """
+    everything = torch.ones_like(sure)
+    judged = sure > JUDGED
+    if not judged.any():
+        return everything
+    shake = dominating(motion[0, :, judged[0, 0]], sure[judged])
+    distance = (motion - shake.view(1, 2, 1, 1)).norm(dim=1, keepdim=True) / shake.norm().clamp(min=1)
+    alike = (judged & (distance < 1)).float()
+    widely = (F.adaptive_avg_pool2d(alike, BLOCKS) > 1 / 4).float().mean()
+    outstanding = F.avg_pool2d((judged & (distance > OUTSTANDING)).float(), SMOOTHING, 1, SMOOTHING // 2)
+    if widely < WIDELY or (outstanding > 0.5).float().mean() < NOTABLE:
+        return everything
+    return ((distance - 1) / (OUTSTANDING - 1)).clamp(0, 1)
+
+
+def dominating(motion: Tensor, weight: Tensor) -> Tensor:
+    """The motion that most cells share: motion 2 n, weight n -> 2. By mean shift from the median."""
+    shared = motion.median(1).values
+    for _ in range(5):
+        near = weight * torch.exp(-((motion - shared[:, None]).norm(dim=0) / (shared.norm() / 2 + 2)).square())
+        shared = (motion * near).sum(1) / near.sum().clamp(min=1e-6)
+    return shared
 
 
 def smooth(cells: Tensor) -> Tensor:
