@@ -1,6 +1,6 @@
 """Two steps for every command: detect what moved in a photo, and restore that."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -79,11 +79,11 @@ class Result:
     changed: bool = False
 
 
-def untouched(photo: Photo, findings: Findings, request: Request) -> Result:
-    """The photo as it is, with what would be restored of it."""
+def untouched(photo: Photo, findings: Findings, request: Request, scales: Sequence[int] = SCALES) -> Result:
+    """The photo as it is, with what would be restored of it at each of the scales."""
     confidence, mask = request.confidence(findings), request.mask(findings)
     size = photo.height, photo.width
-    parts = shares(findings.scale, SCALES)
+    parts = shares(findings.scale, tuple(scales))
     return Result(
         photo,
         replace(findings, probability=confidence),
@@ -164,16 +164,17 @@ class Deblurrer:
         """Restore what was found, each cell at its scale; every other pixel stays, bit by bit.
 
         `progress` is told tiles done, tiles in all, and "restore".
-        Raises ValueError for the findings of a photo of another size, and OutOfMemoryError as `detect`.
+        Raises DecodeError for the findings of a photo of another size, and OutOfMemoryError as `detect`.
         """
-        if findings.size != (photo.height, photo.width):
-            (height, width), seen = findings.size, f"{photo.width} x {photo.height}"
-            raise ValueError(f"the findings are those of a photo of {width} x {height} pixels, not {seen}")
+        findings.check_fits(photo.height, photo.width)
         return Restoration(self, photo, findings, request, progress).run()
 
 
 class Restoration:
-    """One photo on its way through `Deblurrer.restore`."""
+    """One photo on its way through `Deblurrer.restore`.
+
+    shares: how much each scale counts in each cell, h w of 0-1; none where nothing is restored at it
+    """
 
     def __init__(
         self,
@@ -185,10 +186,10 @@ class Restoration:
     ) -> None:
         self.engine, self.photo, self.findings, self.request = deblurrer.restorer, photo, findings, request
         self.confidence, self.mask = request.confidence(findings), request.mask(findings)
-        scales = deblurrer.scales_for(photo.height, photo.width)
+        self.scales = deblurrer.scales_for(photo.height, photo.width)
         self.shares = {
             scale: share
-            for scale, share in shares(findings.scale, scales).items()
+            for scale, share in shares(findings.scale, self.scales).items()
             if (self.mask * share).any()
         }
         self.counter, self.notes = Counter("restore", progress, {}), list(findings.notes)
@@ -196,7 +197,7 @@ class Restoration:
 
     def run(self) -> Result:
         """Restore coarse to fine and lay what changed over the photo."""
-        result = untouched(self.photo, self.findings, self.request)
+        result = untouched(self.photo, self.findings, self.request, self.scales)
         if not self.shares:
             return result
         levels = pyramid(self.photo.pixels, (1, *self.shares))
@@ -215,9 +216,13 @@ class Restoration:
             changed=changed,
         )
 
-    def parts(self, grid: Grid, mask: Floats) -> list[tuple[Tile, Tile]]:
-        """The tiles in which something is restored, and what of each."""
-        least = self.engine.reference.smallest_part
+    def wanted(self, scale: int) -> Floats:
+        """What is restored at a scale, h w of zeros and ones for the cells of the photo at that scale."""
+        return lowered(self.mask * (self.shares[scale] > 0), scale)
+
+    def parts(self, scale: int, grid: Grid) -> list[tuple[Tile, Tile]]:
+        """The tiles of a scale's grid in which something is restored, and what of each."""
+        mask, least = self.wanted(scale), self.engine.reference.smallest_part
         part = (
             (lambda tile: changed_part(tile, mask, least))
             if self.request.keep_sharp
@@ -225,15 +230,17 @@ class Restoration:
         )
         return [(tile, found) for tile in grid if (found := part(tile))]
 
+    def changes(self, level: Level, parts: Iterable[Tile]) -> Iterator[tuple[Tile, Floats | None]]:
+        """How restoration changes parts of the photo at a scale, h w 3 each; None for those that failed."""
+        maps = lowered_maps(self.findings, self.confidence, level.scale)
+        return self.engine.restore(level, parts, maps, self.wanted(level.scale), self.request.epsilon)
+
     def restored(self, level: Level, grid: Grid) -> Iterator[tuple[Tile, Tile, Floats]]:
         """Tiles, what is restored of them, and how it changes, h w C; failed ones are noted and left out."""
-        wanted = lowered(self.mask * (self.shares[level.scale] > 0), level.scale)
-        maps = lowered_maps(self.findings, self.confidence, level.scale)
-        chosen = self.parts(grid, wanted)
+        chosen = self.parts(level.scale, grid)
         step = self.counter.begin(level.scale, len(chosen))
         self.failed[level.scale] = 0
-        parts = (part for _, part in chosen)
-        changes = self.engine.restore(level, parts, maps, wanted, self.request.epsilon)
+        changes = self.changes(level, (part for _, part in chosen))
         for (tile, _), (part, change) in zip(chosen, changes, strict=True):
             if change is None:
                 self.failed[level.scale] += 1

@@ -54,6 +54,12 @@ class Findings:
         if self.scale.min() < 1:
             raise ValueError("scale must be 1 or more")
 
+    def check_fits(self, height: int, width: int) -> None:
+        """Raise DecodeError unless they are those of a photo of that size."""
+        if self.size != (height, width):
+            of, seen = f"{self.size[1]} x {self.size[0]}", f"{width} x {height}"
+            raise DecodeError(f"the findings are those of a photo of {of} pixels, and this one has {seen}")
+
     @property
     def length(self) -> Floats:
         """How far each cell moved from start to end of the exposure, h w, in photo pixels."""
