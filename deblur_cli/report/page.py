@@ -34,7 +34,7 @@ class Entry:
         weights = " + ".join(filter(None, (known["weights"], known.get("detector"))))
         share = blurred(known["blurred_share"]) if known["blurred_share"] else "nothing blurred"
         scales = {int(scale): float(part) for scale, part in known.get("scales", {}).items()}
-        restored = f"{known['tiles_restored']} tiles restored{at_scales(scales)}"
+        restored = f"tiles restored: {known['tiles_restored']}{at_scales(scales)}"
         facts = (
             f"{share}, {known['seconds']:.1f} s, {known['width']} x {known['height']} pixels, "
             f"epsilon {known['epsilon']:g}, {restored}, {weights}, {known['device']}, {known['precision']}"

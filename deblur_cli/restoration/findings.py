@@ -1,8 +1,10 @@
 """What moved in a photo and how: the one thing that detection hands to restoration, pictures and forecasts."""
 
 import io
+import lzma
 import zipfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,10 @@ from deblur_cli.nets import STAGE_SCALE
 Floats = NDArray[np.float32]
 
 VERSION = 2  # of the file; 1 had no scales
-DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+# what reading a damaged zip may raise: RuntimeError where a bit says that it is encrypted or compressed oddly
+DAMAGED = (OSError, ValueError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
+DAMAGED += (lzma.LZMAError,)
+NO_FINDINGS = "it is no file that --data npz wrote"
 UPRIGHT = "upright, as the written photo; (row, column), displacements (dy, dx) in its pixels"
 
 
@@ -95,19 +100,32 @@ def to_npz(findings: Findings, epsilon: float) -> bytes:
 def read_npz(path: Path) -> Findings:
     """The findings of a file that `to_npz` made, edited or not. Raises DecodeError, in one line."""
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
-            size = tuple(int(side) for side in held["size"])
-            if len(size) != 2 or min(size) < 1:
-                raise ValueError("size must be height and width")
-            maps = {name: _floats(held[name]) for name in ("probability", "start", "end")}
-            scale = _floats(held["scale"]) if "scale" in held else np.ones_like(maps["probability"])
-        return Findings(size, **maps, scale=scale)
+        with path.open("rb") as file:
+            if not zipfile.is_zipfile(file):
+                raise ValueError(NO_FINDINGS)
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as held:
+                return from_arrays(held)
     except DAMAGED as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else error
-        if isinstance(error, KeyError):
-            why = "it is no file that --data npz wrote"
         raise DecodeError(f"cannot read the findings in {path}: {why}") from error
 
 
+def from_arrays(held: Mapping[str, Any]) -> Findings:
+    """Findings made of the arrays of a file. Raises ValueError where they make none."""
+    if missing := {"size", "probability", "start", "end"} - held.keys():
+        raise ValueError(f"{NO_FINDINGS}, as it holds no {min(missing)}")
+    size = np.asarray(held["size"])
+    if size.shape != (2,) or size.dtype.kind not in "iu" or size.min() < 1:
+        raise ValueError("size must be height and width")
+    probability, start, end = (_floats(held[name]) for name in ("probability", "start", "end"))
+    scale = _floats(held["scale"]) if "scale" in held else np.ones_like(probability)  # as version 1
+    return Findings((int(size[0]), int(size[1])), probability, start, end, scale)
+
+
 def _floats(values: Any) -> Floats:
-    return np.ascontiguousarray(values, np.float32)
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiub":
+        raise ValueError(NO_FINDINGS)
+    with np.errstate(over="ignore"):  # too large is found out later
+        return np.ascontiguousarray(array, np.float32)
