@@ -139,18 +139,25 @@ def test_the_file_that_is_read_is_not_written(photo, tmp_path, stand_in):
     assert "photo_motion.npz is what --findings reads" in line
 
 
+def array_file(values):
+    """What np.save writes."""
+    file = io.BytesIO()
+    np.save(file, values)
+    return file.getvalue()
+
+
 WRONG = {
     "gone": lambda path, file: None,
     "empty": lambda path, file: path.write_bytes(b""),
     "text": lambda path, file: path.write_text("probability"),
     "a picture": lambda path, file: make_photo(path.with_suffix(".png")).rename(path),
-    "one array": lambda path, file: np.save(path.open("wb"), np.ones((22, 38))),
+    "one array": lambda path, file: path.write_bytes(array_file(np.ones((22, 38)))),
     "other arrays": lambda path, file: np.savez(path, weights=np.ones(3)),
     "cut off": lambda path, file: path.write_bytes(file.read_bytes()[:-40]),
     "a folder": lambda path, file: path.mkdir(),
     "no numbers": lambda path, file: edited(file, probability=lambda p: p * np.nan).rename(path),
     "above 1": lambda path, file: edited(file, probability=lambda p: p + 1).rename(path),
-    "too large": lambda path, file: edited(file, start=lambda s: s + 1e300).rename(path),
+    "too large": lambda path, file: edited(file, start=lambda s: s.astype(float) * 1e300).rename(path),
     "words": lambda path, file: edited(file, start=lambda s: s.astype(str)).rename(path),
     "objects": lambda path, file: edited(file, start=lambda s: s.astype(object)).rename(path),
     "transposed": lambda path, file: edited(file, probability=np.transpose).rename(path),
@@ -202,9 +209,6 @@ def test_a_damaged_file_is_either_refused_or_still_findings(tmp_path_factory, fi
 
 
 def test_files_of_the_first_version_are_at_full_size(tmp_path):
-    file = io.BytesIO()
-    np.savez(
-        file, size=[16, 24], probability=np.ones((2, 3)), start=np.zeros((2, 2, 3)), end=np.ones((2, 2, 3))
-    )
-    (tmp_path / "old.npz").write_bytes(file.getvalue())
+    moved = np.ones((2, 2, 3))
+    np.savez(tmp_path / "old.npz", size=[16, 24], probability=np.ones((2, 3)), start=-moved, end=moved)
     assert (read_npz(tmp_path / "old.npz").scale == 1).all()

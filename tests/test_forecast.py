@@ -82,9 +82,10 @@ def test_nothing_blurred_costs_no_more_than_looking(clock):
     assert outlook.seconds == pytest.approx(clock.since(lambda: both.detect(photo))[1])
 
 
-@given(
-    st.lists(st.tuples(st.integers(20, 500), st.integers(20, 500)), min_size=1, max_size=2), st.floats(1, 8)
-)
+SIDES = st.integers(20, 500)
+
+
+@given(st.lists(st.tuples(SIDES, SIDES), min_size=1, max_size=2), st.floats(1, 8))
 def test_the_estimate_lies_around_what_runs_take(sizes, scale):
     with pytest.MonkeyPatch.context() as monkeypatch:
         ticking = clock.__wrapped__(monkeypatch)
