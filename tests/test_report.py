@@ -12,6 +12,7 @@ from cli_helpers import deblur, install, make_photo, started
 from PIL import Image
 
 from deblur_cli.errors import EncodeError
+from deblur_cli.report.page import Entry
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -265,6 +266,15 @@ def test_a_second_run_adds_to_the_report_and_replaces_what_it_does_again(tmp_pat
         ("a.png", "0.25"),
         ("b.png", "0.5,"),
     ]
+
+
+def test_facts_tell_scales_and_entries_from_before_there_were_any_are_read():
+    known = {"width": 40, "height": 30, "blurred_share": 0.5, "tiles_restored": 3, "seconds": 1.0}
+    known |= {"epsilon": 0.5, "device": "cpu", "precision": "fp32", "weights": "w", "changed": True}
+    known |= {"source": "a.png", "notes": []}
+    assert ", tiles restored: 3, w" in Entry.of("a", known).facts
+    known["scales"] = {"1": 0, "2": 0.1, "4": 0.4, "8": 0}
+    assert ", tiles restored: 3 at 1/4 and 1/2, w" in Entry.of("a", known).facts
 
 
 def test_folder_that_is_no_report_is_left_alone(tmp_path, monkeypatch):
