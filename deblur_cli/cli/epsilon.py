@@ -102,11 +102,13 @@ def _lines(outlook: "Outlook") -> tuple[str, str]:
 
 
 def _record(outlook: "Outlook") -> dict[str, object]:
+    from deblur_cli.cli.summary import scales_of
+
     return {
         "type": "epsilon",
         "epsilon": outlook.seen.epsilon,
         "blurred_share": round(outlook.seen.blurred_share, 6),
-        "scales": {str(scale): round(share, 6) for scale, share in outlook.seen.scale_shares.items()},
+        "scales": scales_of(outlook.seen),
         "tiles": outlook.seen.tiles,
         "tiles_restored": outlook.tiles_restored,
         "seconds": round(outlook.seconds, 3),

@@ -87,10 +87,16 @@ def run(
     pipes.check(inputs, output, {**alone, "--resume": resume})
     load = partial(
         _load,
-        (weights, detector, trajectory),
-        (threshold, keep_sharp),
-        (device, precision.value, (tile_size, overlap), chosen_scales),
         streams,
+        weights=weights,
+        detector=detector,
+        motion=trajectory,
+        epsilon=threshold,
+        keep_sharp=keep_sharp,
+        device=device,
+        precision=precision.value,
+        tiling=(tile_size, overlap),
+        scales=chosen_scales,
     )
     with pipes.connected(inputs, output, file_format, streams) as ends:
         naming = Naming(ends.output, suffix, file_format, **_beside(mask_format, trajectory, data, only_maps))
@@ -149,25 +155,28 @@ def run(
 
 
 def _load(
-    asked: tuple[str | None, str, bool],
-    wanted: tuple[float | None, bool],
-    how: tuple[str, str, tuple[int | None, int], tuple[int, ...]],
     streams: "Output",
+    *,
+    weights: str | None,
+    detector: str,
+    motion: bool,
+    epsilon: float | None,
+    keep_sharp: bool,
+    device: str,
+    precision: str,
+    tiling: tuple[int | None, int],
+    scales: tuple[int, ...],
 ) -> "tuple[Deblurrer, Request]":
-    """Return what deblurs the photos of a run, and what it shall do with each.
+    """Return what deblurs the photos of a run, and what it shall do with each; None stands for automatic.
 
-    asked: weights, detector, whether motion is drawn; wanted: epsilon if given, whether sharp stays sharp
-    how: device, precision, tile and overlap, scales
+    motion: whether it is to be drawn; tiling: size and overlap
     """
     from deblur_cli import restoration
     from deblur_cli.cli.catalogue import epsilon_for, load_weights
 
-    (weights, detector, motion), (epsilon, keep_sharp) = asked, wanted
-    device, precision, tiling, scales = how
     loaded = checks.telling(load_weights(weights, detector, streams), motion=motion)
     request = restoration.Request(epsilon_for(loaded, epsilon), keep_sharp)
-    tiles = restoration.Tiling(*tiling)
-    return restoration.Deblurrer(loaded, device, precision, tiles, scales), request
+    return restoration.Deblurrer(loaded, device, precision, restoration.Tiling(*tiling), scales), request
 
 
 def _wanted(

@@ -56,7 +56,7 @@ def sum_up(job: Job, result: "Result", network: "Deblurrer", seconds: float, *, 
         width=result.photo.width,
         height=result.photo.height,
         blurred_share=round(result.blurred_share, 6),
-        scales={str(scale): round(part, 6) for scale, part in result.scale_shares.items()},
+        scales=scales_of(result),
         tiles=result.tiles,
         tiles_restored=result.tiles_restored,
         tiles_kept=result.tiles_kept,
@@ -72,6 +72,11 @@ def sum_up(job: Job, result: "Result", network: "Deblurrer", seconds: float, *, 
         notes=list(result.notes),
     )
     return Work(job, result.changed, result.notes, line, record)
+
+
+def scales_of(result: "Result") -> dict[str, float]:
+    """Tell for programs how much of a photo's area is restored at each scale."""
+    return {str(scale): round(share, 6) for scale, share in result.scale_shares.items()}
 
 
 def failure_record(problem: Problem) -> dict[str, object]:

@@ -19,8 +19,8 @@ Floats = NDArray[np.float32]
 
 VERSION = 2  # of the file; 1 had no scales
 # what reading a damaged zip may raise: RuntimeError where a bit says that it is encrypted or compressed oddly
-DAMAGED = (OSError, ValueError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
-DAMAGED += (lzma.LZMAError,)
+DAMAGED: tuple[type[Exception], ...] = (OSError, ValueError, EOFError, RuntimeError, MemoryError)
+DAMAGED += (zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 NO_FINDINGS = "it is no file that --data npz wrote"
 UPRIGHT = "upright, as the written photo; (row, column), displacements (dy, dx) in its pixels"
 

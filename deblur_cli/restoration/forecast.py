@@ -67,17 +67,18 @@ def _parts(task: Restoration, scale: int, grid: Grid) -> list[Tile]:
 
 
 def _seconds_per_pixel(task: Restoration, parts: dict[int, list[Tile]]) -> float:
-    """Measure how long the largest part takes; the smallest goes first, for what only a first run takes."""
-    ordered = sorted(
-        ((scale, part) for scale, found in parts.items() for part in found),
-        key=lambda place: place[1].weights.size,
-    )
-    for scale, part in (ordered[0], ordered[-1]):
-        (level,) = pyramid(task.photo.pixels, (scale,))
-        began = time.monotonic()
-        list(task.changes(level, [part]))
-        taken = time.monotonic() - began
-    return taken / ordered[-1][1].weights.size
+    """Measure the largest part; the smallest goes first, for what only a first run takes."""
+    pairs = [(scale, part) for scale, found in parts.items() for part in found]
+    smallest, *_, (scale, largest) = sorted([*pairs, *pairs], key=lambda pair: pair[1].weights.size)
+    _seconds(task, *smallest)
+    return _seconds(task, scale, largest) / largest.weights.size
+
+
+def _seconds(task: Restoration, scale: int, part: Tile) -> float:
+    (level,) = pyramid(task.photo.pixels, (scale,))
+    began = time.monotonic()
+    list(task.changes(level, [part]))
+    return time.monotonic() - began
 
 
 @dataclass(frozen=True)
@@ -106,22 +107,20 @@ def estimate(deblurrer: Deblurrer, request: Request, sizes: Iterable[tuple[int, 
 
     sizes: width and height of each photo. A network that marks nothing itself restores all of every photo.
     """
-    _time(deblurrer, FIRST_SIDE, request)
+    _spent(deblurrer, FIRST_SIDE, request)
     tile = deblurrer.restorer.grid(*LARGE).rows[0]
     side = min(tile.stop - tile.start, LONGEST_SIDE)
-    spent = _time(deblurrer, side, request)
+    looking, restoring = _spent(deblurrer, side, request)
     # The sample is restored at its finest scale alone, and photos at worst at all of theirs.
-    sample = _pixels(deblurrer, side, side)
-    per_pixel = spent[0] / sum(sample[0]), spent[1] / sample[1][0]
-    all_photos = [_pixels(deblurrer, height, width) for width, height in sizes]
-    looking, restoring = (
-        each * sum(sum(found[step]) for found in all_photos) for step, each in enumerate(per_pixel)
-    )
-    marks = deblurrer.detector.reference.detects
-    return Estimate(looking if marks else looking + restoring, looking + restoring, deblurrer.device)
+    looked_at, restored = _pixels(deblurrer, side, side)
+    pixels = [_pixels(deblurrer, height, width) for width, height in sizes]
+    looking *= sum(sum(found) for found, _ in pixels) / sum(looked_at)
+    restoring *= sum(sum(found) for _, found in pixels) / restored[0]
+    least = looking if deblurrer.detector.reference.detects else looking + restoring
+    return Estimate(least, looking + restoring, deblurrer.device)
 
 
-def _time(deblurrer: Deblurrer, side: int, request: Request) -> tuple[float, float]:
+def _spent(deblurrer: Deblurrer, side: int, request: Request) -> tuple[float, float]:
     """Seconds to look at a square of noise, and to restore all of it at the finest scale."""
     pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
     photo = Photo(pixels=pixels, source=Path("sample"), format="PNG")
