@@ -63,8 +63,8 @@ class Result:
 
     findings: their probability is what epsilon was compared to; blurred_share: share of the photo's area over
     epsilon; scale_shares: share of the photo's area that was restored at each scale
-    tiles: that were looked at; tiles_restored, tiles_kept: that were restored, and that could not be and stayed
-    as they were, over all scales; changed: whether any pixel differs; notes: what the user should know
+    tiles: that were looked at, over all scales; tiles_restored, tiles_kept: that were restored, and that could
+    not be and stayed as they were; changed: whether any pixel differs; notes: what the user should know
     """
 
     photo: Photo
@@ -117,9 +117,10 @@ class Deblurrer:
         self.precision, self.precision_reason = chosen.name, chosen.reason
         network = weights.network
         self.restorer = Engine(restorer_of(network), self.device, chosen, self.tiling)
-        guided = isinstance(network, Guided)
         self.detector = (
-            Engine(network.detector, self.device, chosen, self.tiling) if guided else self.restorer
+            Engine(network.detector, self.device, chosen, self.tiling)
+            if isinstance(network, Guided)
+            else self.restorer
         )
 
     def scales_for(self, height: int, width: int) -> tuple[int, ...]:
