@@ -63,8 +63,8 @@ class Result:
 
     findings: their probability is what epsilon was compared to; blurred_share: share of the photo's area over
     epsilon; scale_shares: share of the photo's area that was restored at each scale
-    tiles: that were looked at, over all scales; tiles_restored, tiles_kept: that were restored, and that could
-    not be and stayed as they were; changed: whether any pixel differs; notes: what the user should know
+    tiles: looked at, over all scales; tiles_restored: that were restored; tiles_kept: that could not be and
+    stayed as they were; changed: whether any pixel differs; notes: what the user should know
     """
 
     photo: Photo
