@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,12 +21,12 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 import deblur_cli
-from deblur_cli import restore, weights
+from deblur_cli import restoration, weights
 from deblur_cli.cli.app import app
-from deblur_cli.errors import DeviceError, OutOfMemoryError, WeightsError
+from deblur_cli.errors import OutOfMemoryError, WeightsError
 from deblur_cli.nets import create
 from deblur_cli.photo.photo import Photo
-from deblur_cli.restoration.tiles import Grid
+from deblur_cli.restoration.findings import everywhere
 from deblur_cli.weights import CatalogueEntry, LoadedWeights
 
 INSTALLED = [
@@ -35,28 +35,27 @@ INSTALLED = [
 ]
 
 
-class Deblurrer:
-    runs: ClassVar[list[restore.Settings]] = []
+class Deblurrer(restoration.Deblurrer):
+    """Looks at names instead of pixels; `looked_at` and `runs` are what was asked of all of them."""
 
-    def __init__(self, weights: LoadedWeights, device: str = "auto", precision: str = "auto"):
-        if device.startswith("cuda"):
-            raise DeviceError(f"there is no {device} on this machine; use --device cpu")
-        self.weights = weights
-        self.device = "cpu"
-        self.precision = "fp32" if precision == "auto" else precision
-        self.precision_reason = "a test"
+    made: ClassVar[list["Deblurrer"]] = []
+    looked_at: ClassVar[list[str]] = []
+    runs: ClassVar[list[restoration.Request]] = []
 
-    def grid(self, height: int, width: int, settings: restore.Settings) -> Grid:
-        return Grid(height, width, settings.tile or 256, settings.overlap)
-
-    def run(
+    def __init__(
         self,
-        photo: Photo,
-        settings: restore.Settings,
-        progress: Callable[[int, int, str], None] | None = None,
-    ) -> restore.Result:
-        Deblurrer.runs.append(settings)
+        weights: LoadedWeights,
+        device: str = "auto",
+        precision: str = "auto",
+        tiling: restoration.Tiling | None = None,
+        scales: Sequence[int] = restoration.SCALES,
+    ):
+        super().__init__(weights, device, "fp32" if precision == "auto" else precision, tiling, scales)
+        Deblurrer.made.append(self)
+
+    def detect(self, photo: Photo, progress: restoration.Progress | None = None) -> restoration.Findings:
         name = photo.source.name
+        Deblurrer.looked_at.append(name)
         if "crash" in name:
             raise ZeroDivisionError("division by zero")
         if "short" in name:
@@ -65,29 +64,33 @@ class Deblurrer:
             sys.stderr.write("working\n")
             sys.stderr.flush()
             time.sleep(30)
-        blurred = "calm" not in name
-        changed = blurred and settings.restore
         if progress is not None:
-            progress(0, 4, "detect")
-            progress(4, 4, "restore")
-        return restore.Result(
-            replace(photo, pixels=np.iinfo(photo.pixels.dtype).max - photo.pixels) if changed else photo,
-            _maps(photo, blurred=blurred),
-            settings.epsilon,
-            0.25 if blurred else 0.0,
-            *(4, 1 if changed else 0, 0),
-            ("one tile was rerun in float32",) if "odd" in name else (),
-            *(0.1, 256),
-            changed,
-        )
+            progress(4, 4, "detect")
+        return found_in(photo, ("one tile was rerun in float32",) if "odd" in name else ())
+
+    def restore(
+        self,
+        photo: Photo,
+        findings: restoration.Findings,
+        request: restoration.Request,
+        progress: restoration.Progress | None = None,
+    ) -> restoration.Result:
+        Deblurrer.runs.append(request)
+        seen = restoration.untouched(photo, findings, request)
+        if progress is not None:
+            progress(1, 1, "restore")
+        if not seen.blurred_share:
+            return seen
+        inverted = replace(photo, pixels=np.iinfo(photo.pixels.dtype).max - photo.pixels)
+        return replace(seen, photo=inverted, tiles_restored=1, changed=True)
 
 
-def _maps(photo: Photo, *, blurred: bool) -> restore.MotionMaps:
-    size = (-(-photo.height // 8), -(-photo.width // 8))
-    probability = np.zeros(size, np.float32)
-    probability[:2, :2] = float(blurred)
-    moved = np.full((2, *size), 3, np.float32)
-    return restore.MotionMaps(probability, -moved, moved)
+def found_in(photo: Photo, notes: tuple[str, ...] = ()) -> restoration.Findings:
+    """The upper half of any photo but a calm one is blurred by a motion of 6 pixels down and to the right."""
+    findings = everywhere(photo.height, photo.width, 0.0)
+    rows = len(findings.probability)
+    findings.probability[: max(2, rows // 2)] = float("calm" not in photo.source.name)
+    return replace(findings, start=findings.start - 3, end=findings.end + 3, tiles=4, notes=notes)
 
 
 def load(name: str) -> LoadedWeights:
@@ -98,12 +101,13 @@ def load(name: str) -> LoadedWeights:
 
 def install(monkeypatch: pytest.MonkeyPatch) -> None:
     """Put the stand-in network where the command line looks for the real one."""
-    monkeypatch.setattr(restore, "Deblurrer", Deblurrer)
+    monkeypatch.setattr(restoration, "Deblurrer", Deblurrer)
     monkeypatch.setattr(weights, "load", load)
     monkeypatch.setattr(weights, "sha256", lambda path: "ab" * 32)
     monkeypatch.setattr(weights, "notes_of", lambda name: {})  # the stand-in finds the blur itself
     monkeypatch.setattr(weights, "installed", lambda: INSTALLED)
-    monkeypatch.setattr(Deblurrer, "runs", [])
+    for name in ("made", "looked_at", "runs"):
+        monkeypatch.setattr(Deblurrer, name, [])
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from deblur_cli.restore import Settings
 from networks import guided_by, lively, lively_detector, weights_of
 from PIL import Image
 from typer.testing import CliRunner
@@ -14,7 +15,6 @@ from deblur_cli import weights as catalogue
 from deblur_cli.benchmark import run, scene, sweep
 from deblur_cli.benchmark.measuring import Timing
 from deblur_cli.cli.app import app
-from deblur_cli.restore import Settings
 from deblur_cli.restoration.tiles import Grid
 from deblur_cli.work import count, count_detector
 

@@ -11,8 +11,8 @@ from cli_helpers import deblur, install
 
 from deblur_cli import __version__, weights
 from deblur_cli.cli import info
-from deblur_cli.restoration.device import choose_device, choose_precision, describe_devices
 from deblur_cli.errors import WeightsError
+from deblur_cli.restoration.device import choose_device, choose_precision, describe_devices
 
 
 @pytest.fixture(autouse=True)

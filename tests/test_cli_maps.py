@@ -7,14 +7,10 @@ import pytest
 from cli_helpers import Deblurrer, deblur, install, make_photo, pixels_of
 from hypothesis import given
 from hypothesis import strategies as st
-from networks import lively, weights_of
 from PIL import Image
 
-from deblur_cli import restore
 from deblur_cli.cli import checks
 from deblur_cli.errors import UsageError
-from deblur_cli.photo.photo import Photo
-from deblur_cli.sweep import sweep
 
 
 @pytest.fixture(autouse=True)
@@ -52,10 +48,11 @@ def test_what_is_asked_for_is_written_and_named_on_stdout(photo, tmp_path, optio
 def test_only_maps_restores_nothing_and_says_so(photo):
     result = deblur("run", photo, "--only-maps", "--json")
     done, summary = (json.loads(line) for line in result.stdout.splitlines())
-    assert not Deblurrer.runs[0].restore
-    assert (done["output"], done["changed"], done["blurred_share"]) == (None, False, 0.25)
+    assert (Deblurrer.looked_at, Deblurrer.runs) == (["photo.png"], [])
+    assert (done["output"], done["changed"], done["tiles_restored"]) == (None, False, 0)
+    assert done["blurred_share"] == done["scales"]["1"] == pytest.approx(7 / 15, abs=1e-6)
     assert (summary["looked_at"], summary["restored"], summary["unchanged"]) == (1, 0, 0)
-    assert "25.0% blurred, not restored" in result.stderr
+    assert "46.7% blurred, not restored" in result.stderr
 
 
 def test_gray_mask_is_white_where_restored_and_black_where_untouched(photo, tmp_path):
@@ -63,9 +60,8 @@ def test_gray_mask_is_white_where_restored_and_black_where_untouched(photo, tmp_
     with Image.open(tmp_path / "photo_mask_gray.png") as image:
         assert (image.mode, image.size) == ("L", (160, 120))
         mask = np.asarray(image)
-    assert (mask[:16, :16] == 255).all()  # the stand-in's blurred cells
-    assert (mask[40:] == 0).all()
-    assert (mask[:, 40:] == 0).all()
+    assert (mask[:56] == 255).all()  # the stand-in's blurred cells
+    assert (mask[56 + 12 :] == 0).all()
 
 
 def test_maps_are_loaded_as_the_readme_says(photo, tmp_path):
@@ -73,10 +69,13 @@ def test_maps_are_loaded_as_the_readme_says(photo, tmp_path):
     with np.load(tmp_path / "photo_motion.npz") as maps:
         assert maps["probability"].shape == (15, 20)
         assert maps["start"].shape == maps["end"].shape == (2, 15, 20)
-        assert {maps[name].dtype for name in ("probability", "start", "end")} == {np.dtype(np.float32)}
+        assert maps["scale"].shape == (15, 20)
+        floats = ("probability", "start", "end", "scale")
+        assert {maps[name].dtype for name in floats} == {np.dtype(np.float32)}
         assert (maps["size"].tolist(), int(maps["cell"]), float(maps["epsilon"])) == ([120, 160], 8, 0.5)
         assert str(maps["orientation"]).startswith("upright")
         np.testing.assert_array_equal(maps["end"], 3)
+        np.testing.assert_array_equal(maps["scale"], 1)
 
 
 def test_existing_maps_are_kept_and_missing_ones_added(photo, tmp_path):
@@ -125,8 +124,7 @@ def test_sheet_comes_of_one_detection_and_tells_share_and_time(photo, tmp_path):
     result = deblur("epsilon", photo, "--values", "0.5,0.3,0.5")
     sheet = tmp_path / "photo_epsilon.png"
     assert result.stdout == f"{sheet}\n"
-    # one look at the whole photo; two runs over a single tile, for the time
-    assert [settings.restore for settings in Deblurrer.runs] == [False, True, False]
+    assert (Deblurrer.looked_at, Deblurrer.runs) == (["photo.png"], [])
     lines = [line for line in result.stderr.splitlines() if "epsilon" in line]
     assert [line.split("epsilon ")[1][:3] for line in lines] == ["0.3", "0.5"]
     assert all("% blurred" in line and "about" in line for line in lines)
@@ -174,17 +172,3 @@ def test_values_are_sorted_and_taken_once(thousandths):
 def test_too_many_values_are_refused():
     with pytest.raises(UsageError, match="up to 24"):
         checks.parse_epsilons(",".join(str(n / 100) for n in range(25)))
-
-
-@pytest.mark.parametrize("keep_sharp", [True, False])
-def test_sweep_foretells_what_runs_find(monkeypatch, tmp_path, keep_sharp):
-    monkeypatch.undo()
-    network = restore.Deblurrer(weights_of(lively()), device="cpu", precision="fp32")
-    pixels = np.random.default_rng(3).integers(0, 256, (200, 300, 3), np.uint8)
-    photo = Photo(pixels=pixels, source=tmp_path / "x.png", format="PNG")
-    settings = restore.Settings(tile=128, keep_sharp=keep_sharp)
-    for outlook in sweep(network, photo, settings, [0.2, 0.5, 0.9]):
-        run = network.run(photo, restore.Settings(outlook.epsilon, 128, keep_sharp=keep_sharp))
-        assert outlook.blurred_share == pytest.approx(run.blurred_share)
-        assert (outlook.tiles, outlook.tiles_restored) == (run.tiles, run.tiles_restored)
-        np.testing.assert_allclose(outlook.maps.probability, run.maps.probability, atol=1e-6)

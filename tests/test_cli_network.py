@@ -40,7 +40,8 @@ def test_blurred_photo_is_restored_and_drawn(tmp_path):
     done, summary = (json.loads(line) for line in result.stdout.splitlines())
     assert (result.exit_code, summary["restored"]) == (0, 1)
     assert (done["blurred_share"], done["changed"], done["tiles_kept"]) == (1, True, 0)
-    assert done["tiles_restored"] == done["tiles"] > 1
+    assert done["tiles"] > 1 and done["tiles_restored"] > 1
+    assert done["scales"].keys() == {"1", "2"} and sum(done["scales"].values()) == pytest.approx(1, abs=1e-5)
     assert done["weights_sha256"] == weights.sha256(network)
     before, after = pixels_of(photo), pixels_of(tmp_path / "photo_deblurred.png")
     assert 0 < np.abs(before.astype(int) - after).mean() < 40

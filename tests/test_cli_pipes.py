@@ -50,7 +50,7 @@ def test_a_photo_goes_in_and_what_a_file_would_hold_comes_out(tmp_path, suffix, 
     assert result.stdout_bytes == Path(written).read_bytes()
     with Image.open(BytesIO(result.stdout_bytes)) as image:
         assert image.format == answer
-    assert result.stderr.startswith("stdin: 25.0% blurred, ")
+    assert result.stderr.startswith("stdin: 50.0% blurred, ")
     assert result.stderr.count("\n") == 1
 
 

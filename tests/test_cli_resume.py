@@ -53,7 +53,8 @@ def break_off(at: str, *words: object) -> None:
         patch.setattr(encode, "encode", refuse)
         result = deblur("run", *words)
     assert (result.exit_code, "--resume goes on" in result.stderr) == (1, True)
-    Deblurrer.runs.clear()
+    for asked in (Deblurrer.runs, Deblurrer.looked_at):
+        asked.clear()
 
 
 def test_resume_does_what_is_left_and_clears_up(photos, out):
@@ -112,7 +113,7 @@ def test_photos_that_changed_are_done_again(photos, out):
     make_photo(photos / "a.png", (60, 50))
     assert deblur("run", photos, "-o", out, "--resume").exit_code == 0
     assert (out / "a_deblurred.png").read_bytes() != before
-    assert len(Deblurrer.runs) == 3
+    assert len(Deblurrer.looked_at) == 3
 
 
 @pytest.mark.parametrize(
@@ -120,6 +121,7 @@ def test_photos_that_changed_are_done_again(photos, out):
     [
         (["-e", "0.25"], "epsilon auto, now 0.25"),
         (["--mask"], "mask off, now on"),
+        (["--scales", "1,2"], "scales 1,2,4,8, now 1,2"),
         (["--format", "webp"], "format not given, now WEBP"),
         (["--quality", "90"], "quality not given, now 90"),
         (["--raw-exposure", "1"], "raw-exposure 0.0, now 1.0"),
@@ -146,13 +148,13 @@ def test_other_weights_are_refused(photos, out, monkeypatch):
 def test_other_settings_with_overwrite_begin_anew(photos, out):
     break_off("c_deblurred.png", photos, "-o", out)
     assert deblur("run", photos, "-o", out, "--resume", "--overwrite", "-e", "0.25").exit_code == 0
-    assert [settings.epsilon for settings in Deblurrer.runs] == [0.25] * 4
+    assert [request.epsilon for request in Deblurrer.runs] == [0.25] * 4
     assert NAME not in files_in(out)
 
 
 def test_the_same_epsilon_in_other_words_and_another_device_are_no_other_settings(photos, out):
     break_off("c_deblurred.png", photos, "-o", out, "-e", ".5")
-    words = ["-e", "0.50", "--device", "cpu", "--jobs", "3"]
+    words = ["-e", "0.50", "--device", "cpu", "--jobs", "3", "--scales", "8,4,2,1"]
     assert deblur("run", photos, "-o", out, "--resume", *words).exit_code == 0
 
 

@@ -9,7 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.color import rgb2lab
 
-from deblur_cli.overlays import Step, blurred, draw_sheet, flow_overlay, mask_overlay, trajectory_overlay
+from deblur_cli.overlays import (
+    Step,
+    at_scales,
+    blurred,
+    draw_sheet,
+    flow_overlay,
+    mask_overlay,
+    trajectory_overlay,
+)
 from deblur_cli.overlays import maps as overlay_maps
 from deblur_cli.overlays.colours import confidence_colours, direction_colours
 from deblur_cli.overlays.maps import upsample
@@ -303,3 +311,29 @@ def test_a_small_region_keeps_its_line_and_its_colours_on_a_reduced_photo():
     ring = np.roll(inside, 1, axis=0) & ~inside  # below the region
     assert white[ring].all()
     assert colourful(drawn)[inside].any()
+
+
+@given(st.lists(st.floats(0, 1), min_size=4, max_size=4))
+def test_scales_that_hold_much_of_the_blur_are_told_the_coarsest_first(shares):
+    told = at_scales(dict(zip((1, 2, 4, 8), shares, strict=True)))
+    most = max(shares)
+    places = [told.find(name) for name in ("1/8", "1/4", "1/2", "full size")]
+    for place, share in zip(places, reversed(shares), strict=True):
+        assert place < 0 or share > 0
+        assert place >= 0 or share < most or most in (0, shares[0])
+    found = [place for place in places if place >= 0]
+    assert found == sorted(found)
+    if not any(shares[1:]):
+        assert told == ""
+
+
+def test_long_motion_in_a_large_photo_is_drawn_as_long_as_it_is():
+    """A path of 70 pixels on 12 megapixels, and one that is drawn twice as long, so as to be seen."""
+    for moved, drawn_length in ((70, 70), (56, 112)):
+        maps = make_maps(3000, 4000, np.s_[150, 250], (0, -moved / 2), (0, moved / 2))
+        drawn = colourful(trajectory_overlay(grey(3000, 4000), maps, 0.5))
+        rows, columns = np.nonzero(drawn)
+        width = columns.max() - columns.min() + 1
+        assert drawn_length < width < drawn_length + 16  # with its round ends
+        assert abs((columns.max() + columns.min()) / 2 - 250.5 * 8) < 8
+        assert np.ptp(rows) < 25

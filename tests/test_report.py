@@ -12,6 +12,7 @@ from cli_helpers import deblur, install, make_photo, started
 from PIL import Image
 
 from deblur_cli.errors import EncodeError
+from deblur_cli.report.page import Entry
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -206,7 +207,8 @@ def test_page_tells_share_time_settings_and_failures(browser, page_path):
         assert "is not a picture" in page.locator(".failures").inner_text()
         look_at(page, 0)
         facts = page.locator("#facts").inner_text()
-        for part in ("25.0% blurred", "epsilon 0.5", "1600 x 1200", "m2aenet-small", " s, "):
+        told = ("50.0% blurred", "tiles restored: 1, ", "epsilon 0.5", "1600 x 1200", "m2aenet-small", " s, ")
+        for part in told:
             assert part in facts
         page.keyboard.press("n")
         page.keyboard.press("n")
@@ -264,6 +266,15 @@ def test_a_second_run_adds_to_the_report_and_replaces_what_it_does_again(tmp_pat
         ("a.png", "0.25"),
         ("b.png", "0.5,"),
     ]
+
+
+def test_facts_tell_scales_and_entries_from_before_there_were_any_are_read():
+    known = {"width": 40, "height": 30, "blurred_share": 0.5, "tiles_restored": 3, "seconds": 1.0}
+    known |= {"epsilon": 0.5, "device": "cpu", "precision": "fp32", "weights": "w", "changed": True}
+    known |= {"source": "a.png", "notes": []}
+    assert ", tiles restored: 3, w" in Entry.of("a", known).facts
+    known["scales"] = {"1": 0, "2": 0.1, "4": 0.4, "8": 0}
+    assert ", tiles restored: 3 at 1/4 and 1/2, w" in Entry.of("a", known).facts
 
 
 def test_folder_that_is_no_report_is_left_alone(tmp_path, monkeypatch):

@@ -26,11 +26,13 @@ from deblur_cli.photo.decode import decode
 from deblur_cli.photo.photo import Photo
 from deblur_cli.photo.raw import RawOptions
 from deblur_cli.report import Report
+from deblur_cli.restoration import untouched
 
 if TYPE_CHECKING:
-    from deblur_cli.restore import Deblurrer, Result, Settings
+    from deblur_cli.cli.pipeline import Deblurred
+    from deblur_cli.restoration import Deblurrer, Findings, Request, Result
 
-Load = Callable[[], tuple["Deblurrer", "Settings"]]
+Load = Callable[[], tuple["Deblurrer", "Request"]]
 OpenJournal = Callable[["Deblurrer | None"], Journal | None]
 
 BYTES_PER_PIXEL = 24  # what a photo takes at most beside the network: 16 bits, its result, and its file
@@ -40,7 +42,10 @@ MOST_AUTOMATIC_JOBS = 8  # more of them than that wait for the disk anyway
 
 @dataclass(frozen=True)
 class Orders:
-    """What holds for every photo of a run. `jobs` is None for as many as suit the machine."""
+    """What holds for every photo of a run.
+
+    jobs: None for as many as suit the machine; findings: of the one photo, if they need not be found
+    """
 
     max_megapixels: float
     raw: RawOptions
@@ -48,6 +53,7 @@ class Orders:
     json: bool
     debug: bool
     jobs: int | None = None
+    findings: "Findings | None" = None
 
 
 class Batch:
@@ -113,10 +119,10 @@ class Batch:
         for job in plan.finished:
             self._skip(job, f"was finished before, {job.main}")
 
-    def _work(self, jobs: tuple[Job, ...], network: "Deblurrer", settings: "Settings") -> None:
+    def _work(self, jobs: tuple[Job, ...], network: "Deblurrer", request: "Request") -> None:
         try:
             with self._output.bars(len(jobs)) as bars:
-                self._pipeline(network, settings, bars).run(jobs)
+                self._pipeline(network, request, bars).run(jobs)
         except KeyboardInterrupt as interrupt:
             self._tally.stopped = exit_code(interrupt)
             where = f" at {self._current.source}" if self._current else ""
@@ -125,14 +131,17 @@ class Batch:
     def _how_to_go_on(self) -> str:
         return "" if self._journal is None else ", and --resume goes on from there"
 
-    def _pipeline(self, network: "Deblurrer", settings: "Settings", bars: Bars) -> Pipeline:
-        def deblur(job: Job, photo: Photo) -> "Result":
+    def _pipeline(self, network: "Deblurrer", request: "Request", bars: Bars) -> Pipeline:
+        def deblur(job: Job, photo: Photo) -> "Deblurred":
             with self._timed(job):
-                return network.run(photo, settings, bars.report)
+                found = self._orders.findings or network.detect(photo, bars.report)
+                if job.photo:
+                    return found, network.restore(photo, found, request, bars.report)
+                return found, untouched(photo, found, request, network.scales_for(photo.height, photo.width))
 
-        def write(job: Job, photo: Photo, result: "Result") -> Work:
-            self._write(job, photo, result, network)
-            return self._sum_up(job, photo, result, network)
+        def write(job: Job, photo: Photo, deblurred: "Deblurred") -> Work:
+            self._write(job, photo, deblurred, network)
+            return self._sum_up(job, photo, deblurred[1], network)
 
         def report(job: Job, outcome: Work | Exception) -> None:
             self._report(job, outcome)
@@ -164,18 +173,21 @@ class Batch:
     def _read(self, job: Job) -> Photo:
         with self._timed(job):
             photo = decode(job.source, self._orders.max_megapixels, self._orders.raw)
+            if self._orders.findings is not None:
+                self._orders.findings.check_fits(photo.height, photo.width)
             if job.photo:
                 encode.check_fits(photo, job.output, job.output.name, self._orders.saving.quality)
             return photo
 
-    def _write(self, job: Job, photo: Photo, result: "Result", network: "Deblurrer") -> None:
+    def _write(self, job: Job, photo: Photo, deblurred: "Deblurred", network: "Deblurrer") -> None:
+        findings, result = deblurred
         with self._timed(job):
             if self._journal is not None:
                 self._journal.begin(job)
             if self._pages is not None:  # first: a photo that counts as done has its place there
                 record = self._sum_up(job, photo, result, network).record
                 self._pages.add(photo, result, record, flow=self._orders.saving.flow)
-            save(job, photo, result, network.weights.label, self._orders.saving)
+            save(job, photo, findings, result, network.weights.label, self._orders.saving)
             if self._journal is not None:
                 self._journal.finish(job)
 

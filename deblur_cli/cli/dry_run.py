@@ -12,7 +12,7 @@ from deblur_cli.cli.sizes import upright_size
 from deblur_cli.cli.summary import Forecast, failure_record, plan_record, skip_record
 
 if TYPE_CHECKING:
-    from deblur_cli.restore import Deblurrer, Settings
+    from deblur_cli.restoration import Deblurrer, Request
 
 Size = tuple[int, int]  # width and height
 
@@ -23,7 +23,7 @@ def show(
     output: Output,
     max_megapixels: float,
     weights: tuple[str | None, str],
-    load: Callable[[], tuple["Deblurrer", "Settings"]],
+    load: Callable[[], tuple["Deblurrer", "Request"]],
     *,
     json: bool,
 ) -> int:
@@ -60,11 +60,11 @@ def show(
     if planned and (wanted := to_download_of_run(*weights)):
         output.say(f"would first download {wanted}; how long the photos take is told once it is here")
     elif planned:
-        from deblur_cli.cli.estimate import estimate
+        from deblur_cli.restoration.forecast import estimate
 
-        network, settings = load()
-        forecast.estimate = estimate(network, settings, planned)
-        forecast.epsilon, forecast.weights = settings.epsilon, network.weights.title
+        network, request = load()
+        forecast.estimate = estimate(network, request, planned)
+        forecast.epsilon, forecast.weights = request.epsilon, network.weights.title
     if json:
         output.json_line(forecast.record())
     output.say(str(forecast))

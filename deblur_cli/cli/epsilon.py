@@ -8,7 +8,7 @@ import typer
 from deblur_cli.cli import checks, options
 
 if TYPE_CHECKING:
-    from deblur_cli.sweep import Outlook
+    from deblur_cli.restoration.forecast import Outlook
 
 
 def epsilon(
@@ -25,6 +25,7 @@ def epsilon(
     precision: options.PrecisionChoice = options.Precision.auto,
     tile: options.Tile = "auto",
     overlap: options.Overlap = options.DEFAULT_OVERLAP,
+    scales: options.Scales = "auto",
     keep_sharp: options.KeepSharp = True,
     max_megapixels: options.MaxMegapixels = options.DEFAULT_MAX_MEGAPIXELS,
     overwrite: options.Overwrite = False,
@@ -39,9 +40,10 @@ def epsilon(
     checks.exclude("--verbose", verbose, "--quiet", quiet)
     epsilons = checks.parse_epsilons(values)
     tile_size = checks.parse_tile(tile, overlap)
+    chosen_scales = checks.parse_scales(scales)
     sheet = _sheet_path(photo, output)
 
-    from deblur_cli import restore
+    from deblur_cli import restoration
     from deblur_cli.cli.catalogue import load_weights
     from deblur_cli.cli.output import Output
     from deblur_cli.overlays import Step, draw_sheet
@@ -50,19 +52,20 @@ def epsilon(
     from deblur_cli.photo.files import check_target
     from deblur_cli.photo.photo import Photo
     from deblur_cli.photo.view import eight_bits, rgb_profile
-    from deblur_cli.sweep import sweep
+    from deblur_cli.restoration.forecast import foresee
 
     streams = Output(quiet=quiet, verbose=verbose)
     check_target(sheet, photo, overwrite=overwrite)
     with streams.log_lines():
         loaded = load_weights(weights, detector, streams)
-        network = restore.Deblurrer(loaded, device=device, precision=precision.value)
+        tiling = restoration.Tiling(tile_size, overlap)
+        network = restoration.Deblurrer(loaded, device, precision.value, tiling, chosen_scales)
     with streams.log_lines(), streams.about(photo), streams.bars(1) as bars:
         seen = decode(photo, max_megapixels)
-        settings = restore.Settings(tile=tile_size, overlap=overlap, keep_sharp=keep_sharp)
         bars.begin(photo.name)
-        found = sweep(network, seen, settings, epsilons, bars.report)
-        steps = [Step(outlook.epsilon, outlook.maps, _lines(outlook)) for outlook in found]
+        requests = [restoration.Request(epsilon, keep_sharp) for epsilon in epsilons]
+        found = foresee(network, seen, requests, bars.report)
+        steps = [Step(one.seen.epsilon, one.seen.findings, _lines(one)) for one in found]
         first = (f"{seen.width} x {seen.height} pixels", f"{network.weights.title}, {network.device}")
         pixels = draw_sheet(eight_bits(seen), steps, first)
         drawn = Photo(pixels=pixels, source=photo, format="PNG", metadata=rgb_profile(seen))
@@ -90,19 +93,23 @@ def _sheet_path(photo: Path, output: Path | None) -> Path:
 
 
 def _lines(outlook: "Outlook") -> tuple[str, str]:
-    from deblur_cli.cli.estimate import spoken
     from deblur_cli.overlays import blurred
+    from deblur_cli.restoration.forecast import spoken
 
-    tiles = f"{outlook.tiles_restored} of {outlook.tiles} tiles, about {spoken(outlook.seconds)}"
-    return f"epsilon {outlook.epsilon:g}: {blurred(outlook.blurred_share)}", tiles
+    tiles = "1 tile" if outlook.tiles_restored == 1 else f"{outlook.tiles_restored} tiles"
+    share = f"epsilon {outlook.seen.epsilon:g}: {blurred(outlook.seen.blurred_share)}"
+    return share, f"{tiles} to restore, about {spoken(outlook.seconds)}"
 
 
 def _record(outlook: "Outlook") -> dict[str, object]:
+    from deblur_cli.cli.summary import scales_of
+
     return {
         "type": "epsilon",
-        "epsilon": outlook.epsilon,
-        "blurred_share": round(outlook.blurred_share, 6),
-        "tiles": outlook.tiles,
+        "epsilon": outlook.seen.epsilon,
+        "blurred_share": round(outlook.seen.blurred_share, 6),
+        "scales": scales_of(outlook.seen),
+        "tiles": outlook.seen.tiles,
         "tiles_restored": outlook.tiles_restored,
         "seconds": round(outlook.seconds, 3),
     }

@@ -32,7 +32,7 @@ def gather() -> dict[str, Any]:
     import psutil
     import torch
 
-    from deblur_cli import device as devices
+    from deblur_cli.restoration import device as devices
 
     device = devices.choose_device("auto")
     precision = devices.choose_precision(device, "auto")
@@ -83,7 +83,7 @@ def found_weights() -> dict[str, Any]:
 def used_weights() -> dict[str, Any]:
     """Tell what `deblur run` uses unless told otherwise, or what is wrong with that."""
     from deblur_cli import weights
-    from deblur_cli.restore import Settings
+    from deblur_cli.restoration import Request
 
     try:
         notes = weights.notes_of(weights.DEFAULT)
@@ -92,7 +92,7 @@ def used_weights() -> dict[str, Any]:
         epsilon = weights.epsilon_in(notes if detector is None else weights.notes_of(finder), finder)
     except WeightsError as error:
         return {"weights": weights.DEFAULT, "detector": None, "epsilon": None, "problem": str(error)}
-    epsilon = Settings.epsilon if epsilon is None else epsilon
+    epsilon = Request.epsilon if epsilon is None else epsilon
     return {"weights": weights.DEFAULT, "detector": detector, "epsilon": epsilon, "problem": None}
 
 

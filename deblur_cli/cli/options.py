@@ -106,7 +106,16 @@ TrajectoryStyleChoice = Annotated[
 ]
 Data = Annotated[
     DataFormat | None,
-    typer.Option("--data", help="Also write probability and displacements: PHOTO_motion.npz."),
+    typer.Option("--data", help="Also write what was found, to read or edit: PHOTO_motion.npz."),
+]
+FindingsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--findings",
+        metavar="FILE",
+        help="Restore what PHOTO_motion.npz of --data says, edited or not, instead of looking for blur.",
+        readable=False,
+    ),
 ]
 OnlyMaps = Annotated[
     bool,
@@ -144,6 +153,14 @@ Tile = Annotated[
     typer.Option("--tile", metavar="auto|PIXELS", help="Tile size, a multiple of 16; auto fits the memory."),
 ]
 Overlap = Annotated[int, typer.Option("--overlap", metavar="PIXELS", help="How far tiles overlap.")]
+Scales = Annotated[
+    str,
+    typer.Option(
+        "--scales",
+        metavar="auto|1,2,4,8",
+        help="How many times smaller the photo is looked at and restored; auto is all of them.",
+    ),
+]
 KeepSharp = Annotated[
     bool,
     typer.Option(

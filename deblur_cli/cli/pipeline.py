@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from deblur_cli.cli.plan import Job
     from deblur_cli.cli.summary import Work
     from deblur_cli.photo.photo import Photo
-    from deblur_cli.restore import Result
+    from deblur_cli.restoration import Findings, Result
 
     Outcome = Work | Exception
+    Deblurred = tuple[Findings, Result]  # what was found, before regions were judged, and what was done
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class Steps:
     about: Callable[["Path"], AbstractContextManager[None]]
     begin: Callable[["Job"], None]
     read: Callable[["Job"], "Photo"]
-    deblur: Callable[["Job", "Photo"], "Result"]
-    write: Callable[["Job", "Photo", "Result"], "Work"]
+    deblur: Callable[["Job", "Photo"], "Deblurred"]
+    write: Callable[["Job", "Photo", "Deblurred"], "Work"]
     report: Callable[["Job", "Outcome"], None]
 
 
@@ -139,19 +140,19 @@ class Pipeline:
         try:
             photo = reading.result()
             with self._steps.about(job.source):
-                result = self._steps.deblur(job, photo)
+                deblurred = self._steps.deblur(job, photo)
         except Exception as error:  # noqa: BLE001 - one photo must not end the others, whatever happens to it
             return partial(self._conclude, turn, job, error)
-        return partial(self._write, turn, job, photo, result)
+        return partial(self._write, turn, job, photo, deblurred)
 
-    def _write(self, turn: int, job: "Job", photo: "Photo", result: "Result") -> None:
+    def _write(self, turn: int, job: "Job", photo: "Photo", deblurred: "Deblurred") -> None:
         if not self._ending.is_set():
-            self._conclude(turn, job, self._written(job, photo, result))
+            self._conclude(turn, job, self._written(job, photo, deblurred))
 
-    def _written(self, job: "Job", photo: "Photo", result: "Result") -> "Outcome":
+    def _written(self, job: "Job", photo: "Photo", deblurred: "Deblurred") -> "Outcome":
         try:
             with self._steps.about(job.source):
-                return self._steps.write(job, photo, result)
+                return self._steps.write(job, photo, deblurred)
         except Exception as error:  # noqa: BLE001 - as above
             return error  # held by no frame of its own traceback, so the photo's memory is freed with it
 

@@ -1,14 +1,19 @@
 """`deblur run`: deblur photos and folders of photos."""
 
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from deblur_cli.cli import checks, options
+from deblur_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from deblur_cli.cli.journal import Journal
-    from deblur_cli.restore import Deblurrer, Settings
+    from deblur_cli.cli.output import Output
+    from deblur_cli.cli.plan import Plan
+    from deblur_cli.restoration import Deblurrer, Findings, Request
 
 
 def run(
@@ -23,6 +28,7 @@ def run(
     trajectory: options.Trajectory = False,
     trajectory_style: options.TrajectoryStyleChoice = None,
     data: options.Data = None,
+    findings: options.FindingsFile = None,
     only_maps: options.OnlyMaps = False,
     report: options.Report = False,
     weights: options.Weights = None,
@@ -31,6 +37,7 @@ def run(
     precision: options.PrecisionChoice = options.Precision.auto,
     tile: options.Tile = "auto",
     overlap: options.Overlap = options.DEFAULT_OVERLAP,
+    scales: options.Scales = "auto",
     keep_sharp: options.KeepSharp = True,
     suffix: options.Suffix = options.DEFAULT_SUFFIX,
     format: options.Format = None,
@@ -58,24 +65,16 @@ def run(
     checks.exclude("--verbose", verbose, "--quiet", quiet)
     threshold = checks.parse_threshold(epsilon)
     tile_size = checks.parse_tile(tile, overlap)
+    chosen_scales = checks.parse_scales(scales)
     file_format = checks.parse_format(format)
     side_by_side = checks.parse_jobs(jobs)
+    checks.check_findings(findings, inputs)
 
     from deblur_cli.cli import pipes
     from deblur_cli.cli.inputs import Walk, collect
     from deblur_cli.cli.output import Output
     from deblur_cli.cli.plan import Existing, Naming, check_output, make_plan
     from deblur_cli.cli.resume import Ledger, journal_path, report_folder, settings_of
-
-    def load() -> "tuple[Deblurrer, Settings]":
-        from deblur_cli import restore
-        from deblur_cli.cli.catalogue import epsilon_for, load_weights
-
-        loaded = checks.telling(load_weights(weights, detector, streams), motion=trajectory)
-        settings = restore.Settings(
-            epsilon_for(loaded, threshold), tile_size, overlap, keep_sharp, restore=not only_maps
-        )
-        return restore.Deblurrer(loaded, device=device, precision=precision.value), settings
 
     streams = Output(quiet=quiet, verbose=verbose)
     mask_format, trajectory = _wanted(
@@ -86,6 +85,19 @@ def run(
         **{"--only-maps": only_maps, "--report": report, "--json": json, "--dry-run": dry_run},
     }
     pipes.check(inputs, output, {**alone, "--resume": resume})
+    load = partial(
+        _load,
+        streams,
+        weights=weights,
+        detector=detector,
+        motion=trajectory,
+        epsilon=threshold,
+        keep_sharp=keep_sharp,
+        device=device,
+        precision=precision.value,
+        tiling=(tile_size, overlap),
+        scales=chosen_scales,
+    )
     with pipes.connected(inputs, output, file_format, streams) as ends:
         naming = Naming(ends.output, suffix, file_format, **_beside(mask_format, trajectory, data, only_maps))
         found = collect(ends.inputs, Walk(recursive, suffix, leave_out=ends.output))
@@ -93,12 +105,17 @@ def run(
 
         existing = Existing.replace if overwrite else Existing.skip if skip_existing else Existing.refuse
         shaping = settings_of(
-            context, epsilon="auto" if threshold is None else threshold, tile=tile_size, format=file_format
+            context,
+            epsilon="auto" if threshold is None else threshold,
+            tile=tile_size,
+            format=file_format,
+            scales=",".join(map(str, chosen_scales)),
         )
         ledger = Ledger(journal_path(ends.inputs, naming), shaping, existing, overwrite)
         ledger.look_back(resume, weights, detector, streams)
         photos = ledger.without_results(found.photos)
         plan = make_plan(photos, naming, ledger.existing, ledger.judge)
+        given = _read_findings(findings, plan)
         for line in filter(None, (found.passed_over_line(), found.left_out_line())):
             streams.warn(line)
 
@@ -129,11 +146,37 @@ def run(
             json,
             debug,
             side_by_side,
+            given,
         )
         pages = Report(report_folder(ends.inputs, naming)) if report else None
         if code := Batch(orders, streams, pages).run(plan, found.problems, load, open_journal):
             raise typer.Exit(code)
         ends.deliver()
+
+
+def _load(
+    streams: "Output",
+    *,
+    weights: str | None,
+    detector: str,
+    motion: bool,
+    epsilon: float | None,
+    keep_sharp: bool,
+    device: str,
+    precision: str,
+    tiling: tuple[int | None, int],
+    scales: tuple[int, ...],
+) -> "tuple[Deblurrer, Request]":
+    """Return what deblurs the photos of a run, and what it shall do with each; None stands for automatic.
+
+    motion: whether it is to be drawn; tiling: size and overlap
+    """
+    from deblur_cli import restoration
+    from deblur_cli.cli.catalogue import epsilon_for, load_weights
+
+    loaded = checks.telling(load_weights(weights, detector, streams), motion=motion)
+    request = restoration.Request(epsilon_for(loaded, epsilon), keep_sharp)
+    return restoration.Deblurrer(loaded, device, precision, restoration.Tiling(*tiling), scales), request
 
 
 def _wanted(
@@ -143,6 +186,18 @@ def _wanted(
     if something and not mask and form is None and not trajectory:
         return options.MaskFormat.overlay, True
     return form or (options.MaskFormat.overlay if mask else None), trajectory
+
+
+def _read_findings(path: Path | None, plan: "Plan") -> "Findings | None":
+    """Return the findings that the user gives. Raises UsageError where a result would replace their file."""
+    if path is None:
+        return None
+    from deblur_cli.cli.plan import identity
+    from deblur_cli.restoration.findings import read_npz
+
+    if any(identity(path) == identity(result) for job in plan.jobs for result in job.missing):
+        raise UsageError(f"{path} is what --findings reads, and is not written; leave out --data, or use -o")
+    return read_npz(path)
 
 
 def _beside(

@@ -1,6 +1,5 @@
 """Writes what came of one photo: all of it, or nothing."""
 
-import io
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,16 +9,17 @@ from numpy.typing import NDArray
 
 from deblur_cli import __version__
 from deblur_cli.cli.plan import Job
-from deblur_cli.restoration.mask import overlay_weights
 from deblur_cli.overlays import flow_overlay, mask_overlay, trajectory_overlay
-from deblur_cli.overlays.maps import CELL, bands
+from deblur_cli.overlays.maps import bands
 from deblur_cli.photo import encode
 from deblur_cli.photo.files import check_target, write_file
 from deblur_cli.photo.photo import Photo
 from deblur_cli.photo.view import eight_bits, rgb_profile
+from deblur_cli.restoration.findings import to_npz
+from deblur_cli.restoration.mask import overlay_weights
 
 if TYPE_CHECKING:
-    from deblur_cli.restore import Result
+    from deblur_cli.restoration import Findings, Result
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,13 @@ class Saving:
     flow: bool = False
 
 
-def save(job: Job, photo: Photo, result: "Result", weights: str, saving: Saving) -> None:
+def save(
+    job: Job, photo: Photo, findings: "Findings", result: "Result", weights: str, saving: Saving
+) -> None:
     """Write the results of a job that are missing. Raises EncodeError, and then leaves no new file.
 
-    The restored photo comes last, so that where it exists all its companions do. `weights` is what the
-    note calls them.
+    The restored photo comes last, so that where it exists all its companions do. findings: as they were
+    found, which given back make the same result; weights: what the note calls them
     """
     overwrite = saving.overwrite or job.replace
     written: list[Path] = []
@@ -53,7 +55,7 @@ def save(job: Job, photo: Photo, result: "Result", weights: str, saving: Saving)
                 _save_photo(path, photo, result, note, replace(saving, overwrite=overwrite))
             elif path == job.data:
                 check_target(path, photo.source, overwrite=overwrite)
-                write_file(path, [_data(result)], overwrite=overwrite)
+                write_file(path, [to_npz(findings, result.epsilon)], overwrite=overwrite)
             else:
                 picture = _picture(path, job, photo, result, flow=saving.flow)
                 encode.encode(picture, path, format="PNG", overwrite=overwrite)
@@ -98,37 +100,19 @@ def _picture(path: Path, job: Job, photo: Photo, result: "Result", *, flow: bool
         return Photo(pixels=selection(photo, result), source=photo.source, format="PNG")
     seen = eight_bits(photo)
     if path == job.mask:
-        pixels = mask_overlay(seen, result.maps, result.epsilon, share=result.blurred_share)
+        pixels = mask_overlay(seen, result.findings, result.epsilon, share=result.blurred_share)
     else:
         draw = flow_overlay if flow else trajectory_overlay
-        pixels = draw(seen, result.maps, result.epsilon, legend=True)
+        pixels = draw(seen, result.findings, result.epsilon, legend=True)
     return Photo(pixels=pixels, source=photo.source, format="PNG", metadata=rgb_profile(photo))
 
 
 def selection(photo: Photo, result: "Result") -> NDArray[np.generic]:
     """Return how strongly restored pixels are laid over the photo: H W 1, white is fully, as deep as it."""
-    mask = (result.maps.probability > result.epsilon).astype(np.float32)
+    mask = (result.findings.probability > result.epsilon).astype(np.float32)
     white = 255 if photo.pixels.dtype == np.uint8 else 65535
     drawn = np.empty((photo.height, photo.width, 1), photo.pixels.dtype)
     for top, bottom in bands(photo.height):
         weights = overlay_weights(mask, slice(top, bottom), slice(0, photo.width))
         drawn[top:bottom, :, 0] = np.rint(weights * white)
     return drawn
-
-
-def _data(result: "Result") -> bytes:
-    """The maps as NumPy's npz; what each array holds stands in README.md."""
-    file = io.BytesIO()
-    np.savez_compressed(
-        file,
-        probability=result.maps.probability,
-        start=result.maps.start,
-        end=result.maps.end,
-        cell=np.int64(CELL),
-        size=np.array([result.photo.height, result.photo.width], np.int64),
-        epsilon=np.float64(result.epsilon),
-        orientation=np.str_(
-            "upright, as the written photo; (row, column), displacements (dy, dx) in its pixels"
-        ),
-    )
-    return file.getvalue()

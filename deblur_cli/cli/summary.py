@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 from deblur_cli.cli.errors import FAILED, OK
 from deblur_cli.cli.inputs import Problem
 from deblur_cli.cli.plan import Job
-from deblur_cli.overlays import blurred
+from deblur_cli.overlays import at_scales, blurred
 
 if TYPE_CHECKING:
-    from deblur_cli.cli.estimate import Estimate
-    from deblur_cli.restore import Deblurrer, Result
+    from deblur_cli.restoration import Deblurrer, Result
+    from deblur_cli.restoration.forecast import Estimate
 
 _FIELDS = (
     *("type", "status", "input", "output", "mask", "mask_gray", "trajectory", "motion", "width", "height"),
-    *("blurred_share", "tiles", "tiles_restored", "tiles_kept", "seconds", "epsilon"),
+    *("blurred_share", "scales", "tiles", "tiles_restored", "tiles_kept", "seconds", "epsilon"),
     *("device", "precision", "weights", "weights_sha256", "detector", "detector_sha256"),
     *("changed", "notes", "error"),
 )
@@ -38,12 +38,13 @@ class Work:
 
 def sum_up(job: Job, result: "Result", network: "Deblurrer", seconds: float, *, copied: bool) -> Work:
     """Tell what came of a photo on which so many seconds were spent; `copied`: it is the file as it was."""
-    what = f"nothing blurred, {'left as it is' if copied else 'only converted'}"
+    share = blurred(result.blurred_share) if result.blurred_share else "nothing blurred"
+    what = f"{share}, {'left as it is' if copied else 'only converted'}"
     if not job.photo:
         what = f"{blurred(result.blurred_share)}, not restored"
     elif result.changed:
-        what = blurred(result.blurred_share)
-        what += f", {result.tiles_restored} of {result.tiles} tiles restored"
+        tiles = "1 tile" if result.tiles_restored == 1 else f"{result.tiles_restored} tiles"
+        what = f"{share}, {tiles} restored{at_scales(result.scale_shares)}"
     if result.tiles_kept:
         what += f", {result.tiles_kept} kept because they could not be restored"
     weights, detector = network.weights, network.weights.detector
@@ -55,6 +56,7 @@ def sum_up(job: Job, result: "Result", network: "Deblurrer", seconds: float, *, 
         width=result.photo.width,
         height=result.photo.height,
         blurred_share=round(result.blurred_share, 6),
+        scales=scales_of(result),
         tiles=result.tiles,
         tiles_restored=result.tiles_restored,
         tiles_kept=result.tiles_kept,
@@ -70,6 +72,11 @@ def sum_up(job: Job, result: "Result", network: "Deblurrer", seconds: float, *, 
         notes=list(result.notes),
     )
     return Work(job, result.changed, result.notes, line, record)
+
+
+def scales_of(result: "Result") -> dict[str, float]:
+    """Tell for programs how much of a photo's area is restored at each scale."""
+    return {str(scale): round(share, 6) for scale, share in result.scale_shares.items()}
 
 
 def failure_record(problem: Problem) -> dict[str, object]:

@@ -1,7 +1,7 @@
 """Pictures of what the network saw: where it found blur, and along which paths things moved."""
 
 from deblur_cli.overlays.flow import flow_overlay
-from deblur_cli.overlays.legend import blurred
+from deblur_cli.overlays.legend import at_scales, blurred
 from deblur_cli.overlays.maps import Maps, Pixels8
 from deblur_cli.overlays.mask import mask_overlay
 from deblur_cli.overlays.paths import trajectory_overlay
@@ -11,6 +11,7 @@ __all__ = [
     "Maps",
     "Pixels8",
     "Step",
+    "at_scales",
     "blurred",
     "draw_sheet",
     "flow_overlay",

@@ -1,6 +1,6 @@
 """Legends: a dark panel in the corner of the picture where the least is hidden."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -12,12 +12,26 @@ from deblur_cli.overlays.pen import font_of, text_size
 _PANEL = (18, 18, 18)
 _INK = (240, 240, 240)
 _LEAST_TEXT = 7.0  # pixels; smaller text cannot be read, so that smaller pictures get no legend
+_LEAST_TOLD = 0.05  # of what was restored; a scale with less goes unmentioned
 _LARGEST_SHARE = 0.6  # of the picture's height and width that a panel may take
 
 
 def blurred(share: float) -> str:
     """Say how much of a photo is blurred; little is not nothing."""
     return "<0.1% blurred" if 0 < share < 0.0005 else f"{share:.1%} blurred"
+
+
+def at_scales(shares: Mapping[int, float]) -> str:
+    """Say at which scales most was restored, such as " at 1/4 and 1/2"; nothing where all was at full size.
+
+    shares: of the photo's area, by how many times smaller it was seen
+    """
+    known = sum(shares.values())
+    told = [scale for scale, share in sorted(shares.items(), reverse=True) if share > _LEAST_TOLD * known]
+    if not told or told == [1]:
+        return ""
+    *others, last = ["full size" if scale == 1 else f"1/{scale}" for scale in told]
+    return f" at {' and '.join(filter(None, (', '.join(others), last)))}"
 
 
 def add_mask_legend(canvas: Pixels8, maps: Maps, epsilon: float, share: float) -> None:

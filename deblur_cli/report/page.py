@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 
 from deblur_cli import __version__
-from deblur_cli.overlays import blurred
+from deblur_cli.overlays import at_scales, blurred
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,11 @@ class Entry:
         """Read the entry of a photo. Raises KeyError, TypeError or ValueError where it is damaged."""
         weights = " + ".join(filter(None, (known["weights"], known.get("detector"))))
         share = blurred(known["blurred_share"]) if known["blurred_share"] else "nothing blurred"
+        scales = {int(scale): float(part) for scale, part in known.get("scales", {}).items()}
+        restored = f"tiles restored: {known['tiles_restored']}{at_scales(scales)}"
         facts = (
             f"{share}, {known['seconds']:.1f} s, {known['width']} x {known['height']} pixels, "
-            f"epsilon {known['epsilon']:g}, {known['tiles_restored']} of {known['tiles']} tiles restored, "
-            f"{weights}, {known['device']}, {known['precision']}"
+            f"epsilon {known['epsilon']:g}, {restored}, {weights}, {known['device']}, {known['precision']}"
         )
         state = "" if known["changed"] else ", left as it is"
         source = str(known["source"])

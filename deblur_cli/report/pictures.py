@@ -15,7 +15,7 @@ from deblur_cli.photo.view import eight_bits, rgb_profile
 
 if TYPE_CHECKING:
     from deblur_cli.photo.photo import Photo
-    from deblur_cli.restore import Result
+    from deblur_cli.restoration import Result
 
 _THUMBNAIL = 480  # pixels, the longer side
 _DRAWING = 2000
@@ -35,7 +35,7 @@ def write_pictures(home: Path, photo: "Photo", result: "Result", *, flow: bool) 
     if result.changed:
         write("after.jpg", _shortened(after))
     small, scale = reduced(before, _DRAWING)
-    maps, epsilon = result.maps, result.epsilon
+    maps, epsilon = result.findings, result.epsilon
     write("mask.jpg", mask_overlay(small, maps, epsilon, share=result.blurred_share, scale=scale))
     draw = flow_overlay if flow else trajectory_overlay
     write("motion.jpg", draw(small, maps, epsilon, legend=True, scale=scale))

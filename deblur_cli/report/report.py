@@ -23,7 +23,7 @@ from deblur_cli.report.pictures import write_pictures
 
 if TYPE_CHECKING:
     from deblur_cli.photo.photo import Photo
-    from deblur_cli.restore import Result
+    from deblur_cli.restoration import Result
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ _PHOTOS = "photos"
 _ENTRY = "entry.json"
 _FORMAT = 1  # of entry.json
 _FACTS = (
-    *("width", "height", "blurred_share", "tiles", "tiles_restored", "tiles_kept", "seconds"),
+    *("width", "height", "blurred_share", "scales", "tiles", "tiles_restored", "tiles_kept", "seconds"),
     *("epsilon", "device", "precision", "weights", "detector", "changed", "notes"),
 )
 

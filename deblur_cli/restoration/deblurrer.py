@@ -1,6 +1,6 @@
 """Two steps for every command: detect what moved in a photo, and restore that."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -79,15 +79,15 @@ class Result:
     changed: bool = False
 
 
-def untouched(photo: Photo, findings: Findings, request: Request) -> Result:
-    """The photo as it is, with what would be restored of it."""
+def untouched(photo: Photo, findings: Findings, request: Request, scales: Sequence[int] = SCALES) -> Result:
+    """The photo as it is, with what would be restored of it at each of the scales."""
     confidence, mask = request.confidence(findings), request.mask(findings)
     return Result(
         photo,
         replace(findings, probability=confidence),
         request.epsilon,
         covered_share(mask, photo.height, photo.width),
-        covered_shares(mask, shares(findings.scale, SCALES), photo),
+        covered_shares(mask, shares(findings.scale, tuple(scales)), photo),
         findings.tiles,
         notes=findings.notes,
     )
@@ -176,16 +176,17 @@ class Deblurrer:
         """Restore what was found, each cell at its scale; every other pixel stays, bit by bit.
 
         `progress` is told tiles done, tiles in all, and "restore".
-        Raises ValueError for the findings of a photo of another size, and OutOfMemoryError as `detect`.
+        Raises DecodeError for the findings of a photo of another size, and OutOfMemoryError as `detect`.
         """
-        if findings.size != (photo.height, photo.width):
-            (height, width), seen = findings.size, f"{photo.width} x {photo.height}"
-            raise ValueError(f"the findings are those of a photo of {width} x {height} pixels, not {seen}")
+        findings.check_fits(photo.height, photo.width)
         return Restoration(self, photo, findings, request, progress).run()
 
 
 class Restoration:
-    """One photo on its way through `Deblurrer.restore`."""
+    """One photo on its way through `Deblurrer.restore`.
+
+    shares: how much each scale counts in each cell, h w of 0-1; none where nothing is restored at it
+    """
 
     def __init__(
         self,
@@ -197,10 +198,10 @@ class Restoration:
     ) -> None:
         self.engine, self.photo, self.findings, self.request = deblurrer.restorer, photo, findings, request
         self.confidence, self.mask = request.confidence(findings), request.mask(findings)
-        scales = usable(deblurrer.scales, photo.height, photo.width)
+        self.scales = usable(deblurrer.scales, photo.height, photo.width)
         self.shares = {
             scale: share
-            for scale, share in shares(findings.scale, scales).items()
+            for scale, share in shares(findings.scale, self.scales).items()
             if (self.mask * share).any()
         }
         self.counter, self.notes = Counter("restore", progress, {}), list(findings.notes)
@@ -208,7 +209,7 @@ class Restoration:
 
     def run(self) -> Result:
         """Restore each scale, the coarsest first, and lay what changed over the photo."""
-        result = untouched(self.photo, self.findings, self.request)
+        result = untouched(self.photo, self.findings, self.request, self.scales)
         if not self.shares:
             return result
         levels = pyramid(self.photo.pixels, (1, *self.shares))
@@ -224,7 +225,6 @@ class Restoration:
         return replace(
             result,
             photo=replace_pixels(self.photo, pixels) if changed else self.photo,
-            scale_shares=dict.fromkeys(SCALES, 0.0) | covered_shares(self.mask, self.shares, self.photo),
             tiles_restored=self.counter.done - len(failed),
             tiles_kept=len(failed),
             notes=(*self.notes, *(f"the tile at {place} failed and stays as it was" for place in failed)),
@@ -242,14 +242,17 @@ class Restoration:
         parts = ((t, changed_part(t, mask, least) if sharp else masked_part(t, mask)) for t in grid)
         return [(tile, part) for tile, part in parts if part]
 
+    def changes(self, level: Level, parts: Iterable[Tile]) -> Iterator[tuple[Tile, Floats | None]]:
+        """How restoration changes parts of the photo at a scale, h w 3 each; None for those that failed."""
+        maps = lowered_maps(self.findings, self.confidence, level.scale)
+        return self.engine.restore(level, parts, maps, self.wanted(level.scale), self.request.epsilon)
+
     def restored(self, level: Level, grid: Grid) -> Iterator[tuple[Tile, Tile, Floats]]:
         """Tiles, what is restored of them, and how it changes, h w C; failed ones are noted and left out."""
-        maps = lowered_maps(self.findings, self.confidence, level.scale)
-        chosen, wanted = self.parts(level.scale, grid), self.wanted(level.scale)
+        chosen = self.parts(level.scale, grid)
         step = self.counter.begin(level.scale, len(chosen))
         failed = self.failed[level.scale] = []
-        parts = (part for _, part in chosen)
-        changes = self.engine.restore(level, parts, maps, wanted, self.request.epsilon)
+        changes = self.changes(level, (part for _, part in chosen))
         for (tile, _), (part, change) in zip(chosen, changes, strict=True):
             if change is None:
                 failed.append(tile.corner)

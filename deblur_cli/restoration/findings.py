@@ -1,6 +1,7 @@
 """What moved in a photo and how: what detection hands to restoration, to pictures and to forecasts."""
 
 import io
+import lzma
 import struct
 import zipfile
 import zlib
@@ -18,7 +19,9 @@ from deblur_cli.nets import STAGE_SCALE
 Floats = NDArray[np.float32]
 
 VERSION = 2  # of the file; 1 had no scales
-DAMAGED = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error)
+# what reading a damaged zip may raise: RuntimeError where a bit says that it is encrypted or compressed oddly
+DAMAGED: tuple[type[Exception], ...] = (OSError, ValueError, EOFError, RuntimeError, MemoryError)
+DAMAGED += (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error)
 FOREIGN = "it is no file that --data npz wrote"
 UPRIGHT = "upright, as the written photo; (row, column), displacements (dy, dx) in its pixels"
 
@@ -59,6 +62,12 @@ class Findings:
             raise ValueError("probability must be 0 to 1")
         if self.scale.min() < 1:
             raise ValueError("scale must be 1 or more")
+
+    def check_fits(self, height: int, width: int) -> None:
+        """Raise DecodeError unless they are those of a photo of that size."""
+        if self.size != (height, width):
+            of, seen = f"{self.size[1]} x {self.size[0]}", f"{width} x {height}"
+            raise DecodeError(f"the findings are those of a photo of {of} pixels, and this one has {seen}")
 
     @property
     def length(self) -> Floats:

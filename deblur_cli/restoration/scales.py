@@ -26,7 +26,9 @@ SMOOTHING = 5  # cells; neighbors move alike, and one scale should not end where
 SURE = 1e-3  # confidence that counts for nothing beside any other
 JUDGED = 0.5  # confidence from which a cell has a say in how the photo was shaken
 BLOCKS, WIDELY = 4, 0.75  # a shake shows in that share of 4 x 4 blocks of the photo
-OUTSTANDING = 2.0  # times as far from the shake as the shake is long; what is no farther than once is part of it
+OUTSTANDING = (
+    2.0  # times as far from the shake as the shake is long; what is no farther than once is part of it
+)
 NOTABLE = 0.01  # share of the photo that has to stand out
 REACH = 2  # pixels that an enlarged one sees around it (bicubic)
 
@@ -142,7 +144,9 @@ def dominating(motion: Tensor, weight: Tensor) -> Tensor:
     """The motion that most cells share: motion 2 n, weight n -> 2. By mean shift from the median."""
     shared = motion.median(1).values
     for _ in range(5):
-        near = weight * torch.exp(-((motion - shared[:, None]).norm(dim=0) / (shared.norm() / 2 + 2)).square())
+        near = weight * torch.exp(
+            -((motion - shared[:, None]).norm(dim=0) / (shared.norm() / 2 + 2)).square()
+        )
         shared = (motion * near).sum(1) / near.sum().clamp(min=1e-6)
     return shared
 

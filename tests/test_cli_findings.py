@@ -1,0 +1,214 @@
+"""What `--data npz` writes is read, edited and given back with `--findings`."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from cli_helpers import Deblurrer, deblur, install, make_photo, pixels_of
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from networks import lively, lively_detector
+
+from deblur_cli import weights
+from deblur_cli.errors import DecodeError
+from deblur_cli.restoration.findings import Findings, read_npz, to_npz
+
+CPU = ("--device", "cpu", "--precision", "fp32")
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    """A restorer and a detector, which between them mark part of a picture of noise, at several scales."""
+    folder = tmp_path_factory.mktemp("networks")
+    for name, one in (("restorer", lively(pooling=64)), ("detector", lively_detector())):
+        weights.save(folder / f"{name}.safetensors", one, {}, half=False)
+    pair = ("-w", folder / "restorer.safetensors", "--detector", folder / "detector.safetensors")
+    return (*pair, *CPU)
+
+
+@pytest.fixture
+def photo(tmp_path):
+    return make_photo(tmp_path / "photo.png", (300, 170))
+
+
+def found(photo, network, *words):
+    """The file of findings of a photo, after a run that restored it too."""
+    result = deblur("run", photo, *network, "--data", "npz", *words)
+    assert result.exit_code == 0, result.stderr
+    return photo.with_name("photo_motion.npz")
+
+
+def edited(path, **changes):
+    """The same file with some of its arrays replaced, written by NumPy."""
+    with np.load(path) as held:
+        arrays_of_it = dict(held)
+    arrays_of_it |= {name: change(arrays_of_it[name]) for name, change in changes.items()}
+    np.savez(path.with_name("edited.npz"), **arrays_of_it)
+    return path.with_name("edited.npz")
+
+
+@pytest.mark.parametrize("words", [(), ("--no-keep-sharp",), ("--scales", "1,4")])
+def test_findings_given_back_make_the_same_bytes(photo, network, words):
+    file = found(photo, network, *words)
+    given_back = deblur("run", photo, *network, "--findings", file, "--suffix", "_again", "--json", *words)
+    done, _ = map(json.loads, given_back.stdout.splitlines())
+    assert done["changed"] and done["tiles"] == 0  # nothing was looked at
+    first, again = (photo.with_name(f"photo_{end}.png") for end in ("deblurred", "again"))
+    assert again.read_bytes() == first.read_bytes()
+
+
+def test_maps_of_findings_given_back_are_the_same_too(photo, network):
+    file = found(photo, network, "--mask", "--trajectory")
+    maps = ("--only-maps", "--mask", "--trajectory", "--data", "npz", "-o", photo.parent / "out")
+    assert deblur("run", photo, *network, "--findings", file, *maps).exit_code == 0
+    for name in ("photo_mask.png", "photo_trajectory.png", "photo_motion.npz"):
+        assert (photo.parent / "out" / name).read_bytes() == (photo.parent / name).read_bytes()
+
+
+def test_only_what_the_edited_mask_holds_changes(photo, network):
+    def left(probability):
+        painted = np.zeros_like(probability)
+        painted[:, :10] = 1
+        return painted
+
+    file = edited(found(photo, network), probability=left)
+    assert deblur("run", photo, *network, "--findings", file, "--suffix", "_left").exit_code == 0
+    differs = (pixels_of(photo) != pixels_of(photo.with_name("photo_left.png"))).any(axis=2)
+    assert differs[:, :80].mean() > 0.5
+    assert not differs[:, 80 + 12 :].any()
+
+
+def test_an_emptied_mask_leaves_the_photo_as_it_is(photo, network):
+    file = edited(found(photo, network), probability=np.zeros_like)
+    result = deblur("run", photo, *network, "--findings", file, "--suffix", "_same")
+    assert "nothing blurred" in result.stderr
+    np.testing.assert_array_equal(pixels_of(photo.with_name("photo_same.png")), pixels_of(photo))
+
+
+def test_the_scale_that_a_file_gives_is_the_one_restored_at(photo, network):
+    file = edited(found(photo, network), scale=lambda scale: np.full_like(scale, 2), probability=np.ones_like)
+    result = deblur("run", photo, *network, "--findings", file, "--suffix", "_half", "--json")
+    done, _ = map(json.loads, result.stdout.splitlines())
+    assert done["scales"] == {"1": 0, "2": 1}
+    assert "restored at 1/2, " in result.stderr
+
+
+def test_nothing_is_looked_at(photo, monkeypatch):
+    install(monkeypatch)
+    file = found(photo, ())
+    Deblurrer.looked_at.clear()
+    assert deblur("run", photo, "--findings", file, "--suffix", "_again").exit_code == 0
+    assert Deblurrer.looked_at == []
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    install(monkeypatch)
+
+
+def refused(folder, *words):
+    """The one line that a run says in the place of working; nothing is written."""
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    result = deblur("run", *words)
+    assert result.exit_code in (1, 2)
+    assert (result.stdout, result.stderr.count("\n")) == ("", 1), result.stderr
+    assert "bug" not in result.stderr
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    return result.stderr
+
+
+def test_findings_of_a_photo_of_another_size_are_refused(photo, tmp_path, stand_in):
+    file = found(photo, ())
+    other = make_photo(tmp_path / "other.png", (170, 300))
+    line = refused(tmp_path, other, "--findings", file)
+    assert "those of a photo of 300 x 170 pixels, and this one has 170 x 300" in line
+
+
+def test_findings_of_several_photos_are_refused(photo, tmp_path, stand_in):
+    file = found(photo, ())
+    second = make_photo(tmp_path / "second.png", (300, 170))
+    for inputs in ([photo, second], [tmp_path]):
+        assert "is of one photo" in refused(tmp_path, *inputs, "--findings", file, "--overwrite")
+
+
+def test_the_file_that_is_read_is_not_written(photo, tmp_path, stand_in):
+    file = found(photo, ())
+    line = refused(tmp_path, photo, "--findings", file, "--data", "npz", "--overwrite")
+    assert "photo_motion.npz is what --findings reads" in line
+
+
+def array_file(values):
+    """What np.save writes."""
+    file = io.BytesIO()
+    np.save(file, values)
+    return file.getvalue()
+
+
+WRONG = {
+    "gone": lambda path, file: None,
+    "empty": lambda path, file: path.write_bytes(b""),
+    "text": lambda path, file: path.write_text("probability"),
+    "a picture": lambda path, file: make_photo(path.with_suffix(".png")).rename(path),
+    "one array": lambda path, file: path.write_bytes(array_file(np.ones((22, 38)))),
+    "other arrays": lambda path, file: np.savez(path, weights=np.ones(3)),
+    "cut off": lambda path, file: path.write_bytes(file.read_bytes()[:-40]),
+    "a folder": lambda path, file: path.mkdir(),
+    "no numbers": lambda path, file: edited(file, probability=lambda p: p * np.nan).rename(path),
+    "above 1": lambda path, file: edited(file, probability=lambda p: p + 1).rename(path),
+    "too large": lambda path, file: edited(file, start=lambda s: s.astype(float) * 1e300).rename(path),
+    "words": lambda path, file: edited(file, start=lambda s: s.astype(str)).rename(path),
+    "objects": lambda path, file: edited(file, start=lambda s: s.astype(object)).rename(path),
+    "transposed": lambda path, file: edited(file, probability=np.transpose).rename(path),
+    "no size": lambda path, file: edited(file, size=np.sum).rename(path),
+    "scale 0": lambda path, file: edited(file, scale=np.zeros_like).rename(path),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_file_that_holds_no_findings_is_one_line(photo, tmp_path, stand_in, wrong):
+    WRONG[wrong](tmp_path / "wrong.npz", found(photo, ()))
+    line = refused(tmp_path, photo, "--findings", tmp_path / "wrong.npz", "--suffix", "_again")
+    assert "cannot read the findings in" in line and "wrong.npz" in line
+
+
+@st.composite
+def any_findings(draw):
+    size = draw(st.tuples(st.integers(1, 60), st.integers(1, 60)))
+    cells = (-(-size[0] // 8), -(-size[1] // 8))
+
+    def maps(least, most, *more):
+        values = st.floats(least, most, width=32)
+        return draw(arrays(np.float32, (*more, *cells), elements=values))
+
+    return Findings(size, maps(0, 1), maps(-99, 99, 2), maps(-99, 99, 2), maps(1, 8))
+
+
+@given(any_findings(), st.floats(0, 1))
+def test_findings_come_back_as_they_were(tmp_path_factory, findings, epsilon):
+    path = tmp_path_factory.mktemp("written") / "findings.npz"
+    path.write_bytes(to_npz(findings, epsilon))
+    again = read_npz(path)
+    assert again.size == findings.size
+    for name in ("probability", "start", "end", "scale"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(findings, name))
+
+
+@given(any_findings(), st.data())
+def test_a_damaged_file_is_either_refused_or_still_findings(tmp_path_factory, findings, data):
+    held = bytearray(to_npz(findings, 0.5))
+    for _ in range(data.draw(st.integers(1, 4))):
+        held[data.draw(st.integers(0, len(held) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path_factory.mktemp("damaged") / "findings.npz"
+    path.write_bytes(held[: data.draw(st.sampled_from([len(held), len(held) // 2]))])
+    try:
+        assert read_npz(path).probability.shape == findings.probability.shape
+    except DecodeError as error:
+        assert str(path) in str(error)
+
+
+def test_files_of_the_first_version_are_at_full_size(tmp_path):
+    moved = np.ones((2, 2, 3))
+    np.savez(tmp_path / "old.npz", size=[16, 24], probability=np.ones((2, 3)), start=-moved, end=moved)
+    assert (read_npz(tmp_path / "old.npz").scale == 1).all()
