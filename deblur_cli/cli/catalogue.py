@@ -216,11 +216,11 @@ def epsilon_for(loaded: "LoadedWeights", asked: float | None) -> float:
 
     Raises WeightsError where the recommendation is damaged.
     """
-    from deblur_cli.restore import Settings
+    from deblur_cli.restoration import Request
 
     if asked is not None:
         return asked
-    return Settings.epsilon if loaded.epsilon is None else loaded.epsilon
+    return Request.epsilon if loaded.epsilon is None else loaded.epsilon
 
 
 def to_download_of_run(name: str | None, detector: str) -> str | None:

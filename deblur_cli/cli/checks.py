@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 STEP = 16  # pixels; the network halves its input four times
 TILE_RANGE = (128, 16384)  # pixels; below it a tile is all overlap, above it nothing is gained
 OVERLAP_RANGE = (32, 1024)  # pixels
+SCALES = (1, 2, 4, 8)  # how many times smaller photos can be looked at
 MOST_JOBS = 64
 MOST_EPSILONS = 24  # pictures on a sheet
 LARGEST_EXPOSURE = 5.0  # stops
@@ -60,6 +61,19 @@ def parse_tile(text: str, overlap: int) -> int | None:
     if size < least:
         raise UsageError(f"tiles of {size} pixels are too small for --overlap {overlap}; at least {least}")
     return size
+
+
+def parse_scales(text: str) -> tuple[int, ...]:
+    """Return the scales of a list such as 1,2 in rising order, each once; auto stands for all of them."""
+    if text == "auto":
+        return SCALES
+    names = {str(scale): scale for scale in SCALES}
+    parts = [part.strip() for part in text.split(",")]
+    if strange := [part for part in parts if part not in names]:
+        raise UsageError(
+            f"--scales is auto or some of {', '.join(names)} such as 1,2; {strange[0]!r} is none of them"
+        )
+    return tuple(sorted({names[part] for part in parts}))
 
 
 def check_device(name: str) -> None:

@@ -144,6 +144,14 @@ Tile = Annotated[
     typer.Option("--tile", metavar="auto|PIXELS", help="Tile size, a multiple of 16; auto fits the memory."),
 ]
 Overlap = Annotated[int, typer.Option("--overlap", metavar="PIXELS", help="How far tiles overlap.")]
+Scales = Annotated[
+    str,
+    typer.Option(
+        "--scales",
+        metavar="auto|1,2,4,8",
+        help="How many times smaller the photo is looked at and restored; auto is all of them.",
+    ),
+]
 KeepSharp = Annotated[
     bool,
     typer.Option(

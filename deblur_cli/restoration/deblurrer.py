@@ -1,6 +1,6 @@
 """Two steps for every command: detect what moved in a photo, and restore that."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -215,9 +215,13 @@ class Restoration:
             changed=changed,
         )
 
-    def parts(self, grid: Grid, mask: Floats) -> list[tuple[Tile, Tile]]:
-        """The tiles in which something is restored, and what of each."""
-        least = self.engine.reference.smallest_part
+    def wanted(self, scale: int) -> Floats:
+        """What is restored at a scale, h w of zeros and ones for the cells of the photo at that scale."""
+        return lowered(self.mask * (self.shares[scale] > 0), scale)
+
+    def parts(self, scale: int, grid: Grid) -> list[tuple[Tile, Tile]]:
+        """The tiles of a scale's grid in which something is restored, and what of each."""
+        mask, least = self.wanted(scale), self.engine.reference.smallest_part
         part = (
             (lambda tile: changed_part(tile, mask, least))
             if self.request.keep_sharp
@@ -225,15 +229,17 @@ class Restoration:
         )
         return [(tile, found) for tile in grid if (found := part(tile))]
 
+    def changes(self, level: Level, parts: Iterable[Tile]) -> Iterator[tuple[Tile, Floats | None]]:
+        """How restoration changes parts of the photo at a scale, h w 3 each; None for those that failed."""
+        maps = lowered_maps(self.findings, self.confidence, level.scale)
+        return self.engine.restore(level, parts, maps, self.wanted(level.scale), self.request.epsilon)
+
     def restored(self, level: Level, grid: Grid) -> Iterator[tuple[Tile, Tile, Floats]]:
         """Tiles, what is restored of them, and how it changes, h w C; failed ones are noted and left out."""
-        wanted = lowered(self.mask * (self.shares[level.scale] > 0), level.scale)
-        maps = lowered_maps(self.findings, self.confidence, level.scale)
-        chosen = self.parts(grid, wanted)
+        chosen = self.parts(level.scale, grid)
         step = self.counter.begin(level.scale, len(chosen))
         self.failed[level.scale] = 0
-        parts = (part for _, part in chosen)
-        changes = self.engine.restore(level, parts, maps, wanted, self.request.epsilon)
+        changes = self.changes(level, (part for _, part in chosen))
         for (tile, _), (part, change) in zip(chosen, changes, strict=True):
             if change is None:
                 self.failed[level.scale] += 1
