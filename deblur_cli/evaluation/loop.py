@@ -66,10 +66,8 @@ def enter(
     deblurrer = Deblurrer(weights, device, precision, tiling, scales)
     method: Method = Whole(deblurrer, keep_sharp) if whole else Tiled(deblurrer, keep_sharp)
     tried = tuple(repr(epsilon) for epsilon in epsilons) if weights.network.detects else ("",)
-    return Contestant(
-        *(weights, deblurrer.device, deblurrer.precision, "whole" if whole else "tiled"),
-        *(tiling, scales, keep_sharp, method, tried),
-    )
+    inference, device, precision = "whole" if whole else "tiled", deblurrer.device, deblurrer.precision
+    return Contestant(weights, device, precision, inference, tiling, scales, keep_sharp, method, tried)
 
 
 @dataclass(frozen=True)
