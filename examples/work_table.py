@@ -10,8 +10,8 @@ import torch
 from deblur_cli.benchmark.scene import disc
 from deblur_cli.nets import STAGE_SCALE, M2AENet, create
 from deblur_cli.nets.pruned import dilate
+from deblur_cli.nets.work import count
 from deblur_cli.train.settings import find_config, read_settings
-from deblur_cli.work import count
 
 SIZE = (1436, 2152)  # height and width of ReLoBlur's pictures
 SHARES = (0.1, 0.3)

@@ -6,17 +6,20 @@ import time
 import numpy as np
 import pytest
 import torch
-from deblur_cli.restore import Settings
-from networks import guided_by, lively, lively_detector, weights_of
+from hypothesis import given
+from hypothesis import strategies as st
+from networks import guided_by, lively, lively_detector, lively_lmd_vit, weights_of
 from PIL import Image
 from typer.testing import CliRunner
 
 from deblur_cli import weights as catalogue
-from deblur_cli.benchmark import run, scene, sweep
+from deblur_cli.benchmark import profiling, run, scene, sweep
 from deblur_cli.benchmark.measuring import Timing
 from deblur_cli.cli.app import app
+from deblur_cli.nets.work import count, count_detector, count_windows
+from deblur_cli.restoration import SCALES, Tiling
+from deblur_cli.restoration.scales import shares
 from deblur_cli.restoration.tiles import Grid
-from deblur_cli.work import count, count_detector
 
 SMALL = ["--size", "640x128", "--repeats", "1", "--tile", "128", "--overlap", "32", "--device", "cpu"]
 
@@ -28,6 +31,10 @@ def weights_file(tmp_path_factory):
     return path
 
 
+def setting_of(weights):
+    return scene.Setting(weights, Tiling(128, 32), "cpu", "fp32")
+
+
 def bench(weights_file, *words):
     return CliRunner().invoke(app, [str(word) for word in ("bench", *SMALL, "-w", weights_file, *words)])
 
@@ -35,8 +42,10 @@ def bench(weights_file, *words):
 def test_bench_prints_the_ratio_first_and_as_json(weights_file):
     plain = bench(weights_file)
     assert plain.exit_code == 0, plain.stderr
-    assert "times as fast as dense float32 (640x128, 10% blurred)" in plain.stdout.splitlines()[0]
-    seconds = {line[:26].rstrip(): float(line[26:].split()[0]) for line in plain.stdout.splitlines()[2:-3]}
+    first, _, looking, *lines = plain.stdout.splitlines()
+    assert "times as fast as dense float32 (640x128, 10% blurred by 10 pixels)" in first
+    seconds = {line[:26].rstrip(): float(line[26:].split()[0]) for line in lines[:-4]}
+    assert float(looking.split()[0]) == pytest.approx(seconds["detect"] / seconds["detect, scale 1"], rel=0.3)
     parts = seconds["decode"] + seconds["deblur"] + seconds["encode"]
     assert seconds["decode, deblur and encode"] == pytest.approx(parts, abs=0.02)
     assert seconds["restore: deblur - detect"] == pytest.approx(
@@ -44,9 +53,12 @@ def test_bench_prints_the_ratio_first_and_as_json(weights_file):
     )
     facts = json.loads(bench(weights_file, "--json").stdout)
     seconds = {name: timing["seconds"][0] for name, timing in facts["timings"].items()}
-    assert {"deblur", "detect", "pruned, all tiles", "dense auto", "nafnet float32", "encode"} < set(seconds)
+    assert {"deblur", "detect", "dense auto", "nafnet float32", "decode", "encode"} < set(seconds)
     assert facts["ratios"]["deblur"] == pytest.approx(seconds["dense float32"] / seconds["deblur"])
+    assert facts["detection_ratio"] == pytest.approx(seconds["detect"] / seconds["detect, scale 1"])
     assert 0 < facts["tiles_restored"] < facts["tiles"]
+    assert facts["blur_length"] == 10
+    assert sum(facts["scale_shares"].values()) == pytest.approx(0.1, abs=0.01)
 
 
 def test_work_is_counted_for_each_variant(weights_file):
@@ -54,7 +66,7 @@ def test_work_is_counted_for_each_variant(weights_file):
         name: timing["macs"]
         for name, timing in json.loads(bench(weights_file, "--json").stdout)["timings"].items()
     }
-    assert macs["detect"] < macs["deblur"] < macs["pruned, all tiles"] < macs["dense float32"]
+    assert macs["detect"] < macs["deblur"] < macs["dense float32"]
     assert macs["decode"] is None
     network = lively("nafnet")
     widths = [span.stop - span.start for span in Grid(128, 640, 128, 32).columns]
@@ -78,10 +90,13 @@ def test_a_detector_is_timed_and_counted_apart_from_the_restorer(weights_file, d
     assert found["cues"]["seconds"][0] > 0 and found["cues"]["macs"] is None and "cues" not in own
     widths = [span.stop - span.start for span in Grid(128, 640, 128, 32).columns]
     detector = lively_detector()
-    assert found["detect"]["macs"] == sum(count_detector(detector, 128, width) for width in widths)
+    finest = sum(count_detector(detector, 128, width) for width in widths)
+    assert found["detect"]["macs"] == finest + sum(  # and at half the size, the smallest that is looked at
+        count_detector(detector, 64, span.stop - span.start) for span in Grid(64, 320, 128, 32).columns
+    )
     for name in ("dense float32", "dense auto", "nafnet float32"):
         assert found[name]["macs"] == own[name]["macs"]  # the restorer alone
-    assert found["detect"]["macs"] < found["deblur"]["macs"] < found["pruned, all tiles"]["macs"]
+    assert found["detect"]["macs"] < found["deblur"]["macs"] < found["dense float32"]["macs"]
 
 
 TOLD = {"encoder": (1, 1, 2), "decoder": (1, 1, 1), "stem": 2, "guided": True}
@@ -89,8 +104,7 @@ TOLD = {"encoder": (1, 1, 2), "decoder": (1, 1, 1), "stem": 2, "guided": True}
 
 def test_a_restorer_that_is_told_is_run_densely_without_its_detector():
     weights = guided_by(lively_detector(), lively(pooling=64, **TOLD))
-    choices = Settings(tile=128, overlap=32)
-    found = run.run_benchmark(weights, (256, 128), 0.3, 1, choices, "cpu", "fp32")
+    found = run.run_benchmark(setting_of(weights), (256, 128), 0.3, 10, 1)
     restorer = weights.network.restorer
     widths = [span.stop - span.start for span in Grid(128, 256, 128, 32).columns]
     dense = sum(count(restorer, 128, width).total for width in widths)
@@ -98,7 +112,7 @@ def test_a_restorer_that_is_told_is_run_densely_without_its_detector():
     assert found.timings["nafnet float32"].macs < dense
     image, plain = torch.rand(1, 3, 64, 64), run.plain_network(restorer, "cpu")
     with torch.no_grad():
-        torch.testing.assert_close(run.densely(plain, image, 0.5), run.densely(restorer, image, 0.5))
+        torch.testing.assert_close(run.densely(plain, image), run.densely(restorer, image))
 
 
 def test_the_profile_tells_the_detectors_parts(weights_file, detector_file):
@@ -164,6 +178,9 @@ def test_the_profile_names_operators_and_parts(weights_file):
         ("--size", "60000x60000"),
         ("--size", f"{10**30}x16"),
         ("--blurred", "2"),
+        ("--length", "0"),
+        ("--length", "nan"),
+        ("--length", "5000"),
         ("--repeats", "0"),
         ("--tile", "7"),
         ("--values", "1,2"),
@@ -184,19 +201,63 @@ def test_a_sweep_needs_two_values_in_range(values, weights_file):
 
 
 def test_the_blurred_share_is_what_was_asked_for():
-    loaded, choices = weights_of(lively()), Settings(tile=128, overlap=32)
+    setting = setting_of(weights_of(lively()))
 
     def restored(size, share):
-        found = run.run_benchmark(loaded, size, share, 1, choices, "cpu", "fp32", only=["deblur"])
+        found = run.run_benchmark(setting, size, share, 10, 1, only=["deblur"])
         assert found.timings["deblur"].seconds[0] > 0
-        return found.tiles_restored, found.tiles
+        return found.tiles_restored
 
     assert scene.disc(80, 16, 0.25).mean() == pytest.approx(0.25)
-    some, tiles = restored((640, 128), 0.25)
-    assert 0 < some < tiles
-    assert restored((64, 64), 0.1) == (1, 1)
-    assert restored((640, 128), 0.0)[0] == 0
-    assert restored((640, 128), 1.0) == (tiles, tiles)
+    tiles = len(Grid(128, 640, 128, 32))
+    assert 0 < restored((640, 128), 0.25) < tiles
+    assert restored((128, 128), 0.1) == 1
+    assert restored((640, 128), 0.0) == 0
+    assert restored((640, 128), 1.0) == tiles
+
+
+@given(st.floats(0.1, 300), st.sets(st.sampled_from(SCALES), min_size=1))
+def test_longer_blur_is_restored_at_coarser_scales(length, scales):
+    low, high = (scene.suited_scale(factor * length, sorted(scales)) for factor in (1, 3))
+    assert min(scales) <= low <= high <= max(scales)
+    assert scene.suited_scale(1, SCALES) == 1
+    assert scene.suited_scale(1000, SCALES) == max(SCALES)
+
+
+def test_what_is_taken_for_found_is_what_was_asked_for():
+    setting = setting_of(weights_of(lively()))
+    staged = scene.stage(setting.deblurrer(), (600, 520), 0.2, 40)
+    found = staged.findings
+    assert found.probability.mean() == pytest.approx(0.2, abs=0.001)
+    assert found.length == pytest.approx(40)
+    assert shares(found.scale, SCALES)[1].max() == 0  # not at full size
+    result = staged.run(setting.deblurrer())
+    assert result.blurred_share == pytest.approx(0.2, abs=0.02)
+    timed = run.run_benchmark(setting, (600, 520), 0.2, 40, 1, only=["deblur", "dense float32"])
+    assert timed.tiles_restored == result.tiles_restored
+    shorter = run.run_benchmark(setting, (600, 520), 0.2, 5, 1, only=["deblur"])
+    assert timed.timings["deblur"].macs < shorter.timings["deblur"].macs
+
+
+@pytest.mark.parametrize("guided", [False, True])
+def test_lmd_vit_is_timed_alone_and_behind_a_detector(guided):
+    network = lively_lmd_vit()
+    weights = guided_by(lively_detector(), network) if guided else weights_of(network)
+    found = run.run_benchmark(setting_of(weights), (128, 128), 0.3, 10, 1)
+    assert found.tiles_restored == 1
+    assert {"deblur", "detect", "detect, scale 1", "dense float32", "dense auto"} < set(found.timings)
+    assert "nafnet float32" not in found.timings
+    assert found.timings["dense float32"].macs == count_windows(network, 128, 128)
+    assert found.timings["deblur"].macs is None
+    parts = profiling.profile_run(setting_of(weights), (128, 128), 0.3, 10).parts
+    assert {"encoderlayer_0", "decoderlayer_0", "output_proj"} < {part.name for part in parts}
+
+
+def test_a_network_that_marks_nothing_is_timed_without_detection():
+    found = run.run_benchmark(setting_of(weights_of(lively("nafnet"))), (128, 128), 0.3, 10, 1)
+    assert not {"detect", "detect, scale 1", "cues"} & set(found.timings)
+    assert found.detection_ratio is None
+    assert found.tiles_restored == 1
 
 
 def test_the_dense_run_computes_what_the_network_computes():
@@ -210,11 +271,10 @@ def test_the_dense_run_computes_what_the_network_computes():
 def test_no_repeat_pays_for_a_first_call(monkeypatch):
     first, plain = [], run.run_dense
     monkeypatch.setattr(
-        run, "run_dense", lambda task, network, tiles: first.append(network) or plain(task, network, tiles)
+        run, "run_dense", lambda network, level, tiles: first.append(network) or plain(network, level, tiles)
     )
     names = ["dense auto", "dense float32", "nafnet float32"]
-    choices = Settings(tile=128, overlap=32)
-    run.run_benchmark(weights_of(lively()), (64, 64), 0.5, 2, choices, "cpu", "fp32", only=names)
+    run.run_benchmark(setting_of(weights_of(lively())), (64, 64), 0.5, 10, 2, only=names)
     assert first == first[:3] * 3  # each once before either repeat
     assert len(set(map(id, first))) == 3
 

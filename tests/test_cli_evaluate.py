@@ -45,6 +45,19 @@ def test_several_weights_and_epsilons_in_one_pass(tmp_path, weights_file):
     assert [json.loads(line) for line in again.stdout.splitlines()] == records
 
 
+def test_scales_are_told_and_taken(tmp_path, weights_file):
+    folder = dataset(tmp_path / "set", 1)
+    plain = evaluate(folder, "-w", weights_file)
+    assert "tiled at scale 1,2,4,8, laid over" in plain.stdout.splitlines()[0]
+    words = [folder, "-w", weights_file, "-o", tmp_path / "out", "--json"]
+    for scales in ("2, 1", "1"):
+        done = evaluate(*words, "--scales", scales)
+        assert json.loads(done.stdout)["scales"] == {"2, 1": "1,2", "1": "1"}[scales]
+        assert "already" not in done.stderr
+    whole = evaluate(*words, "--whole", "--scales", "1")
+    assert json.loads(whole.stdout)["scales"] == "1"
+
+
 def test_the_plot_is_a_picture(tmp_path, weights_file):
     folder = dataset(tmp_path / "set", 1)
     done = evaluate(folder, "-w", weights_file, "-e", "0.3,0.6", "--plot", tmp_path / "new" / "e.png")
@@ -159,6 +172,8 @@ def test_a_picture_that_fails_makes_the_exit_code_one(tmp_path, weights_file):
         (["-e", ""], 2, "--epsilon"),
         (["--limit", "0"], 2, "--limit"),
         (["--whole", "--tile", "256"], 2, "--tile"),
+        (["--whole", "--scales", "1,2"], 2, "--scales"),
+        (["--scales", "1,3"], 2, "'3'"),
         (["--layout", "synth"], 1, "deblur synth"),
         (["--layout", "none"], 2, "none"),
         (["-w", "none.safetensors"], 1, "none.safetensors"),

@@ -6,6 +6,8 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from networks import guided_by, lively, lively_detector, lively_lmd_vit, weights_of
 from PIL import Image
 
@@ -14,15 +16,15 @@ from deblur_cli.evaluation import loop
 from deblur_cli.evaluation.cases import find_cases
 from deblur_cli.evaluation.measures import MEASURES
 from deblur_cli.evaluation.results import Results
-from deblur_cli.evaluation.summary import estimate, labels, summarise, table
+from deblur_cli.evaluation.summary import LENGTHS, estimate, labels, summarise, table
 from deblur_cli.metrics import weighted_psnr
+from deblur_cli.nets.work import count, count_detector, count_pruned
 from deblur_cli.photo.photo import Photo
-from deblur_cli.restore import Deblurrer, Settings
+from deblur_cli.restoration import Deblurrer, Request, Tiling
 from deblur_cli.train.sample_files import prepare_folder, write_sample
 from deblur_cli.train.scores import fixed_sample, score
 from deblur_cli.train.synthetic import BlurSettings, Sample
 from deblur_cli.weights import LoadedWeights
-from deblur_cli.work import count, count_detector, count_pruned
 
 SIZE = (72, 100)
 
@@ -49,13 +51,17 @@ def dataset(folder, count=2, masks=True, suffix=".png", names=("blur", "sharp"))
     return folder
 
 
-def evaluated(folder, results=None, epsilons=(0.5,), whole=False, keep_sharp=True, network=None):
+def evaluated(
+    folder, results=None, epsilons=(0.5,), whole=False, keep_sharp=True, network=None, scales=(1, 2, 4, 8)
+):
     entrant = network if isinstance(network, LoadedWeights) else weights_of(network or lively(pooling=64))
     contestant = loop.enter(
         entrant,
-        Settings(tile=128, overlap=32, keep_sharp=keep_sharp),
         epsilons,
         whole=whole,
+        keep_sharp=keep_sharp,
+        tiling=Tiling(128, 32),
+        scales=scales,
         device="cpu",
         precision="fp32",
     )
@@ -71,7 +77,8 @@ def test_tiled_is_what_the_tool_makes_of_the_photo(tmp_path, make):
     mask = torch.zeros(1, 1, *SIZE)
     mask[..., 16:56, 24:80] = 1
     for epsilon in (0.3, 0.6):
-        expected = Deblurrer(weights_of(network), "cpu", "fp32").run(photo, Settings(epsilon, 128, 32))
+        tool = Deblurrer(weights_of(network), "cpu", "fp32", Tiling(128, 32))
+        expected = tool.restore(photo, tool.detect(photo), Request(epsilon))
         image = torch.from_numpy(expected.photo.pixels).permute(2, 0, 1)[None] / 255
         (row,) = found.rows["test", str(epsilon)]
         assert row["psnr_w"] == pytest.approx(float(weighted_psnr(image, sharp, mask)))
@@ -125,6 +132,14 @@ def test_a_detectors_work_counts_everywhere_and_its_restorers_where_something_is
     restoring = count_pruned(restorer, SIZE, cells).total
     assert everything["gmacs"] == pytest.approx((looking + restoring) / 1e9)
     assert everything["work"] == pytest.approx((looking + restoring) / count(restorer, *SIZE).total)
+
+
+def test_results_at_other_scales_are_worked_out_anew(tmp_path):
+    folder, results = dataset(tmp_path / "set", 1), Results(None)
+    assert evaluated(folder, results, scales=(1,)).reused == 0
+    assert evaluated(folder, results, scales=(1, 2)).reused == 0
+    assert evaluated(folder, results, scales=(1,)).reused == 1
+    assert evaluated(folder, results, scales=(1,), whole=True).reused == 0
 
 
 def test_results_with_another_detector_are_worked_out_anew(tmp_path):
@@ -303,6 +318,43 @@ def test_a_spoilt_sample_is_named_and_the_rest_measured(tmp_path, part):
     assert len(found.rows["test", "0.5"]) == 1
     assert len(found.failures) == 1
     assert "sample 0001" in found.failures[0]
+
+
+def test_the_length_of_blur_is_the_mean_displacement_within_the_mask(tmp_path):
+    photos = [torch.from_numpy(picture(seed)).permute(2, 0, 1) for seed in (0, 1)]
+    settings = BlurSettings(objects=1)
+    prepare_folder(tmp_path / "synth", photos, settings, 64, 0)
+    sample = fixed_sample(photos, 0, 64, settings, 0)
+    write_sample(tmp_path / "synth", 0, sample)
+    length = (sample.end - sample.start).square().sum(1).sqrt()[sample.mask[0] > 0].mean()
+    (row,) = evaluated(tmp_path / "synth").rows["test", "0.5"]
+    assert row["blur_length"] == pytest.approx(float(length), rel=2e-3)  # files hold 16 bits
+    (row,) = evaluated(dataset(tmp_path / "pairs", 1)).rows["test", "0.5"]
+    assert math.isnan(row["blur_length"])
+
+
+@given(st.lists(st.tuples(st.floats(0, 200) | st.just(math.nan), st.floats(-5, 5)), min_size=1, max_size=30))
+def test_gains_by_length_are_those_of_the_pictures_with_such_blur(pictures):
+    unknown = dict.fromkeys(MEASURES, math.nan)
+    rows = [unknown | {"blur_length": length, "gain_psnr_w": gain} for length, gain in pictures]
+    found = summarise(rows)
+    groups = {name: found[name] for name in LENGTHS if name in found}
+    known = [gain for length, gain in pictures if not math.isnan(length)]
+    assert sum(mean.count for mean in groups.values()) == len(known)  # each in one group
+    assert sum(mean.mean * mean.count for mean in groups.values()) == pytest.approx(sum(known), abs=1e-6)
+    alone = [length for length, _ in pictures if length < 4]
+    assert ("gain_psnr_w_under_4" in groups) == bool(alone)
+
+
+def test_the_table_tells_gains_by_the_lengths_of_blur_that_occur():
+    unknown = dict.fromkeys(MEASURES, math.nan)
+    lengths = {10.0: 1.0, 15.9: 3.0, 16.0: -1.0, 300.0: 0.5}
+    rows = [unknown | {"blur_length": length, "gain_psnr_w": gain} for length, gain in lengths.items()]
+    lines = [line.split() for line in table({("a", "0.5"): summarise(rows)}) if "blur" in line]
+    assert lines[0][:5] == ["blur", "4-16", "px", "(2)", "+2.000"]
+    assert lines[1] == ["blur", "16-40", "px", "(1)", "-1.000"]
+    assert lines[2] == ["blur", ">", "80", "px", "(1)", "+0.500"]
+    assert lines[3][:2] == ["blur", "length,"]
 
 
 def test_intervals_cover_the_mean_and_shrink_with_more_pictures():

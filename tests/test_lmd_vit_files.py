@@ -176,9 +176,8 @@ def test_a_sheet_of_several_epsilon_shows_what_each_run_finds(tmp_path, network)
     assert found[0.3]["blurred_share"] > found[0.6]["blurred_share"]
 
 
-def test_bench_refuses_it_in_one_line(tmp_path, network):
+def test_bench_times_it(tmp_path, network):
     file = saved(tmp_path / "tiny.safetensors", network)
-    for more in ((), ("--profile",), ("--sweep", "blurred")):
-        done = deblur("bench", "--size", "64x64", "--weights", file, *more)
-        assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
-        assert "cannot force what lmd_vit takes for blurred" in done.stderr
+    done = deblur("bench", "--size", "64x64", "--repeats", "1", "--device", "cpu", "--weights", file)
+    assert done.exit_code == 0, done.stderr
+    assert "times as fast as dense float32 (64x64" in done.stdout.splitlines()[0]

@@ -3,22 +3,19 @@
 import runpy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from networks import lively, lively_detector, lively_lmd_vit
+from networks import guided_by, lively, lively_detector, lively_lmd_vit, weights_of
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from deblur_cli.nets import Detection, Guided, create
 from deblur_cli.nets.pruned import plan_pruning
-from deblur_cli.work import (
-    count,
-    count_detection,
-    count_detector,
-    count_pruned,
-    count_restoration,
-    count_windows,
-)
+from deblur_cli.nets.work import count, count_dense, count_detector, count_pruned, count_windows
+from deblur_cli.photo.photo import Photo
+from deblur_cli.restoration import Deblurrer, Findings, Request, Tiling
+from deblur_cli.restoration.work import dense_work, detection_work, restoration_work, restored_parts
 
 
 def counted_by_torch(action):
@@ -88,16 +85,60 @@ def test_a_detector_is_counted_as_torch_counts_it(pooling):
     assert count_detector(network, 90, 120) == found
 
 
+def noise(height, width):
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    return Photo(pixels=pixels, source=Path("noise"), format="PNG")
+
+
+def half_moved(height, width, scale):
+    """Findings of a photo of which the upper half moved."""
+    cells = (-(-height // 8), -(-width // 8))
+    probability, still = np.zeros(cells, np.float32), np.zeros((2, *cells), np.float32)
+    probability[: cells[0] // 2] = 1
+    return Findings((height, width), probability, still, still, np.full(cells, scale, np.float32))
+
+
+@pytest.mark.parametrize("scales", [(1,), (1, 2), (2,), (1, 2, 4)])
+@pytest.mark.parametrize("keep_sharp", [True, False])
+def test_a_run_is_counted_as_torch_counts_it_over_all_scales(scales, keep_sharp):
+    # NAFNet, as torch counts neither deformable convolution nor what is gathered
+    weights = guided_by(lively_detector(pooling=48), lively("nafnet", pooling=48))
+    deblurrer, photo = Deblurrer(weights, "cpu", "fp32", Tiling(128, 32), scales), noise(260, 330)
+    assert counted_by_torch(lambda: deblurrer.detect(photo)) == detection_work(deblurrer, 260, 330)
+    findings, request = half_moved(260, 330, 1.5), Request(0.5, keep_sharp)
+    results = []
+    found = counted_by_torch(lambda: results.append(deblurrer.restore(photo, findings, request)))
+    assert restoration_work(deblurrer, photo, findings, request) == found > 0
+    parts = list(restored_parts(deblurrer, photo, findings, request))
+    assert len(parts) == results[0].tiles_restored
+    assert {scale for scale, *_ in parts} <= set(scales)
+
+
+def test_a_run_with_pruning_is_cheaper_than_without():
+    deblurrer = Deblurrer(weights_of(lively(pooling=64)), "cpu", "fp32", Tiling(128, 32), (1,))
+    photo, findings = noise(128, 128), half_moved(128, 128, 1.0)
+    restoring = restoration_work(deblurrer, photo, findings, Request(0.5, keep_sharp=False))
+    mask = torch.from_numpy(findings.probability)[None, None]
+    assert restoring == count_pruned(deblurrer.restorer.network, (128, 128), mask).total
+    assert restoring < dense_work(deblurrer, 128, 128) == count(deblurrer.restorer.network, 128, 128).total
+
+
+def test_windows_of_a_run_are_not_counted():
+    deblurrer = Deblurrer(weights_of(lively_lmd_vit()), "cpu", "fp32", Tiling(128, 32), (1,))
+    assert detection_work(deblurrer, 128, 128) is None
+    assert restoration_work(deblurrer, noise(128, 128), half_moved(128, 128, 1.0), Request()) is None
+    assert dense_work(deblurrer, 128, 128) == count_windows(lively_lmd_vit(), 128, 128)
+
+
 @pytest.mark.parametrize("kind", ["m2aenet", "nafnet"])
 def test_behind_a_detector_the_restorer_counts_from_its_first_layer_on(kind):
     network = Guided(lively_detector(), lively(kind))
     mask = torch.ones(1, 1, 8, 12)
     detection = network.detect(torch.rand(1, 3, 64, 96))
     found = counted_by_torch(lambda: network.restore(detection, mask=mask))
-    work = count(network.restorer, 64, 96)
-    assert count_restoration(network, (64, 96), mask) == work.total
+    work = count_pruned(network.restorer, (64, 96), mask)
     assert found == work.total - work.deformable  # which torch counts as lookups
-    assert count_detection(network, 64, 96) == count_detector(network.detector, 64, 96)
+    assert count_dense(network.restorer, 64, 96) == work.total
 
 
 def test_blocks_that_are_left_out_cost_nothing():

@@ -1,6 +1,6 @@
 """Where the time goes: by operator, and by part of the network."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -8,10 +8,8 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from deblur_cli.benchmark.run import warm_up
-from deblur_cli.benchmark.scene import again, stage, timed
-from deblur_cli.nets import Detector, Guided, Network
-from deblur_cli.restore import Deblurrer, Settings
-from deblur_cli.weights import LoadedWeights
+from deblur_cli.benchmark.scene import Setting, stage
+from deblur_cli.nets import Detector, M2AENet, Network
 
 MARK = "part: "
 
@@ -34,22 +32,16 @@ class Profile:
     parts: tuple[Share, ...]
 
 
-def profile_run(
-    weights: LoadedWeights,
-    size: tuple[int, int],
-    share: float,
-    settings: Settings,
-    device: str = "auto",
-    precision: str = "auto",
-) -> Profile:
+def profile_run(setting: Setting, size: tuple[int, int], share: float, length: float) -> Profile:
     """Profile one run of the tool over a photo of size (width, height)."""
-    deblurrer = Deblurrer(weights, device, precision)
-    task = stage(deblurrer, size, share, settings)
-    warm_up(task)
+    deblurrer = setting.deblurrer()
+    scene = stage(deblurrer, size, share, length)
+    warm_up(deblurrer, scene)
     on_gpu = deblurrer.device.startswith("cuda")
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
-    with marked(deblurrer.runner.network), profile(activities=activities, acc_events=True) as records:
-        again(task).run()
+    networks = {id(engine): engine.network for engine in (deblurrer.detector, deblurrer.restorer)}
+    with marked(networks.values()), profile(activities=activities, acc_events=True) as records:
+        scene.run(deblurrer)
     events = records.key_averages()
     kind = "device" if on_gpu else "cpu"
     total = sum(getattr(event, f"self_{kind}_time_total") for event in events) or 1
@@ -69,10 +61,11 @@ def longest_first(shares: list[Share]) -> tuple[Share, ...]:
 
 
 def parts_of(network: Network) -> dict[str, list[nn.Module]]:
-    """The modules of each part, in the order that they run; those of a detector first."""
-    if isinstance(network, Guided):
-        return parts_of_detector(network.detector) | parts_of(network.restorer)
-    network = timed(network)
+    """The modules of each part of a network, in the order that they run."""
+    if isinstance(network, Detector):
+        return parts_of_detector(network)
+    if not isinstance(network, M2AENet):
+        return {name: [module] for name, module in network.named_children()}
     stages = len(network.encoders)
     parts: dict[str, list[nn.Module]] = {"first convolution": [network.intro]}
     for number in range(stages - 1):
@@ -100,15 +93,16 @@ def parts_of_detector(network: Detector) -> dict[str, list[nn.Module]]:
 
 
 @contextmanager
-def marked(network: Network) -> Iterator[None]:
-    """Let the profiler see the parts of a network by name."""
+def marked(networks: Iterable[Network]) -> Iterator[None]:
+    """Let the profiler see the parts of networks by name."""
     open_parts: list[record_function] = []
 
     def leave(*_: object) -> None:
         open_parts.pop().__exit__(None, None, None)
 
     with ExitStack() as hooks:
-        for name, modules in parts_of(network).items():
+        parts = [part for network in networks for part in parts_of(network).items()]
+        for name, modules in parts:
 
             def enter(*_: object, name: str = name) -> None:
                 part = record_function(MARK + name)

@@ -1,5 +1,6 @@
 """Times every way to run the network over one photo, in one run."""
 
+import copy
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -11,40 +12,45 @@ from PIL import Image
 from torch import Tensor
 
 from deblur_cli.benchmark.measuring import Action, Timing, describe_machine, interleave
-from deblur_cli.benchmark.scene import ForcedBlur, again, stage, timed
-from deblur_cli.restoration.device import memory_errors
+from deblur_cli.benchmark.scene import REQUEST, Scene, Setting, stage
 from deblur_cli.errors import UsageError
-from deblur_cli.nets import STAGE_SCALE, Detection, Detector, Guided, M2AENet, create
+from deblur_cli.nets import Detection, Detector, M2AENet, Network, create
+from deblur_cli.nets.work import count_dense
 from deblur_cli.photo.decode import decode
 from deblur_cli.photo.encode import encode
-from deblur_cli.restore import Deblurrer, Settings
-from deblur_cli.task import Task
+from deblur_cli.restoration import Deblurrer, untouched
+from deblur_cli.restoration.device import memory_errors
+from deblur_cli.restoration.findings import everywhere
+from deblur_cli.restoration.scales import Level, pyramid
 from deblur_cli.restoration.tiles import Tile
-from deblur_cli.weights import LoadedWeights
-from deblur_cli.work import count, count_detection, count_restoration
+from deblur_cli.restoration.work import detection_work, restoration_work, restored_parts
 
 Step = Callable[[str], None]
-BASELINE = "dense float32"
+BASELINE, DETECT, DETECT_FINEST = "dense float32", "detect", "detect, scale 1"
 
 
 @dataclass(frozen=True)
 class Benchmark:
     """All timings of one run and how they compare.
 
+    blur_length: pixels; scale_shares: share of the photo that is restored at each scale because of it
+    tiles, tiles_restored: looked at and restored, over all scales; tile_size: at full size
     timings, by name:
-      dense float32: default memory layout, every block on every pixel of every tile
-      nafnet float32: the same of a NAFNet of that size
-      dense auto: the tool's network (its precision and layout, blocks that do nothing left out) on all tiles
-      pruned, all tiles: detection, then pruned restoration of every tile
-      deblur: detection, then pruned restoration of the tiles that need it, and blending: the tool
+      deblur: detection at all scales, then restoration of what is taken for blurred: the tool
       detect, decode, encode: parts of a run; the file is a JPEG
-      cues: the detector's motion cues alone over all tiles; part of detect
+      detect, scale 1: detection at full size alone
+      cues: the detector's motion cues alone, at all scales; part of detect
+      dense float32: default memory layout, every block on every pixel of every tile at full size
+      dense auto: the same of the tool's network (its precision and layout, blocks that do nothing left out)
+      nafnet float32: the same of a NAFNet of that size; not for LMD-ViT, which is of other sizes
     Dense variants are the restorer's own network; no detector runs, and no blur is undone beforehand for it.
     """
 
     width: int
     height: int
     blurred_share: float
+    blur_length: float
+    scale_shares: dict[int, float]
     tile_size: int
     tiles: int
     tiles_restored: int
@@ -56,19 +62,26 @@ class Benchmark:
 
     def ratio(self, name: str) -> float | None:
         """How many times faster than the dense run; None where one of them was not timed."""
-        if name not in self.timings or BASELINE not in self.timings:
+        return self.quotient(BASELINE, name)
+
+    @property
+    def detection_ratio(self) -> float | None:
+        """How many times as long detection takes at all scales as at full size alone."""
+        return self.quotient(DETECT, DETECT_FINEST)
+
+    def quotient(self, above: str, below: str) -> float | None:
+        """The medians of two variants, divided; None where one of them was not timed."""
+        if above not in self.timings or below not in self.timings:
             return None
-        return self.timings[BASELINE].median / self.timings[name].median
+        return self.timings[above].median / self.timings[below].median
 
 
 def run_benchmark(
-    weights: LoadedWeights,
+    setting: Setting,
     size: tuple[int, int],
     share: float,
+    length: float,
     repeats: int,
-    settings: Settings,
-    device: str = "auto",
-    precision: str = "auto",
     step: Step = lambda _: None,
     only: Collection[str] = (),
 ) -> Benchmark:
@@ -76,139 +89,122 @@ def run_benchmark(
 
     Raises UsageError for impossible values, OutOfMemoryError where a variant does not fit.
     """
-    if not 0 <= share <= 1 or repeats < 1 or min(size) < STAGE_SCALE:
-        raise UsageError("the share must be 0-1, repeats at least 1, and the photo at least 8x8 pixels")
-    network = timed(weights.network)
-    deblurrer = Deblurrer(weights, device, precision)
-    task = stage(deblurrer, size, share, settings)
+    if repeats < 1:
+        raise UsageError("repeats must be at least 1")
+    deblurrer = setting.deblurrer()
+    scene = stage(deblurrer, size, share, length)
     with tempfile.TemporaryDirectory() as folder, memory_errors():
-        networks = dense_networks(network, task, deblurrer.device)
-        actions = variants(networks, task, Path(folder))
+        networks = dense_networks(deblurrer)
+        actions = variants(setting, deblurrer, networks, scene, Path(folder))
         if unknown := sorted(set(only) - set(actions)):
             raise UsageError(f"there is no variant {unknown[0]!r}; choose of {', '.join(actions)}")
         actions = {name: action for name, action in actions.items() if not only or name in only}
-        warm_up(task, [network for name, network in networks.items() if name in actions])
+        warm_up(deblurrer, scene, [network for name, network in networks.items() if name in actions])
         timings = interleave(actions, repeats, deblurrer.device, step)
-    macs = work(task, network)
+    macs = work(deblurrer, networks, scene)
+    shares = untouched(scene.photo, scene.findings, REQUEST).scale_shares
     timings = {name: replace(timing, macs=macs.get(name)) for name, timing in timings.items()}
     return Benchmark(
-        *size,
-        share,
-        task.grid.size,
-        len(task.grid),
-        sum(task.part(tile, task.forced) is not None for tile in task.grid),
-        deblurrer.device,
-        deblurrer.precision,
-        describe_machine(deblurrer.device),
-        weights.title,
-        timings,
+        *(*size, share, length),
+        {scale: part for scale, part in shares.items() if part},
+        deblurrer.restorer.grid(*scene.size).size,
+        sum(len(looked_at) for looked_at, _ in deblurrer.grids(*scene.size).values()),
+        sum(1 for _ in restored_parts(deblurrer, scene.photo, scene.findings, REQUEST)),
+        *(deblurrer.device, deblurrer.precision, describe_machine(deblurrer.device)),
+        *(setting.weights.title, timings),
     )
 
 
-def dense_networks(network: M2AENet, task: ForcedBlur, device: str) -> dict[str, M2AENet]:
+def dense_networks(deblurrer: Deblurrer) -> dict[str, Network]:
     """What runs over all tiles densely, by name of the variant."""
-    plain, nafnet = plain_network(network, device), baseline_network(network, device)
-    return {"dense auto": timed(task.runner.network), BASELINE: plain, "nafnet float32": nafnet}
+    restorer, device = deblurrer.restorer, deblurrer.device
+    networks = {"dense auto": restorer.network, BASELINE: plain_network(restorer.reference, device)}
+    if isinstance(restorer.reference, M2AENet):
+        networks["nafnet float32"] = baseline_network(restorer.reference, device)
+    return networks
 
 
-def variants(networks: Mapping[str, M2AENet], task: ForcedBlur, folder: Path) -> dict[str, Action]:
+def variants(
+    setting: Setting, deblurrer: Deblurrer, networks: Mapping[str, Network], scene: Scene, folder: Path
+) -> dict[str, Action]:
     """What is timed, by name."""
     source = folder / "photo.jpg"
-    Image.fromarray(np.asarray(task.photo.pixels, np.uint8)).save(source, quality=92)
+    Image.fromarray(np.asarray(scene.photo.pixels, np.uint8)).save(source, quality=92)
     photo = decode(source)
-    detector = task.runner.network.detector if isinstance(task.runner.network, Guided) else None
-    return {
-        "deblur": lambda: again(task).run(),
-        "detect": lambda: again(task).detect(),
-        **({} if detector is None else {"cues": lambda: run_cues(task, detector)}),
-        "pruned, all tiles": lambda: again(task, EveryTile).run(),
-        **{
-            name: lambda network=network: run_dense(task, network, task.grid)  # type: ignore[misc]
-            for name, network in networks.items()
-        },
-        "decode": lambda: decode(source),
-        "encode": lambda: encode(photo, folder / "result.jpg", overwrite=True),
-    }
+    actions: dict[str, Action] = {"deblur": lambda: scene.run(deblurrer)}
+    detector = deblurrer.detector.network
+    if detector.detects:
+        finest = setting.deblurrer((1,))
+        actions[DETECT] = lambda: deblurrer.detect(scene.photo)
+        actions[DETECT_FINEST] = lambda: finest.detect(scene.photo)
+    if isinstance(detector, Detector):
+        actions["cues"] = lambda: run_cues(deblurrer, detector, scene)
+    for name, network in networks.items():
+        actions[name] = lambda network=network: run_dense(  # type: ignore[misc]
+            network, scene.level, deblurrer.restorer.grid(*scene.size)
+        )
+    actions["decode"] = lambda: decode(source)
+    actions["encode"] = lambda: encode(photo, folder / "result.jpg", overwrite=True)
+    return actions
 
 
-class EveryTile(ForcedBlur):
-    """Restores all tiles, whether or not anything in them is blurred."""
-
-    def part(self, tile: Tile, mask: object) -> Tile:  # noqa: ARG002
-        return tile
-
-
-def plain_network(network: M2AENet, device: str) -> M2AENet:
+def plain_network(network: Network, device: str) -> Network:
     """The same parameters in float32 and the default layout, with every block running."""
-    plain = fresh_network(network.config.architecture, network)
-    plain.load_state_dict(network.state_dict())
+    plain = copy.deepcopy(network)
+    if isinstance(plain, M2AENet):
+        plain.depth = plain.config.encoder[-1]
     return plain.to(device).eval()
 
 
 def baseline_network(network: M2AENet, device: str) -> M2AENet:
-    """A NAFNet of the same size; its parameters do not matter to its speed."""
-    return fresh_network("nafnet", network).to(device).eval()
-
-
-def fresh_network(architecture: str, network: M2AENet) -> M2AENet:
-    """A network of the same sizes; a NAFNet follows no detector."""
-    guided = network.guided and architecture != "nafnet"
-    return create(architecture, **asdict(replace(network.config, guided=guided)))
+    """A NAFNet of the same size, which follows no detector; its parameters do not matter to its speed."""
+    return create("nafnet", **asdict(replace(network.config, guided=False))).to(device).eval()
 
 
 @torch.inference_mode()
-def run_dense(task: Task, network: M2AENet, tiles: Iterable[Tile]) -> None:
+def run_dense(network: Network, level: Level, tiles: Iterable[Tile]) -> None:
     """A whole network over tiles, densely."""
     device = next(network.parameters()).device
     for tile in tiles:
-        image = task.cut(tile).contiguous().to(device, network.input_dtype)
-        densely(network, image, task.settings.epsilon).cpu()
+        densely(network, level.cut(tile).contiguous().to(device, network.input_dtype)).cpu()
 
 
-def densely(network: M2AENet, image: Tensor, epsilon: float) -> Tensor:
+def densely(network: Network, image: Tensor) -> Tensor:
     """All layers on every pixel of a picture B 3 H W; a guided network is told that all is blurred."""
-    if not network.guided:
-        return network(image, epsilon=epsilon).image  # type: ignore[no-any-return]
+    if not isinstance(network, M2AENet) or not network.guided:
+        return network(image).image  # type: ignore[no-any-return]
     nothing = image.new_empty(len(image), 0, 0, 0)
     told = Detection(image, nothing, (), (image.shape[-2], image.shape[-1]), None, None, None, None)
-    return network.restore(network.follow(image, told, epsilon, undone=image), epsilon).image
+    return network.restore(network.follow(image, told, undone=image)).image
 
 
 @torch.inference_mode()
-def run_cues(task: Task, detector: Detector) -> None:
-    """The cues of a detector over all tiles."""
-    device = next(detector.parameters()).device
-    for tile in task.grid:
-        detector.cues(detector.pad(task.cut(tile).to(device)))
+def run_cues(deblurrer: Deblurrer, detector: Detector, scene: Scene) -> None:
+    """The cues of a detector over all tiles at all scales."""
+    grids = deblurrer.grids(*scene.size)
+    for level in pyramid(scene.photo.pixels, tuple(grids)):
+        for tile in grids[level.scale][0]:
+            detector.cues(detector.pad(level.cut(tile).to(deblurrer.device)))
 
 
-def warm_up(task: Task, networks: Iterable[M2AENet] = ()) -> None:
-    """Run the tool's network, and others densely, once on one tile, so that no repeat pays for a first."""
-    tile = next(iter(task.grid))
-    image = task.cut(tile)
-    maps = torch.ones(1, 5, *(-(-side // STAGE_SCALE) for side in image.shape[-2:]))
-    found = task.runner.find(image, task.settings.epsilon)
-    task.runner.restore(image, maps, task.settings.epsilon, found)
+def warm_up(deblurrer: Deblurrer, scene: Scene, networks: Iterable[Network] = ()) -> None:
+    """Run the tool, and networks densely, once on the first tile, so that no repeat pays for a first."""
+    tile = next(iter(deblurrer.restorer.grid(*scene.size)))
+    piece = replace(scene.photo, pixels=scene.photo.pixels[tile.index])
+    scale = float(scene.findings.scale[0, 0])
+    Scene(piece, everywhere(piece.height, piece.width, scale=scale)).run(deblurrer)
     for network in networks:
-        run_dense(task, network, [tile])
+        run_dense(network, scene.level, [tile])
 
 
-def work(task: ForcedBlur, network: M2AENet) -> dict[str, int]:
-    """Multiply-accumulates of the variants that have any; features are taken to be kept."""
-    whole, device = task.runner.network, "cpu"
-    ours = timed(whole)
-    plain, nafnet = plain_network(network, device), baseline_network(network, device)
-    names = (BASELINE, "nafnet float32", "dense auto", "pruned, all tiles", "deblur", "detect")
-    totals = dict.fromkeys(names, 0)
-    mask = task.forced
-    for tile in task.grid:
-        totals[BASELINE] += count(plain, *tile.size).total
-        totals["nafnet float32"] += count(nafnet, *tile.size).total
-        totals["dense auto"] += count(ours, *tile.size).total
-        for name in ("detect", "deblur", "pruned, all tiles"):
-            totals[name] += count_detection(whole, *tile.size)
-        for name, part in (("pruned, all tiles", tile), ("deblur", task.part(tile, mask))):
-            if part is not None:
-                cells = torch.from_numpy(mask[part.scaled(STAGE_SCALE)])[None, None]
-                totals[name] += count_restoration(whole, part.size, cells)
+def work(deblurrer: Deblurrer, networks: Mapping[str, Network], scene: Scene) -> dict[str, int | None]:
+    """Multiply-accumulates of the variants that have any; None where they cannot be told."""
+    tiles = list(deblurrer.restorer.grid(*scene.size))
+    totals: dict[str, int | None] = {
+        name: sum(count_dense(network, *tile.size) for tile in tiles) for name, network in networks.items()
+    }
+    looking = detection_work(deblurrer, *scene.size)
+    restoring = restoration_work(deblurrer, scene.photo, scene.findings, REQUEST)
+    totals[DETECT] = looking
+    totals["deblur"] = None if looking is None or restoring is None else looking + restoring
     return totals

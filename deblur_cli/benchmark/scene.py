@@ -1,70 +1,98 @@
-"""A made-up photo of which a given share counts as blurred."""
+"""A made-up photo, of which a given share counts as blurred by a motion of a given length."""
 
-from functools import cached_property
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deblur_cli.errors import UsageError
-from deblur_cli.nets import M2AENet, Network, restorer_of
+from deblur_cli.nets import STAGE_SCALE
 from deblur_cli.photo.photo import Photo
-from deblur_cli.restore import Deblurrer, Floats, Settings
-from deblur_cli.task import Task
-from deblur_cli.restoration.tiles import Tile
+from deblur_cli.restoration import SCALES, Deblurrer, Findings, Request, Result, Tiling
+from deblur_cli.restoration.findings import Floats
+from deblur_cli.restoration.scales import Level, choose
+from deblur_cli.weights import LoadedWeights
+
+REQUEST = Request()  # findings are sure or not at all, so that any epsilon would do
 
 
-class ForcedBlur(Task):
-    """A task that detects as usual and then takes a disc of a given share for blurred.
+@dataclass(frozen=True)
+class Setting:
+    """What is timed: weights on a device, and how photos are cut."""
 
-    What is found in a made-up picture depends on the weights; forcing it makes runs comparable.
+    weights: LoadedWeights
+    tiling: Tiling
+    device: str = "auto"
+    precision: str = "auto"
+
+    def deblurrer(self, scales: Sequence[int] = SCALES) -> Deblurrer:
+        """The tool at these scales. Raises DeviceError."""
+        return Deblurrer(self.weights, self.device, self.precision, self.tiling, scales)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A photo, and what is taken for found in it.
+
+    What detection finds in a made-up picture depends on the weights; what is restored should not.
     """
 
-    share = 0.1
+    photo: Photo
+    findings: Findings
 
-    def find_blur(self) -> Floats:
-        maps = super().find_blur()
-        maps[0] = self.forced
-        return maps
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.findings.size
 
-    def likely_mask(self, tile: Tile, found: Floats) -> Floats:  # noqa: ARG002 - what is found does not count
-        return self.forced
+    @property
+    def level(self) -> Level:
+        """The photo at its own scale, to cut tiles from."""
+        return Level(self.photo.pixels, 1)
 
-    @cached_property
-    def forced(self) -> Floats:
-        """Probability of blur over the whole photo."""
-        return disc(*self.cells, self.share)
+    def run(self, deblurrer: Deblurrer) -> Result:
+        """Look for blur, and restore what is taken for blurred."""
+        deblurrer.detect(self.photo)
+        return self.restore(deblurrer)
+
+    def restore(self, deblurrer: Deblurrer) -> Result:
+        """Restore what is taken for blurred."""
+        return deblurrer.restore(self.photo, self.findings, REQUEST)
 
 
-def stage(deblurrer: Deblurrer, size: tuple[int, int], share: float, settings: Settings) -> ForcedBlur:
-    """A fresh task for a photo of size (width, height). Raises UsageError as `timed` does."""
-    timed(deblurrer.weights.network)
+def stage(deblurrer: Deblurrer, size: tuple[int, int], share: float, length: float) -> Scene:
+    """A photo of size (width, height), in which a share moved by so many pixels.
+
+    Raises UsageError for impossible values.
+    """
+    if not 0 <= share <= 1 or not length > 0 or min(size) < STAGE_SCALE:
+        raise UsageError("the share must be 0-1, the length above 0, and the photo at least 8x8 pixels")
     photo = Photo(pixels=test_picture(*size), source=Path("test picture"), format="PNG")
-    tile = deblurrer.grid(photo.height, photo.width, settings).size
-    task = ForcedBlur(deblurrer.runner, photo, settings, tile, lambda *_: None, [])
-    task.share = share
-    return task
+    scales = deblurrer.scales_for(photo.height, photo.width)
+    return Scene(photo, forced(photo.height, photo.width, share, length, scales))
 
 
-def again(task: ForcedBlur, kind: type[ForcedBlur] = ForcedBlur) -> ForcedBlur:
-    """The same task, or one of another kind for the same photo, before it has done anything."""
-    fresh = kind(task.runner, task.photo, task.settings, task.grid.size, task.progress, [])
-    fresh.share = task.share
-    return fresh
+def forced(height: int, width: int, share: float, length: float, scales: Sequence[int]) -> Findings:
+    """Findings of a photo in which a disc of a share of the area surely moved sideways by so many pixels."""
+    cells = (-(-height // STAGE_SCALE), -(-width // STAGE_SCALE))
+    start = np.zeros((2, *cells), np.float32)
+    start[1] = -length / 2
+    scale = np.full(cells, suited_scale(length, scales), np.float32)
+    return Findings((height, width), disc(*cells, share), start, -start, scale)
 
 
-def timed(network: Network) -> M2AENet:
-    """What restores, without its detector, if its mask can be forced.
-
-    Raises UsageError for networks that decide in each layer.
-    """
-    restorer = restorer_of(network)
-    if not isinstance(restorer, M2AENet):
-        raise UsageError(
-            f"bench cannot force what {network.architecture} takes for blurred, as each layer decides by "
-            "itself: `deblur run` and `deblur evaluate` tell what it costs"
-        )
-    return restorer
+def suited_scale(length: float, scales: Sequence[int]) -> float:
+    """The scale at which blur of a length is restored, where detection is sure of it at all of the scales."""
+    side = STAGE_SCALE * max(scales)  # cells, more than `choose` looks at around each
+    found = {}
+    for scale in scales:
+        maps = np.zeros((5, side // scale, side // scale), np.float32)
+        maps[0], maps[2], maps[4] = 1, -length / 2 / scale, length / 2 / scale
+        found[scale] = maps
+    chosen = choose(found, (side * STAGE_SCALE, side * STAGE_SCALE))
+    return float(chosen.scale[side // 2, side // 2])
 
 
 def disc(height: int, width: int, share: float) -> Floats:

@@ -7,11 +7,9 @@ import numpy as np
 
 from deblur_cli.benchmark.measuring import Timing, interleave
 from deblur_cli.benchmark.run import Step, warm_up
-from deblur_cli.benchmark.scene import again, stage
-from deblur_cli.restoration.device import memory_errors
+from deblur_cli.benchmark.scene import Setting, stage
 from deblur_cli.plots import Curve, Diagram
-from deblur_cli.restore import Deblurrer, Settings
-from deblur_cli.weights import LoadedWeights
+from deblur_cli.restoration.device import memory_errors
 
 MEGAPIXELS, SHARE = "megapixels", "blurred share"
 
@@ -34,29 +32,27 @@ class Sweep:
 
 
 def sweep(
-    weights: LoadedWeights,
+    setting: Setting,
     sizes: Sequence[tuple[int, int]],
     shares: Sequence[float],
+    length: float,
     repeats: int,
-    settings: Settings,
-    device: str = "auto",
-    precision: str = "auto",
     step: Step = lambda _: None,
 ) -> Sweep:
     """Time the tool for several sizes or several shares (one of both is a single value), interleaved."""
-    deblurrer = Deblurrer(weights, device, precision)
+    deblurrer = setting.deblurrer()
     over = MEGAPIXELS if len(sizes) > 1 else SHARE
-    tasks = {
+    scenes = {
         (f"{size[0]}x{size[1]}" if over == MEGAPIXELS else f"{share:.0%} blurred"): stage(
-            deblurrer, size, share, settings
+            deblurrer, size, share, length
         )
         for size in sizes
         for share in shares
     }
     values = [size[0] * size[1] / 1e6 for size in sizes] if over == MEGAPIXELS else list(shares)
-    warm_up(next(iter(tasks.values())))
+    warm_up(deblurrer, next(iter(scenes.values())))
     with memory_errors():
-        actions = {name: lambda task=task: again(task).run() for name, task in tasks.items()}
+        actions = {name: lambda scene=scene: scene.run(deblurrer) for name, scene in scenes.items()}
         timings = interleave(actions, repeats, deblurrer.device, step)  # type: ignore[arg-type]
     return fit(over, values, tuple(timings.values()))
 

@@ -25,6 +25,7 @@ SWEPT_SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
 SHOWN_OPERATORS = 15
 SIDES = (8, 65500)  # pixels; the photo is a JPEG, and libjpeg writes no more
 LARGEST_MEGAPIXELS = 1000
+LONGEST_BLUR = 1000  # pixels
 
 
 class Over(StrEnum):
@@ -37,6 +38,14 @@ class Over(StrEnum):
 Size = Annotated[str, typer.Option("--size", metavar="WxH", help="Size of the photo in pixels.")]
 Blurred = Annotated[
     float, typer.Option("--blurred", metavar="0-1", help="Share of the photo that is blurred.")
+]
+Length = Annotated[
+    float,
+    typer.Option(
+        "--length",
+        metavar="PX",
+        help="Length of that blur in pixels, which tells the scale at which it is restored; 32 is long.",
+    ),
 ]
 Repeats = Annotated[int, typer.Option("--repeats", metavar="N", help="How often each variant is timed.")]
 Only = Annotated[
@@ -61,6 +70,7 @@ Profiled = Annotated[
 def bench(
     size: Size = "4096x3072",
     blurred: Blurred = 0.1,
+    length: Length = 10.0,
     repeats: Repeats = 3,
     only: Only = None,
     sweep: SweepOver = None,
@@ -84,6 +94,8 @@ def bench(
     width, height = parse_size(size)
     if not 0 <= blurred <= 1:
         raise UsageError(f"--blurred is a number from 0 to 1, not {blurred}")
+    if not 0 < length <= LONGEST_BLUR:
+        raise UsageError(f"--length is a number above 0 and up to {LONGEST_BLUR} pixels, not {length:g}")
     if repeats < 1:
         raise UsageError(f"--repeats is at least 1, not {repeats}")
     checks.exclude("--profile", profile, "--sweep", sweep is not None)
@@ -95,12 +107,13 @@ def bench(
 
     check_plot(plot)
 
+    from deblur_cli.benchmark.scene import Setting
     from deblur_cli.cli.catalogue import load_weights
-    from deblur_cli.restore import Settings
+    from deblur_cli.restoration import Tiling
 
     streams = Output(quiet=quiet)
-    settings = Settings(tile=tile_size, overlap=overlap)
-    network, number = load_weights(weights, detector, streams), precision.value
+    network = load_weights(weights, detector, streams)
+    setting = Setting(network, Tiling(tile_size, overlap), device, precision.value)
 
     def step(name: str) -> None:
         streams.say(f"timing: {name}")
@@ -109,7 +122,7 @@ def bench(
         if profile:
             from deblur_cli.benchmark.profiling import profile_run
 
-            where = profile_run(network, (width, height), blurred, settings, device, number)
+            where = profile_run(setting, (width, height), blurred, length)
             show(streams, asdict(where), profile_lines(where), json=json)
         elif sweep is not None:
             from deblur_cli.benchmark.sweep import diagram
@@ -121,18 +134,17 @@ def bench(
                 else [(width, height)]
             )
             shares = [blurred] if sweep is Over.megapixels else list(swept)
-            swept_times = run_sweep(network, sizes, shares, repeats, settings, device, number, step)
+            swept_times = run_sweep(setting, sizes, shares, length, repeats, step)
             show(streams, asdict(swept_times), sweep_lines(swept_times), json=json)
             if plot is not None:
                 save_plot(plot, [diagram(swept_times)], streams)
         else:
             from deblur_cli.benchmark.run import run_benchmark
 
-            found = run_benchmark(
-                network, (width, height), blurred, repeats, settings, device, number, step, only or ()
-            )
+            found = run_benchmark(setting, (width, height), blurred, length, repeats, step, only or ())
             ratios = {name: found.ratio(name) for name in found.timings}
-            show(streams, {**asdict(found), "ratios": ratios}, table(found), json=json)
+            facts = {**asdict(found), "ratios": ratios, "detection_ratio": found.detection_ratio}
+            show(streams, facts, table(found), json=json)
 
 
 def show(streams: Output, fields: dict[str, object], lines: list[str], *, json: bool) -> None:
@@ -179,11 +191,15 @@ def scaled(width: int, height: int, megapixels: float) -> tuple[int, int]:
 
 def table(found: "Benchmark") -> list[str]:
     """The result for people: ratios first."""
-    photo = f"({found.width}x{found.height}, {found.blurred_share:.0%} blurred)"
+    photo = (
+        f"({found.width}x{found.height}, {found.blurred_share:.0%} blurred by {found.blur_length:g} pixels)"
+    )
     lines = []
     for name, words in (("deblur", ""), ("detect", " for detection alone")):
         if (ratio := found.ratio(name)) is not None:
             lines.append(f"{ratio:.1f} times as fast as dense float32{words} {photo}")
+    if (ratio := found.detection_ratio) is not None:
+        lines.append(f"{ratio:.2f} times as long for detection at all scales as at full size alone")
     lines += [timing_line(name, timing, found.ratio(name)) for name, timing in found.timings.items()]
     if {"deblur", "detect"} <= set(found.timings):
         seconds = found.timings["deblur"].median - found.timings["detect"].median
@@ -191,9 +207,11 @@ def table(found: "Benchmark") -> list[str]:
     parts = [found.timings[name].median for name in ("decode", "deblur", "encode") if name in found.timings]
     if len(parts) == 3:
         lines.append(f"{'decode, deblur and encode':<26}{sum(parts):9.2f} s")
+    scales = ", ".join(f"{share:.1%} at {scale}" for scale, share in found.scale_shares.items()) or "nothing"
     return [
         *lines,
-        f"tiles          {found.tiles_restored} of {found.tiles} restored, {found.tile_size} pixels",
+        f"tiles          {found.tiles} looked at, {found.tiles_restored} restored, {found.tile_size} pixels",
+        f"scales         {scales} restored",
         f"weights        {found.weights}, {found.device}, {found.precision}",
         f"machine        {found.machine}",
     ]

@@ -13,7 +13,7 @@ from deblur_cli.evaluation.measures import measure
 from deblur_cli.evaluation.methods import Method, Tiled, Whole
 from deblur_cli.evaluation.results import Key, Place, Results, Row
 from deblur_cli.metrics import SSIM_WINDOW
-from deblur_cli.restore import Deblurrer, Settings
+from deblur_cli.restoration import SCALES, Deblurrer, Tiling
 from deblur_cli.weights import LoadedWeights
 
 Report = Callable[[str], None]
@@ -21,22 +21,28 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Contestant:
-    """Weights in the way that they are run. `epsilons` are "" alone where the network has no mask."""
+    """Weights in the way that they are run. `epsilons` are "" alone where the network has no mask.
+
+    inference: "whole" or "tiled", the latter with `tiling` and `scales`
+    """
 
     weights: LoadedWeights
     device: str
     precision: str
     inference: str
-    settings: Settings
+    tiling: Tiling
+    scales: tuple[int, ...]
+    keep_sharp: bool
     method: Method
     epsilons: tuple[str, ...]
 
     def key(self, case: Case, checksum: str, epsilon: str) -> Key:
         """What a result of theirs depends on, in the order of `results.KEYS`."""
-        sizes = ("", "")
+        sizes = ("", "", "")
         if self.inference == "tiled":
-            sizes = (str(self.settings.tile or "auto"), str(self.settings.overlap))
-        kept = "yes" if self.settings.keep_sharp else "no"
+            tile, overlap = str(self.tiling.size or "auto"), str(self.tiling.overlap)
+            sizes = (tile, overlap, ",".join(map(str, self.scales)))
+        kept = "yes" if self.keep_sharp else "no"
         detector = self.weights.detector.sha256 if self.weights.detector else ""
         return (
             *(case.name, checksum, self.weights.name, self.weights.sha256, detector, epsilon),
@@ -46,19 +52,22 @@ class Contestant:
 
 def enter(
     weights: LoadedWeights,
-    settings: Settings,
     epsilons: Sequence[float],
     *,
     whole: bool,
+    keep_sharp: bool = True,
+    tiling: Tiling | None = None,
+    scales: tuple[int, ...] = SCALES,
     device: str = "auto",
     precision: str = "auto",
 ) -> Contestant:
-    """Weights ready to be evaluated. Raises DeviceError."""
-    deblurrer = Deblurrer(weights, device, precision)
-    method: Method = Whole(deblurrer, settings.keep_sharp) if whole else Tiled(deblurrer, settings)
-    tried = tuple(repr(epsilon) for epsilon in epsilons) if deblurrer.runner.detects else ("",)
-    inference = "whole" if whole else "tiled"
-    return Contestant(weights, deblurrer.device, deblurrer.precision, inference, settings, method, tried)
+    """Weights ready to be evaluated. Whole pictures are neither cut nor made smaller. Raises DeviceError."""
+    tiling = tiling or Tiling()
+    deblurrer = Deblurrer(weights, device, precision, tiling, scales)
+    method: Method = Whole(deblurrer, keep_sharp) if whole else Tiled(deblurrer, keep_sharp)
+    tried = tuple(repr(epsilon) for epsilon in epsilons) if weights.network.detects else ("",)
+    inference, device, precision = "whole" if whole else "tiled", deblurrer.device, deblurrer.precision
+    return Contestant(weights, device, precision, inference, tiling, scales, keep_sharp, method, tried)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from deblur_cli.evaluation.cases import Truth
 from deblur_cli.evaluation.methods import Outcome
-from deblur_cli.restoration.mask import overlay_weights
 from deblur_cli.metrics import (
     endpoint_error,
     mask_iou,
@@ -20,6 +19,7 @@ from deblur_cli.metrics import (
     weighted_ssim,
 )
 from deblur_cli.nets import STAGE_SCALE
+from deblur_cli.restoration.mask import overlay_weights
 from deblur_cli.train.scores import soft_area
 
 EQUAL = 100.0  # dB, for pictures without any difference, so that means stay finite
@@ -46,6 +46,7 @@ MEASURES = {  # column: words, format
     "changed_outside": ("changed off mask", ".0f"),
     "endpoint_error": ("endpoints off, px", ".2f"),
     "true_share": ("blurred area", ".3f"),
+    "blur_length": ("blur length, px", ".1f"),
     "marked_share": ("marked area", ".3f"),
     "gmacs": ("work, GMACs", ".1f"),
     "work": ("work, of dense", ".3f"),
@@ -82,7 +83,7 @@ def measure_guidance(outcome: Outcome, truth: Truth) -> dict[str, float]:
     size = (truth.blurred.shape[1], truth.blurred.shape[2])
     true = None if truth.mask is None else truth.mask[None].float()
     if true is not None:
-        values["true_share"] = float(true.mean())
+        values |= {"true_share": float(true.mean()), "blur_length": blur_length(truth)}
     if outcome.mask is not None:
         marked = enlarge(outcome.mask, size)
         values["marked_share"] = float(marked.mean())
@@ -96,6 +97,13 @@ def measure_guidance(outcome: Outcome, truth: Truth) -> dict[str, float]:
         start, end = enlarge(outcome.start, size), enlarge(outcome.end, size)
         values["endpoint_error"] = float(endpoint_error(start, end, truth.start[None], truth.end[None], true))
     return values
+
+
+def blur_length(truth: Truth) -> float:
+    """Mean displacement from start to end of the exposure within the true mask, in pixels; NaN if unknown."""
+    if truth.mask is None or truth.start is None or truth.end is None:
+        return math.nan
+    return float((truth.end - truth.start).norm(dim=0)[truth.mask[0] > 0].mean())
 
 
 def measure_unmoved(outcome: Outcome, truth: Truth) -> dict[str, float]:

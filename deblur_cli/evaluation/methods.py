@@ -6,7 +6,7 @@ Both detect once for a picture and restore once for each epsilon.
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,10 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deblur_cli.restoration.device import memory_errors
 from deblur_cli.errors import OutOfMemoryError
-from deblur_cli.restoration.mask import overlay_weights
-from deblur_cli.restoration.mask import settle
 from deblur_cli.nets import (
     STAGE_SCALE,
     Detection,
@@ -29,20 +26,14 @@ from deblur_cli.nets import (
     Restoration,
     WindowRestoration,
     place,
-    restorer_of,
 )
 from deblur_cli.nets.network import fit
+from deblur_cli.nets.work import count_dense, count_detector, count_pruned, count_windows
 from deblur_cli.photo.photo import Photo
-from deblur_cli.restore import Deblurrer, Floats, Settings
-from deblur_cli.task import Task
-from deblur_cli.work import (
-    count,
-    count_detection,
-    count_detector,
-    count_pruned,
-    count_restoration,
-    count_windows,
-)
+from deblur_cli.restoration import Deblurrer, Findings, Request, Result
+from deblur_cli.restoration.device import memory_errors
+from deblur_cli.restoration.mask import overlay_weights, settle
+from deblur_cli.restoration.work import dense_work, detection_work, restoration_work, restored_parts
 
 
 @dataclass(frozen=True)
@@ -81,10 +72,9 @@ class Whole:
 
     def __init__(self, deblurrer: Deblurrer, keep_sharp: bool) -> None:
         self.device, self.keep_sharp = deblurrer.device, keep_sharp
-        dtype = deblurrer.runner.precision.dtype
         network = copy.deepcopy(deblurrer.weights.network).eval()
         network.fold_scales()
-        self.network = place(network, self.device, dtype)
+        self.network = place(network, self.device, deblurrer.restorer.precision.dtype)
 
     @torch.inference_mode()
     def detect(self, pixels: NDArray[np.uint8]) -> Detection:
@@ -128,40 +118,30 @@ class Whole:
 
 
 class Tiled:
-    """What `deblur run` does: tiles, one mask for the whole picture, 8 bits."""
+    """What `deblur run` does: tiles at several scales, one mask for the whole picture, 8 bits."""
 
-    def __init__(self, deblurrer: Deblurrer, settings: Settings) -> None:
-        self.deblurrer, self.settings = deblurrer, settings
+    def __init__(self, deblurrer: Deblurrer, keep_sharp: bool) -> None:
+        self.deblurrer, self.keep_sharp = deblurrer, keep_sharp
 
-    def detect(self, pixels: NDArray[np.uint8]) -> tuple[Task, Floats]:
+    def detect(self, pixels: NDArray[np.uint8]) -> tuple[Photo, Findings]:
         photo = Photo(pixels=pixels, source=Path("picture"), format="PNG")
-        size = self.deblurrer.grid(photo.height, photo.width, self.settings).size
-        task = Task(self.deblurrer.runner, photo, self.settings, size, lambda *_: None, [])
         with advice():
-            return task, task.detect()
+            return photo, self.deblurrer.detect(photo)
 
-    def restore(self, found: tuple[Task, Floats], epsilon: float) -> Outcome:
-        task, detected = found
-        if task.runner.reference.follows_epsilon and epsilon != task.settings.epsilon:
-            task.forget()
-            task.settings = replace(self.settings, epsilon=epsilon)
-            with advice():
-                detected = task.detect()
-        task.settings = replace(self.settings, epsilon=epsilon)
+    def restore(self, found: tuple[Photo, Findings], epsilon: float) -> Outcome:
+        (photo, findings), network = found, self.deblurrer.detector.reference
+        request = Request(epsilon, self.keep_sharp)
         with advice():
-            result = task.finish(task.judge(detected.copy()))
+            result = self.deblurrer.restore(photo, findings, request)
         pixels = torch.from_numpy(result.photo.pixels.astype(np.float32) / 255)
-        probability = torch.from_numpy(result.maps.probability)[None, None]
-        detects = task.runner.detects
-        mask = (probability > epsilon).float()
-        macs, dense = tiled_work(task, mask[0, 0].numpy())
+        mask = torch.from_numpy(request.mask(findings))[None, None]
         return Outcome(
-            pixels.permute(2, 0, 1)[None],
-            mask if detects else None,
-            torch.from_numpy(result.maps.start)[None] if task.runner.traces else None,
-            torch.from_numpy(result.maps.end)[None] if task.runner.traces else None,
-            macs,
-            dense,
+            pixels.permute(2, 0, 1)[None],  # H W 3 -> 1 3 H W
+            mask if network.detects else None,
+            torch.from_numpy(findings.start)[None] if network.traces else None,
+            torch.from_numpy(findings.end)[None] if network.traces else None,
+            tiled_work(self.deblurrer, photo, findings, request, result),
+            dense_work(self.deblurrer, photo.height, photo.width),
         )
 
 
@@ -174,34 +154,28 @@ def whole_work(network: Network, result: Restoration) -> tuple[int, int]:
     if isinstance(network, Guided):
         restoring, densely = whole_work(network.restorer, result)
         return count_detector(network.detector, height, width) + restoring, densely
+    dense = count_dense(network, height, width)
     if isinstance(network, LMDViT) and isinstance(result, WindowRestoration):
         shares = [float(decision.mean()) for decision in result.decisions]
-        return count_windows(network, height, width, shares), count_windows(network, height, width)
+        return count_windows(network, height, width, shares), dense
     assert isinstance(network, M2AENet)
-    dense = count(network, height, width)
-    pruned = dense if result.mask is None else count_pruned(network, (height, width), result.mask)
-    return pruned.total, dense.total
+    pruned = dense if result.mask is None else count_pruned(network, (height, width), result.mask).total
+    return pruned, dense
 
 
-def tiled_work(task: Task, mask: Floats) -> tuple[int | None, int | None]:
-    """Multiply-accumulates of a tiled run with a mask h/8 w/8, and of the network over all tiles densely.
+def tiled_work(
+    deblurrer: Deblurrer, photo: Photo, findings: Findings, request: Request, result: Result
+) -> int | None:
+    """Multiply-accumulates of a tiled run over all scales.
 
-    Not counted where windows are pruned, since each tile has its own. Densely, a network needs no detector.
+    None where windows are pruned, and where tiles were made smaller or run again because they had to be.
     """
-    network = task.runner.network
-    restorer = restorer_of(network)
-    if not isinstance(restorer, M2AENet):
-        return None, None
-    macs = dense = 0
-    for tile in task.grid:
-        dense += count(restorer, *tile.size).total
-        looking = count_detection(network, *tile.size)
-        macs += looking if task.runner.detects else 0
-        if part := task.part(tile, mask):
-            cells = torch.from_numpy(mask[part.scaled(STAGE_SCALE)])[None, None]
-            macs += count_restoration(network, part.size, cells)
-            macs += looking if network.keeps_features and not task.keeps(tile, part) else 0
-    return macs, dense
+    looking = detection_work(deblurrer, photo.height, photo.width)
+    restoring = restoration_work(deblurrer, photo, findings, request)
+    parts = sum(1 for _ in restored_parts(deblurrer, photo, findings, request))
+    if looking is None or restoring is None or findings.notes or result.tiles_restored != parts:
+        return None
+    return looking + restoring
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from deblur_cli.photo.files import explain, write_file
 # What a result depends on. A row that is equal in all of them is not worked out again.
 KEYS = (
     *("picture", "checksum", "weights", "sha256", "detector", "epsilon", "inference", "tile", "overlap"),
-    *("keep_sharp", "device", "precision", "version"),
+    *("scales", "keep_sharp", "device", "precision", "version"),
 )
 COLUMNS = (*KEYS, *MEASURES)
 

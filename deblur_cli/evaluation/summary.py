@@ -16,6 +16,13 @@ SEED = 2026  # the same rows give the same intervals
 SIDE_BY_SIDE = 3  # columns of the table; more of them go below
 NAME_WIDTH, CELL_WIDTH = 18, 27
 WORST = ("gain_psnr_w",)  # measures of which the worst picture's stands in the table too
+LENGTHS = {  # gain_psnr_w of pictures whose blur is so many pixels long: column, words, from and up to
+    "gain_psnr_w_under_4": ("  blur < 4 px", 0.0, 4.0),
+    "gain_psnr_w_4_16": ("  blur 4-16 px", 4.0, 16.0),
+    "gain_psnr_w_16_40": ("  blur 16-40 px", 16.0, 40.0),
+    "gain_psnr_w_40_80": ("  blur 40-80 px", 40.0, 80.0),
+    "gain_psnr_w_over_80": ("  blur > 80 px", 80.0, math.inf),
+}
 
 
 @dataclass(frozen=True)
@@ -45,8 +52,10 @@ def estimate(values: Sequence[float]) -> Mean | None:
 
 
 def summarise(rows: Sequence[Row]) -> dict[str, Mean]:
-    """The mean of every measure that has one."""
+    """The mean of every measure that has one, and of the gain for each length of blur that occurs."""
     means = {name: estimate([row[name] for row in rows]) for name in MEASURES}
+    for name, (_, low, high) in LENGTHS.items():
+        means[name] = estimate([row["gain_psnr_w"] for row in rows if low <= row["blur_length"] < high])
     return {name: mean for name, mean in means.items() if mean is not None}
 
 
@@ -89,7 +98,7 @@ def block(
     rows = [("", [shorten(names[weights], CELL_WIDTH - 2) for weights, _ in summaries])]
     if any(epsilon for _, epsilon in summaries):
         rows.append(("epsilon", [epsilon or "-" for _, epsilon in summaries]))
-    for name, (words, style) in MEASURES.items():
+    for name, (words, style) in shown().items():
         means = [found.get(name) for found in summaries.values()]
         if not any(means):
             continue
@@ -99,6 +108,17 @@ def block(
             rows.append(("  worst picture", [format(mean.least, style) if mean else "-" for mean in means]))
     width = max(NAME_WIDTH, *(len(words) + 1 for words, _ in rows))
     return [line(words, cells, width) for words, cells in rows]
+
+
+def shown() -> dict[str, tuple[str, str]]:
+    """Words and format of every measure, in the order of the table: gains by length below the gain."""
+    by_length = {name: (words, MEASURES["gain_psnr_w"][1]) for name, (words, *_) in LENGTHS.items()}
+    rows: dict[str, tuple[str, str]] = {}
+    for name, words in MEASURES.items():
+        rows[name] = words
+        if name == "gain_psnr_w":
+            rows |= by_length
+    return rows
 
 
 def line(name: str, cells: Sequence[str], width: int) -> str:

@@ -105,7 +105,7 @@ def choose(found: Mapping[int, Floats], size: tuple[int, int]) -> Findings:
     )
     scales = torch.tensor(sorted(found), dtype=torch.float32).view(1, -1, 1, 1)
     length = 2 * field[:, :, :2].norm(dim=2)  # photo pixels, start to end: 1 s h w
-    octaves = (length / scales / BEST_LENGTH).clamp(min=1 / BEST_LENGTH).log2()
+    octaves = (length / scales / BEST_LENGTH).clamp(1 / BEST_LENGTH, BEST_LENGTH).log2()
     weight = (probability.square() + SURE**2) * torch.exp(-octaves.square() / 2)
     weight = weight / weight.sum(1, keepdim=True)
     sure = (weight * probability).sum(1, keepdim=True)
@@ -122,9 +122,9 @@ def standing_out(sure: Tensor, motion: Tensor) -> Tensor:
     """How far each cell counts beside a slight shake of the whole photo: 1 1 h w of 0-1.
 
     sure: 1 1 h w, confidence; motion: 1 2 h w, double angle, as long as the blur in photo pixels
-    Real photos are soft, and many were shaken a little, which looks like motion everywhere. Where one motion is
-    found nearly everywhere, and something else moved several times as far, that is what moved in the photo.
-    Without such a thing, a shake counts like any other blur.
+    Real photos are soft, and many were shaken a little, which looks like motion everywhere. Where one motion
+    is found nearly everywhere, and something else moved several times as far, that is what moved in the
+    photo. Without such a thing, a shake counts like any other blur.
     """
     everything = torch.ones_like(sure)
     judged = sure > JUDGED

@@ -7,9 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deblur_cli.restoration.mask import overlay_weights
-from deblur_cli.restoration.mask import settle
 from deblur_cli.metrics import weighted_psnr
+from deblur_cli.restoration.mask import overlay_weights, settle
 from deblur_cli.train.synthetic import Sample
 
 CANDIDATES = tuple(number / 20 for number in range(1, 19))  # 0.05 to 0.9

@@ -17,9 +17,9 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from deblur_cli import weights
-from deblur_cli.restoration.device import memory_errors
 from deblur_cli.errors import OutOfMemoryError, TrainingError, WeightsError
 from deblur_cli.nets import place
+from deblur_cli.restoration.device import memory_errors
 from deblur_cli.train import checkpoint, course, setup
 from deblur_cli.train.batches import Batches
 from deblur_cli.train.calibration import Calibration, calibrate

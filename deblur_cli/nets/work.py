@@ -12,9 +12,12 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from deblur_cli.nets import STAGE_SCALE, Detector, Guided, LMDViT, M2AENet, Network, restorer_of
+from deblur_cli.nets.detector import Detector
 from deblur_cli.nets.layers import Average, NAFBlock
 from deblur_cli.nets.lmd_blocks import PREDICTING, WindowBlock
+from deblur_cli.nets.lmd_vit import LMDViT
+from deblur_cli.nets.m2aenet import M2AENet
+from deblur_cli.nets.network import STAGE_SCALE, Network
 from deblur_cli.nets.pruned import dilate
 
 TAPS = 9  # of every depth-wise kernel
@@ -119,20 +122,21 @@ def count_detector(network: Detector, height: int, width: int) -> int:
     return total
 
 
-def count_detection(network: Network, height: int, width: int) -> int:
-    """Multiply-accumulates of finding what is blurred in a picture, by a detector or by M²AENet itself."""
-    if isinstance(network, Guided):
-        return count_detector(network.detector, height, width)
-    return count(cast(M2AENet, network), height, width).detection
+def count_detection(network: Network, height: int, width: int) -> int | None:
+    """Multiply-accumulates of finding what is blurred in a picture, by a detector or by M²AENet itself.
 
-
-def count_restoration(network: Network, size: tuple[int, int], mask: Tensor) -> int:
-    """Those of restoring a picture of size (height, width) under a stage mask, once it was looked at.
-
-    Behind a detector, M²AENet begins with its first half.
+    None for LMD-ViT, as each predictor decides for itself.
     """
-    work = count_pruned(cast(M2AENet, restorer_of(network)), size, mask)
-    return work.total if isinstance(network, Guided) else work.restoration
+    if isinstance(network, Detector):
+        return count_detector(network, height, width)
+    return count(network, height, width).detection if isinstance(network, M2AENet) else None
+
+
+def count_dense(network: Network, height: int, width: int) -> int:
+    """Those of all layers of a restorer on every pixel of a picture."""
+    if isinstance(network, LMDViT):
+        return count_windows(network, height, width)
+    return count(cast(M2AENet, network), height, width).total
 
 
 def block_work(block: nn.Module, height: int, width: int) -> int:
