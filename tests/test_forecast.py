@@ -34,9 +34,9 @@ def clock(monkeypatch):
     ticking = Clock()
     find, attempt = engine.Engine.find, engine.Engine.attempt
 
-    def slow_find(self, image):
+    def slow_find(self, network, image):
         ticking.now += LOOKING * image[0, 0].numel()
-        return find(self, image)
+        return find(self, network, image)
 
     def slow_attempt(self, network, image, told, epsilon):
         ticking.now += RESTORING * image[0, 0].numel()
