@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deblur_cli.device import Precision
-from deblur_cli.nets import Detection, Network, place
+from deblur_cli.nets import Detection, Network, accelerate, place
 
 LOG = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ class Runner:
         """One run of the network on a tile; None where the result cannot be trusted."""
         detection = network.prepare(self.upload(image, network), epsilon) if found is None else found
         detection = agree(detection, maps.to(self.device))
-        restored = network.restore(detection, epsilon, pruned=True).image.float().cpu()
+        restored = network.restore(detection, epsilon).image.float().cpu()
         if not restored.isfinite().all() or drift(restored, image) > DRIFT_LIMIT:
             return None
         return restored.clamp(0, 1)
@@ -90,11 +90,7 @@ class Runner:
 
     def build(self, dtype: torch.dtype) -> Network:
         """A copy of the network on the device, in a precision, set up for speed."""
-        network = copy.deepcopy(self.reference)
-        network.fold_scales()
-        network = place(network, self.device, dtype)
-        network.pool_in_cells()
-        return network
+        return place(accelerate(copy.deepcopy(self.reference)), self.device, dtype)
 
     def upload(self, image: Tensor, network: Network) -> Tensor:
         """A tile on the device in the number format that the network takes, channels-last."""

@@ -98,7 +98,7 @@ def test_a_restorer_that_is_told_is_run_densely_without_its_detector():
     assert found.timings["nafnet float32"].macs < dense
     image, plain = torch.rand(1, 3, 64, 64), run.plain_network(restorer, "cpu")
     with torch.no_grad():
-        torch.testing.assert_close(run.densely(plain, image, 0.5), run.densely(restorer, image, 0.5))
+        torch.testing.assert_close(run.densely(plain, image), run.densely(restorer, image))
 
 
 def test_the_profile_tells_the_detectors_parts(weights_file, detector_file):

@@ -3,12 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from networks import finds, guided_by, lively, lively_detector, lively_lmd_vit
 
 from deblur_cli.feather import overlay_weights
-from deblur_cli.nets import Guided, cues
+from deblur_cli.nets import Guided, accelerate, cues
 from deblur_cli.nets.detector import Detector
 from deblur_cli.photo.photo import Photo
 from deblur_cli.restore import Deblurrer, Settings
@@ -31,21 +29,6 @@ def picture(height, width, channels=3, dtype=np.uint8):
     rng = np.random.default_rng(1)
     coarse = rng.integers(0, np.iinfo(dtype).max, (-(-height // 6), -(-width // 6), channels), dtype)
     return np.ascontiguousarray(coarse.repeat(6, axis=0).repeat(6, axis=1)[:height, :width])
-
-
-@pytest.mark.parametrize("kind", ["m2aenet", "told"])
-@given(height=st.integers(20, 80), width=st.integers(20, 80), epsilon=st.sampled_from([0.2, 0.5, 0.8, 1.0]))
-@settings(max_examples=5)
-@torch.no_grad()
-def test_pruned_equals_dense_under_the_detectors_mask(kind, height, width, epsilon):
-    network = Guided(lively_detector(), RESTORERS[kind]())
-    image = torch.rand(1, 3, height, width)
-    pruned, dense = network(image, epsilon, pruned=True), network(image, epsilon, pruned=False)
-    assert pruned.image.shape == image.shape
-    torch.testing.assert_close(pruned.image, dense.image, atol=2e-5, rtol=1e-4)
-    found = network.detector.detect(image)
-    assert torch.equal(pruned.mask, (found.probability > epsilon).float())
-    assert torch.equal(pruned.start, found.start)
 
 
 @pytest.mark.parametrize("kind", RESTORERS)
@@ -92,12 +75,11 @@ def test_a_tile_is_restored_under_the_photos_maps(kind):
     """What the tool makes of a photo in one tile is what the network makes of it under the same maps."""
     network = Guided(lively_detector(), RESTORERS[kind]()).eval()
     deblurrer = Deblurrer(guided_by(network.detector, network.restorer), "cpu", "fp32")
-    deblurrer.runner.network.pool_in_cells = None
     pixels = picture(96, 128)
     result = deblurrer.run(photo_of(pixels), Settings(keep_sharp=False))
     image = torch.from_numpy(pixels.astype(np.float32) / 255).permute(2, 0, 1)[None]
     with torch.no_grad():
-        expected = network(image, pruned=True).image[0].permute(1, 2, 0).clamp(0, 1).numpy() * 255
+        expected = accelerate(network)(image).image[0].permute(1, 2, 0).clamp(0, 1).numpy() * 255
     assert np.abs(expected - pixels).mean() > 0.5
     assert np.abs(result.photo.pixels - expected).mean() < 0.3
 

@@ -14,7 +14,7 @@ from deblur_cli.benchmark.measuring import Action, Timing, describe_machine, int
 from deblur_cli.benchmark.scene import ForcedBlur, again, stage, timed
 from deblur_cli.device import memory_errors
 from deblur_cli.errors import UsageError
-from deblur_cli.nets import STAGE_SCALE, Detection, Detector, Guided, M2AENet, create
+from deblur_cli.nets import STAGE_SCALE, Detection, Detector, Guided, GuidedM2AENet, M2AENet, create
 from deblur_cli.photo.decode import decode
 from deblur_cli.photo.encode import encode
 from deblur_cli.restore import Deblurrer, Settings
@@ -34,7 +34,7 @@ class Benchmark:
     timings, by name:
       dense float32: default memory layout, every block on every pixel of every tile
       nafnet float32: the same of a NAFNet of that size
-      dense auto: the tool's network (its precision and layout, blocks that do nothing left out) on all tiles
+      dense auto: the tool's network (its precision and layout, accelerated) on all of every tile
       pruned, all tiles: detection, then pruned restoration of every tile
       deblur: detection, then pruned restoration of the tiles that need it, and blending: the tool
       detect, decode, encode: parts of a run; the file is a JPEG
@@ -162,16 +162,16 @@ def run_dense(task: Task, network: M2AENet, tiles: Iterable[Tile]) -> None:
     device = next(network.parameters()).device
     for tile in tiles:
         image = task.cut(tile).contiguous().to(device, network.input_dtype)
-        densely(network, image, task.settings.epsilon).cpu()
+        densely(network, image).cpu()
 
 
-def densely(network: M2AENet, image: Tensor, epsilon: float) -> Tensor:
-    """All layers on every pixel of a picture B 3 H W; a guided network is told that all is blurred."""
-    if not network.guided:
-        return network(image, epsilon=epsilon).image  # type: ignore[no-any-return]
+def densely(network: M2AENet, image: Tensor) -> Tensor:
+    """All layers on every pixel of a picture B 3 H W, all of which counts as blurred."""
+    if not isinstance(network, GuidedM2AENet):
+        return network(image, epsilon=-1.0).image  # type: ignore[no-any-return]
     nothing = image.new_empty(len(image), 0, 0, 0)
     told = Detection(image, nothing, (), (image.shape[-2], image.shape[-1]), None, None, None, None)
-    return network.restore(network.follow(image, told, epsilon, undone=image), epsilon).image
+    return network.restore(network.follow(image, told, undone=image), epsilon=-1.0).image
 
 
 @torch.inference_mode()

@@ -28,6 +28,7 @@ from deblur_cli.nets import (
     Network,
     Restoration,
     WindowRestoration,
+    accelerate,
     place,
     restorer_of,
 )
@@ -82,9 +83,8 @@ class Whole:
     def __init__(self, deblurrer: Deblurrer, keep_sharp: bool) -> None:
         self.device, self.keep_sharp = deblurrer.device, keep_sharp
         dtype = deblurrer.runner.precision.dtype
-        network = copy.deepcopy(deblurrer.weights.network).eval()
-        network.fold_scales()
-        self.network = place(network, self.device, dtype)
+        network = copy.deepcopy(deblurrer.weights.network)
+        self.network = place(accelerate(network, exact=True), self.device, dtype)
 
     @torch.inference_mode()
     def detect(self, pixels: NDArray[np.uint8]) -> Detection:
@@ -99,7 +99,7 @@ class Whole:
         found = self.network.at(found, epsilon)
         mask = None if found.probability is None else self.choose(found, found.probability, epsilon)
         with advice():
-            result = self.network.restore(found, epsilon, pruned=True, mask=mask)
+            result = self.network.restore(found, epsilon, mask=mask)
         height, width = found.size
         image = result.image.float().clamp(0, 1).cpu()
         if self.keep_sharp and mask is not None:

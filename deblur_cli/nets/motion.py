@@ -102,8 +102,8 @@ class SamplingPlan:
     offsets: Tensor | None = None
 
 
-def plan_sampling(start: Tensor, end: Tensor, gradients: bool = False) -> SamplingPlan:
-    """Sampling plan for displacements B 2 H W, float32 at least."""
+def plan_sampling(start: Tensor, end: Tensor) -> SamplingPlan:
+    """Sampling plan for displacements B 2 H W, float32 at least; ready for gradients where they are on."""
     batch, _, height, width = start.shape
     positions = tap_positions(start, end).permute(0, 1, 3, 4, 2)  # 9 B 2 H W -> 9 B H W 2
     corner = positions.detach().floor()
@@ -121,7 +121,7 @@ def plan_sampling(start: Tensor, end: Tensor, gradients: bool = False) -> Sampli
     shape = (TAPS, batch * height * width, 4)
     column = torch.stack(columns, -1).reshape(shape)
     weight = torch.stack(weights, -1).reshape(shape)
-    return SamplingPlan(column, weight, *(transpose(column) if gradients else ()))
+    return SamplingPlan(column, weight, *(transpose(column) if torch.is_grad_enabled() else ()))
 
 
 def transpose(columns: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -7,8 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deblur_cli.nets.layers import NAFBlock
-
 STAGE_SCALE = 8  # pixels of the photo to one of the stage that masks and motion live at
 
 
@@ -162,8 +160,8 @@ class Network(nn.Module):
         """The arguments of `create` that a weights file keeps."""
         raise NotImplementedError
 
-    def detect(self, x: Tensor, epsilon: float = 0.5, pruned: bool = True) -> Detection:
-        """Where is it blurred? x: B 3 H W in 0-1; epsilon and pruned matter where epsilon is followed.
+    def detect(self, x: Tensor, epsilon: float = 0.5) -> Detection:
+        """Where is it blurred? x: B 3 H W in 0-1; epsilon matters where it is followed.
 
         Raises RuntimeError where the network is guided.
         """
@@ -173,12 +171,12 @@ class Network(nn.Module):
         """What `restore` goes on with once other maps are put in the place of those in it."""
         return self.detect(x, epsilon)
 
-    def follow(self, x: Tensor, detection: Detection, epsilon: float = 0.5, pruned: bool = True) -> Detection:
+    def follow(self, x: Tensor, detection: Detection, epsilon: float = 0.5) -> Detection:
         """The first half on x, B 3 H W in 0-1, with what another network found in it.
 
         Its probability, start and end take the place of this network's own, as far as both tell them.
         """
-        own = self.detect(x, epsilon, pruned)
+        own = self.detect(x, epsilon)
 
         def instead(mine: Tensor | None, found: Tensor | None) -> Tensor | None:
             return mine if mine is None or found is None else fit(found, mine.shape[-2:])
@@ -195,30 +193,13 @@ class Network(nn.Module):
         """What would have been detected with that epsilon."""
         return detection
 
-    def restore(
-        self, detection: Detection, epsilon: float = 0.5, pruned: bool = False, mask: Tensor | None = None
-    ) -> Restoration:
+    def restore(self, detection: Detection, epsilon: float = 0.5, mask: Tensor | None = None) -> Restoration:
         """Restore what is blurred with a confidence above epsilon, or where the mask B 1 H/8 W/8 is one."""
         raise NotImplementedError
 
-    def forward(self, x: Tensor, epsilon: float = 0.5, pruned: bool = False) -> Restoration:
+    def forward(self, x: Tensor, epsilon: float = 0.5) -> Restoration:
         """Restore x, B 3 H W in 0-1, by both halves."""
-        return self.restore(self.detect(x, epsilon, pruned), epsilon, pruned)
-
-    def skip_identity_blocks(self) -> None:
-        """Leave out blocks that do nothing, if it has any: same result, less work."""
-
-    def fold_scales(self) -> None:
-        """Multiply residual scales into the convolutions before them, for inference: same result, less work.
-
-        The parameters are then no longer those of the weights file.
-        """
-        for module in self.modules():
-            if isinstance(module, NAFBlock):
-                module.fold_scales()
-
-    def pool_in_cells(self) -> None:
-        """Approximate pooling over large windows, if it has any, in cells of 8 x 8 photo pixels."""
+        return self.restore(self.detect(x, epsilon), epsilon)
 
 
 N = TypeVar("N", bound=Network)
