@@ -30,7 +30,7 @@ from deblur_cli.restoration.findings import everywhere
 from deblur_cli.weights import CatalogueEntry, LoadedWeights
 
 INSTALLED = [
-    CatalogueEntry("m2aenet-small", "m2aenet", Path(__file__), 9_500_000, "", "synthetic blur"),
+    CatalogueEntry("m2aenet-guided", "m2aenet", Path(__file__), 9_500_000, "", "synthetic blur"),
     CatalogueEntry("nafnet-gopro", "nafnet", Path("gone.safetensors"), 68_671_121, "", "GoPro"),
 ]
 

@@ -123,6 +123,6 @@ def balance_windows(network, image):
 
     predictors = [module for module in network.modules() if isinstance(module, MaskPredictor)]
     hooks = [predictor.register_forward_hook(centre) for predictor in predictors]
-    network(image, pruned=True)
+    network(image)
     for hook in hooks:
         hook.remove()

@@ -10,6 +10,7 @@ from safetensors import safe_open
 
 from deblur_cli import weights
 from deblur_cli.errors import WeightsError
+from deblur_cli.nets import accelerate
 from deblur_cli.weights import checkpoints
 from deblur_cli.weights.fingerprint import agrees, fingerprint
 
@@ -167,17 +168,18 @@ def test_a_block_beyond_all_others_is_refused_at_once(tmp_path, nafnet):
     refused(tmp_path, state, "more blocks than the file has tensors")
 
 
-def test_nafnet_as_m2aenet_computes_the_same_dense_and_pruned(nafnet):
+def test_nafnet_as_m2aenet_computes_the_same_plain_and_accelerated(nafnet):
     network = checkpoints.as_m2aenet(nafnet)
     with torch.inference_mode():
         detection = network.detect(IMAGE)
     assert detection.probability.eq(1).all()
     assert not detection.start.any() and not detection.end.any()
     expected = answer(nafnet)
-    for epsilon in (0.1, 0.5, 0.99):
-        for pruned in (False, True):
-            error = (answer(network, epsilon=epsilon, pruned=pruned) - expected).norm() / expected.norm()
-            assert error < 1e-6, (epsilon, pruned)
+    for form in (lambda plain: plain, accelerate):
+        network = form(network)
+        for epsilon in (0.1, 0.5, 0.99):
+            error = (answer(network, epsilon=epsilon) - expected).norm() / expected.norm()
+            assert error < 1e-6, (epsilon, form)
 
 
 def test_a_wild_checkpoint_is_converted_with_its_provenance(tmp_path, nafnet):

@@ -209,7 +209,7 @@ def catalogue(tmp_path, monkeypatch):
     folder.mkdir()
     lines = []
     networks = {
-        "m2aenet-small": (finds_nothing(lively(pooling=64)), {}),
+        "m2aenet-guided": (finds_nothing(lively(pooling=64)), {}),
         "detector-small": (finds(lively_detector(), 0.8), {"epsilon": "0.4"}),
     }
     for name, (network, notes) in networks.items():
@@ -229,12 +229,12 @@ def catalogue(tmp_path, monkeypatch):
 
 def test_the_catalogue_names_the_detector_of_the_default_weights(catalogue, photo):
     (done, _) = run(photo)
-    assert (done["weights"], done["detector"]) == ("m2aenet-small", "detector-small")
+    assert (done["weights"], done["detector"]) == ("m2aenet-guided", "detector-small")
     assert (done["epsilon"], done["blurred_share"]) == (0.4, 1)
     (own, _) = run(photo, "--detector", "own", "--suffix", "_own")
     assert (own["detector"], own["epsilon"], own["blurred_share"]) == (None, 0.5, 0)
     label = weights.guide(weights.load()).label
-    assert label.startswith("m2aenet-small ") and " + detector-small " in label
+    assert label.startswith("m2aenet-guided ") and " + detector-small " in label
 
 
 def test_detectors_are_listed_verified_and_told_by_info(catalogue):
@@ -251,12 +251,12 @@ def test_detectors_are_listed_verified_and_told_by_info(catalogue):
     assert "detector-small: hash right, fingerprint right" in verified
     used = json.loads(deblur("info", "--json").stdout)["used"]
     assert used == {
-        "weights": "m2aenet-small",
+        "weights": "m2aenet-guided",
         "detector": "detector-small",
         "epsilon": 0.4,
         "problem": None,
     }
-    assert "m2aenet-small, detector detector-small, epsilon 0.4" in deblur("info").stdout
+    assert "m2aenet-guided, detector detector-small, epsilon 0.4" in deblur("info").stdout
 
 
 def test_verify_notices_a_detector_that_computes_something_else(tmp_path):

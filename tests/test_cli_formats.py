@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from deblur_cli import __version__
 from deblur_cli.cli.app import app
 
-NOTE = f"deblur {__version__} (m2aenet-small abababab, epsilon 0.5)"
+NOTE = f"deblur {__version__} (m2aenet-guided abababab, epsilon 0.5)"
 
 
 @pytest.fixture(autouse=True)

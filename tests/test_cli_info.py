@@ -36,7 +36,7 @@ def test_info_names_version_device_precision_memory_weights_and_cache(monkeypatc
         "GiB",
         f"chosen {chosen}, {precision.name} ({precision.reason})",
         *describe_devices(),
-        "m2aenet-small (m2aenet, 9.5 MB, the default): " + cli_helpers.__file__,
+        "m2aenet-guided (m2aenet, 9.5 MB, the default): " + cli_helpers.__file__,
         "nafnet-gopro (nafnet, 68.7 MB): file is missing",
     ):
         assert fact in text
@@ -51,7 +51,7 @@ def test_info_as_json_is_one_object():
     assert facts["precision"] == choose_precision(facts["device"], "auto").name
     assert 0 < facts["memory_free_bytes"] <= facts["memory_bytes"]
     assert [(entry["name"], entry["default"], entry["path"]) for entry in facts["weights"]] == [
-        ("m2aenet-small", True, cli_helpers.__file__),
+        ("m2aenet-guided", True, cli_helpers.__file__),
         ("nafnet-gopro", False, None),
     ]
 

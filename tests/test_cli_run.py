@@ -46,7 +46,7 @@ def test_result_lies_beside_the_photo_and_its_path_alone_is_on_stdout(photo):
 def test_summary_tells_what_was_done(photo):
     stderr = deblur("run", photo).stderr
     assert stderr.startswith(f"{photo}: 50.0% blurred, 1 tile restored, ")
-    assert stderr.endswith(" s (cpu, fp32, m2aenet-small, epsilon 0.5)\n")
+    assert stderr.endswith(" s (cpu, fp32, m2aenet-guided, epsilon 0.5)\n")
 
 
 def test_quiet_says_nothing_but_results(photo):
@@ -116,7 +116,7 @@ def test_json_describes_each_photo_and_the_run(photo, tmp_path):
     assert (done["width"], done["height"], done["blurred_share"], done["epsilon"]) == (48, 32, 0.5, 0.5)
     assert done["scales"] == {"1": 0.5, "2": 0, "4": 0, "8": 0}
     assert (done["tiles"], done["tiles_restored"], done["tiles_kept"], done["changed"]) == (4, 1, 0, True)
-    assert (done["device"], done["precision"], done["weights"]) == ("cpu", "fp32", "m2aenet-small")
+    assert (done["device"], done["precision"], done["weights"]) == ("cpu", "fp32", "m2aenet-guided")
     assert (done["weights_sha256"], done["notes"], done["error"]) == ("ab" * 32, [], None)
     assert (summary["photos"], summary["restored"], summary["failed"]) == (2, 1, 1)
     assert summary["exit_code"] == result.exit_code == 1

@@ -1,5 +1,6 @@
 """Evaluation: every layout is read, results are those of the tool, nothing is done twice."""
 
+import copy
 import math
 from dataclasses import asdict
 
@@ -18,6 +19,7 @@ from deblur_cli.evaluation.measures import MEASURES
 from deblur_cli.evaluation.results import Results
 from deblur_cli.evaluation.summary import LENGTHS, estimate, labels, summarise, table
 from deblur_cli.metrics import weighted_psnr
+from deblur_cli.nets import accelerate
 from deblur_cli.nets.work import count, count_detector, count_pruned
 from deblur_cli.photo.photo import Photo
 from deblur_cli.restoration import Deblurrer, Request, Tiling
@@ -122,13 +124,13 @@ def test_behind_a_detector_whole_and_tiled_agree_on_what_is_marked(tmp_path, kin
 
 def test_a_detectors_work_counts_everywhere_and_its_restorers_where_something_is_restored(tmp_path):
     folder, network = dataset(tmp_path, 1), guided_by(lively_detector(), lively(pooling=64))
-    detector, restorer = network.network.detector, network.network.restorer
+    detector = network.network.detector
+    restorer = accelerate(copy.deepcopy(network.network.restorer))  # as the tool runs it
     found = evaluated(folder, None, (0.0, 1.0), whole=False, network=network).rows
     (everything,), (nothing,) = found["test", "0.0"], found["test", "1.0"]
     looking = count_detector(detector, *SIZE)
     assert nothing["gmacs"] == pytest.approx(looking / 1e9)
     cells = torch.ones(1, 1, -(-SIZE[0] // 8), -(-SIZE[1] // 8))
-    restorer.pool_in_cells()  # as the tool runs it
     restoring = count_pruned(restorer, SIZE, cells).total
     assert everything["gmacs"] == pytest.approx((looking + restoring) / 1e9)
     assert everything["work"] == pytest.approx((looking + restoring) / count(restorer, *SIZE).total)

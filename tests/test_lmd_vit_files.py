@@ -33,7 +33,7 @@ def network():
 
 def answer(network):
     with torch.inference_mode():
-        return network(IMAGE, epsilon=0.4, pruned=True).image
+        return network(IMAGE, epsilon=0.4).image
 
 
 @pytest.mark.parametrize("wrapping", WRAPPINGS)

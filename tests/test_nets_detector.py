@@ -91,16 +91,6 @@ def test_findings_of_any_size_cover_the_picture_and_move_to_the_right():
     assert (found.end - found.start)[:, 1].min() >= 0  # of the two senses always the same
 
 
-@torch.no_grad()
-def test_folded_scales_find_the_same():
-    network, picture = lively_detector(pooling=48), noise(96, 64)
-    before = network.detect(picture)
-    network.fold_scales()
-    after = network.detect(picture)
-    torch.testing.assert_close(after.probability, before.probability, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(after.end, before.end, atol=1e-4, rtol=1e-3)
-
-
 def test_weights_of_a_detector_come_back_as_they_were(tmp_path):
     network = lively_detector(pooling=48)
     weights.save(tmp_path / "d.safetensors", network, {"epsilon": "0.3"}, half=False)

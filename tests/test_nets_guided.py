@@ -9,8 +9,7 @@ from networks import lively, lively_lmd_vit
 
 from deblur_cli import weights
 from deblur_cli.errors import WeightsError
-from deblur_cli.nets import Detection, create, place
-from deblur_cli.nets.layers import Average
+from deblur_cli.nets import Detection, accelerate, create, place
 from deblur_cli.weights import files
 
 HALF = {"encoder": (1, 1, 2), "decoder": (1, 1, 1), "stem": 2, "guided": True}
@@ -35,53 +34,6 @@ def findings(image, seed=0, multiple=8, reach=0.7):
     return Detection(image, image[:, :0], (), (height, width), None, probability, start, end)
 
 
-@given(
-    stem=st.sampled_from([1, 2, 4]),
-    switches=st.sampled_from([{}, {"motion": False}, {"mask_conv3": True, "mask_conv4": True}]),
-    batch=st.sampled_from([1, 2]),
-    height=st.integers(17, 90),
-    width=st.integers(17, 90),
-    epsilon=st.sampled_from([0.0, 0.5, 0.95, 1.0]),
-    pooling=st.sampled_from([None, 48]),
-)
-@torch.no_grad()
-def test_guided_networks_prune_exactly(stem, switches, batch, height, width, epsilon, pooling):
-    encoder = STAGES[stem]
-    sizes = {"encoder": encoder, "decoder": (1,) * len(encoder), "stem": stem, "pooling": pooling}
-    network = guided(**sizes, **switches)
-    image = torch.rand(batch, 3, height, width, generator=seeded(height))
-    followed = network.follow(image, findings(image, seed=width, multiple=16))
-    dense = network.restore(followed, epsilon)
-    pruned = network.restore(followed, epsilon, pruned=True)
-    assert torch.equal(dense.mask, (followed.probability > epsilon).float())
-    assert dense.image.shape == image.shape
-    assert vectors.relative_error(pruned.image - image, dense.image - image) < 1e-4
-    network.fold_scales()
-    folded = network.restore(network.follow(image, findings(image, seed=width, multiple=16)), epsilon)
-    assert vectors.relative_error(folded.image - image, dense.image - image) < 1e-4
-
-
-@torch.no_grad()
-def test_a_part_of_a_picture_is_restored_as_in_the_picture():
-    network = guided(encoder=(1, 1, 1))
-    for name, parameter in network.named_parameters():
-        if ".sca." in name and parameter.dim() > 1:
-            parameter.zero_()  # no layer sees more than its neighborhood
-    image = torch.rand(1, 3, 200, 248, generator=seeded(0))
-    whole = network.follow(image, findings(image, reach=0.3))
-    mask = (whole.probability > 0.7).float()
-    part = whole.window(slice(48, 200), slice(32, 208))
-    assert [skip.shape[-2:] for skip in part.skips] == [(80, 88), (40, 44)]
-    assert part.bytes < whole.bytes
-    expected = (network.restore(whole, mask=mask).image - image)[..., 48:200, 32:208]
-    inner = (..., slice(64, None), slice(64, -64))  # the upper side and those left and right are cut
-    for pruned in (False, True):
-        found = network.restore(part, mask=mask[..., 6:26, 4:26], pruned=pruned).image
-        assert found.shape[-2:] == (152, 176)
-        change = found - image[..., 48:200, 32:208]
-        assert vectors.relative_error(change[inner], expected[inner]) < 1e-4
-
-
 @settings(max_examples=6)
 @given(
     height=st.integers(8, 70),
@@ -91,9 +43,9 @@ def test_a_part_of_a_picture_is_restored_as_in_the_picture():
 )
 @torch.no_grad()
 def test_an_untrained_guided_network_returns_its_input(height, width, architecture, dtype):
-    network = place(create(architecture, width=4, **HALF), "cpu", dtype).eval()
+    network = place(accelerate(create(architecture, width=4, **HALF)), "cpu", dtype)
     image = torch.rand(2, 3, height, width, generator=seeded(height))
-    result = network.restore(network.follow(image, findings(image, multiple=32)), pruned=True)
+    result = network.restore(network.follow(image, findings(image, multiple=32)))
     assert torch.equal(result.image, image)
 
 
@@ -182,24 +134,6 @@ def test_motion_learns_through_the_blocks_in_half_precision():
         result = network.restore(network.detect(image))
     result.image.float().square().mean().backward()
     assert network.motion_analyzer.weight.grad.any()
-
-
-@torch.no_grad()
-def test_pooling_windows_and_their_cells_fit_the_scale_of_each_stage():
-    network = guided(pooling=96)
-    network.pool_in_cells()
-    stages = {
-        2: [*network.encoders[0], *network.decoders[2]],
-        4: [*network.encoders[1], *network.decoders[1]],
-    }
-    stages |= {8: [*network.encoders[2], *network.decoders[0]], 16: list(network.middle_blks)}
-    for scale, blocks in stages.items():
-        for block in blocks:
-            average = block.sca[0]
-            assert isinstance(average, Average)
-            assert average.window * scale == 96
-            assert average.step == max(1, 8 // scale)
-    assert network.smallest_part == 64
 
 
 @pytest.mark.parametrize("stem", [1, 2, 4])

@@ -1,4 +1,4 @@
-"""LMD-ViT: the numbers of its authors' own code, and pruned execution against the dense reference."""
+"""LMD-ViT: the numbers of its authors' own code, its windows and its map."""
 
 import json
 from math import prod
@@ -6,11 +6,11 @@ from math import prod
 import pytest
 import torch
 import vectors
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from networks import lively_lmd_vit
 
-from deblur_cli.nets import create_lmd_vit
+from deblur_cli.nets import accelerate, create_lmd_vit
 from deblur_cli.nets.lmd_blocks import Verdict, WindowBlock
 from deblur_cli.nets.windows import WindowGrid, merge, partition
 
@@ -19,8 +19,8 @@ from deblur_cli.nets.windows import WindowGrid, merge, partition
 def test_agrees_with_the_authors_code():
     vector = vectors.load("lmd_vit")
     network = vectors.rebuild_weights(create_lmd_vit(), vector)
-    for pruned in (False, True):
-        result = network(vectors.rebuild_input(vector), epsilon=0.5, pruned=pruned)
+    for form in (lambda plain: plain, accelerate):
+        result = form(network)(vectors.rebuild_input(vector), epsilon=0.5)
         assert len(result.decisions) == 16
         for number, decision in enumerate(result.decisions):
             expected = torch.from_numpy(vector[f"decision_{number}"])
@@ -38,59 +38,12 @@ def test_parameters_have_the_published_names_and_shapes():
     assert sum(prod(value.shape) for value in network.parameters()) == 54_549_163
 
 
-@given(
-    batch=st.integers(1, 2),
-    down=st.integers(1, 4),
-    across=st.integers(1, 4),
-    shift=st.sampled_from([0, 2]),
-    share=st.sampled_from([0.0, 0.2, 0.7, 1.0]),
-    modulated=st.booleans(),
-    seed=st.integers(0, 99),
-)
-@torch.no_grad()
-def test_a_pruned_block_equals_the_dense_one_for_any_decision(
-    batch, down, across, shift, share, modulated, seed
-):
-    torch.manual_seed(seed)
-    block = WindowBlock(8, 2, 4, shift, predicts=True, modulated=modulated).eval()
-    block.attn.relative_position_bias_table.normal_()
-    x = torch.randn(batch, 4 * down, 4 * across, 8)
-    confidence = torch.rand(batch * down * across)
-    verdict = Verdict(
-        WindowGrid(batch, 4 * down, 4 * across, 4, shift, x.device), confidence, confidence < share
-    )
-    dense, pruned = block.dense(x, verdict), x.clone()
-    block.prune(pruned, verdict)
-    torch.testing.assert_close(pruned, dense, rtol=1e-5, atol=1e-5)
-    untouched = verdict.grid.spread(verdict.kept.float())[:, 0] == 0
-    assert torch.equal(pruned[untouched], x[untouched])  # and nothing of them was computed
-
-
-@given(
-    epsilon=st.sampled_from([-1.0, 0.2, 0.5, 0.8, 1.0]),
-    height=st.integers(1, 70),
-    width=st.integers(1, 70),
-    batch=st.integers(1, 2),
-)
-@settings(max_examples=12)
-@torch.no_grad()
-def test_pruned_equals_dense(epsilon, height, width, batch):
-    network = lively_lmd_vit()
-    image = torch.rand(batch, 3, height, width, generator=torch.Generator().manual_seed(height))
-    dense = network(image, epsilon, pruned=False)
-    pruned = network(image, epsilon, pruned=True)
-    assert dense.image.shape == image.shape
-    assert [part.shape for part in dense.decisions] == [part.shape for part in pruned.decisions]
-    assert all(map(torch.equal, dense.decisions, pruned.decisions))
-    assert vectors.relative_error(pruned.image, dense.image) < 1e-5
-
-
 @torch.no_grad()
 def test_epsilon_is_the_threshold_of_the_windows_and_of_the_map():
     network, image = lively_lmd_vit(), torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
     shares = []
     for epsilon in (-1.0, 0.5, 1.0):
-        result = network(image, epsilon, pruned=True)
+        result = network(image, epsilon)
         assert result.probability.shape == result.mask.shape == (1, 1, 8, 12)
         assert torch.equal(result.mask, (result.probability > epsilon).float())
         shares.append(float(torch.cat([part.flatten() for part in result.decisions]).mean()))
@@ -116,7 +69,7 @@ def test_the_map_is_the_mean_of_the_confidence_in_the_windows_that_hold_a_pixel(
     found = network.detect(image)
     features, expected = network.input_proj(image).permute(0, 2, 3, 1), 0
     first = network.encoderlayer_0.blocks[0].judge(features, 0.5).confidence.view(1, 1, 8, 12)  # 4 px
-    after, _ = network.encoderlayer_0(features, 0.5, True)
+    after, _ = network.encoderlayer_0(features, 0.5)
     halved = network.resample("dowsample_0", after)
     second = network.conv.blocks[0].judge(halved, 0.5).confidence.view(1, 1, 4, 6)  # 8 px
     expected = (torch.nn.functional.avg_pool2d(first, 2) + second) / 2
@@ -128,9 +81,9 @@ def test_halves_make_the_whole_and_another_epsilon_is_detected_anew():
     network, image = lively_lmd_vit(), torch.rand(1, 3, 40, 50, generator=torch.Generator().manual_seed(1))
     found = network.detect(image, 0.5)
     for epsilon in (0.5, 0.2):
-        whole = network(image, epsilon, pruned=True)
-        assert torch.equal(network.restore(found, epsilon, pruned=True).image, whole.image)
-    assert not torch.equal(whole.image, network(image, 0.5, pruned=True).image)
+        whole = network(image, epsilon)
+        assert torch.equal(network.restore(found, epsilon).image, whole.image)
+    assert not torch.equal(whole.image, network(image, 0.5).image)
 
 
 @given(st.integers(1, 3), st.integers(1, 4), st.integers(1, 4), st.sampled_from([0, 2]))
@@ -153,7 +106,7 @@ def test_pixels_of_opposite_borders_do_not_see_each_other():
     grid = WindowGrid(1, 12, 12, 4, 2, x.device)
     verdict = Verdict(grid, torch.ones(9), torch.ones(9, dtype=torch.bool))
     with torch.no_grad():
-        difference = (block.dense(changed, verdict) - block.dense(x, verdict)).abs().amax((0, 1, 3))
+        difference = (block(changed, verdict) - block(x, verdict)).abs().amax((0, 1, 3))
     assert difference[-2] > 1e-3
     assert difference[:2].max() < 1e-6
 

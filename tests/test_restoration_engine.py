@@ -391,7 +391,7 @@ def test_networks_in_windows_restore_with_the_epsilon_that_is_asked_for():
         request = Request(epsilon=epsilon, keep_sharp=False)
         results[epsilon] = deblurrer.restore(photo_of(pixels), findings, request).photo.pixels
         with torch.no_grad():
-            image = network(as_input(pixels), epsilon, pruned=True).image
+            image = network(as_input(pixels), epsilon).image
         expected = image[0].permute(1, 2, 0).clamp(0, 1).numpy() * 255
         assert np.abs(results[epsilon] - expected).max() <= 0.51
     assert not np.array_equal(*results.values())

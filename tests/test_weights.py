@@ -24,7 +24,7 @@ def catalogue(tmp_path, monkeypatch):
     weights.save(folder / "small.safetensors", lively(), {})
     data = (folder / "small.safetensors").read_bytes()
     (folder / "catalogue.toml").write_text(
-        "[m2aenet-small]\n"
+        "[m2aenet-guided]\n"
         'architecture = "m2aenet"\n'
         'file = "small.safetensors"\n'
         f"bytes = {len(data)}\n"
@@ -265,14 +265,14 @@ def test_a_pickle_is_refused_and_nothing_in_it_runs(tmp_path):
 
 def test_catalogue_names_load_and_are_told_by_what_they_learned_from(catalogue):
     entry = weights.installed()[0]
-    assert (entry.name, entry.architecture, entry.training) == ("m2aenet-small", "m2aenet", "nothing at all")
+    assert (entry.name, entry.architecture, entry.training) == ("m2aenet-guided", "m2aenet", "nothing at all")
     loaded = weights.load(weights.DEFAULT)
-    assert (loaded.name, loaded.sha256) == ("m2aenet-small", entry.sha256)
+    assert (loaded.name, loaded.sha256) == ("m2aenet-guided", entry.sha256)
 
 
 def test_unknown_names_and_missing_files_list_what_is_known(catalogue, tmp_path):
-    refused("m2aenet-huge", "unknown weights 'm2aenet-huge': choose one of m2aenet-small")
-    refused(tmp_path / "gone.safetensors", r"no weights file .*gone\.safetensors.*m2aenet-small")
+    refused("m2aenet-huge", "unknown weights 'm2aenet-huge': choose one of m2aenet-guided")
+    refused(tmp_path / "gone.safetensors", r"no weights file .*gone\.safetensors.*m2aenet-guided")
 
 
 def test_a_damaged_embedded_file_is_refused(catalogue):
@@ -280,7 +280,7 @@ def test_a_damaged_embedded_file_is_refused(catalogue):
     data = bytearray(path.read_bytes())
     data[-1] ^= 1  # a single bit of the last weight: the file itself still reads
     path.write_bytes(data)
-    refused("m2aenet-small", "damaged .*install deblur again")
+    refused("m2aenet-guided", "damaged .*install deblur again")
 
 
 def test_a_missing_catalogue_stands_in_nobodys_way_who_gives_a_file(saved, monkeypatch):
@@ -289,7 +289,7 @@ def test_a_missing_catalogue_stands_in_nobodys_way_who_gives_a_file(saved, monke
 
     monkeypatch.setattr(catalogue_module, "installed", fail)
     assert weights.load(str(saved)).architecture == "m2aenet"
-    refused("m2aenet-small", "embedded weights are missing")
+    refused("m2aenet-guided", "embedded weights are missing")
 
 
 @pytest.mark.parametrize("part", ["told.weight", "intro.weight", "encoders.2.0.dconv.weight", "ending.bias"])

@@ -10,12 +10,21 @@ from networks import guided_by, lively, lively_detector, lively_lmd_vit, weights
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from deblur_cli.nets import Detection, Guided, create
+from deblur_cli.nets import Detection, Guided, accelerate, create
 from deblur_cli.nets.pruned import plan_pruning
 from deblur_cli.nets.work import count, count_dense, count_detector, count_pruned, count_windows
 from deblur_cli.photo.photo import Photo
 from deblur_cli.restoration import Deblurrer, Findings, Request, Tiling
 from deblur_cli.restoration.work import dense_work, detection_work, restoration_work, restored_parts
+
+
+def stirred(network):
+    """The network with residual scales that are not zero, so that no block is left out."""
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if name.endswith(("beta", "gamma")):
+                parameter.fill_(0.3)
+    return network
 
 
 def counted_by_torch(action):
@@ -30,18 +39,18 @@ def counted_by_torch(action):
 def test_nafnet_is_counted_as_torch_counts_it(pooling, cells):
     network = lively("nafnet", pooling=pooling)
     if cells:
-        network.pool_in_cells()
+        accelerate(network)
     image = torch.rand(1, 3, 96, 120)  # not a multiple of 16: counted with its padding
     assert count(network, 96, 120).total == counted_by_torch(lambda: network(image))
 
 
 @pytest.mark.parametrize(("seed", "share"), [(0, 0.0), (1, 0.05), (2, 0.14), (3, 0.3), (4, 0.8), (5, 1.0)])
 def test_pruned_execution_is_counted_as_torch_counts_it(seed, share):
-    network = lively(encoder=(1, 1, 2, 3))
+    network = accelerate(lively(encoder=(1, 1, 2, 3)))
     mask = (torch.rand(1, 1, 8, 12, generator=torch.Generator().manual_seed(seed)) < share).float()
     plan = plan_pruning(mask)
     detection = network.detect(torch.rand(1, 3, 64, 96))
-    found = counted_by_torch(lambda: network.restore(detection, pruned=True, mask=mask))
+    found = counted_by_torch(lambda: network.restore(detection, mask=mask))
     work = count(network, 64, 96, len(plan.blurred), len(plan.dilated))
     # torch counts neither lookups nor the element-wise products that the pruned depth-wise kernel is made of
     densely = 3 * 9 * 128 * 8 * 12 if plan.mostly_blurred else 0  # the depth-wise kernel on sharp pixels too
@@ -61,9 +70,11 @@ def test_detection_is_counted_as_torch_counts_it():
 def test_guided_networks_are_counted_as_torch_counts_them(stem, switches):
     encoder = (1, 1, 2)[stem // 2 - 1 :]
     decoder = (1,) * len(encoder)
-    network = create(
-        "m2aenet", width=8, encoder=encoder, decoder=decoder, stem=stem, guided=True, **switches
-    ).eval()
+    network = accelerate(
+        stirred(
+            create("m2aenet", width=8, encoder=encoder, decoder=decoder, stem=stem, guided=True, **switches)
+        )
+    )
     image, mask = torch.rand(1, 3, 60, 90), torch.zeros(1, 1, 8, 12)  # with its padding 64 x 96
     mask[..., 3, 4:9] = 1  # few enough for the depth-wise kernel to be gathered
     maps = {"probability": mask, "start": torch.zeros(1, 2, 8, 12), "end": torch.zeros(1, 2, 8, 12)}
@@ -71,7 +82,7 @@ def test_guided_networks_are_counted_as_torch_counts_them(stem, switches):
     followed = []
     detection = counted_by_torch(lambda: followed.append(network.follow(image, found)))
     chosen = mask if network.config.mask else None
-    restoration = counted_by_torch(lambda: network.restore(followed[0], pruned=True, mask=chosen))
+    restoration = counted_by_torch(lambda: network.restore(followed[0], mask=chosen))
     work = count_pruned(network, (60, 90), mask)
     assert work.detection == detection
     unseen = work.depthwise if network.config.mask else 0  # gathered: torch does not count it
@@ -145,7 +156,7 @@ def test_blocks_that_are_left_out_cost_nothing():
     network = create("m2aenet", width=8, encoder=(1, 1, 1, 4)).eval()
     network.encoders[-1][0].beta.data.fill_(1)
     everything = count(network, 64, 64)
-    network.skip_identity_blocks()
+    accelerate(network)
     assert network.depth == 1
     assert count(network, 64, 64).masked == everything.masked // 4
 
@@ -162,22 +173,23 @@ def test_nafnet_of_the_paper_costs_what_the_paper_says():
 
 @pytest.mark.parametrize("switches", [{"mask_conv3": True}, {"mask_conv4": True}, {"motion": False}])
 def test_ablations_are_counted_as_torch_counts_them(switches):
-    network = create("m2aenet", width=8, encoder=(1, 1, 1, 2), **switches).eval()
+    network = accelerate(stirred(create("m2aenet", width=8, encoder=(1, 1, 1, 2), **switches)))
     mask = torch.zeros(1, 1, 8, 12)
     mask[..., 3, 4:9] = 1  # few enough for the depth-wise kernel to be gathered
     plan = plan_pruning(mask)
     detection = network.detect(torch.rand(1, 3, 64, 96))
-    found = counted_by_torch(lambda: network.restore(detection, pruned=True, mask=mask))
+    found = counted_by_torch(lambda: network.restore(detection, mask=mask))
     work = count(network, 64, 96, len(plan.blurred), len(plan.dilated))
     assert work.restoration - work.deformable - work.depthwise == found
 
 
 @pytest.mark.parametrize("epsilon", [-1.0, 0.5, 1.0])
 def test_windows_are_counted_as_torch_counts_them(epsilon):
-    network, image = lively_lmd_vit(), torch.rand(1, 3, 60, 90, generator=torch.Generator().manual_seed(0))
+    network = accelerate(lively_lmd_vit())
+    image = torch.rand(1, 3, 60, 90, generator=torch.Generator().manual_seed(0))
     results = []
     with sdpa_kernel(SDPBackend.MATH):  # torch's counter does not know the fused kernels of all processors
-        found = counted_by_torch(lambda: results.append(network(image, epsilon, pruned=True)))
+        found = counted_by_torch(lambda: results.append(network(image, epsilon)))
     shares = [float(decision.mean()) for decision in results[0].decisions]
     assert count_windows(network, 60, 90, shares) == found
     if epsilon == -1:

@@ -14,7 +14,7 @@ from torch import Tensor
 from deblur_cli.benchmark.measuring import Action, Timing, describe_machine, interleave
 from deblur_cli.benchmark.scene import REQUEST, Scene, Setting, stage
 from deblur_cli.errors import UsageError
-from deblur_cli.nets import Detection, Detector, M2AENet, Network, create
+from deblur_cli.nets import Detection, Detector, GuidedM2AENet, M2AENet, Network, create
 from deblur_cli.nets.work import count_dense
 from deblur_cli.photo.decode import decode
 from deblur_cli.photo.encode import encode
@@ -170,12 +170,12 @@ def run_dense(network: Network, level: Level, tiles: Iterable[Tile]) -> None:
 
 
 def densely(network: Network, image: Tensor) -> Tensor:
-    """All layers on every pixel of a picture B 3 H W; a guided network is told that all is blurred."""
-    if not isinstance(network, M2AENet) or not network.guided:
-        return network(image).image  # type: ignore[no-any-return]
+    """All layers on every pixel of a picture B 3 H W, all of which counts as blurred."""
+    if not isinstance(network, GuidedM2AENet):
+        return network(image, epsilon=-1.0).image  # type: ignore[no-any-return]
     nothing = image.new_empty(len(image), 0, 0, 0)
     told = Detection(image, nothing, (), (image.shape[-2], image.shape[-1]), None, None, None, None)
-    return network.restore(network.follow(image, told, undone=image)).image
+    return network.restore(network.follow(image, told, undone=image), epsilon=-1.0).image
 
 
 @torch.inference_mode()

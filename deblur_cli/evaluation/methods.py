@@ -25,6 +25,7 @@ from deblur_cli.nets import (
     Network,
     Restoration,
     WindowRestoration,
+    accelerate,
     place,
 )
 from deblur_cli.nets.network import fit
@@ -72,8 +73,7 @@ class Whole:
 
     def __init__(self, deblurrer: Deblurrer, keep_sharp: bool) -> None:
         self.device, self.keep_sharp = deblurrer.device, keep_sharp
-        network = copy.deepcopy(deblurrer.weights.network).eval()
-        network.fold_scales()
+        network = accelerate(copy.deepcopy(deblurrer.weights.network), exact=True)
         self.network = place(network, self.device, deblurrer.restorer.precision.dtype)
 
     @torch.inference_mode()
@@ -89,7 +89,7 @@ class Whole:
         found = self.network.at(found, epsilon)
         mask = None if found.probability is None else self.choose(found, found.probability, epsilon)
         with advice():
-            result = self.network.restore(found, epsilon, pruned=True, mask=mask)
+            result = self.network.restore(found, epsilon, mask=mask)
         height, width = found.size
         image = result.image.float().clamp(0, 1).cpu()
         if self.keep_sharp and mask is not None:

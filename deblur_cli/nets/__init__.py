@@ -3,9 +3,11 @@
 from typing import Any
 
 from deblur_cli.nets.detector import Detector, DetectorConfig
+from deblur_cli.nets.fast import accelerate
 from deblur_cli.nets.guided import Guided, restorer_of
 from deblur_cli.nets.lmd_vit import LMDConfig, LMDViT, WindowRestoration
 from deblur_cli.nets.m2aenet import Config, M2AENet
+from deblur_cli.nets.m2aenet_guided import GuidedM2AENet
 from deblur_cli.nets.network import STAGE_SCALE, Detection, Network, Restoration, place
 
 ARCHITECTURES = ("m2aenet", "nafnet")  # what `create` makes, and what is trained
@@ -22,12 +24,14 @@ __all__ = [
     "Detector",
     "DetectorConfig",
     "Guided",
+    "GuidedM2AENet",
     "LMDConfig",
     "LMDViT",
     "M2AENet",
     "Network",
     "Restoration",
     "WindowRestoration",
+    "accelerate",
     "create",
     "create_detector",
     "create_lmd_vit",
@@ -81,4 +85,5 @@ def create(
     if (mask_conv3 or mask_conv4) and not mask:
         raise ValueError("mask_conv3 and mask_conv4 need a mask")
     sizes = (width, tuple(encoder), middle, tuple(decoder), pooling)
-    return M2AENet(Config(*sizes, mask, motion, mask_conv3, mask_conv4, stem, guided))
+    kind = GuidedM2AENet if guided else M2AENet
+    return kind(Config(*sizes, mask, motion, mask_conv3, mask_conv4, stem, guided))

@@ -1,15 +1,14 @@
 """The mask- and motion-aware simple block of M²AENet (Fig. 2, Eq. 5 and 6)."""
 
 from dataclasses import dataclass
-from typing import cast
+from functools import cached_property
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deblur_cli.nets.layers import NAFBlock
 from deblur_cli.nets.motion import SamplingPlan, deformable_rows
-from deblur_cli.nets.pruned import PruningPlan, depthwise, gather, scatter
+from deblur_cli.nets.pruned import PruningPlan, plan_pruning
 
 
 @dataclass(frozen=True)
@@ -17,13 +16,16 @@ class Guidance:
     """What the 28 blocks of a stage share: where it is blurred and how each pixel moved.
 
     mask:     B 1 H W of zeros and ones, or None where every pixel is processed
-    pruning:  the mask as a gathering plan; None runs the dense reference
-    sampling: the motion as sampling positions, or None for a block without motion
+    sampling: the motion as sampling positions, or None for blocks without motion
     """
 
-    mask: Tensor | None
-    pruning: PruningPlan | None
-    sampling: SamplingPlan | None
+    mask: Tensor | None = None
+    sampling: SamplingPlan | None = None
+
+    @cached_property
+    def pruning(self) -> PruningPlan | None:
+        """The mask as a gathering plan, for blocks that compute blurred pixels alone; None where all are."""
+        return None if self.mask is None or self.mask.all() else plan_pruning(self.mask)
 
 
 class MotionBlock(NAFBlock):
@@ -46,50 +48,22 @@ class MotionBlock(NAFBlock):
             self.dconv = nn.Conv2d(2 * channels, 2 * channels, 3, padding=1, groups=2 * channels)
 
     def forward(self, x: Tensor, guidance: Guidance) -> Tensor:  # type: ignore[override]
-        gated = self.prune(x, guidance.pruning) if guidance.pruning else self.mask(x, guidance.mask)
-        x = self.add(self.point(self.conv3, self.weigh(gated), guidance, self.mask_conv3), x, self.beta)
-        features = self.point(self.conv4, self.norm2(x), guidance, self.mask_conv4)
+        gated = self.extract(x, guidance)
+        x = self.add(self.project(self.conv3, self.weigh(gated), guidance, self.mask_conv3), x, self.beta)
+        features = self.project(self.conv4, self.norm2(x), guidance, self.mask_conv4)
         if guidance.sampling is not None:
             features = self.deform(features, guidance.sampling)
-        return self.mix(self.gate(features), x)
+        return self.add(self.conv5(self.gate(features)), x, self.gamma)
 
-    def fold_scales(self) -> None:
-        """As for any block, but for a masked projection, which hands sharp pixels on without its weights."""
-        if not self.mask_conv3:
-            super().fold_scales()
-
-    def point(self, convolution: nn.Conv2d, x: Tensor, guidance: Guidance, masked: bool) -> Tensor:
-        """A point-wise convolution that, if masked, repeats sharp pixels: B C H W -> B C H W or B 2C H W."""
-        if not masked or guidance.mask is None:
-            return cast(Tensor, convolution(x))
-        repeats = convolution.out_channels // convolution.in_channels
-        if guidance.pruning is None:
-            mask = guidance.mask.to(x.dtype)
-            return cast(Tensor, convolution(x)) * mask + x.repeat(1, repeats, 1, 1) * (1 - mask)
-        batch, channels, height, width = x.shape
-        rows = x.permute(0, 2, 3, 1).reshape(-1, channels)  # B C H W -> (B H W) C
-        blurred = rows.index_select(0, guidance.pruning.blurred)
-        values = F.linear(blurred, convolution.weight.flatten(1), convolution.bias)
-        rows = scatter(values, rows.repeat(1, repeats), guidance.pruning)
-        return rows.view(batch, height, width, -1).permute(0, 3, 1, 2)
-
-    def mask(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """Dense f_2 of Eq. 5, gated: the convolutions where the mask is one, f_1 repeated elsewhere."""
+    def extract(self, x: Tensor, guidance: Guidance) -> Tensor:
+        """f_2 of Eq. 5, gated: convolutions where the mask is one, f_1 elsewhere: B C H W -> B C H W."""
         normed = self.norm1(x)
         spatial = self.conv2(self.conv1(normed))
-        if mask is not None:
-            mask = mask.to(spatial.dtype)
-            spatial = spatial * mask + normed.repeat(1, 2, 1, 1) * (1 - mask)
-        return self.gate(spatial)
+        return self.gate(blend(spatial, normed, guidance.mask))
 
-    def prune(self, x: Tensor, plan: PruningPlan) -> Tensor:
-        """The same numbers from blurred pixels alone: gather, convolve, scatter."""
-        normed = self.norm1.rows(x.permute(0, 2, 3, 1))  # B C H W -> B H W C
-        rows = normed.reshape(-1, normed.shape[-1])  # B H W C -> (B H W) C
-        point = F.linear(gather(rows, plan), self.conv1.weight.flatten(1), self.conv1.bias)
-        first, second = depthwise(point, plan, *kernel_of(self.conv2)).chunk(2, dim=1)
-        gated = scatter(first * second, rows * rows, plan)  # a repeated channel gates itself
-        return gated.view_as(normed).permute(0, 3, 1, 2)  # -> B C H W
+    def project(self, convolution: nn.Conv2d, x: Tensor, guidance: Guidance, masked: bool) -> Tensor:
+        """A point-wise convolution, where the mask is one if it is masked: B C H W -> B C H W or B 2C H W."""
+        return blend(convolution(x), x, guidance.mask if masked else None)
 
     def deform(self, features: Tensor, plan: SamplingPlan) -> Tensor:
         """Motion-aware deformable convolution (Section 3.3.2): B 2C H W -> B 2C H W."""
@@ -97,6 +71,15 @@ class MotionBlock(NAFBlock):
         rows = features.permute(0, 2, 3, 1).reshape(-1, channels)  # B 2C H W -> (B H W) 2C
         rows = deformable_rows(rows, plan, *kernel_of(self.dconv))
         return rows.view(batch, height, width, channels).permute(0, 3, 1, 2)
+
+
+def blend(convolved: Tensor, x: Tensor, mask: Tensor | None) -> Tensor:
+    """What was convolved, n C channels, where the mask is one; x, repeated n times, elsewhere."""
+    if mask is None:
+        return convolved
+    mask = mask.to(convolved.dtype)
+    repeats = convolved.shape[1] // x.shape[1]
+    return convolved * mask + x.repeat(1, repeats, 1, 1) * (1 - mask)
 
 
 def kernel_of(convolution: nn.Conv2d) -> tuple[Tensor, Tensor]:

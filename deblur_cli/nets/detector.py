@@ -92,7 +92,7 @@ class Detector(Network):
         logit, field = self.head(features).float().split([1, 4], 1)
         return logit, field
 
-    def detect(self, x: Tensor, epsilon: float = 0.5, pruned: bool = True) -> Detection:  # noqa: ARG002
+    def detect(self, x: Tensor, epsilon: float = 0.5) -> Detection:  # noqa: ARG002
         """What moved, and how? x: B 3 H W in 0-1. The same for every epsilon; no features are kept."""
         size, image = (x.shape[-2], x.shape[-1]), self.pad(x)
         logit, field = self(image)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from deblur_cli.nets.detector import Detector
 from deblur_cli.nets.mask import threshold_mask
-from deblur_cli.nets.network import STAGE_SCALE, Detection, Network, Restoration
+from deblur_cli.nets.network import Detection, Network, Restoration
 
 
 class Guided(Network):
@@ -45,32 +45,17 @@ class Guided(Network):
         return self.restorer.smallest_part
 
     @property
-    def keeps_features(self) -> bool:
-        return False
-
-    @property
     def input_dtype(self) -> torch.dtype:
         return self.detector.input_dtype
 
     def config_as_stored(self) -> dict[str, Any]:
         return self.restorer.config_as_stored()
 
-    def detect(self, x: Tensor, epsilon: float = 0.5, pruned: bool = True) -> Detection:
+    def detect(self, x: Tensor, epsilon: float = 0.5) -> Detection:
         """What the detector finds in x, B 3 H W in 0-1; the restorer has not looked at it yet."""
-        return self.detector.detect(x, epsilon, pruned)
+        return self.detector.detect(x, epsilon)
 
-    def prepare(self, x: Tensor, epsilon: float = 0.5) -> Detection:  # noqa: ARG002
-        """The picture alone, with maps of nothing: the detector need not look at what has other maps."""
-        image = self.detector.pad(x)
-        cells = (image.shape[-2] // STAGE_SCALE, image.shape[-1] // STAGE_SCALE)
-        features, *maps = (
-            torch.zeros(len(x), channels, *cells, device=x.device) for channels in (0, 1, 2, 2)
-        )
-        return Detection(image, features, (), (x.shape[-2], x.shape[-1]), None, *maps)
-
-    def restore(
-        self, detection: Detection, epsilon: float = 0.5, pruned: bool = False, mask: Tensor | None = None
-    ) -> Restoration:
+    def restore(self, detection: Detection, epsilon: float = 0.5, mask: Tensor | None = None) -> Restoration:
         """What the restorer makes of it: both of its halves, under the detector's mask and motion.
 
         A restorer without a mask (NAFNet) works on everything. The mask of the result is the detector's.
@@ -79,16 +64,10 @@ class Guided(Network):
         restorer, image = self.restorer, detection.image
         mask = threshold_mask(detection.probability, epsilon) if mask is None else mask
         seen = image if restorer.guided else image.to(restorer.input_dtype)
-        followed = restorer.follow(seen, detection, epsilon, pruned)
-        result = restorer.restore(followed, epsilon, pruned, mask if restorer.masks else None)
+        followed = restorer.follow(seen, detection, epsilon)
+        result = restorer.restore(followed, epsilon, mask if restorer.masks else None)
         height, width = detection.size
         return replace(result, image=result.image[..., :height, :width], mask=mask, detection=detection)
-
-    def skip_identity_blocks(self) -> None:
-        self.restorer.skip_identity_blocks()
-
-    def pool_in_cells(self) -> None:
-        self.restorer.pool_in_cells()
 
 
 def restorer_of(network: Network) -> Network:

@@ -3,8 +3,6 @@
 All tensors are B C H W; kernels are fastest when the memory format is channels-last.
 """
 
-from typing import cast
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -47,24 +45,23 @@ class Average(nn.Module):
     the test-time local pooling of Chu et al., "Improving Image Restoration by Revisiting Global
     Information Aggregation" (2022). A window that covers the image is global pooling again.
 
-    `window` is in pixels of this layer's resolution; None means global. With a `step` of n the local means
-    are taken for cells of n x n pixels, which is a close approximation since they change slowly.
-    Returns B C 1 1 (global), B C H W (local), or B C H/n W/n rounded up (local, in cells).
+    `window` is in pixels of this layer's resolution; None means global.
+    Returns B C 1 1 (global) or B C H W (local).
     """
 
     def __init__(self, window: int | None = None) -> None:
         super().__init__()
         self.window = window
-        self.step = 1
 
     def forward(self, x: Tensor) -> Tensor:
-        height, width = x.shape[-2:]
-        if self.window is None or (self.window >= height and self.window >= width):
+        if self.window is None or self.window >= max(x.shape[-2:]):
             return x.mean((-2, -1), keepdim=True)
-        cells = F.avg_pool2d(x, self.step, ceil_mode=True) if self.step > 1 else x
-        height, width = cells.shape[-2:]
-        rows, columns = min(self.window // self.step, height), min(self.window // self.step, width)
-        return spread(box_mean(cells, rows, columns), height, width)
+        return self.local(x, self.window)
+
+    def local(self, x: Tensor, window: int) -> Tensor:
+        """Mean of the nearest whole window around each pixel: B C H W -> B C H W."""
+        height, width = x.shape[-2:]
+        return spread(box_mean(x, min(window, height), min(window, width)), height, width)
 
 
 def box_mean(x: Tensor, rows: int, columns: int) -> Tensor:
@@ -106,40 +103,15 @@ class NAFBlock(nn.Module):
         self.gate = SimpleGate()
         self.beta = nn.Parameter(torch.zeros(1, channels, 1, 1))
         self.gamma = nn.Parameter(torch.zeros(1, channels, 1, 1))
-        self.folded = False
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.attend(self.gate(self.conv2(self.conv1(self.norm1(x)))), x)
-        return self.mix(self.gate(self.conv4(self.norm2(x))), x)
-
-    def fold_scales(self) -> None:
-        """Multiply the residual scales into the convolutions before them, for inference: same result."""
-        if self.folded:
-            return
-        with torch.no_grad():
-            for convolution, scale in ((self.conv3, self.beta), (self.conv5, self.gamma)):
-                assert convolution.bias is not None
-                convolution.weight.mul_(scale.view(-1, 1, 1, 1))
-                convolution.bias.mul_(scale.view(-1))
-        self.folded = True
-
-    def mix(self, gated: Tensor, x: Tensor) -> Tensor:
-        """Last projection and second residual: B C H W -> B C H W."""
-        return self.add(self.conv5(gated), x, self.gamma)
-
-    def add(self, change: Tensor, x: Tensor, scale: Tensor) -> Tensor:
-        """A residual, scaled unless its convolution has the scale in it."""
-        return change.add_(x) if self.folded else torch.addcmul(x, change, scale)
-
-    def attend(self, gated: Tensor, x: Tensor) -> Tensor:
-        """Channel attention, projection and first residual (f_3 and f_mid of Eq. 5): B C H W -> B C H W."""
-        return self.add(self.conv3(self.weigh(gated)), x, self.beta)
+        x = self.add(self.conv3(self.weigh(self.gate(self.conv2(self.conv1(self.norm1(x)))))), x, self.beta)
+        return self.add(self.conv5(self.gate(self.conv4(self.norm2(x)))), x, self.gamma)
 
     def weigh(self, gated: Tensor) -> Tensor:
         """Channel attention: B C H W -> B C H W."""
-        attention = self.sca(gated)  # B C 1 1, B C H W, or one value for each cell of `step` pixels
-        if attention.shape[-1] not in (1, gated.shape[-1]):
-            scale = float(cast(Average, self.sca[0]).step)
-            attention = F.interpolate(attention, scale_factor=scale, mode="bilinear", align_corners=False)
-            attention = attention[..., : gated.shape[-2], : gated.shape[-1]]
-        return gated * attention
+        return gated * self.sca(gated)
+
+    def add(self, change: Tensor, x: Tensor, scale: Tensor) -> Tensor:
+        """The residual x + scale * change: B C H W -> B C H W."""
+        return torch.addcmul(x, change, scale)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deblur_cli.nets.mask import MaskPredictor
-from deblur_cli.nets.windows import WindowGrid, WindowGroup, gather, merge, partition, scatter
+from deblur_cli.nets.windows import WindowGrid, WindowGroup, merge, partition
 
 PREDICTING = 2  # the first blocks of a layer predict: one for plain, one for shifted windows
 EXPANSION = 4  # hidden channels of the feed-forward part, in channels of the block
@@ -103,7 +103,7 @@ class FeedForward(nn.Module):
 
 
 class WindowBlock(nn.Module):
-    """Attention and feed-forward part on kept windows; the others keep their pixels.
+    """Attention and feed-forward part on kept windows; the others keep their pixels: B H W C -> B H W C.
 
     A block that predicts says itself which windows are kept. With a `modulator`, as in the decoder, each
     place in a window has a learned vector of its own.
@@ -136,21 +136,12 @@ class WindowBlock(nn.Module):
             normed = normed + self.modulator.weight
         return self.attn(normed, barrier)
 
-    def dense(self, x: Tensor, verdict: Verdict) -> Tensor:
-        """The plain reference, all windows computed and what is not kept left out: B H W C -> B H W C."""
+    def forward(self, x: Tensor, verdict: Verdict) -> Tensor:
         grid, kept = verdict.grid, verdict.kept[:, None, None]
         windows = partition(x, self.size, self.shift)
         windows = windows + kept * self.attend(windows, grid.barriers[grid.kinds][:, None])
         windows = windows + kept * self.mlp(self.norm2(windows))
         return merge(windows, grid)
-
-    def prune(self, x: Tensor, verdict: Verdict) -> None:
-        """The same numbers from kept windows alone, written over x, B H W C: gather, compute, scatter."""
-        pixels = x.view(-1, x.shape[-1])
-        for group in verdict.groups:
-            windows = gather(pixels, group)
-            windows = windows + self.attend(windows, group.barrier)
-            scatter(pixels, group, windows + self.mlp(self.norm2(windows)))
 
 
 class WindowLayer(nn.Module):
@@ -166,19 +157,14 @@ class WindowLayer(nn.Module):
             for number in range(depth)
         )
 
-    def forward(self, x: Tensor, epsilon: float, pruned: bool) -> tuple[Tensor, list[Verdict]]:
+    def forward(self, x: Tensor, epsilon: float) -> tuple[Tensor, list[Verdict]]:
         """The layer's output and the verdicts of its predictors."""
         verdicts: list[Verdict] = []
-        x = x.clone(memory_format=torch.contiguous_format) if pruned else x
         for number, module in enumerate(self.blocks):
             block = cast(WindowBlock, module)
             if number < PREDICTING:
                 verdicts.append(block.judge(x, epsilon))
-            verdict = verdicts[number % PREDICTING]
-            if pruned:
-                block.prune(x, verdict)
-            else:
-                x = block.dense(x, verdict)
+            x = block(x, verdicts[number % PREDICTING])
         return x, verdicts
 
 

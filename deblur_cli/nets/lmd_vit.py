@@ -126,10 +126,6 @@ class LMDViT(Network):
         return False
 
     @property
-    def follows_epsilon(self) -> bool:
-        return True
-
-    @property
     def bytes_per_pixel(self) -> int:
         return BYTES_PER_CHANNEL * self.config.embed
 
@@ -143,7 +139,7 @@ class LMDViT(Network):
     def config_as_stored(self) -> dict[str, Any]:
         return asdict(self.config)
 
-    def detect(self, x: Tensor, epsilon: float = 0.5, pruned: bool = True) -> WindowDetection:
+    def detect(self, x: Tensor, epsilon: float = 0.5) -> WindowDetection:
         """Which windows are blurred? x: B 3 H W in 0-1, padded with zeros below and to the right."""
         size = (x.shape[-2], x.shape[-1])
         image = F.pad(x, (0, -size[1] % self.multiple, 0, -size[0] % self.multiple))
@@ -153,7 +149,7 @@ class LMDViT(Network):
             if step:
                 skips.append(features)
                 features = self.resample(f"dowsample_{step - 1}", features)
-            features, found = self.layer(name)(features, epsilon, pruned)
+            features, found = self.layer(name)(features, epsilon)
             verdicts += found
         maps = [F.interpolate(verdict.map, cells, mode="area") for verdict in verdicts]
         probability = torch.stack(maps).mean(0)
@@ -169,7 +165,7 @@ class LMDViT(Network):
         return self.detect(detection.image[..., :height, :width], epsilon)
 
     def restore(
-        self, detection: Detection, epsilon: float = 0.5, pruned: bool = False, mask: Tensor | None = None
+        self, detection: Detection, epsilon: float = 0.5, mask: Tensor | None = None
     ) -> WindowRestoration:
         """Second half: the decoder, in windows that its own predictors keep.
 
@@ -180,7 +176,7 @@ class LMDViT(Network):
         for step, skip in enumerate(reversed(found.skips)):
             features = torch.cat([self.resample(f"upsample_{step}", features), skip], -1)
             name = self.names[self.config.halvings + 1 + step]
-            features, verdicts = self.layer(name)(features, epsilon, pruned)
+            features, verdicts = self.layer(name)(features, epsilon)
             decisions += [verdict.decision for verdict in verdicts]
         change, gate = self.output_proj(features.permute(0, 3, 1, 2)).split((3, 1), 1)
         gate = gate.sigmoid().clamp(min=LEAST_GATE)

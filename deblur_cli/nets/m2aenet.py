@@ -12,19 +12,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deblur_cli.nets.blocks import Guidance, MotionBlock, identity_kernel
-from deblur_cli.nets.layers import Average, NAFBlock
+from deblur_cli.nets.layers import NAFBlock
 from deblur_cli.nets.mask import MaskPredictor, blur_probability, sample_mask, threshold_mask
-from deblur_cli.nets.motion import from_double_angle, plan_sampling, to_double_angle
-from deblur_cli.nets.network import STAGE_SCALE, Detection, Network, Restoration, fit
-from deblur_cli.nets.pruned import plan_pruning
-from deblur_cli.nets.richardson_lucy import enlarge, richardson_lucy
+from deblur_cli.nets.motion import SamplingPlan, plan_sampling
+from deblur_cli.nets.network import STAGE_SCALE, Detection, Network, Restoration
 
 BYTES_PER_CHANNEL = 64  # at the peak, for each pixel of the first stage and channel of the width, in float32
-BYTES_GUIDED = 256  # for each photo pixel: undoing the blur, and what is seen besides the photo
 SWITCHES = {"mask": True, "motion": True, "mask_conv3": False, "mask_conv4": False}  # stored if they differ
 ADDITIONS = {"stem": 1, "guided": False}  # to what the papers have; stored if they differ
 STEMS = (1, 2, 4)
-TOLD = 5  # maps of a detector: probability, and motion as a double angle
 
 
 @dataclass(frozen=True)
@@ -38,6 +34,7 @@ class Config:
     stem: before the first layer every so many pixels each way become channels of one (pixel-unshuffle), so
     that no layer works at full resolution; stage s is at 1 / (stem 2^s)
     guided: mask and motion are those of a detector, and the picture undone along that motion is seen as well
+    (`GuidedM2AENet`)
     """
 
     width: int = 32
@@ -63,57 +60,60 @@ class Config:
 
 
 class M2AENet(Network):
-    """Mask- and motion-aware network: detect what is blurred, restore that.
+    """Mask- and motion-aware network (Fig. 2): detect what is blurred, restore that.
 
-    Parameter names are those of the published NAFNet checkpoints; mask predictor, motion analyzer and
-    deformable kernels come on top. A guided network has neither of the first two, but `follow`s a detector.
+    A U-Net of NAFNet's blocks. From the features that enter its last encoder stage, at 1/8, the mask
+    predictor tells where it is blurred and the motion analyzer how it moved; that guides the blocks of the
+    stage. Parameter names are those of the published NAFNet checkpoints; mask predictor, motion analyzer and
+    deformable kernels come on top.
     """
 
     config: Config
+    sees = 3  # channels of a picture
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         check_stages(config)
         self.config = config
         self.multiple = config.stem << len(config.encoder)
+        self.depth = config.encoder[-1]  # how many blocks of the last stage run; the others must do nothing
         width, stages, parts = config.width, len(config.encoder), config.stem**2
-        inputs = 3 + 1 + 3 if config.guided else 3  # photo, probability, undone photo
-        self.intro = nn.Conv2d(inputs * parts, width, 3, padding=1)
+        self.intro = nn.Conv2d(self.sees * parts, width, 3, padding=1)
         self.ending = nn.Conv2d(width, 3 * parts, 3, padding=1)
         self.encoders, self.decoders = nn.ModuleList(), nn.ModuleList()
         self.ups, self.downs = nn.ModuleList(), nn.ModuleList()
         for stage, count in enumerate(config.encoder):
-            channels, window = width << stage, self.window(stage)
-            if stage == stages - 1 and (config.mask or config.motion):
-                switches = (config.motion, config.mask_conv3, config.mask_conv4)
-                aware = [MotionBlock(channels, window, *switches) for _ in range(count)]
-                self.encoders.append(nn.ModuleList(aware))
-            else:
-                self.encoders.append(nn.Sequential(*[NAFBlock(channels, window) for _ in range(count)]))
-            self.downs.append(nn.Conv2d(channels, 2 * channels, 2, stride=2))
-        deepest, window = width << stages, self.window(stages)
-        self.middle_blks = nn.Sequential(*[NAFBlock(deepest, window) for _ in range(config.middle)])
+            aware = stage == stages - 1
+            self.encoders.append(self.aware_blocks(count) if aware else self.blocks(stage, count))
+            self.downs.append(nn.Conv2d(width << stage, 2 * width << stage, 2, stride=2))
+        self.middle_blks = self.blocks(stages, config.middle)
         for stage, count in zip(reversed(range(stages)), config.decoder, strict=True):
-            channels, window = width << stage, self.window(stage)
-            expand = nn.Conv2d(2 * channels, 4 * channels, 1, bias=False)
+            expand = nn.Conv2d(2 * width << stage, 4 * width << stage, 1, bias=False)
             self.ups.append(nn.Sequential(expand, nn.PixelShuffle(2)))
-            self.decoders.append(nn.Sequential(*[NAFBlock(channels, window) for _ in range(count)]))
-        self.add_findings(width << (stages - 1), self.window(stages - 1))
-        self.depth = config.encoder[-1]  # how many blocks of the last stage run; the others must do nothing
+            self.decoders.append(self.blocks(stage, count))
+        self.add_guides(width << stages - 1, self.window(stages - 1))
 
-    def add_findings(self, channels: int, window: int | None) -> None:
-        """The layers that find mask and motion, or are told them, and neutral kernels to begin with."""
-        config = self.config
-        if config.guided:
-            self.told = nn.Conv2d(TOLD, channels, 1)
-            nn.init.zeros_(self.ending.weight)  # untrained, it returns its input
-            nn.init.zeros_(cast(Tensor, self.ending.bias))
-        if config.mask and not config.guided:
+    def blocks(self, stage: int, count: int) -> nn.Sequential:
+        """NAFNet's blocks of a stage."""
+        return nn.Sequential(
+            *(NAFBlock(self.config.width << stage, self.window(stage)) for _ in range(count))
+        )
+
+    def aware_blocks(self, count: int) -> nn.ModuleList:
+        """Mask- and motion-aware blocks of the last encoder stage; deformable kernels are the identity."""
+        config, stage = self.config, len(self.config.encoder) - 1
+        switches = (config.motion, config.mask_conv3, config.mask_conv4)
+        blocks = [MotionBlock(config.width << stage, self.window(stage), *switches) for _ in range(count)]
+        for block in blocks if config.motion else ():
+            identity_kernel(block.dconv)
+        return nn.ModuleList(blocks)
+
+    def add_guides(self, channels: int, window: int | None) -> None:
+        """The layers that find where it is blurred and how it moved."""
+        if self.config.mask:
             self.mask_predictor = MaskPredictor(channels, window)
-        if config.motion and not config.guided:
+        if self.config.motion:
             self.motion_analyzer = nn.Conv2d(channels, 4, 3, padding=1)
-        for block in self.encoders[-1].children() if config.motion else ():
-            identity_kernel(cast(MotionBlock, block).dconv)
 
     def window(self, stage: int) -> int | None:
         """The averaging window in pixels of a stage, None for the whole image."""
@@ -126,24 +126,19 @@ class M2AENet(Network):
 
     @property
     def detects(self) -> bool:
-        return self.config.mask and not self.config.guided
+        return self.config.mask
 
     @property
     def traces(self) -> bool:
-        return self.config.motion and not self.config.guided
+        return self.config.motion
 
     @property
     def masks(self) -> bool:
         return self.config.mask
 
     @property
-    def guided(self) -> bool:
-        return self.config.guided
-
-    @property
     def bytes_per_pixel(self) -> int:
-        config = self.config
-        return BYTES_PER_CHANNEL * config.width // config.stem**2 + config.guided * BYTES_GUIDED
+        return BYTES_PER_CHANNEL * self.config.width // self.config.stem**2
 
     @property
     def smallest_part(self) -> int | None:
@@ -157,45 +152,30 @@ class M2AENet(Network):
         usual = switches | ADDITIONS
         return {key: value for key, value in config.items() if key not in usual or value != usual[key]}
 
-    def detect(self, x: Tensor, epsilon: float = 0.5, pruned: bool = True) -> Detection:  # noqa: ARG002
-        """Where is it blurred, and how did it move? x: B 3 H W in 0-1. The same for every epsilon."""
-        if self.config.guided:
-            raise RuntimeError("a guided network finds nothing itself: it follows what a detector found")
+    def detect(self, x: Tensor, epsilon: float = 0.5) -> Detection:  # noqa: ARG002
+        """Where is it blurred (Eq. 1), and how did it move? x: B 3 H W in 0-1. The same for every epsilon."""
         image = self.pad(x)
         features, skips = self.encode(image)
-        logits = self.mask_predictor(features) if self.config.mask else None
-        start, end = (
-            self.motion_analyzer(features).float().chunk(2, 1) if self.config.motion else (None, None)
-        )
-        probability = blur_probability(logits) if logits is not None else None
+        logits = probability = start = end = None
+        if self.config.mask:
+            logits = self.mask_predictor(features)
+            probability = blur_probability(logits)
+        if self.config.motion:
+            start, end = self.motion_analyzer(features).float().chunk(2, 1)
         return Detection(image, features, skips, (x.shape[-2], x.shape[-1]), logits, probability, start, end)
 
-    def follow(
-        self,
-        x: Tensor,
-        detection: Detection,
-        epsilon: float = 0.5,
-        pruned: bool = True,
-        undone: Tensor | None = None,
-    ) -> Detection:
-        """The first half on x, B 3 H W in 0-1, with what another network found in it.
+    def restore(self, detection: Detection, epsilon: float = 0.5, mask: Tensor | None = None) -> Restoration:
+        """Restore the pixels whose probability of blur is above epsilon.
 
-        undone: B 3 H W, `richardson_lucy` of x and these findings, where a guided network need not work it
-        out. Without a probability all is blurred, without start and end nothing moved.
+        A mask B 1 H/8 W/8 of zeros and ones, if given, takes the place of that choice.
         """
-        if not self.config.guided:
-            return super().follow(x, detection, epsilon, pruned)
-        image = self.pad(x)
-        cells = (image.shape[-2] // STAGE_SCALE, image.shape[-1] // STAGE_SCALE)
-        probability, start, end = told_maps(detection, cells)
-        if undone is None:
-            undone = richardson_lucy(x, probability, start, end)
-        dtype = self.intro.weight.dtype
-        seen = torch.cat([image, enlarge(probability, image).to(x.dtype), self.pad(undone.to(x.dtype))], 1)
-        features, skips = self.encode(seen.to(dtype))
-        maps = torch.cat([probability, to_double_angle(start, end)], 1)
-        features = features + self.told(maps.to(dtype))
-        return Detection(image, features, skips, (x.shape[-2], x.shape[-1]), None, probability, start, end)
+        mask = self.choose_mask(detection, epsilon) if mask is None else mask
+        features, guidance = detection.features, Guidance(mask, self.sampling(detection))
+        for block in self.deep_blocks():
+            features = block(features, guidance)
+        image = detection.image + self.decode(features, detection.skips)
+        height, width = detection.size
+        return Restoration(image[..., :height, :width], mask, detection)
 
     def pad(self, x: Tensor) -> Tensor:
         """Zeros below and to the right of a picture, up to whole multiples of what the network halves."""
@@ -210,29 +190,6 @@ class M2AENet(Network):
             skips.append(features)
             features = down(features)
         return features, tuple(skips)
-
-    def restore(
-        self,
-        detection: Detection,
-        epsilon: float = 0.5,
-        pruned: bool = False,
-        mask: Tensor | None = None,
-    ) -> Restoration:
-        """Second half: restore the pixels whose probability of blur is above epsilon.
-
-        A mask B 1 H/8 W/8 of zeros and ones, if given, takes the place of that choice.
-        """
-        mask = self.choose_mask(detection, epsilon) if mask is None else mask
-        features = self.deep_stage(detection, mask, pruned)
-        decoded = self.middle_blks(self.downs[-1](features))
-        for up, blocks, skip in zip(
-            self.ups, self.decoders, (features, *reversed(detection.skips)), strict=True
-        ):
-            decoded = blocks(up(decoded) + skip)
-        change, stem = self.ending(decoded), self.config.stem
-        image = (F.pixel_shuffle(change, stem) if stem > 1 else change) + detection.image
-        height, width = detection.size
-        return Restoration(image[..., :height, :width], mask, detection)
 
     def choose_mask(self, detection: Detection, epsilon: float) -> Tensor | None:
         """Sampled while training (Eq. 2), thresholded otherwise (Eq. 3); None where nothing is masked.
@@ -249,45 +206,23 @@ class M2AENet(Network):
             return sample_mask(detection.logits)
         return threshold_mask(probability, torch.rand(len(probability), 1, 1, 1, device=probability.device))
 
-    def deep_stage(self, detection: Detection, mask: Tensor | None, pruned: bool) -> Tensor:
-        """Last encoder stage under the guidance of mask and motion: B C H/8 W/8 -> the same."""
-        features = detection.features
-        if not (self.config.mask or self.config.motion):
-            for block in self.deep_blocks():
-                features = block(features)
-            return features
-        sampling = None
-        if self.config.motion and detection.start is not None and detection.end is not None:
-            start, end = detection.start, detection.end
-            if self.config.guided:  # the taps of a kernel need a direction in time, and always the same
-                start, end = from_double_angle(to_double_angle(start, end))
-            sampling = plan_sampling(start, end, torch.is_grad_enabled())
-        if pruned and mask is not None and mask.all():
-            mask = None  # nothing to prune, and nothing to gather and scatter for it
-        pruning = plan_pruning(mask) if pruned and mask is not None else None
-        guidance = Guidance(mask, pruning, sampling)
-        for block in self.deep_blocks():
-            features = block(features, guidance)
-        return features
+    def sampling(self, detection: Detection) -> SamplingPlan | None:
+        """Where the taps of the deformable convolutions sample, along the trajectories (Eq. 4)."""
+        if not self.config.motion or detection.start is None or detection.end is None:
+            return None
+        return plan_sampling(detection.start, detection.end)
 
-    def deep_blocks(self) -> list[NAFBlock]:
-        """The blocks of the last encoder stage that run."""
-        return [cast(NAFBlock, block) for block in self.encoders[-1].children()][: self.depth]
+    def deep_blocks(self) -> list[MotionBlock]:
+        """The mask- and motion-aware blocks of the last encoder stage that run."""
+        return [cast(MotionBlock, block) for block in self.encoders[-1].children()][: self.depth]
 
-    def skip_identity_blocks(self) -> None:
-        """Leave out trailing blocks of the last encoder stage whose scales are all zero: same result."""
-        self.depth = self.config.encoder[-1]
-        while self.depth and is_identity(self.deep_blocks()[-1]):
-            self.depth -= 1
-
-    def pool_in_cells(self) -> None:
-        """Approximate local pooling: one mean for every 8 x 8 pixels of the photo, interpolated between.
-
-        Running sums at full resolution would cost more than the layers that they serve.
-        """
-        for module in self.modules():
-            if isinstance(module, Average) and module.window and self.config.pooling:
-                module.step = max(1, STAGE_SCALE * module.window // self.config.pooling)
+    def decode(self, features: Tensor, skips: tuple[Tensor, ...]) -> Tensor:
+        """From the last encoder stage, B C H/8 W/8, to the change of the picture, B 3 H W."""
+        decoded = self.middle_blks(self.downs[-1](features))
+        for up, blocks, skip in zip(self.ups, self.decoders, (features, *reversed(skips)), strict=True):
+            decoded = blocks(up(decoded) + skip)
+        change, stem = self.ending(decoded), self.config.stem
+        return F.pixel_shuffle(change, stem) if stem > 1 else change
 
 
 def check_stages(config: Config) -> None:
@@ -298,20 +233,3 @@ def check_stages(config: Config) -> None:
     stages = (STAGE_SCALE // config.stem).bit_length()
     if aware and len(config.encoder) != stages:
         raise ValueError(f"mask and motion live at 1/{STAGE_SCALE}: stem {config.stem} needs {stages} stages")
-
-
-def told_maps(found: Detection, shape: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
-    """Probability, start and end in float32, in cells of that shape, and what stands for those not told."""
-    count, device = len(found.image), found.image.device
-    probability, start, end = (
-        torch.full((count, channels, *shape), value, device=device)
-        if part is None
-        else fit(part.float(), shape)
-        for part, channels, value in ((found.probability, 1, 1.0), (found.start, 2, 0.0), (found.end, 2, 0.0))
-    )
-    return probability, start, end
-
-
-def is_identity(block: NAFBlock) -> bool:
-    """Whether a block returns its input because both its residual scales are zero."""
-    return not (block.beta.any() or block.gamma.any())

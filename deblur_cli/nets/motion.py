@@ -108,8 +108,8 @@ class SamplingPlan:
     offsets: Tensor | None = None
 
 
-def plan_sampling(start: Tensor, end: Tensor, gradients: bool = False) -> SamplingPlan:
-    """Sampling plan for displacements B 2 H W, float32 at least."""
+def plan_sampling(start: Tensor, end: Tensor) -> SamplingPlan:
+    """Sampling plan for displacements B 2 H W, float32 at least; ready for gradients where they are on."""
     batch, _, height, width = start.shape
     positions = tap_positions(start, end).permute(0, 1, 3, 4, 2)  # 9 B 2 H W -> 9 B H W 2
     corner = positions.detach().floor()
@@ -127,7 +127,7 @@ def plan_sampling(start: Tensor, end: Tensor, gradients: bool = False) -> Sampli
     shape = (TAPS, batch * height * width, 4)
     column = torch.stack(columns, -1).reshape(shape)
     weight = torch.stack(weights, -1).reshape(shape)
-    return SamplingPlan(column, weight, *(transpose(column) if gradients else ()))
+    return SamplingPlan(column, weight, *(transpose(column) if torch.is_grad_enabled() else ()))
 
 
 def transpose(columns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -179,16 +179,14 @@ class DeformableRows(torch.autograd.Function):
 def weights_gradient(x: Tensor, gradient: Tensor, kernel: Tensor, columns: Tensor) -> Tensor:
     """Gradient of the plan's weights, in the dtype of x: x, gradient P C; kernel 9 C -> 9 P 4.
 
-    The gradient at a pixel times each of its neighbors, summed over the channels. By the derivative that
-    embedding_bag itself has, as that needs no copy of the neighbors, 4 P C for each tap.
+    The gradient at a pixel times each of its neighbors and the tap of the kernel, summed over the channels.
     """
-    entries = torch.arange(columns[0].numel(), device=x.device)
-    pixels, first = entries // columns.shape[2], entries[:: columns.shape[2]].contiguous()
-    products = torch.ops.aten._embedding_bag_per_sample_weights_backward
+    gradient, kernel = gradient.to(x.dtype), kernel.to(x.dtype)
     result = torch.zeros(columns.shape, dtype=x.dtype, device=x.device)  # the tap at rest has none
     for tap in MOVING:
-        upstream = gradient.to(x.dtype) * kernel[tap]
-        result[tap] = products(upstream, x, columns[tap].flatten(), first, pixels, 0).view_as(result[tap])
+        for place in range(columns.shape[2]):  # all at once: four times the memory, no less time
+            neighbors = x.index_select(0, columns[tap, :, place])
+            result[tap, :, place] = neighbors.mul_(gradient) @ kernel[tap]
     return result
 
 

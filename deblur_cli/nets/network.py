@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deblur_cli.nets.layers import NAFBlock
 from deblur_cli.nets.motion import in_order_of
 
 STAGE_SCALE = 8  # pixels of the photo to one of the stage that masks and motion live at
@@ -33,34 +32,6 @@ class Detection:
     probability: Tensor | None
     start: Tensor | None
     end: Tensor | None
-
-    @property
-    def bytes(self) -> int:
-        """Memory that picture and features take."""
-        return sum(part.nbytes for part in (self.image, self.features, *self.skips))
-
-    def window(self, rows: slice, columns: slice) -> "Detection":
-        """The same for a rectangle of the picture, in pixels from a multiple of 16 to one or to its end.
-
-        For networks with a `smallest_part`, whose features are B C H/8 W/8 and whose skips are larger.
-        """
-        multiple = 2 * STAGE_SCALE
-        ends = (-(-side.stop // multiple) * multiple for side in (rows, columns))
-        begins = (rows.start, columns.start)
-        spans = [slice(begin, end) for begin, end in zip(begins, ends, strict=True)]
-
-        def cut(values: Tensor, scale: int) -> Tensor:
-            down, across = (slice(span.start // scale, span.stop // scale) for span in spans)
-            return values[..., down, across].contiguous(memory_format=torch.channels_last)
-
-        maps = (self.logits, self.probability, self.start, self.end)
-        return Detection(
-            cut(self.image, 1),
-            cut(self.features, STAGE_SCALE),
-            tuple(cut(skip, self.image.shape[-1] // skip.shape[-1]) for skip in self.skips),
-            (rows.stop - rows.start, columns.stop - columns.start),
-            *(None if values is None else cut(values, STAGE_SCALE) for values in maps),
-        )
 
 
 def fit(values: Tensor, shape: torch.Size | tuple[int, int]) -> Tensor:
@@ -131,16 +102,6 @@ class Network(nn.Module):
         return True
 
     @property
-    def follows_epsilon(self) -> bool:
-        """Whether what it detects depends on epsilon."""
-        return False
-
-    @property
-    def keeps_features(self) -> bool:
-        """Whether `restore` goes on with features of `detect`, which are then worth keeping."""
-        return True
-
-    @property
     def input_dtype(self) -> torch.dtype:
         """Number format of the pictures that it is given."""
         return next(self.parameters()).dtype
@@ -163,24 +124,20 @@ class Network(nn.Module):
         """The arguments of `create` that a weights file keeps."""
         raise NotImplementedError
 
-    def detect(self, x: Tensor, epsilon: float = 0.5, pruned: bool = True) -> Detection:
-        """Where is it blurred? x: B 3 H W in 0-1; epsilon and pruned matter where epsilon is followed.
+    def detect(self, x: Tensor, epsilon: float = 0.5) -> Detection:
+        """Where is it blurred? x: B 3 H W in 0-1; epsilon matters where it is followed.
 
         Raises RuntimeError where the network is guided.
         """
         raise NotImplementedError
 
-    def prepare(self, x: Tensor, epsilon: float = 0.5) -> Detection:
-        """What `restore` goes on with once other maps are put in the place of those in it."""
-        return self.detect(x, epsilon)
-
-    def follow(self, x: Tensor, detection: Detection, epsilon: float = 0.5, pruned: bool = True) -> Detection:
+    def follow(self, x: Tensor, detection: Detection, epsilon: float = 0.5) -> Detection:
         """The first half on x, B 3 H W in 0-1, with what another network found in it.
 
         Its probability, start and end take the place of this network's own, as far as both tell them. Which
         of start and end comes first stays with this network, whose kernels learned with that.
         """
-        own = self.detect(x, epsilon, pruned)
+        own = self.detect(x, epsilon)
 
         def instead(mine: Tensor | None, found: Tensor | None) -> Tensor | None:
             return mine if mine is None or found is None else fit(found, mine.shape[-2:])
@@ -200,30 +157,13 @@ class Network(nn.Module):
         """What would have been detected with that epsilon."""
         return detection
 
-    def restore(
-        self, detection: Detection, epsilon: float = 0.5, pruned: bool = False, mask: Tensor | None = None
-    ) -> Restoration:
+    def restore(self, detection: Detection, epsilon: float = 0.5, mask: Tensor | None = None) -> Restoration:
         """Restore what is blurred with a confidence above epsilon, or where the mask B 1 H/8 W/8 is one."""
         raise NotImplementedError
 
-    def forward(self, x: Tensor, epsilon: float = 0.5, pruned: bool = False) -> Restoration:
+    def forward(self, x: Tensor, epsilon: float = 0.5) -> Restoration:
         """Restore x, B 3 H W in 0-1, by both halves."""
-        return self.restore(self.detect(x, epsilon, pruned), epsilon, pruned)
-
-    def skip_identity_blocks(self) -> None:
-        """Leave out blocks that do nothing, if it has any: same result, less work."""
-
-    def fold_scales(self) -> None:
-        """Multiply residual scales into the convolutions before them, for inference: same result, less work.
-
-        The parameters are then no longer those of the weights file.
-        """
-        for module in self.modules():
-            if isinstance(module, NAFBlock):
-                module.fold_scales()
-
-    def pool_in_cells(self) -> None:
-        """Approximate pooling over large windows, if it has any, in cells of 8 x 8 photo pixels."""
+        return self.restore(self.detect(x, epsilon), epsilon)
 
 
 N = TypeVar("N", bound=Network)

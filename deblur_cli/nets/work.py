@@ -13,6 +13,7 @@ from typing import cast
 from torch import Tensor, nn
 
 from deblur_cli.nets.detector import Detector
+from deblur_cli.nets.fast import CellAverage
 from deblur_cli.nets.layers import Average, NAFBlock
 from deblur_cli.nets.lmd_blocks import PREDICTING, WindowBlock
 from deblur_cli.nets.lmd_vit import LMDViT
@@ -154,10 +155,10 @@ def second_half(block: NAFBlock, height: int, width: int) -> int:
 
 def positions(average: Average, height: int, width: int) -> int:
     """How many means a pooling layer gives."""
-    window, step = average.window, average.step
-    if window is None or (window >= height and window >= width):
+    if average.window is None or average.window >= max(height, width):
         return 1
-    return -(-height // step) * -(-width // step)
+    cell = average.cell if isinstance(average, CellAverage) else 1
+    return -(-height // cell) * -(-width // cell)
 
 
 def kernel(layer: object) -> int:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deblur_cli.errors import OutOfMemoryError, UsageError
-from deblur_cli.nets import STAGE_SCALE, Detection, Network, place
+from deblur_cli.nets import STAGE_SCALE, Detection, Network, accelerate, place
 from deblur_cli.nets.network import fit
 from deblur_cli.restoration.device import Precision, free_memory, memory_errors
 from deblur_cli.restoration.tiles import ALIGNMENT, Grid, Tile, cell_weights
@@ -87,11 +87,7 @@ class Engine:
 
     def build(self, dtype: torch.dtype) -> Network:
         """A copy of the network on the device, in a precision, set up for speed."""
-        network = copy.deepcopy(self.reference)
-        network.fold_scales()
-        network = place(network, self.device, dtype)
-        network.pool_in_cells()
-        return network
+        return place(accelerate(copy.deepcopy(self.reference)), self.device, dtype)
 
     def grid(self, height: int, width: int, largest: int | None = None) -> Grid:
         """The tiles of a picture of that size, no larger than `largest` where memory ran out before."""
@@ -221,7 +217,7 @@ class Engine:
             seen, Detection(seen, nothing, (), size, None, probability, start, end), epsilon
         )
         followed = replace(followed, image=exact)  # the change is added to it, in float32
-        result = network.restore(followed, epsilon, pruned=True, mask=mask if network.masks else None)
+        result = network.restore(followed, epsilon, mask=mask if network.masks else None)
         restored = result.image[..., : image.shape[-2], : image.shape[-1]].float().cpu()
         if not restored.isfinite().all() or drift(restored, image) > DRIFT_LIMIT:
             return None

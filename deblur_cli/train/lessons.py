@@ -145,7 +145,7 @@ class RestorerLesson(Lesson[M2AENet]):
         return self.settings.network.mask and self.settings.network.architecture != "nafnet"
 
     def outcome(self, network: M2AENet, picture: Tensor) -> tuple[Tensor, Tensor]:
-        result = self.whole(network)(picture, epsilon=min(CANDIDATES), pruned=True)
+        result = self.whole(network)(picture, epsilon=min(CANDIDATES))
         assert result.probability is not None
         return result.probability, result.image
 

@@ -10,7 +10,7 @@ from typing import Any
 from deblur_cli.errors import WeightsError
 from deblur_cli.weights.hub import HubFile
 
-DEFAULT = "m2aenet-small"
+DEFAULT = "m2aenet-guided"
 
 
 @dataclass(frozen=True)

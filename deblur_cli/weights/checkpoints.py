@@ -17,6 +17,7 @@ import torch
 
 from deblur_cli.errors import WeightsError
 from deblur_cli.nets import LMD_VIT, M2AENet, Network, create
+from deblur_cli.nets.fast import skip_identity_blocks
 from deblur_cli.weights import files
 
 logger = logging.getLogger(__name__)
@@ -212,5 +213,5 @@ def as_m2aenet(nafnet: Network) -> M2AENet:
         for name in ("mask_predictor.out_conv.4.weight", "motion_analyzer.weight", "motion_analyzer.bias"):
             state[name].zero_()
         state["mask_predictor.out_conv.4.bias"].copy_(torch.tensor([SURE, -SURE]))  # blurred, sharp
-    network.skip_identity_blocks()
+    skip_identity_blocks(network)
     return network.eval()

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from deblur_cli.nets import (
     create_lmd_vit,
     restorer_of,
 )
+from deblur_cli.nets.fast import skip_identity_blocks
 from deblur_cli.nets.m2aenet import SWITCHES
 from deblur_cli.weights import catalogue, checkpoints, files, sources
 from deblur_cli.weights.fingerprint import fingerprint
@@ -135,11 +136,11 @@ def adapt(
         if isinstance(network, Detector):
             network = Detector(replace(network.config, pooling=pooling))
         elif isinstance(network, M2AENet):
-            network = M2AENet(replace(network.config, pooling=pooling))
+            network = create(network.architecture, **asdict(replace(network.config, pooling=pooling)))
         else:
             raise WeightsError(f"{loaded.architecture} has no averaging window: leave out --pooling")
         network.load_state_dict(loaded.network.state_dict())
-        network.skip_identity_blocks()
+        skip_identity_blocks(network)
     if architecture == "nafnet" and loaded.architecture != "nafnet":
         raise WeightsError("M²AENet holds more than NAFNet can: it cannot be converted into one")
     if architecture == "m2aenet":
@@ -169,7 +170,7 @@ def read(path: Path, known: Mapping[str, Any] | None = None) -> tuple[Network, d
             metadata |= checkpoints.metadata_of(state, path, origin, known or {})
     network = build(metadata, state, path)
     fit(network, state, path)
-    network.skip_identity_blocks()
+    skip_identity_blocks(network)
     return network.eval(), metadata
 
 

@@ -1,0 +1,164 @@
+"""Everything that makes a network fast at inference; networks as built and trained are the plain reference.
+
+Each fast class computes what its plain parent does, from the same parameters and submodules.
+"""
+
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from deblur_cli.nets import windows
+from deblur_cli.nets.blocks import Guidance, MotionBlock, kernel_of
+from deblur_cli.nets.layers import Average, NAFBlock
+from deblur_cli.nets.lmd_blocks import Verdict, WindowBlock, WindowLayer
+from deblur_cli.nets.m2aenet import M2AENet
+from deblur_cli.nets.network import STAGE_SCALE, N, Network
+from deblur_cli.nets.pruned import depthwise, gather, scatter
+
+
+def accelerate(network: N, *, exact: bool = False) -> N:
+    """The same network, changed in place for inference, in evaluation mode; a second time does nothing.
+
+    Its parameters are then no longer those of its weights file: save and train the plain network, and
+    accelerate before lowering the precision. Exact, but for rounding:
+      residual scales are multiplied into the convolutions before them;
+      trailing blocks that return their input are left out;
+      masked blocks compute blurred pixels alone, by a plan that the blocks of a stage share;
+      LMD-ViT computes kept windows alone.
+    Approximate, and left out with `exact`: local pooling takes its means for cells of 8 x 8 photo pixels.
+    """
+    for module in list(network.modules()):
+        if isinstance(module, M2AENet):
+            skip_identity_blocks(module)
+            if not exact:
+                pool_in_cells(module)
+        if type(module) in FASTER:
+            if isinstance(module, NAFBlock):
+                fold_scales(module)
+            module.__class__ = FASTER[type(module)]  # parameters, hooks and name in the network stay
+    return network.eval()
+
+
+def skip_identity_blocks(network: Network) -> None:
+    """Leave out trailing blocks of the last encoder stage whose residual scales are all zero, if any."""
+    if isinstance(network, M2AENet):
+        network.depth = network.config.encoder[-1]
+        while network.depth and is_identity(network.deep_blocks()[-1]):
+            network.depth -= 1
+
+
+def is_identity(block: NAFBlock) -> bool:
+    """Whether a block returns its input because both its residual scales are zero."""
+    return not (block.beta.any() or block.gamma.any())
+
+
+@torch.no_grad()
+def fold_scales(block: NAFBlock) -> None:
+    """Multiply the residual scales into the convolutions before them, for a `FoldedBlock`."""
+    for convolution, scale in ((block.conv3, block.beta), (block.conv5, block.gamma)):
+        weight, bias = kernel_of(convolution)
+        weight.mul_(scale.view(-1, 1, 1, 1))
+        bias.mul_(scale.view(-1))
+
+
+def pool_in_cells(network: M2AENet) -> None:
+    """Let channel attention with a local window take one mean for every 8 x 8 pixels of the photo."""
+    for block in network.modules():
+        average = block.sca[0] if isinstance(block, NAFBlock) else None
+        if type(average) is Average and average.window and network.config.pooling:
+            cell = STAGE_SCALE * average.window // network.config.pooling  # in pixels of this layer
+            if cell > 1:
+                cast(NAFBlock, block).sca[0] = CellAverage(average.window, cell)
+
+
+class CellAverage(Average):
+    """Average whose local means are taken for cells of n x n pixels: B C H W -> B C H/n W/n, rounded up.
+
+    A close approximation, since they change slowly. Running sums at full resolution would cost more than the
+    layers that they serve. A window that covers the image is global pooling as ever, B C 1 1.
+    """
+
+    def __init__(self, window: int, cell: int) -> None:
+        super().__init__(window)
+        self.cell = cell
+
+    def local(self, x: Tensor, window: int) -> Tensor:
+        return super().local(F.avg_pool2d(x, self.cell, ceil_mode=True), window // self.cell)
+
+    def enlarge(self, values: Tensor, height: int, width: int) -> Tensor:
+        """Values of cells, or of the image, at its pixels: interpolated, B C height width, or B C 1 1."""
+        if values.shape[-2:] == (1, 1):
+            return values
+        scale = float(self.cell)
+        return F.interpolate(values, scale_factor=scale, mode="bilinear")[..., :height, :width]
+
+
+class FoldedBlock(NAFBlock):
+    """NAFBlock whose residual scales are part of the convolutions before them; may pool in cells."""
+
+    def add(self, change: Tensor, x: Tensor, scale: Tensor) -> Tensor:  # noqa: ARG002
+        return change.add_(x)
+
+    def weigh(self, gated: Tensor) -> Tensor:
+        attention, average = self.sca(gated), self.sca[0]
+        if isinstance(average, CellAverage):
+            attention = average.enlarge(attention, *gated.shape[-2:])
+        return gated * attention
+
+
+class PrunedBlock(FoldedBlock, MotionBlock):
+    """MotionBlock that computes the masked convolutions of Eq. 5 for blurred pixels alone."""
+
+    def extract(self, x: Tensor, guidance: Guidance) -> Tensor:
+        """Gather, convolve, scatter: B C H W -> B C H W."""
+        plan = guidance.pruning
+        if plan is None:
+            return super().extract(x, Guidance())
+        normed = self.norm1.rows(x.permute(0, 2, 3, 1))  # B C H W -> B H W C
+        rows = normed.reshape(-1, normed.shape[-1])  # B H W C -> (B H W) C
+        point = F.linear(gather(rows, plan), self.conv1.weight.flatten(1), self.conv1.bias)
+        first, second = depthwise(point, plan, *kernel_of(self.conv2)).chunk(2, dim=1)
+        gated = scatter(first * second, rows * rows, plan)  # a repeated channel gates itself
+        return gated.view_as(normed).permute(0, 3, 1, 2)  # -> B C H W
+
+    def project(self, convolution: nn.Conv2d, x: Tensor, guidance: Guidance, masked: bool) -> Tensor:
+        plan = guidance.pruning if masked else None
+        if plan is None:
+            return convolution(x)
+        batch, channels, height, width = x.shape
+        rows = x.permute(0, 2, 3, 1).reshape(-1, channels)  # B C H W -> (B H W) C
+        blurred = rows.index_select(0, plan.blurred)
+        values = F.linear(blurred, convolution.weight.flatten(1), convolution.bias)
+        # sharp pixels need the scale that the weights of conv3 have in them
+        sharp = rows * self.beta.view(-1) if convolution is self.conv3 else rows.repeat(1, 2)
+        return scatter(values, sharp, plan).view(batch, height, width, -1).permute(0, 3, 1, 2)
+
+
+class KeptWindowBlock(WindowBlock):
+    """WindowBlock that computes kept windows alone and writes them over its input, contiguous B H W C."""
+
+    def forward(self, x: Tensor, verdict: Verdict) -> Tensor:
+        """Gather, compute, scatter: B H W C -> B H W C."""
+        pixels = x.view(-1, x.shape[-1])
+        for group in verdict.groups:
+            kept = windows.gather(pixels, group)
+            kept = kept + self.attend(kept, group.barrier)
+            windows.scatter(pixels, group, kept + self.mlp(self.norm2(kept)))
+        return x
+
+
+class KeptWindowLayer(WindowLayer):
+    """WindowLayer of blocks that write over what they are given, which is a copy."""
+
+    def forward(self, x: Tensor, epsilon: float) -> tuple[Tensor, list[Verdict]]:
+        return super().forward(x.clone(memory_format=torch.contiguous_format), epsilon)
+
+
+FASTER: dict[type[nn.Module], type[nn.Module]] = {
+    NAFBlock: FoldedBlock,
+    MotionBlock: PrunedBlock,
+    WindowBlock: KeptWindowBlock,
+    WindowLayer: KeptWindowLayer,
+}
