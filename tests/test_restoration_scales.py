@@ -136,9 +136,9 @@ def test_a_region_is_restored_at_the_scale_that_sees_it_surely_with_the_best_len
     found = {scale: seen(SIZE, scale, **DOUBT) for scale in SCALES}
     found[surest] = seen(SIZE, surest, inside=0.97, length=BEST_LENGTH, outside=0.01)
     findings = choose(found, SIZE)
-    assert (findings.probability[MIDDLE] > 0.85).all()
+    assert (findings.probability[MIDDLE] > 0.8).all()
     np.testing.assert_allclose(findings.scale[MIDDLE], surest, rtol=0.2)
-    np.testing.assert_allclose(findings.length[MIDDLE], surest * BEST_LENGTH, rtol=0.1)
+    np.testing.assert_allclose(findings.length[MIDDLE], surest * BEST_LENGTH, rtol=0.2)
     direction = (findings.end - findings.start)[:, 64, 80] / findings.length[64, 80]
     np.testing.assert_allclose(direction, [np.sin(0.4), np.cos(0.4)], atol=0.05)
     assert findings.probability[:8].max() < 0.2

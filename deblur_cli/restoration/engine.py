@@ -216,7 +216,8 @@ class Engine:
         followed = network.follow(
             seen, Detection(seen, nothing, (), size, None, probability, start, end), epsilon
         )
-        followed = replace(followed, image=exact)  # the change is added to it, in float32
+        if not network.guided:  # which has seen the exact picture already
+            followed = replace(followed, image=exact)  # the change is added to it, in float32
         result = network.restore(followed, epsilon, mask=mask if network.masks else None)
         restored = result.image[..., : image.shape[-2], : image.shape[-1]].float().cpu()
         if not restored.isfinite().all() or drift(restored, image) > DRIFT_LIMIT:

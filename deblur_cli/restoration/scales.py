@@ -94,28 +94,31 @@ def choose(found: Mapping[int, Floats], size: tuple[int, int]) -> Findings:
     """What was found at several scales as one: for each cell what the scales say that suit its blur.
 
     found: by scale, probability, start and end of the photo at that scale, 5 h w, displacements in its pixels
-    A scale counts by the square of its confidence, and the more the closer the motion that it sees comes to
-    BEST_LENGTH. The cell is restored at the scale that makes the motion that long.
+    Scales lie over each other like layers, the finest in front: each has a say as far as it is sure and no
+    finer one is, since finer ones measure motion better and coarser ones see blur that is too long for them.
+    The cell is restored at the scale that makes its motion BEST_LENGTH long.
     """
     cells = (-(-size[0] // STAGE_SCALE), -(-size[1] // STAGE_SCALE))
-    raised = [raise_maps(maps, scale, cells) for scale, maps in sorted(found.items())]
-    probability, field = (
-        torch.cat([part[:, :1] for part in raised], 1),
-        torch.stack([p[:, 1:] for p in raised], 1),
-    )
-    scales = torch.tensor(sorted(found), dtype=torch.float32).view(1, -1, 1, 1)
-    length = 2 * field[:, :, :2].norm(dim=2)  # photo pixels, start to end: 1 s h w
-    octaves = (length / scales / BEST_LENGTH).clamp(1 / BEST_LENGTH, BEST_LENGTH).log2()
-    weight = (probability.square() + SURE**2) * torch.exp(-octaves.square() / 2)
-    weight = weight / weight.sum(1, keepdim=True)
-    sure = (weight * probability).sum(1, keepdim=True)
-    field = (weight[:, :, None] * field).sum(1)
-    start, end = from_double_angle(field)
+    layers = [raise_maps(maps, scale, cells) for scale, maps in sorted(found.items())]
+    probability = torch.cat([layer[:, :1] for layer in layers], 1)  # 1 s h w, the finest scale first
+    fields = torch.stack([layer[:, 1:] for layer in layers], 1)  # 1 s 4 h w
+    weight = in_front(probability)
+    sure, field = (weight * probability).sum(1, keepdim=True), (weight[:, :, None] * fields).sum(1)
     sure = sure * standing_out(sure, 2 * field[:, :2])
-    moved = smooth((weight * length).sum(1, keepdim=True) * sure) / smooth(sure).clamp(min=SURE)
+    length = (weight * 2 * fields[:, :, :2].norm(dim=2)).sum(1, keepdim=True)
+    moved = smooth(length * sure) / smooth(sure).clamp(min=SURE)
     scale = (moved / BEST_LENGTH).clamp(min(found), max(found))
+    start, end = from_double_angle(field)
     maps = [part[0].numpy() for part in (sure.clamp(0, 1), start, end, scale)]
     return Findings(size, maps[0][0], maps[1], maps[2], maps[3][0])
+
+
+def in_front(probability: Tensor) -> Tensor:
+    """The say that each layer has, 1 s h w, summing to one: as far as it is sure and none before it is."""
+    through = torch.cumprod(1 - probability, 1)
+    through = torch.cat([torch.ones_like(through[:, :1]), through[:, :-1]], 1)
+    weight = probability * through + SURE * probability + SURE**2
+    return weight / weight.sum(1, keepdim=True)
 
 
 def standing_out(sure: Tensor, motion: Tensor) -> Tensor:
