@@ -24,7 +24,7 @@ from restoration_helpers import (
     run,
 )
 
-from deblur_cli.errors import UsageError
+from deblur_cli.errors import DecodeError, UsageError
 from deblur_cli.nets import accelerate, create
 from deblur_cli.nets.detector import Detector
 from deblur_cli.photo.color import with_network_view
@@ -260,7 +260,7 @@ def test_findings_of_another_photo_are_refused(height, width):
     findings = everywhere(height, width)
     if (height, width) == (80, 120):
         return
-    with pytest.raises(ValueError, match=f"of {width} x {height} pixels, not 120 x 80"):
+    with pytest.raises(DecodeError, match=f"of {width} x {height} pixels, and this one has 120 x 80"):
         deblurrer.restore(photo, findings, Request())
 
 
@@ -271,7 +271,8 @@ def test_a_higher_epsilon_marks_less():
     results = [deblurrer.restore(photo, findings, Request(epsilon)) for epsilon in (0, 0.5, 1)]
     shares = [result.blurred_share for result in results]
     assert shares[0] > shares[1] > shares[2] == 0
-    forecasts = [untouched(photo, findings, Request(epsilon)) for epsilon in (0, 0.5, 1)]
+    scales = deblurrer.scales_for(160, 160)
+    forecasts = [untouched(photo, findings, Request(epsilon), scales) for epsilon in (0, 0.5, 1)]
     assert [forecast.blurred_share for forecast in forecasts] == shares
     for forecast, result in zip(forecasts, results, strict=True):
         assert forecast.photo is photo and not forecast.changed
