@@ -1,14 +1,20 @@
 """The shipped weights at work: blur of any length becomes less, and what is sharp stays as it was."""
 
+import shlex
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from restoration_helpers import photo_of, run
 from scipy.ndimage import binary_dilation
 from skimage import data
+from typer.testing import CliRunner
 
 from deblur_cli import weights
+from deblur_cli.cli.app import app
 from deblur_cli.nets.light import to_encoded, to_linear
 from deblur_cli.restoration import Deblurrer
 from deblur_cli.train.trajectory import Motion, expose
@@ -84,3 +90,23 @@ def test_longer_blur_is_restored_at_a_coarser_scale(deblurrer):
         inside = mask[4::8, 4::8] & (findings.probability > 0.5)
         scales.append(float(np.median(findings.scale[inside])))
     assert scales[0] < 1.6 < scales[1] < scales[2]
+
+
+def test_the_first_command_of_the_readme_restores_the_head(tmp_path):
+    root = Path(__file__).parent.parent
+    line = next(
+        line for line in (root / "README.md").read_text("utf-8").splitlines() if "deblur run ex" in line
+    )
+    words = shlex.split(line.partition("bin/deblur ")[2])
+    photo, words[words.index("results")] = root / words[1], str(tmp_path)
+    words[1] = str(photo)
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    named = [tmp_path / f"astronaut_{part}" for part in ("deblurred.jpg", "mask.png", "trajectory.png")]
+    assert sorted(tmp_path.iterdir()) == named
+    before, after, *drawings = (np.asarray(Image.open(path)) for path in (photo, *named))
+    assert all(drawing.shape == before.shape and (drawing != before).any() for drawing in drawings)
+    head = np.zeros((SIDE, SIDE), bool)
+    head[40:190, 150:290] = True
+    assert psnr(after, data.astronaut(), head) - psnr(before, data.astronaut(), head) > 0.2
+    assert np.abs(after[~head].astype(int) - before[~head]).mean() < 1  # JPEG's rounding
