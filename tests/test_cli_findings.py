@@ -95,6 +95,31 @@ def test_the_scale_that_a_file_gives_is_the_one_restored_at(photo, network):
     assert "restored at 1/2, " in result.stderr
 
 
+def test_the_epsilon_of_the_file_counts_unless_another_is_given(photo, network):
+    first = deblur("run", photo, *network, "--data", "npz", "--epsilon", "0.3", "--json")
+    again = [
+        deblur(
+            "run",
+            photo,
+            *network,
+            "--findings",
+            photo.with_name("photo_motion.npz"),
+            "--overwrite",
+            "--json",
+            *w,
+        )
+        for w in ((), ("--epsilon", "0.9"))
+    ]
+    told = [json.loads(result.stdout.splitlines()[0])["epsilon"] for result in (first, *again)]
+    assert told == [0.3, 0.3, 0.9]
+
+
+def test_a_mask_of_true_and_false_is_a_probability(photo, network):
+    path = edited(found(photo, network), probability=lambda values: values > np.median(values))
+    assert set(np.unique(read_npz(path).probability)) == {0, 1}
+    assert deblur("run", photo, *network, "--findings", path, "--overwrite").exit_code == 0
+
+
 def test_nothing_is_looked_at(photo, monkeypatch):
     install(monkeypatch)
     file = found(photo, ())
@@ -130,7 +155,7 @@ def test_findings_of_several_photos_are_refused(photo, tmp_path, stand_in):
     file = found(photo, ())
     second = make_photo(tmp_path / "second.png", (300, 170))
     for inputs in ([photo, second], [tmp_path]):
-        assert "is of one photo" in refused(tmp_path, *inputs, "--findings", file, "--overwrite")
+        assert "describes one photo" in refused(tmp_path, *inputs, "--findings", file, "--overwrite")
 
 
 def test_the_file_that_is_read_is_not_written(photo, tmp_path, stand_in):

@@ -110,5 +110,5 @@ def test_a_network_that_marks_nothing_restores_all_in_any_case(clock):
 
 def test_estimates_are_told_as_roughly_as_they_are_known():
     told = forecast.Estimate(3.3, 200.0, "cpu")
-    assert str(told).startswith("3 s to 3 min, the more the more is blurred, on cpu")
+    assert str(told).startswith("3 s to 3 min, depending on how much is blurred, on cpu")
     assert str(replace(told, most=3.4)).startswith("about 3 s on cpu")

@@ -207,7 +207,13 @@ def table(found: "Benchmark") -> list[str]:
     parts = [found.timings[name].median for name in ("decode", "deblur", "encode") if name in found.timings]
     if len(parts) == 3:
         lines.append(f"{'decode, deblur and encode':<26}{sum(parts):9.2f} s")
-    scales = ", ".join(f"{share:.1%} at {scale}" for scale, share in found.scale_shares.items()) or "nothing"
+    scales = (
+        ", ".join(
+            f"{share:.1%} at {'full size' if scale == 1 else f'1/{scale}'}"
+            for scale, share in found.scale_shares.items()
+        )
+        or "nothing"
+    )
     return [
         *lines,
         f"tiles          {found.tiles} looked at, {found.tiles_restored} restored, {found.tile_size} pixels",

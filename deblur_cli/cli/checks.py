@@ -71,16 +71,14 @@ def parse_scales(text: str) -> tuple[int, ...]:
     names = {str(scale): scale for scale in SCALES}
     parts = [part.strip() for part in text.split(",")]
     if strange := [part for part in parts if part not in names]:
-        raise UsageError(
-            f"--scales is auto or some of {', '.join(names)} such as 1,2; {strange[0]!r} is none of them"
-        )
+        raise UsageError(f"--scales is auto or some of {', '.join(names)} such as 1,2; not {strange[0]!r}")
     return tuple(sorted({names[part] for part in parts}))
 
 
 def check_findings(findings: Path | None, inputs: Sequence[Path]) -> None:
     """Accept findings beside the one photo that they are of."""
     if findings is not None and (len(inputs) > 1 or inputs[0].is_dir()):
-        raise UsageError(f"--findings {findings} is of one photo; name that photo, and no other or folder")
+        raise UsageError(f"--findings {findings} describes one photo: give exactly that photo")
 
 
 def check_device(name: str) -> None:

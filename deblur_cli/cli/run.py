@@ -69,6 +69,7 @@ def run(
     file_format = checks.parse_format(format)
     side_by_side = checks.parse_jobs(jobs)
     checks.check_findings(findings, inputs)
+    threshold = _noted(findings) if threshold is None else threshold
 
     from deblur_cli.cli import pipes
     from deblur_cli.cli.inputs import Walk, collect
@@ -186,6 +187,15 @@ def _wanted(
     if something and not mask and form is None and not trajectory:
         return options.MaskFormat.overlay, True
     return form or (options.MaskFormat.overlay if mask else None), trajectory
+
+
+def _noted(findings: Path | None) -> float | None:
+    """Return the epsilon that findings were written with."""
+    if findings is None:
+        return None
+    from deblur_cli.restoration.findings import epsilon_noted
+
+    return epsilon_noted(findings)
 
 
 def _read_findings(path: Path | None, plan: "Plan") -> "Findings | None":

@@ -19,10 +19,11 @@ from deblur_cli.nets import STAGE_SCALE
 Floats = NDArray[np.float32]
 
 VERSION = 2  # of the file; 1 had no scales
+COARSEST = 8  # the largest scale
 # what reading a damaged zip may raise: RuntimeError where a bit says that it is encrypted or compressed oddly
 DAMAGED: tuple[type[Exception], ...] = (OSError, ValueError, EOFError, RuntimeError, MemoryError)
 DAMAGED += (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error)
-FOREIGN = "it is no file that --data npz wrote"
+FOREIGN = "it is not a file written by --data npz"
 UPRIGHT = "upright, as the written photo; (row, column), displacements (dy, dx) in its pixels"
 
 
@@ -57,11 +58,11 @@ class Findings:
                 values = np.ascontiguousarray(values, np.float32)
             object.__setattr__(self, name, values)
             if not np.isfinite(values).all():
-                raise ValueError(f"{name} holds values that are no numbers")
+                raise ValueError(f"{name} holds values that are not finite numbers")
         if self.probability.min() < 0 or self.probability.max() > 1:
             raise ValueError("probability must be 0 to 1")
-        if self.scale.min() < 1:
-            raise ValueError("scale must be 1 or more")
+        if self.scale.min() < 1 or self.scale.max() > COARSEST:
+            raise ValueError(f"scale must be 1 to {COARSEST}")
 
     def check_fits(self, height: int, width: int) -> None:
         """Raise DecodeError unless they are those of a photo of that size."""
@@ -108,6 +109,8 @@ def read_npz(path: Path) -> Findings:
             if not zipfile.is_zipfile(file):
                 raise ValueError(FOREIGN)
             with np.load(file, allow_pickle=False) as held:
+                if "version" in held and _numbers(held, "version").max() > VERSION:
+                    raise ValueError("a newer version of deblur wrote it")
                 size = _size(_numbers(held, "size"))
                 probability, start, end = (_numbers(held, name) for name in ("probability", "start", "end"))
                 scale = _numbers(held, "scale") if "scale" in held else np.ones_like(probability)
@@ -118,13 +121,23 @@ def read_npz(path: Path) -> Findings:
         raise DecodeError(f"cannot read the findings in {path}: {line}") from error
 
 
+def epsilon_noted(path: Path) -> float | None:
+    """The epsilon that a file of `to_npz` was written with, if any. Raises DecodeError as `read_npz`."""
+    read_npz(path)
+    with np.load(path, allow_pickle=False) as held:
+        noted = held.get("epsilon")
+    if noted is None or noted.shape or noted.dtype.kind not in "iuf" or not 0 <= noted <= 1:
+        return None
+    return float(noted)
+
+
 def _numbers(held: Mapping[str, Any], name: str) -> NDArray[Any]:
     """An array of real numbers of a file. Raises ValueError for anything else."""
     if name not in held:
         raise ValueError(FOREIGN)
     values = held[name]
-    if not isinstance(values, np.ndarray) or values.dtype.kind not in "iuf":
-        raise ValueError(f"{name} holds no numbers")
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "iufb":
+        raise ValueError(f"{name} is not numeric")
     return values
 
 

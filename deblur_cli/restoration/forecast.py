@@ -91,7 +91,7 @@ class Estimate:
 
     def __str__(self) -> str:
         low, high = spoken(self.least), spoken(self.most)
-        span = f"about {low}" if low == high else f"{low} to {high}, the more the more is blurred,"
+        span = f"about {low}" if low == high else f"{low} to {high}, depending on how much is blurred,"
         return f"{span} on {self.device}, reading and writing not counted"
 
 
