@@ -18,9 +18,8 @@ from restoration_helpers import (
 from deblur_cli.errors import OutOfMemoryError, UsageError
 from deblur_cli.nets import Detection, M2AENet, cues
 from deblur_cli.nets.layers import NAFBlock
-from deblur_cli.restoration import Request, Tiling, engine
+from deblur_cli.restoration import SCALES, Request, Tiling, engine
 from deblur_cli.restoration.engine import Engine
-from deblur_cli.restoration.scales import SCALES
 
 ERRORS = {
     "python": MemoryError(),

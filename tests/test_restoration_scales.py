@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from restoration_helpers import DEPTHS, cells_of, findings_of
 
+from deblur_cli.restoration import SCALES
 from deblur_cli.restoration.scales import (
     BEST_LENGTH,
-    SCALES,
     SMALLEST_SIDE,
     choose,
     enlarged,
@@ -103,7 +103,7 @@ def test_a_lowered_mask_covers_all_that_it_stands_for(height, width, scale, seed
 @given(sides, sides, st.sampled_from(SCALES))
 def test_motion_is_as_long_as_it_looks_at_a_scale(height, width, scale):
     found = findings_of(height, width, seed=width)
-    maps = lowered_maps(found, found.probability, scale)
+    maps = lowered_maps(found, scale)
     assert maps.shape == (5, *cells_of(-(-height // scale), -(-width // scale)))
     assert np.array_equal(maps[0], lowered(found.probability, scale))
     for values, full in ((maps[1:3], found.start), (maps[3:], found.end)):

@@ -12,6 +12,7 @@ from deblur_cli.nets import STAGE_SCALE
 from deblur_cli.photo.photo import Photo
 from deblur_cli.restoration import SCALES, Deblurrer, Findings, Request, Result, Tiling
 from deblur_cli.restoration.findings import Floats
+from deblur_cli.restoration.mask import cells_of
 from deblur_cli.restoration.scales import Level, choose
 from deblur_cli.weights import LoadedWeights
 
@@ -76,7 +77,7 @@ def stage(deblurrer: Deblurrer, size: tuple[int, int], share: float, length: flo
 
 def forced(height: int, width: int, share: float, length: float, scales: Sequence[int]) -> Findings:
     """Findings of a photo in which a disc of a share of the area surely moved sideways by so many pixels."""
-    cells = (-(-height // STAGE_SCALE), -(-width // STAGE_SCALE))
+    cells = cells_of((height, width))
     start = np.zeros((2, *cells), np.float32)
     start[1] = -length / 2
     scale = np.full(cells, suited_scale(length, scales), np.float32)

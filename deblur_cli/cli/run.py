@@ -69,7 +69,7 @@ def run(
     file_format = checks.parse_format(format)
     side_by_side = checks.parse_jobs(jobs)
     checks.check_findings(findings, inputs)
-    threshold = _noted(findings) if threshold is None else threshold
+    given, threshold = _read_findings(findings, threshold)
 
     from deblur_cli.cli import pipes
     from deblur_cli.cli.inputs import Walk, collect
@@ -116,7 +116,7 @@ def run(
         ledger.look_back(resume, weights, detector, streams)
         photos = ledger.without_results(found.photos)
         plan = make_plan(photos, naming, ledger.existing, ledger.judge)
-        given = _read_findings(findings, plan)
+        _check_kept(findings, plan)
         for line in filter(None, (found.passed_over_line(), found.left_out_line())):
             streams.warn(line)
 
@@ -189,25 +189,24 @@ def _wanted(
     return form or (options.MaskFormat.overlay if mask else None), trajectory
 
 
-def _noted(findings: Path | None) -> float | None:
-    """Return the epsilon that findings were written with."""
-    if findings is None:
-        return None
-    from deblur_cli.restoration.findings import epsilon_noted
-
-    return epsilon_noted(findings)
-
-
-def _read_findings(path: Path | None, plan: "Plan") -> "Findings | None":
-    """Return the findings that the user gives. Raises UsageError where a result would replace their file."""
+def _read_findings(path: Path | None, epsilon: float | None) -> "tuple[Findings | None, float | None]":
+    """Return the findings that the user gives, if any, and epsilon: theirs unless the user chose one."""
     if path is None:
-        return None
-    from deblur_cli.cli.plan import identity
-    from deblur_cli.restoration.findings import read_npz
+        return None, epsilon
+    from deblur_cli.restoration.findings import read_noted
 
-    if any(identity(path) == identity(result) for job in plan.jobs for result in job.missing):
+    found, noted = read_noted(path)
+    return found, noted if epsilon is None else epsilon
+
+
+def _check_kept(path: Path | None, plan: "Plan") -> None:
+    """Raise UsageError where a result would replace the findings that the user gives."""
+    from deblur_cli.cli.plan import identity
+
+    if path is not None and any(
+        identity(path) == identity(result) for job in plan.jobs for result in job.missing
+    ):
         raise UsageError(f"{path} is what --findings reads, and is not written; leave out --data, or use -o")
-    return read_npz(path)
 
 
 def _beside(

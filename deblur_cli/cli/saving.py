@@ -17,6 +17,7 @@ from deblur_cli.photo.photo import Photo
 from deblur_cli.photo.view import eight_bits, rgb_profile
 from deblur_cli.restoration.findings import to_npz
 from deblur_cli.restoration.mask import overlay_weights
+from deblur_cli.restoration.scales import white
 
 if TYPE_CHECKING:
     from deblur_cli.restoration import Findings, Result
@@ -109,10 +110,9 @@ def _picture(path: Path, job: Job, photo: Photo, result: "Result", *, flow: bool
 
 def selection(photo: Photo, result: "Result") -> NDArray[np.generic]:
     """Return how strongly restored pixels are laid over the photo: H W 1, white is fully, as deep as it."""
-    mask = (result.findings.probability > result.epsilon).astype(np.float32)
-    white = 255 if photo.pixels.dtype == np.uint8 else 65535
+    mask, largest = result.mask, white(photo.pixels)
     drawn = np.empty((photo.height, photo.width, 1), photo.pixels.dtype)
     for top, bottom in bands(photo.height):
         weights = overlay_weights(mask, slice(top, bottom), slice(0, photo.width))
-        drawn[top:bottom, :, 0] = np.rint(weights * white)
+        drawn[top:bottom, :, 0] = np.rint(weights * largest)
     return drawn

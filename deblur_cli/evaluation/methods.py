@@ -33,8 +33,8 @@ from deblur_cli.nets.work import count_dense, count_detector, count_pruned, coun
 from deblur_cli.photo.photo import Photo
 from deblur_cli.restoration import Deblurrer, Findings, Request, Result
 from deblur_cli.restoration.device import memory_errors
-from deblur_cli.restoration.mask import overlay_weights, settle
-from deblur_cli.restoration.work import dense_work, detection_work, restoration_work, restored_parts
+from deblur_cli.restoration.mask import cells_of, overlay_weights, settle
+from deblur_cli.restoration.work import dense_work, detection_work, parts_work, restored_parts
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Whole:
         """
         if not self.keep_sharp:
             return (probability.float() > epsilon).to(probability)
-        rows, columns = (-(-side // STAGE_SCALE) for side in found.size)
+        rows, columns = cells_of(found.size)
         regions = settle(probability[0, 0, :rows, :columns].float().cpu().numpy(), epsilon)
         mask = torch.from_numpy(regions > epsilon)[None, None].to(probability)
         return fit(mask, probability.shape[-2:])
@@ -134,7 +134,7 @@ class Tiled:
         with advice():
             result = self.deblurrer.restore(photo, findings, request)
         pixels = torch.from_numpy(result.photo.pixels.astype(np.float32) / 255)
-        mask = torch.from_numpy(request.mask(findings))[None, None]
+        mask = torch.from_numpy(result.mask)[None, None]
         return Outcome(
             pixels.permute(2, 0, 1)[None],  # H W 3 -> 1 3 H W
             mask if network.detects else None,
@@ -171,9 +171,9 @@ def tiled_work(
     None where windows are pruned, and where tiles were made smaller or run again because they had to be.
     """
     looking = detection_work(deblurrer, photo.height, photo.width)
-    restoring = restoration_work(deblurrer, photo, findings, request)
-    parts = sum(1 for _ in restored_parts(deblurrer, photo, findings, request))
-    if looking is None or restoring is None or findings.notes or result.tiles_restored != parts:
+    parts = list(restored_parts(deblurrer, photo, findings, request))
+    restoring = parts_work(deblurrer, parts)
+    if looking is None or restoring is None or findings.notes or result.tiles_restored != len(parts):
         return None
     return looking + restoring
 

@@ -63,8 +63,7 @@ class Guided(Network):
         assert detection.probability is not None  # a detector tells it
         restorer, image = self.restorer, detection.image
         mask = threshold_mask(detection.probability, epsilon) if mask is None else mask
-        seen = image if restorer.guided else image.to(restorer.input_dtype)
-        followed = restorer.follow(seen, detection, epsilon)
+        followed = restorer.follow(image.to(restorer.input_dtype), detection, epsilon)
         result = restorer.restore(followed, epsilon, mask if restorer.masks else None)
         height, width = detection.size
         return replace(result, image=result.image[..., :height, :width], mask=mask, detection=detection)

@@ -44,6 +44,10 @@ class GuidedM2AENet(M2AENet):
         return True
 
     @property
+    def input_dtype(self) -> torch.dtype:
+        return torch.float32  # blur is undone in the exact picture, whatever the layers run in
+
+    @property
     def bytes_per_pixel(self) -> int:
         return super().bytes_per_pixel + BYTES_TOLD
 

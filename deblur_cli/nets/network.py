@@ -153,7 +153,7 @@ class Network(nn.Module):
             end=end,
         )
 
-    def at(self, detection: Detection, epsilon: float) -> Detection:  # noqa: ARG002 - see follows_epsilon
+    def at(self, detection: Detection, epsilon: float) -> Detection:  # noqa: ARG002
         """What would have been detected with that epsilon."""
         return detection
 

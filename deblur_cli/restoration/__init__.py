@@ -2,7 +2,6 @@
 
 from deblur_cli.restoration.deblurrer import Deblurrer, Request, Result, untouched
 from deblur_cli.restoration.engine import Progress, Tiling
-from deblur_cli.restoration.findings import Findings
-from deblur_cli.restoration.scales import SCALES
+from deblur_cli.restoration.findings import SCALES, Findings
 
 __all__ = ["SCALES", "Deblurrer", "Findings", "Progress", "Request", "Result", "Tiling", "untouched"]

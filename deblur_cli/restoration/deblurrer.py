@@ -12,10 +12,9 @@ from deblur_cli.photo.color import replace_pixels
 from deblur_cli.photo.photo import Photo
 from deblur_cli.restoration.device import choose_device, choose_precision, keep_freed_memory
 from deblur_cli.restoration.engine import Engine, Progress, Tiling
-from deblur_cli.restoration.findings import Findings, everywhere
+from deblur_cli.restoration.findings import SCALES, Findings, everywhere
 from deblur_cli.restoration.mask import covered_share, overlay_weights, settle, smooth_weights
 from deblur_cli.restoration.scales import (
-    SCALES,
     Level,
     choose,
     enlarged,
@@ -52,10 +51,6 @@ class Request:
         """What epsilon is compared to, h w: the confidence of regions, or of single cells."""
         return settle(findings.probability, self.epsilon) if self.keep_sharp else findings.probability
 
-    def mask(self, findings: Findings) -> Floats:
-        """What is restored, h w of zeros and ones."""
-        return (self.confidence(findings) > self.epsilon).astype(np.float32)
-
 
 @dataclass(frozen=True, eq=False)
 class Result:
@@ -78,24 +73,28 @@ class Result:
     notes: tuple[str, ...] = ()
     changed: bool = False
 
+    @property
+    def mask(self) -> Floats:
+        """What is restored, h w of zeros and ones."""
+        return (self.findings.probability > self.epsilon).astype(np.float32)
+
 
 def untouched(photo: Photo, findings: Findings, request: Request, scales: Sequence[int] = SCALES) -> Result:
     """The photo as it is, with what would be restored of it at each of the scales."""
-    confidence, mask = request.confidence(findings), request.mask(findings)
+    confidence = request.confidence(findings)
+    mask = (confidence > request.epsilon).astype(np.float32)
     return Result(
         photo,
         replace(findings, probability=confidence),
         request.epsilon,
         covered_share(mask, photo.height, photo.width),
-        covered_shares(mask, shares(findings.scale, tuple(scales)), photo),
+        {
+            scale: covered_share(mask * share, photo.height, photo.width)
+            for scale, share in shares(findings.scale, tuple(scales)).items()
+        },
         findings.tiles,
         notes=findings.notes,
     )
-
-
-def covered_shares(mask: Floats, parts: Mapping[int, Floats], photo: Photo) -> dict[int, float]:
-    """Share of the photo's area that a mask h w has at each scale, of parts h w."""
-    return {scale: covered_share(mask * part, photo.height, photo.width) for scale, part in parts.items()}
 
 
 class Deblurrer:
@@ -196,12 +195,13 @@ class Restoration:
         request: Request,
         progress: Progress | None,
     ) -> None:
-        self.engine, self.photo, self.findings, self.request = deblurrer.restorer, photo, findings, request
-        self.confidence, self.mask = request.confidence(findings), request.mask(findings)
-        self.scales = usable(deblurrer.scales, photo.height, photo.width)
+        scales = usable(deblurrer.scales, photo.height, photo.width)
+        self.engine, self.photo, self.request = deblurrer.restorer, photo, request
+        self.before = untouched(photo, findings, request, scales)
+        self.findings, self.mask = self.before.findings, self.before.mask
         self.shares = {
             scale: share
-            for scale, share in shares(findings.scale, self.scales).items()
+            for scale, share in shares(findings.scale, scales).items()
             if (self.mask * share).any()
         }
         self.counter, self.notes = Counter("restore", progress, {}), list(findings.notes)
@@ -209,9 +209,8 @@ class Restoration:
 
     def run(self) -> Result:
         """Restore each scale, the coarsest first, and lay what changed over the photo."""
-        result = untouched(self.photo, self.findings, self.request, self.scales)
         if not self.shares:
-            return result
+            return self.before
         levels = pyramid(self.photo.pixels, (1, *self.shares))
         for level in levels:
             if level.scale in self.shares:
@@ -223,7 +222,7 @@ class Restoration:
         failed = [place_of(corner, scale) for scale, corners in self.failed.items() for corner in corners]
         changed = not np.array_equal(pixels, self.photo.pixels)
         return replace(
-            result,
+            self.before,
             photo=replace_pixels(self.photo, pixels) if changed else self.photo,
             tiles_restored=self.counter.done - len(failed),
             tiles_kept=len(failed),
@@ -244,7 +243,7 @@ class Restoration:
 
     def changes(self, level: Level, parts: Iterable[Tile]) -> Iterator[tuple[Tile, Floats | None]]:
         """How restoration changes parts of the photo at a scale, h w 3 each; None for those that failed."""
-        maps = lowered_maps(self.findings, self.confidence, level.scale)
+        maps = lowered_maps(self.findings, level.scale)
         return self.engine.restore(level, parts, maps, self.wanted(level.scale), self.request.epsilon)
 
     def restored(self, level: Level, grid: Grid) -> Iterator[tuple[Tile, Tile, Floats]]:

@@ -17,6 +17,7 @@ from deblur_cli.errors import OutOfMemoryError, UsageError
 from deblur_cli.nets import STAGE_SCALE, Detection, Network, accelerate, place
 from deblur_cli.nets.network import fit
 from deblur_cli.restoration.device import Precision, free_memory, memory_errors
+from deblur_cli.restoration.mask import cells_of
 from deblur_cli.restoration.tiles import ALIGNMENT, Grid, Tile, cell_weights
 
 LOG = logging.getLogger(__name__)
@@ -207,7 +208,7 @@ class Engine:
         nothing moves at all, nothing is known of it, and a network that finds motion itself follows its own.
         """
         exact = self.upload(image, network)
-        seen = exact if network.guided else exact.to(network.input_dtype)
+        seen = exact.to(network.input_dtype)
         size = (exact.shape[-2], exact.shape[-1])
         told = fit(told.to(self.device), cells_of(size))
         mask, probability, motion = told[:, :1], told[:, 1:2], told[:, 2:] / STAGE_SCALE
@@ -239,11 +240,6 @@ class Engine:
         padding = (0, -image.shape[-1] % multiple, 0, -image.shape[-2] % multiple)
         padded = F.pad(image.to(self.device), padding, mode="replicate")
         return padded.contiguous(memory_format=torch.channels_last)
-
-
-def cells_of(size: tuple[int, int]) -> tuple[int, int]:
-    """Height and width of the maps of a picture."""
-    return -(-size[0] // STAGE_SCALE), -(-size[1] // STAGE_SCALE)
 
 
 def drift(restored: Tensor, image: Tensor) -> float:

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from deblur_cli.errors import DecodeError
 from deblur_cli.nets import STAGE_SCALE
+from deblur_cli.restoration.mask import cells_of
 
 Floats = NDArray[np.float32]
 
+SCALES = (1, 2, 4, 8)  # how many times smaller a photo is looked at and restored
 VERSION = 2  # of the file; 1 had no scales
-COARSEST = 8  # the largest scale
 # what reading a damaged zip may raise: RuntimeError where a bit says that it is encrypted or compressed oddly
 DAMAGED: tuple[type[Exception], ...] = (OSError, ValueError, EOFError, RuntimeError, MemoryError)
 DAMAGED += (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error)
@@ -48,7 +49,7 @@ class Findings:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        cells = (-(-self.size[0] // STAGE_SCALE), -(-self.size[1] // STAGE_SCALE))
+        cells = cells_of(self.size)
         maps = {"probability": cells, "start": (2, *cells), "end": (2, *cells), "scale": cells}
         for name, shape in maps.items():
             values = getattr(self, name)
@@ -61,8 +62,8 @@ class Findings:
                 raise ValueError(f"{name} holds values that are not finite numbers")
         if self.probability.min() < 0 or self.probability.max() > 1:
             raise ValueError("probability must be 0 to 1")
-        if self.scale.min() < 1 or self.scale.max() > COARSEST:
-            raise ValueError(f"scale must be 1 to {COARSEST}")
+        if self.scale.min() < 1 or self.scale.max() > max(SCALES):
+            raise ValueError(f"scale must be 1 to {max(SCALES)}")
 
     def check_fits(self, height: int, width: int) -> None:
         """Raise DecodeError unless they are those of a photo of that size."""
@@ -78,7 +79,7 @@ class Findings:
 
 def everywhere(height: int, width: int, share: Floats | float = 1.0, scale: float = 1.0) -> Findings:
     """Findings of a mask alone: so sure (0-1, one value or h w) that it is blurred, by an unknown motion."""
-    cells = (-(-height // STAGE_SCALE), -(-width // STAGE_SCALE))
+    cells = cells_of((height, width))
     probability = np.broadcast_to(np.float32(share), cells).copy()
     still = np.zeros((2, *cells), np.float32)
     return Findings((height, width), probability, still, still.copy(), np.full(cells, scale, np.float32))
@@ -104,6 +105,11 @@ def to_npz(findings: Findings, epsilon: float) -> bytes:
 
 def read_npz(path: Path) -> Findings:
     """The findings of a file that `to_npz` made, edited or not. Raises DecodeError, in one line."""
+    return read_noted(path)[0]
+
+
+def read_noted(path: Path) -> tuple[Findings, float | None]:
+    """As `read_npz`, and the epsilon that the file was written with, if it holds one."""
     try:
         with path.open("rb") as file:
             if not zipfile.is_zipfile(file):
@@ -114,21 +120,13 @@ def read_npz(path: Path) -> Findings:
                 size = _size(_numbers(held, "size"))
                 probability, start, end = (_numbers(held, name) for name in ("probability", "start", "end"))
                 scale = _numbers(held, "scale") if "scale" in held else np.ones_like(probability)
-        return Findings(size, probability, start, end, scale)
+                epsilon = _numbers(held, "epsilon") if "epsilon" in held else np.array(np.nan)
+        usable = not epsilon.shape and 0 <= epsilon <= 1
+        return Findings(size, probability, start, end, scale), float(epsilon) if usable else None
     except DAMAGED as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         line = " ".join(why.split()) or FOREIGN
         raise DecodeError(f"cannot read the findings in {path}: {line}") from error
-
-
-def epsilon_noted(path: Path) -> float | None:
-    """The epsilon that a file of `to_npz` was written with, if any. Raises DecodeError as `read_npz`."""
-    read_npz(path)
-    with np.load(path, allow_pickle=False) as held:
-        noted = held.get("epsilon")
-    if noted is None or noted.shape or noted.dtype.kind not in "iuf" or not 0 <= noted <= 1:
-        return None
-    return float(noted)
 
 
 def _numbers(held: Mapping[str, Any], name: str) -> NDArray[Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from deblur_cli.photo.photo import Photo
-from deblur_cli.restoration.deblurrer import Deblurrer, Request, Restoration, Result, untouched
+from deblur_cli.restoration.deblurrer import Deblurrer, Request, Restoration, Result
 from deblur_cli.restoration.engine import Progress
 from deblur_cli.restoration.findings import everywhere
 from deblur_cli.restoration.scales import pyramid
@@ -51,14 +51,13 @@ def foresee(
     if restoring := [index for index, pixels in enumerate(work) if pixels]:
         typical = restoring[len(restoring) // 2]
         each_pixel = _seconds_per_pixel(tasks[typical], parts[typical])
-    scales = deblurrer.scales_for(photo.height, photo.width)
     return [
         Outlook(
-            untouched(photo, findings, request, scales),
+            task.before,
             sum(len(found) for found in each.values()),
             looking + each_pixel * pixels,
         )
-        for request, each, pixels in zip(requests, parts, work, strict=True)
+        for task, each, pixels in zip(tasks, parts, work, strict=True)
     ]
 
 

@@ -13,6 +13,11 @@ SMOOTHING = 3  # cells; smaller than anything that could be seen to move
 Floats = NDArray[np.float32]
 
 
+def cells_of(size: tuple[int, int]) -> tuple[int, int]:
+    """Height and width of the maps of a picture, whose last cells may be part cells."""
+    return -(-size[0] // STAGE_SCALE), -(-size[1] // STAGE_SCALE)
+
+
 def settle(probability: Floats, epsilon: float) -> Floats:
     """Confidence averaged over each cell's neighbors, lowered to epsilon where a region is nowhere sure.
 
@@ -47,33 +52,45 @@ def overlay_weights(mask: Floats, rows: slice, columns: slice) -> Floats:
     zero. The same pixel gets the same weight whatever window it is seen through.
     """
     margin = 2  # cells that reach into the window's weights: one of dilation, one of interpolation
-    cells, offset = surroundings(mask, rows, columns, margin)
+    cells, place = surroundings(mask, rows, columns, margin)
     dilated = F.max_pool2d(torch.from_numpy(cells)[None, None], 3, stride=1, padding=1)
-    return enlarge_cells(dilated[0, 0].numpy(), offset, rows, columns)
+    return enlarge_window(dilated[0, 0].numpy(), place, rows, columns)
 
 
-def surroundings(cells: Floats, rows: slice, columns: slice, margin: int) -> tuple[Floats, tuple[int, int]]:
-    """The cells of a window of pixels with a margin, continued over the border, and the first one's place."""
-    top, left = rows.start // STAGE_SCALE - margin, columns.start // STAGE_SCALE - margin
-    bottom, right = -(-rows.stop // STAGE_SCALE) + margin, -(-columns.stop // STAGE_SCALE) + margin
-    height, width = cells.shape
-    inner = cells[max(top, 0) : min(bottom, height), max(left, 0) : min(right, width)]
-    padding = ((max(-top, 0), max(bottom - height, 0)), (max(-left, 0), max(right - width, 0)))
-    return np.pad(inner, padding, mode="edge"), (top, left)
+def surroundings(
+    values: Floats, rows: slice, columns: slice, margin: int, step: int = STAGE_SCALE
+) -> tuple[Floats, tuple[int, int]]:
+    """The values that a window of pixels falls on, with a margin, and the place of the first one.
+
+    values: h w or h w C, one for step x step pixels; continued over the border
+    """
+    top, left = rows.start // step - margin, columns.start // step - margin
+    bottom, right = -(-rows.stop // step) + margin, -(-columns.stop // step) + margin
+    height, width = values.shape[:2]
+    inner = values[max(top, 0) : min(bottom, height), max(left, 0) : min(right, width)]
+    padding = [(max(-top, 0), max(bottom - height, 0)), (max(-left, 0), max(right - width, 0)), (0, 0)]
+    return np.pad(inner, padding[: values.ndim], mode="edge"), (top, left)
 
 
-def enlarge_cells(cells: Floats, offset: tuple[int, int], rows: slice, columns: slice) -> Floats:
-    """Cells interpolated at the pixels of a window; the first cell is the one at `offset` of the photo."""
-    values = torch.from_numpy(cells)[None, None]
-    values = F.interpolate(values, scale_factor=STAGE_SCALE, mode="bilinear", align_corners=False)[0, 0]
-    down, across = rows.start - offset[0] * STAGE_SCALE, columns.start - offset[1] * STAGE_SCALE
-    window = values[down : down + rows.stop - rows.start, across : across + columns.stop - columns.start]
-    return np.asarray(window.numpy())
+def enlarge_window(
+    values: Floats,
+    place: tuple[int, int],
+    rows: slice,
+    columns: slice,
+    step: int = STAGE_SCALE,
+    mode: str = "bilinear",
+) -> Floats:
+    """Values, as of `surroundings`, interpolated at the pixels of their window."""
+    planes = torch.from_numpy(np.atleast_3d(values)).permute(2, 0, 1)[None]  # h w C -> 1 C h w
+    large = F.interpolate(planes, scale_factor=step, mode=mode, align_corners=False)[0].permute(1, 2, 0)
+    down, across = rows.start - place[0] * step, columns.start - place[1] * step
+    window = large[down : down + rows.stop - rows.start, across : across + columns.stop - columns.start]
+    return np.asarray(window.numpy()).reshape(*window.shape[:2], *values.shape[2:])
 
 
 def smooth_weights(cells: Floats, rows: slice, columns: slice) -> Floats:
     """Weights of cells, h w, interpolated at the pixels of a window."""
-    return enlarge_cells(*surroundings(cells, rows, columns, 1), rows, columns)
+    return enlarge_window(*surroundings(cells, rows, columns, 1), rows, columns)
 
 
 def covered_share(mask: Floats, height: int, width: int) -> float:

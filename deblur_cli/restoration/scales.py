@@ -14,21 +14,18 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deblur_cli.nets import STAGE_SCALE
 from deblur_cli.nets.motion import from_double_angle, to_double_angle
 from deblur_cli.restoration.findings import Findings
+from deblur_cli.restoration.mask import cells_of, enlarge_window, surroundings
 from deblur_cli.restoration.tiles import Tile
 
-SCALES = (1, 2, 4, 8)  # how many times smaller a photo is looked at
 SMALLEST_SIDE = 64  # pixels; a photo is not looked at where its shorter side would be less
 BEST_LENGTH = 11.0  # pixels of blur, as seen, that are restored best
 SMOOTHING = 5  # cells; neighbors move alike, and one scale should not end where the next cell begins
 SURE = 1e-3  # confidence that counts for nothing beside any other
 JUDGED = 0.5  # confidence from which a cell has a say in how the photo was shaken
 BLOCKS, WIDELY = 4, 0.75  # a shake shows in that share of 4 x 4 blocks of the photo
-OUTSTANDING = (
-    2.0  # times as far from the shake as the shake is long; what is no farther than once is part of it
-)
+OUTSTANDING = 2.0  # times as far from the shake as it is long; what is no farther than once is part of it
 NOTABLE = 0.01  # share of the photo that has to stand out
 REACH = 2  # pixels that an enlarged one sees around it (bicubic)
 
@@ -98,7 +95,7 @@ def choose(found: Mapping[int, Floats], size: tuple[int, int]) -> Findings:
     finer one is, since finer ones measure motion better and coarser ones see blur that is too long for them.
     The cell is restored at the scale that makes its motion BEST_LENGTH long.
     """
-    cells = (-(-size[0] // STAGE_SCALE), -(-size[1] // STAGE_SCALE))
+    cells = cells_of(size)
     layers = [raise_maps(maps, scale, cells) for scale, maps in sorted(found.items())]
     probability = torch.cat([layer[:, :1] for layer in layers], 1)  # 1 s h w, the finest scale first
     fields = torch.stack([layer[:, 1:] for layer in layers], 1)  # 1 s 4 h w
@@ -195,8 +192,9 @@ def lowered(cells: Floats, scale: int) -> Floats:
     return np.asarray(F.max_pool2d(values, scale, ceil_mode=True)[0, 0].numpy()) if scale > 1 else cells
 
 
-def lowered_maps(findings: Findings, probability: Floats, scale: int) -> Floats:
+def lowered_maps(findings: Findings, scale: int) -> Floats:
     """Probability, start and end as the photo at a scale shows them, 5 h w, displacements in its pixels."""
+    probability = findings.probability
     wanted = lowered(probability, scale)
     rows, columns = (
         np.minimum(np.arange(count) * scale + scale // 2, full - 1)
@@ -208,18 +206,5 @@ def lowered_maps(findings: Findings, probability: Floats, scale: int) -> Floats:
 
 def enlarged(change: Floats, scale: int, rows: slice, columns: slice) -> Floats:
     """Part of a change at a scale, H W C, as it looks in the photo: rows x columns x C."""
-    if scale == 1:
-        return change[rows, columns]
-    height, width, _ = change.shape
-    top, left = rows.start // scale - REACH, columns.start // scale - REACH
-    bottom, right = -(-rows.stop // scale) + REACH, -(-columns.stop // scale) + REACH
-    inner = change[max(top, 0) : bottom, max(left, 0) : right]
-    padding = ((max(-top, 0), max(bottom - height, 0)), (max(-left, 0), max(right - width, 0)), (0, 0))
-    window = torch.from_numpy(np.pad(inner, padding, mode="edge")).permute(2, 0, 1)[None]
-    values = F.interpolate(window, scale_factor=scale, mode="bicubic", align_corners=False)[0].permute(
-        1, 2, 0
-    )
-    down, across = rows.start - top * scale, columns.start - left * scale
-    return np.asarray(
-        values[down : down + rows.stop - rows.start, across : across + columns.stop - columns.start].numpy()
-    )
+    window = surroundings(change, rows, columns, REACH, scale)
+    return enlarge_window(*window, rows, columns, scale, "bicubic")

@@ -3,7 +3,7 @@
 They are None for LMD-ViT, of which every tile computes other windows.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 
@@ -27,12 +27,16 @@ def detection_work(deblurrer: Deblurrer, height: int, width: int) -> int | None:
 
 def restoration_work(deblurrer: Deblurrer, photo: Photo, findings: Findings, request: Request) -> int | None:
     """Work of restoring what was found, both halves of the restorer, under the mask that prunes it."""
+    return parts_work(deblurrer, restored_parts(deblurrer, photo, findings, request))
+
+
+def parts_work(deblurrer: Deblurrer, parts: Iterable[tuple[int, Tile, Floats]]) -> int | None:
+    """Work of restoring parts, as of `restored_parts`."""
     network = deblurrer.restorer.network
     if not isinstance(network, M2AENet):
         return None
     return sum(
-        count_pruned(network, part.size, torch.from_numpy(mask)[None, None]).total
-        for _, part, mask in restored_parts(deblurrer, photo, findings, request)
+        count_pruned(network, part.size, torch.from_numpy(mask)[None, None]).total for _, part, mask in parts
     )
 
 
