@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from cli_helpers import Deblurrer, deblur, install, make_photo, pixels_of, started
 
-from deblur_cli.cli.journal import NAME
+from deblur_cli.cli.run.journal import NAME
 from deblur_cli.errors import EncodeError
 from deblur_cli.photo import encode
 

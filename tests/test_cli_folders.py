@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from deblur_cli.cli.inputs import Walk, collect
-from deblur_cli.cli.plan import Existing, Naming, make_plan
+from deblur_cli.cli.run.inputs import Walk, collect
+from deblur_cli.cli.run.plan import Existing, Naming, make_plan
 from deblur_cli.errors import UsageError
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from cli_helpers import deblur, install, make_photo
 
-from deblur_cli.cli import batch
-from deblur_cli.cli.pipeline import Budget, Pipeline, Steps
-from deblur_cli.cli.plan import Job
+from deblur_cli.cli.run import batch
+from deblur_cli.cli.run.pipeline import Budget, Pipeline, Steps
+from deblur_cli.cli.run.plan import Job
 from deblur_cli.photo import encode
 
 JOBS = [Job(Path(name), Path(f"{name}.out")) for name in "abcdef"]

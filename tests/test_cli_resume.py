@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from cli_helpers import Deblurrer, deblur, install, make_photo, started
 
-from deblur_cli.cli import journal
-from deblur_cli.cli.journal import NAME
+from deblur_cli.cli.run import journal
+from deblur_cli.cli.run.journal import NAME
 from deblur_cli.errors import EncodeError
 from deblur_cli.photo import encode
 

@@ -213,7 +213,7 @@ def test_wrong_usage_is_one_line_and_touches_nothing(photo, tmp_path, monkeypatc
 def test_missing_device_or_weights_fail_before_any_photo_is_opened(
     photo, tmp_path, monkeypatch, words, named
 ):
-    monkeypatch.setattr("deblur_cli.cli.batch.decode", lambda *_: pytest.fail("a photo was opened"))
+    monkeypatch.setattr("deblur_cli.cli.run.batch.decode", lambda *_: pytest.fail("a photo was opened"))
     result = deblur("run", photo, *words)
     assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1)
     assert named in result.stderr.lower()

@@ -14,10 +14,10 @@ from networks import lively, lively_detector
 from deblur_cli import weights
 from deblur_cli.cli.weights import parse_size
 from deblur_cli.errors import UsageError
-from deblur_cli.model_card import model_card
 from deblur_cli.train import checkpoint
 from deblur_cli.train.settings import TrainSettings
 from deblur_cli.train.tables import build
+from deblur_cli.weights.model_card import model_card
 
 SCORES = {
     "pictures": 16,

@@ -8,7 +8,7 @@ import numpy as np
 from deblur_cli.benchmark.measuring import Timing, interleave
 from deblur_cli.benchmark.run import Step, warm_up
 from deblur_cli.benchmark.scene import Setting, stage
-from deblur_cli.plots import Curve, Diagram
+from deblur_cli.pictures.plots import Curve, Diagram
 from deblur_cli.restoration.device import memory_errors
 
 MEGAPIXELS, SHARE = "megapixels", "blurred share"

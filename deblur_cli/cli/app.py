@@ -20,7 +20,7 @@ from deblur_cli.cli.evaluate import evaluate
 from deblur_cli.cli.info import info
 from deblur_cli.cli.options import Version
 from deblur_cli.cli.publish import publish
-from deblur_cli.cli.run import run
+from deblur_cli.cli.run.command import run
 from deblur_cli.cli.synth import synth
 from deblur_cli.cli.train import train
 from deblur_cli.cli.weights import app as weights

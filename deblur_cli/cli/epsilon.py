@@ -46,12 +46,12 @@ def epsilon(
     from deblur_cli import restoration
     from deblur_cli.cli.catalogue import load_weights
     from deblur_cli.cli.output import Output
-    from deblur_cli.overlays import Step, draw_sheet
+    from deblur_cli.files import check_target
     from deblur_cli.photo import encode
     from deblur_cli.photo.decode import decode
-    from deblur_cli.photo.files import check_target
     from deblur_cli.photo.photo import Photo
     from deblur_cli.photo.view import eight_bits, rgb_profile
+    from deblur_cli.pictures import Step, draw_sheet
     from deblur_cli.restoration.forecast import foresee
 
     streams = Output(quiet=quiet, verbose=verbose)
@@ -82,7 +82,7 @@ def epsilon(
 
 def _sheet_path(photo: Path, output: Path | None) -> Path:
     """Name the sheet. Raises UsageError where -o asks for another kind of picture."""
-    from deblur_cli.cli.inputs import SHEET_ENDING
+    from deblur_cli.cli.run.inputs import SHEET_ENDING
     from deblur_cli.errors import UsageError
 
     if output is not None and output.suffix.lower() == ".png" and not output.is_dir():
@@ -93,7 +93,7 @@ def _sheet_path(photo: Path, output: Path | None) -> Path:
 
 
 def _lines(outlook: "Outlook") -> tuple[str, str]:
-    from deblur_cli.overlays import blurred
+    from deblur_cli.pictures import blurred
     from deblur_cli.restoration.forecast import spoken
 
     tiles = "1 tile" if outlook.tiles_restored == 1 else f"{outlook.tiles_restored} tiles"
@@ -102,7 +102,7 @@ def _lines(outlook: "Outlook") -> tuple[str, str]:
 
 
 def _record(outlook: "Outlook") -> dict[str, object]:
-    from deblur_cli.cli.summary import scales_of
+    from deblur_cli.cli.run.summary import scales_of
 
     return {
         "type": "epsilon",

@@ -235,6 +235,6 @@ def write_summary(path: Path, records: list[dict[str, object]]) -> None:
     """Write the summaries as a whole. Raises EncodeError."""
     import json
 
-    from deblur_cli.photo.files import write_file
+    from deblur_cli.files import write_file
 
     write_file(path, [(json.dumps(records, indent=2) + "\n").encode()], overwrite=True)

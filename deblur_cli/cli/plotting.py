@@ -8,7 +8,7 @@ from deblur_cli.cli.output import Output
 from deblur_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from deblur_cli.plots import Diagram
+    from deblur_cli.pictures.plots import Diagram
 
 SUFFIXES = (".png", ".svg", ".pdf")
 
@@ -22,15 +22,15 @@ def check_plot(path: Path | None) -> None:
         return
     if path.suffix.lower() not in SUFFIXES or path.is_dir():
         raise UsageError(f"--plot is a file that ends in .png, .svg or .pdf, not {str(path)!r}")
-    from deblur_cli.plots import check_plotting
+    from deblur_cli.pictures.plots import check_plotting
 
     check_plotting()
 
 
 def save_plot(path: Path, diagrams: "Sequence[Diagram]", streams: Output) -> None:
     """Draw diagrams below each other into a file, which appears whole or not at all. Raises EncodeError."""
-    from deblur_cli.photo.files import write_file
-    from deblur_cli.plots import draw
+    from deblur_cli.files import write_file
+    from deblur_cli.pictures.plots import draw
 
     def content(file: BinaryIO) -> None:
         draw(file, path.suffix[1:].lower(), diagrams)

@@ -85,7 +85,7 @@ def convert(
     checks.check_folder(output, "the folder for weights and card")
 
     from deblur_cli import weights as files
-    from deblur_cli.model_card import model_card
+    from deblur_cli.weights.model_card import model_card
 
     check_network(network)
     check_pooling(pooling)
@@ -166,10 +166,10 @@ def take_full_numbers(source: Path, found: Path, loaded: "LoadedWeights") -> Non
 
     Raises UsageError where there are but 16, WeightsError where file and state are of different steps.
     """
-    from deblur_cli.model_card import history_of
     from deblur_cli.train import checkpoint
     from deblur_cli.weights import find, is_full
     from deblur_cli.weights.checkpoints import is_pickle
+    from deblur_cli.weights.model_card import history_of
 
     state = checkpoint.load(source) if source.is_dir() else None
     if state is None:

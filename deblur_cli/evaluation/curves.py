@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from deblur_cli.evaluation.results import Place
 from deblur_cli.evaluation.summary import Mean, labels
-from deblur_cli.plots import Curve, Diagram
+from deblur_cli.pictures.plots import Curve, Diagram
 
 SHOWN = {  # measure: axis
     "gain_psnr_w": "PSNR gained in the blur, dB",

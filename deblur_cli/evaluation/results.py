@@ -8,7 +8,7 @@ from pathlib import Path
 
 from deblur_cli.errors import EvaluationError
 from deblur_cli.evaluation.measures import MEASURES
-from deblur_cli.photo.files import explain, write_file
+from deblur_cli.files import explain, write_file
 
 # What a result depends on. A row that is equal in all of them is not worked out again.
 KEYS = (

@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from deblur_cli.errors import EncodeError
+from deblur_cli.files import Content, check_target, write_file
 from deblur_cli.photo import exif
-from deblur_cli.photo.files import Content, check_target, write_file
 from deblur_cli.photo.kinds import HEIC_SUFFIXES, RAW_SUFFIXES
 from deblur_cli.photo.metadata import without_extension_mark
 from deblur_cli.photo.photo import Metadata, Photo

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import PngImagePlugin
 
+from deblur_cli.files import Content
 from deblur_cli.photo import bmff, jpeg, png
 from deblur_cli.photo.color import icc_space
-from deblur_cli.photo.files import Content
 from deblur_cli.photo.metadata import PNG_XMP_PREFIX
 from deblur_cli.photo.photo import Metadata, Photo
 from deblur_cli.photo.samples import Samples, gather_bits, joined, to_eight_bits, to_image

@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 
 from deblur_cli import __version__
-from deblur_cli.overlays import at_scales, blurred
+from deblur_cli.pictures import at_scales, blurred
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from deblur_cli.overlays import flow_overlay, mask_overlay, trajectory_overlay
-from deblur_cli.overlays.maps import reduced
-from deblur_cli.photo.files import write_file
+from deblur_cli.files import write_file
 from deblur_cli.photo.view import eight_bits, rgb_profile
+from deblur_cli.pictures import flow_overlay, mask_overlay, trajectory_overlay
+from deblur_cli.pictures.maps import reduced
 
 if TYPE_CHECKING:
     from deblur_cli.photo.photo import Photo

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deblur_cli.errors import DeblurError
-from deblur_cli.photo.files import PARTIAL, explain, write_file
+from deblur_cli.files import PARTIAL, explain, write_file
 from deblur_cli.report.page import Entry, render
 from deblur_cli.report.pictures import write_pictures
 

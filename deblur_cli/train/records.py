@@ -11,8 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from deblur_cli.nets import STAGE_SCALE, Detector, Network, Restoration
-from deblur_cli.overlays import Pixels8, mask_overlay, trajectory_overlay
-from deblur_cli.overlays.maps import Floats
+from deblur_cli.pictures import Pixels8, mask_overlay, trajectory_overlay
+from deblur_cli.pictures.maps import Floats
 from deblur_cli.train.synthetic import Sample
 
 EPSILON = 0.5  # threshold of the masks in the pictures

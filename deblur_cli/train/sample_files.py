@@ -22,7 +22,7 @@ from torch import Tensor
 
 from deblur_cli import locks
 from deblur_cli.errors import TrainingError
-from deblur_cli.photo.files import PARTIAL, write_file
+from deblur_cli.files import PARTIAL, write_file
 from deblur_cli.train.synthetic import BlurSettings, Sample
 
 DESCRIPTION = "synthesis.json"

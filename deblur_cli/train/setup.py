@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from deblur_cli import weights
 from deblur_cli.errors import TrainingError, WeightsError
-from deblur_cli.model_card import history_of
 from deblur_cli.nets import Network
 from deblur_cli.nets.layers import NAFBlock
 from deblur_cli.train.datasets import MULTIPLE, check_sizes, find_pairs, whole_pair
@@ -20,6 +19,7 @@ from deblur_cli.train.sample_files import holds_samples, photos_digest, read_dig
 from deblur_cli.train.scores import fixed_set, only_motion
 from deblur_cli.train.settings import NetworkSettings, TrainSettings, differences
 from deblur_cli.train.synthetic import Sample
+from deblur_cli.weights.model_card import history_of
 
 LOG = logging.getLogger(__name__)
 HELD_OUT = 8  # photos at the end of the folder that are scored on, never trained on

@@ -3,10 +3,10 @@
 import numpy as np
 from PIL import Image, ImageFilter
 
-from deblur_cli.overlays.colours import as_rgb, confidence_colours, dimming, subdued, tinted
-from deblur_cli.overlays.legend import add_mask_legend
-from deblur_cli.overlays.maps import Bools, Floats, Maps, Pixels8, bands, upsample
-from deblur_cli.overlays.pen import line_width
+from deblur_cli.pictures.colors import as_rgb, confidence_colours, dimming, subdued, tinted
+from deblur_cli.pictures.legend import add_mask_legend
+from deblur_cli.pictures.maps import Bools, Floats, Maps, Pixels8, bands, upsample
+from deblur_cli.pictures.pen import line_width
 
 _CONTOUR = np.array([255, 255, 255], dtype=np.float32)
 _CASING = np.array([12, 12, 12], dtype=np.float32)

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from deblur_cli.overlays.maps import Floats, Pixels8
+from deblur_cli.pictures.maps import Floats, Pixels8
 
 Values = NDArray[np.floating]
 

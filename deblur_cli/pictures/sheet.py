@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw
 
-from deblur_cli.overlays.maps import Maps, Pixels8, reduced
-from deblur_cli.overlays.mask import mask_overlay
-from deblur_cli.overlays.pen import font_of
+from deblur_cli.pictures.maps import Maps, Pixels8, reduced
+from deblur_cli.pictures.mask import mask_overlay
+from deblur_cli.pictures.pen import font_of
 
 _CELL = 640  # pixels, the longer side of each picture
 _TEXT = 20  # pixels

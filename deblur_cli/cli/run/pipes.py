@@ -12,9 +12,9 @@ from typing import cast
 
 from deblur_cli.cli.errors import is_disk_full
 from deblur_cli.cli.output import Output
-from deblur_cli.cli.plan import extension, names_a_file
+from deblur_cli.cli.run.plan import extension, names_a_file
+from deblur_cli.cli.run.sizes import picture_format
 from deblur_cli.cli.signals import terminate_like_interrupt
-from deblur_cli.cli.sizes import picture_format
 from deblur_cli.errors import DeblurError, UsageError
 
 DASH = Path("-")

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from deblur_cli.cli.plan import Job
-    from deblur_cli.cli.summary import Work
+    from deblur_cli.cli.run.plan import Job
+    from deblur_cli.cli.run.summary import Work
     from deblur_cli.photo.photo import Photo
     from deblur_cli.restoration import Findings, Result
 

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deblur_cli import __version__
-from deblur_cli.cli.plan import Job
-from deblur_cli.overlays import flow_overlay, mask_overlay, trajectory_overlay
-from deblur_cli.overlays.maps import bands
+from deblur_cli.cli.run.plan import Job
+from deblur_cli.files import check_target, write_file
 from deblur_cli.photo import encode
-from deblur_cli.photo.files import check_target, write_file
 from deblur_cli.photo.photo import Photo
 from deblur_cli.photo.view import eight_bits, rgb_profile
+from deblur_cli.pictures import flow_overlay, mask_overlay, trajectory_overlay
+from deblur_cli.pictures.maps import bands
 from deblur_cli.restoration.findings import to_npz
 from deblur_cli.restoration.mask import overlay_weights
 from deblur_cli.restoration.scales import white

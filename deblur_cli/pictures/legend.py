@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from deblur_cli.overlays.colours import confidence_colours, motion_colours
-from deblur_cli.overlays.maps import Bools, Floats, Maps, Pixels8
-from deblur_cli.overlays.pen import font_of, text_size
+from deblur_cli.pictures.colors import confidence_colours, motion_colours
+from deblur_cli.pictures.maps import Bools, Floats, Maps, Pixels8
+from deblur_cli.pictures.pen import font_of, text_size
 
 _PANEL = (18, 18, 18)
 _INK = (240, 240, 240)

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from deblur_cli.overlays.colours import as_rgb, dimming, direction_colours, subdued
-from deblur_cli.overlays.legend import add_motion_legend
-from deblur_cli.overlays.maps import CELL, Floats, Maps, Motion, Pixels8, bands, find_motion
-from deblur_cli.overlays.pen import line_width, stroke
+from deblur_cli.pictures.colors import as_rgb, dimming, direction_colours, subdued
+from deblur_cli.pictures.legend import add_motion_legend
+from deblur_cli.pictures.maps import CELL, Floats, Maps, Motion, Pixels8, bands, find_motion
+from deblur_cli.pictures.pen import line_width, stroke
 
 _CASING = np.array([12, 12, 12], dtype=np.float32)
 _MOST_TIMES = 20  # how many times its length a path may be drawn

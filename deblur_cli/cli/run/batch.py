@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 import psutil
 
 from deblur_cli.cli.errors import FAILED, describe, exit_code, is_disk_full
-from deblur_cli.cli.inputs import Problem
-from deblur_cli.cli.journal import Journal
 from deblur_cli.cli.output import Bars, Output
-from deblur_cli.cli.pipeline import Budget, Pipeline, Steps
-from deblur_cli.cli.plan import Job, Plan
-from deblur_cli.cli.saving import Saving, is_copied, save
+from deblur_cli.cli.run.inputs import Problem
+from deblur_cli.cli.run.journal import Journal
+from deblur_cli.cli.run.pipeline import Budget, Pipeline, Steps
+from deblur_cli.cli.run.plan import Job, Plan
+from deblur_cli.cli.run.saving import Saving, is_copied, save
+from deblur_cli.cli.run.sizes import megapixels
+from deblur_cli.cli.run.summary import Tally, Work, failure_record, skip_record, sum_up
 from deblur_cli.cli.signals import terminate_like_interrupt
-from deblur_cli.cli.sizes import megapixels
-from deblur_cli.cli.summary import Tally, Work, failure_record, skip_record, sum_up
 from deblur_cli.errors import EncodeError
 from deblur_cli.photo import encode
 from deblur_cli.photo.decode import decode
@@ -29,7 +29,7 @@ from deblur_cli.report import Report
 from deblur_cli.restoration import untouched
 
 if TYPE_CHECKING:
-    from deblur_cli.cli.pipeline import Deblurred
+    from deblur_cli.cli.run.pipeline import Deblurred
     from deblur_cli.restoration import Deblurrer, Findings, Request, Result
 
 Load = Callable[[], tuple["Deblurrer", "Request"]]

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from deblur_cli import __version__
-from deblur_cli.cli import journal
-from deblur_cli.cli.inputs import REPORT_FOLDER, Found
-from deblur_cli.cli.journal import Journal, Past, is_same, stamp
 from deblur_cli.cli.output import Output
-from deblur_cli.cli.plan import Existing, Job, Naming, Verdict, identity, names_a_file
+from deblur_cli.cli.run import journal
+from deblur_cli.cli.run.inputs import REPORT_FOLDER, Found
+from deblur_cli.cli.run.journal import Journal, Past, is_same, stamp
+from deblur_cli.cli.run.plan import Existing, Job, Naming, Verdict, identity, names_a_file
 from deblur_cli.errors import DeblurError, UsageError
+from deblur_cli.files import explain
 from deblur_cli.locks import InUseError
-from deblur_cli.photo.files import explain
 from deblur_cli.weights import OWN
 
 if TYPE_CHECKING:

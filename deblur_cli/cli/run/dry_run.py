@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 from deblur_cli.cli.catalogue import to_download_of_run
 from deblur_cli.cli.errors import FAILED, OK
-from deblur_cli.cli.inputs import Problem
 from deblur_cli.cli.output import Output
-from deblur_cli.cli.plan import Job, Plan
-from deblur_cli.cli.sizes import upright_size
-from deblur_cli.cli.summary import Forecast, failure_record, plan_record, skip_record
+from deblur_cli.cli.run.inputs import Problem
+from deblur_cli.cli.run.plan import Job, Plan
+from deblur_cli.cli.run.sizes import upright_size
+from deblur_cli.cli.run.summary import Forecast, failure_record, plan_record, skip_record
 
 if TYPE_CHECKING:
     from deblur_cli.restoration import Deblurrer, Request

@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deblur_cli.cli.plan import Existing, Job, identity
+from deblur_cli.cli.run.plan import Existing, Job, identity
+from deblur_cli.files import PARTIAL, explain
 from deblur_cli.locks import InUseError, make_folder, open_locked
-from deblur_cli.photo.files import PARTIAL, explain
 
 NAME = ".deblur-journal.jsonl"
 FORMAT = 1  # of the journal itself; compared like a setting

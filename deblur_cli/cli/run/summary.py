@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from deblur_cli.cli.errors import FAILED, OK
-from deblur_cli.cli.inputs import Problem
-from deblur_cli.cli.plan import Job
-from deblur_cli.overlays import at_scales, blurred
+from deblur_cli.cli.run.inputs import Problem
+from deblur_cli.cli.run.plan import Job
+from deblur_cli.pictures import at_scales, blurred
 
 if TYPE_CHECKING:
     from deblur_cli.restoration import Deblurrer, Result

@@ -10,9 +10,9 @@ from deblur_cli.cli import checks, options
 from deblur_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from deblur_cli.cli.journal import Journal
     from deblur_cli.cli.output import Output
-    from deblur_cli.cli.plan import Plan
+    from deblur_cli.cli.run.journal import Journal
+    from deblur_cli.cli.run.plan import Plan
     from deblur_cli.restoration import Deblurrer, Findings, Request
 
 
@@ -71,11 +71,11 @@ def run(
     checks.check_findings(findings, inputs)
     given, threshold = _read_findings(findings, threshold)
 
-    from deblur_cli.cli import pipes
-    from deblur_cli.cli.inputs import Walk, collect
     from deblur_cli.cli.output import Output
-    from deblur_cli.cli.plan import Existing, Naming, check_output, make_plan
-    from deblur_cli.cli.resume import Ledger, journal_path, report_folder, settings_of
+    from deblur_cli.cli.run import pipes
+    from deblur_cli.cli.run.inputs import Walk, collect
+    from deblur_cli.cli.run.plan import Existing, Naming, check_output, make_plan
+    from deblur_cli.cli.run.resume import Ledger, journal_path, report_folder, settings_of
 
     streams = Output(quiet=quiet, verbose=verbose)
     mask_format, trajectory = _wanted(
@@ -121,7 +121,7 @@ def run(
             streams.warn(line)
 
         if dry_run:
-            from deblur_cli.cli.dry_run import show
+            from deblur_cli.cli.run.dry_run import show
 
             with streams.log_lines():
                 code = show(
@@ -132,8 +132,8 @@ def run(
         def open_journal(network: "Deblurrer | None") -> "Journal | None":
             return ledger.open(len(plan.jobs), None if network is None else network.weights, streams)
 
-        from deblur_cli.cli.batch import Batch, Orders
-        from deblur_cli.cli.saving import Saving
+        from deblur_cli.cli.run.batch import Batch, Orders
+        from deblur_cli.cli.run.saving import Saving
         from deblur_cli.photo.raw import RawOptions
         from deblur_cli.report import Report
 
@@ -201,7 +201,7 @@ def _read_findings(path: Path | None, epsilon: float | None) -> "tuple[Findings 
 
 def _check_kept(path: Path | None, plan: "Plan") -> None:
     """Raise UsageError where a result would replace the findings that the user gives."""
-    from deblur_cli.cli.plan import identity
+    from deblur_cli.cli.run.plan import identity
 
     if path is not None and any(
         identity(path) == identity(result) for job in plan.jobs for result in job.missing

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from deblur_cli.overlays.colours import as_rgb, dimming, motion_colours, subdued, tinted
-from deblur_cli.overlays.legend import add_motion_legend
-from deblur_cli.overlays.maps import Maps, Pixels8, bands, find_motion, upsample
+from deblur_cli.pictures.colors import as_rgb, dimming, motion_colours, subdued, tinted
+from deblur_cli.pictures.legend import add_motion_legend
+from deblur_cli.pictures.maps import Maps, Pixels8, bands, find_motion, upsample
 
 _TINT = 0.85  # share of the map's colour; the rest is the photo
 _FULL = 95  # percentile of the distances that gets the full colour, so that one outlier darkens nothing

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
-from deblur_cli.cli.inputs import (
+from deblur_cli.cli.run.inputs import (
     DATA_ENDING,
     GRAY_ENDING,
     MASK_ENDING,

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.color import rgb2lab
 
-from deblur_cli.overlays import (
+from deblur_cli.pictures import (
     Step,
     at_scales,
     blurred,
@@ -18,10 +18,10 @@ from deblur_cli.overlays import (
     mask_overlay,
     trajectory_overlay,
 )
-from deblur_cli.overlays import maps as overlay_maps
-from deblur_cli.overlays.colours import confidence_colours, direction_colours
-from deblur_cli.overlays.maps import upsample
-from deblur_cli.overlays.paths import trajectory
+from deblur_cli.pictures import maps as overlay_maps
+from deblur_cli.pictures.colors import confidence_colours, direction_colours
+from deblur_cli.pictures.maps import upsample
+from deblur_cli.pictures.paths import trajectory
 
 
 @dataclass(frozen=True)

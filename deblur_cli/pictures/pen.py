@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from deblur_cli.overlays.maps import Floats, Pixels8
+from deblur_cli.pictures.maps import Floats, Pixels8
 
 _SUPERSAMPLING = 3
 _THUMBNAIL = 600  # pixels; lines and text are to be made out on a picture reduced to that

@@ -1,0 +1,1 @@
+"""`deblur run`: from the names on the command line to results, photo by photo."""
