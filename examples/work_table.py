@@ -1,4 +1,4 @@
-"""Print the table of multiply-accumulates in docs/BENCHMARKS.md.
+"""Print the table of multiply-accumulates in docs/benchmarks.md.
 
 python examples/work_table.py
 """

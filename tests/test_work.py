@@ -199,4 +199,4 @@ def test_windows_are_counted_as_torch_counts_them(epsilon):
 def test_the_published_table_is_what_is_counted():
     folder = Path(__file__).parents[1]
     lines = runpy.run_path(str(folder / "examples" / "work_table.py"))["table"]()
-    assert "\n".join(lines) in (folder / "docs" / "BENCHMARKS.md").read_text(encoding="utf-8")
+    assert "\n".join(lines) in (folder / "docs" / "benchmarks.md").read_text(encoding="utf-8")
