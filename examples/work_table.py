@@ -8,7 +8,7 @@ from dataclasses import asdict
 import torch
 
 from deblur_cli.benchmark.scene import disc
-from deblur_cli.nets import STAGE_SCALE, M2AENet, create
+from deblur_cli.nets import CELL, M2AENet, create
 from deblur_cli.nets.pruned import dilate
 from deblur_cli.nets.work import count
 from deblur_cli.train.settings import find_config, read_settings
@@ -38,7 +38,7 @@ def row(settings: str) -> str:
     parameters = sum(parameter.numel() for parameter in network.parameters())
     cells = [f"{count(network, *SIZE).total / 1e12:.3f} T"]
     for share in SHARES:
-        mask = torch.from_numpy(disc(*(-(-side // STAGE_SCALE) for side in SIZE), share))[None, None]
+        mask = torch.from_numpy(disc(*(-(-side // CELL) for side in SIZE), share))[None, None]
         work = count(network, *SIZE, int(mask.sum()), int(dilate(mask).sum()))
         cells.append(f"{work.total / 1e12:.3f} T" if network.config.mask else "")
     return markdown([description, f"`{settings}`", f"{parameters / 1e6:.2f} M", *cells, paper])

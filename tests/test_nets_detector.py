@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from networks import lively_detector
 
 from deblur_cli import weights
-from deblur_cli.nets import STAGE_SCALE, cues
+from deblur_cli.nets import CELL, cues
 
 BORDER = 6  # cells at which blur meets the border of the picture
 
@@ -50,7 +50,7 @@ def alike(picture, level, direction):
 @settings(max_examples=12, deadline=None)
 def test_cues_are_those_of_the_plain_way_in_strips_of_any_height(rows, columns, count, strip, seed):
     generator = torch.Generator().manual_seed(seed)
-    picture = torch.rand(count, 3, rows * STAGE_SCALE, columns * STAGE_SCALE, generator=generator)
+    picture = torch.rand(count, 3, rows * CELL, columns * CELL, generator=generator)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(cues, "STRIP", strip)
         found = cues.motion_cues(picture)

@@ -21,7 +21,6 @@ from deblur_cli.pictures import (
 from deblur_cli.pictures import maps as overlay_maps
 from deblur_cli.pictures.colors import confidence_colours, direction_colours
 from deblur_cli.pictures.maps import upsample
-from deblur_cli.pictures.paths import trajectory
 
 
 @dataclass(frozen=True)
@@ -115,15 +114,6 @@ def test_working_in_bands_leaves_no_seam(monkeypatch):
         whole = draw(photo, maps, 0.5)
         monkeypatch.setattr(overlay_maps, "BAND", 37)
         np.testing.assert_array_equal(draw(photo, maps, 0.5), whole)
-
-
-def test_trajectory_is_the_quadratic_path_through_mid_exposure():
-    start, end = np.float32([[4, -6]]), np.float32([[2, 10]])
-    path = trajectory(start, end, 9)
-    assert path.shape == (1, 9, 2)
-    np.testing.assert_allclose(path[0, [0, 4, 8]], [start[0], [0, 0], end[0]])
-    # Eq. 4 at n = 2 of N = 9: u = -1/2
-    np.testing.assert_allclose(path[0, 2], (start[0] + end[0]) / 8 - (end[0] - start[0]) / 4)
 
 
 def test_curve_runs_from_start_to_end_through_the_bend_and_grows_thinner():

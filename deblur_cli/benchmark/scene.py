@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deblur_cli.errors import UsageError
-from deblur_cli.nets import STAGE_SCALE
+from deblur_cli.nets import CELL
 from deblur_cli.photo.photo import Photo
 from deblur_cli.restoration import SCALES, Deblurrer, Findings, Request, Result, Tiling
 from deblur_cli.restoration.findings import Floats
@@ -68,7 +68,7 @@ def stage(deblurrer: Deblurrer, size: tuple[int, int], share: float, length: flo
 
     Raises UsageError for impossible values.
     """
-    if not 0 <= share <= 1 or not length > 0 or min(size) < STAGE_SCALE:
+    if not 0 <= share <= 1 or not length > 0 or min(size) < CELL:
         raise UsageError("the share must be 0-1, the length above 0, and the photo at least 8x8 pixels")
     photo = Photo(pixels=test_picture(*size), source=Path("test picture"), format="PNG")
     scales = deblurrer.scales_for(photo.height, photo.width)
@@ -86,13 +86,13 @@ def forced(height: int, width: int, share: float, length: float, scales: Sequenc
 
 def suited_scale(length: float, scales: Sequence[int]) -> float:
     """The scale at which blur of a length is restored, where detection is sure of it at all of the scales."""
-    side = STAGE_SCALE * max(scales)  # cells, more than `choose` looks at around each
+    side = CELL * max(scales)  # cells, more than `choose` looks at around each
     found = {}
     for scale in scales:
         maps = np.zeros((5, side // scale, side // scale), np.float32)
         maps[0], maps[2], maps[4] = 1, -length / 2 / scale, length / 2 / scale
         found[scale] = maps
-    chosen = choose(found, (side * STAGE_SCALE, side * STAGE_SCALE))
+    chosen = choose(found, (side * CELL, side * CELL))
     return float(chosen.scale[side // 2, side // 2])
 
 

@@ -18,7 +18,7 @@ from deblur_cli.metrics import (
     weighted_psnr,
     weighted_ssim,
 )
-from deblur_cli.nets import STAGE_SCALE
+from deblur_cli.nets import CELL
 from deblur_cli.restoration.mask import overlay_weights
 from deblur_cli.train.scores import soft_area
 
@@ -133,4 +133,4 @@ def measure_unmoved(outcome: Outcome, truth: Truth) -> dict[str, float]:
 
 def enlarge(stage: Tensor, size: tuple[int, int]) -> Tensor:
     """Stage map B C h w at a picture's size, every cell as 8 x 8 equal pixels."""
-    return F.interpolate(stage.float(), scale_factor=STAGE_SCALE)[..., : size[0], : size[1]]
+    return F.interpolate(stage.float(), scale_factor=CELL)[..., : size[0], : size[1]]

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from deblur_cli.errors import OutOfMemoryError
 from deblur_cli.nets import (
-    STAGE_SCALE,
+    CELL,
     Detection,
     Guided,
     LMDViT,
@@ -99,8 +99,8 @@ class Whole:
         return Outcome(
             image,
             None if mask is None else mask.float().cpu(),
-            None if found.start is None else found.start.float().cpu() * STAGE_SCALE,
-            None if found.end is None else found.end.float().cpu() * STAGE_SCALE,
+            None if found.start is None else found.start.float().cpu() * CELL,
+            None if found.end is None else found.end.float().cpu() * CELL,
             *whole_work(self.network, result),
         )
 

@@ -8,7 +8,7 @@ from deblur_cli.nets.guided import Guided, restorer_of
 from deblur_cli.nets.lmd_vit import LMDConfig, LMDViT, WindowRestoration
 from deblur_cli.nets.m2aenet import Config, M2AENet
 from deblur_cli.nets.m2aenet_guided import GuidedM2AENet
-from deblur_cli.nets.network import STAGE_SCALE, Detection, Network, Restoration, place
+from deblur_cli.nets.network import CELL, Detection, Network, Restoration, place
 
 ARCHITECTURES = ("m2aenet", "nafnet")  # what `create` makes, and what is trained
 DETECTOR = "detector"
@@ -16,9 +16,9 @@ LMD_VIT = "lmd_vit"
 
 __all__ = [
     "ARCHITECTURES",
+    "CELL",
     "DETECTOR",
     "LMD_VIT",
-    "STAGE_SCALE",
     "Config",
     "Detection",
     "Detector",

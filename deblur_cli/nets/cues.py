@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deblur_cli.nets.network import STAGE_SCALE
+from deblur_cli.nets.network import CELL
 
 DIRECTIONS = 12  # 15 degrees apart
 SMOOTHING = 5  # cells over whose square the statistics are averaged
@@ -38,7 +38,7 @@ class Level:
     @property
     def cell(self) -> int:
         """Side of a cell in pixels of this level."""
-        return STAGE_SCALE // self.scale
+        return CELL // self.scale
 
 
 LEVELS = (Level(2, (2, 3, 4, 5, 6, 7, 8, 9, 10, 12)), Level(1, (2, 3, 4, 5, 6, 7)))

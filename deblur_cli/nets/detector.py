@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from deblur_cli.nets import cues
 from deblur_cli.nets.layers import NAFBlock
 from deblur_cli.nets.motion import from_double_angle
-from deblur_cli.nets.network import STAGE_SCALE, Detection, Network, Restoration
+from deblur_cli.nets.network import CELL, Detection, Network, Restoration
 
 BYTES_PER_CHANNEL = 5  # at the peak, for each photo pixel and each channel of the width, in float32
 
@@ -43,12 +43,12 @@ class Detector(Network):
     def __init__(self, config: DetectorConfig) -> None:
         super().__init__()
         self.config = config
-        self.multiple = 2 * STAGE_SCALE
+        self.multiple = 2 * CELL
         width, pooling = config.width, config.pooling
-        near, far = (pooling and pooling // STAGE_SCALE), (pooling and pooling // self.multiple)
+        near, far = (pooling and pooling // CELL), (pooling and pooling // self.multiple)
         self.cues = cues.MotionCues()
         self.read_cues = nn.Conv2d(cues.CHANNELS, width, 1)
-        self.read_image = nn.Conv2d(3 * STAGE_SCALE**2, width, 1)
+        self.read_image = nn.Conv2d(3 * CELL**2, width, 1)
         self.before = nn.Sequential(*[NAFBlock(width, near) for _ in range(config.before)])
         self.down = nn.Conv2d(width, 2 * width, 2, stride=2)
         self.context = nn.Sequential(*[NAFBlock(2 * width, far) for _ in range(config.context)])
@@ -85,7 +85,7 @@ class Detector(Network):
         x: B 3 H W in 0-1, sides whole multiples of 16, best in float32 whatever the layers run in.
         """
         dtype = self.read_image.weight.dtype
-        image = F.pixel_unshuffle(x, STAGE_SCALE).to(dtype)  # B 3 H W -> B 192 H/8 W/8
+        image = F.pixel_unshuffle(x, CELL).to(dtype)  # B 3 H W -> B 192 H/8 W/8
         found = self.cues(x).to(dtype).contiguous(memory_format=torch.channels_last)
         features = self.before(self.read_cues(found) + self.read_image(image))
         features = self.after(features + self.up(self.context(self.down(features))))

@@ -14,7 +14,7 @@ from deblur_cli.nets.blocks import Guidance, MotionBlock, kernel_of
 from deblur_cli.nets.layers import Average, NAFBlock
 from deblur_cli.nets.lmd_blocks import Verdict, WindowBlock, WindowLayer
 from deblur_cli.nets.m2aenet import M2AENet
-from deblur_cli.nets.network import STAGE_SCALE, N, Network
+from deblur_cli.nets.network import CELL, N, Network
 from deblur_cli.nets.pruned import depthwise, gather, scatter
 
 
@@ -68,7 +68,7 @@ def pool_in_cells(network: M2AENet) -> None:
     for block in network.modules():
         average = block.sca[0] if isinstance(block, NAFBlock) else None
         if type(average) is Average and average.window and network.config.pooling:
-            cell = STAGE_SCALE * average.window // network.config.pooling  # in pixels of this layer
+            cell = CELL * average.window // network.config.pooling  # in pixels of this layer
             if cell > 1:
                 cast(NAFBlock, block).sca[0] = CellAverage(average.window, cell)
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from deblur_cli.nets.lmd_blocks import WindowAttention, WindowLayer, offsets
 from deblur_cli.nets.mask import threshold_mask
-from deblur_cli.nets.network import STAGE_SCALE, Detection, Network, Restoration
+from deblur_cli.nets.network import CELL, Detection, Network, Restoration
 
 LEAST_GATE = 0.1  # the output gate is never closed further
 BYTES_PER_CHANNEL = 96  # at the peak, for each pixel and each channel of the embedding, in float32
@@ -42,7 +42,7 @@ class LMDConfig:
             or min(*self.depths, *self.heads, self.embed) < 1
         ):
             raise ValueError("depths and heads are positive numbers, one for each of an odd number of layers")
-        if self.window < 2 or self.window % 2 or (self.window << self.halvings) % STAGE_SCALE:
+        if self.window < 2 or self.window % 2 or (self.window << self.halvings) % CELL:
             raise ValueError("windows are an even number of pixels wide")
         if any(self.channels(layer) % heads for layer, heads in enumerate(self.heads)):
             raise ValueError("the channels of a layer are a multiple of its heads")
@@ -143,7 +143,7 @@ class LMDViT(Network):
         """Which windows are blurred? x: B 3 H W in 0-1, padded with zeros below and to the right."""
         size = (x.shape[-2], x.shape[-1])
         image = F.pad(x, (0, -size[1] % self.multiple, 0, -size[0] % self.multiple))
-        cells = (image.shape[-2] // STAGE_SCALE, image.shape[-1] // STAGE_SCALE)
+        cells = (image.shape[-2] // CELL, image.shape[-1] // CELL)
         features, skips, verdicts = self.input_proj(image).permute(0, 2, 3, 1), [], []
         for step, name in enumerate(self.names[: self.config.halvings + 1]):
             if step:

@@ -15,7 +15,7 @@ from deblur_cli.nets.blocks import Guidance, MotionBlock, identity_kernel
 from deblur_cli.nets.layers import NAFBlock
 from deblur_cli.nets.mask import MaskPredictor, blur_probability, sample_mask, threshold_mask
 from deblur_cli.nets.motion import SamplingPlan, plan_sampling
-from deblur_cli.nets.network import STAGE_SCALE, Detection, Network, Restoration
+from deblur_cli.nets.network import CELL, Detection, Network, Restoration
 
 BYTES_PER_CHANNEL = 64  # at the peak, for each pixel of the first stage and channel of the width, in float32
 SWITCHES = {"mask": True, "motion": True, "mask_conv3": False, "mask_conv4": False}  # stored if they differ
@@ -230,6 +230,6 @@ def check_stages(config: Config) -> None:
     if config.stem not in STEMS:
         raise ValueError(f"stem is {config.stem}: it must be 1, 2 or 4")
     aware = config.mask or config.motion or config.guided
-    stages = (STAGE_SCALE // config.stem).bit_length()
+    stages = (CELL // config.stem).bit_length()
     if aware and len(config.encoder) != stages:
-        raise ValueError(f"mask and motion live at 1/{STAGE_SCALE}: stem {config.stem} needs {stages} stages")
+        raise ValueError(f"mask and motion live at 1/{CELL}: stem {config.stem} needs {stages} stages")

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from deblur_cli.nets.m2aenet import M2AENet
 from deblur_cli.nets.motion import SamplingPlan, from_double_angle, plan_sampling, to_double_angle
-from deblur_cli.nets.network import STAGE_SCALE, Detection, fit
+from deblur_cli.nets.network import CELL, Detection, fit
 from deblur_cli.nets.richardson_lucy import enlarge, richardson_lucy
 
 TOLD = 5  # maps of a detector: probability, and motion as a double angle
@@ -68,7 +68,7 @@ class GuidedM2AENet(M2AENet):
         Without a probability all is blurred, without start and end nothing moved.
         """
         image = self.pad(x)
-        cells = (image.shape[-2] // STAGE_SCALE, image.shape[-1] // STAGE_SCALE)
+        cells = (image.shape[-2] // CELL, image.shape[-1] // CELL)
         probability, start, end = told_maps(detection, cells)
         if undone is None:
             undone = richardson_lucy(x, probability, start, end)

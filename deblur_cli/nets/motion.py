@@ -12,15 +12,21 @@ CENTER = TAPS // 2  # the tap of mid-exposure, which samples the pixel itself
 MOVING = [tap for tap in range(TAPS) if tap != CENTER]
 
 
-def trajectory(start: Tensor, end: Tensor, instants: int) -> Tensor:
-    """Quadratic displacement over the exposure (Eq. 4).
+def displacement_at(time: float | Tensor, start: Tensor, end: Tensor) -> Tensor:
+    """Quadratic displacement at a time from -1, the start of the exposure, to 1, its end (Eq. 4).
 
-    `start` = o(t_0) and `end` = o(t_{N-1}) are displacements from mid-exposure, any shape and unit.
-    Returns `instants` of them stacked in front; the middle one of an odd number is zero.
+    start = o(t_0), end = o(t_{N-1}): displacements from mid-exposure, any shape and unit; so is the result.
+    """
+    return (start + end) / 2 * time**2 + (end - start) / 2 * time
+
+
+def trajectory(start: Tensor, end: Tensor, instants: int) -> Tensor:
+    """The displacements of Eq. 4 at N evenly spaced instants: two of any shape S -> N S.
+
+    The middle one of an odd number is zero.
     """
     time = torch.linspace(-1, 1, instants, device=start.device, dtype=start.dtype)
-    time = time.view(-1, *[1] * start.dim())
-    return (start + end) / 2 * time.square() + (end - start) / 2 * time
+    return displacement_at(time.view(-1, *[1] * start.dim()), start, end)
 
 
 def to_double_angle(start: Tensor, end: Tensor) -> Tensor:

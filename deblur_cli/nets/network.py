@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from deblur_cli.nets.motion import in_order_of
 
-STAGE_SCALE = 8  # pixels of the photo to one of the stage that masks and motion live at
+CELL = 8  # pixels of the photo to one of the stage that masks and motion live at
 
 
 @dataclass(frozen=True)

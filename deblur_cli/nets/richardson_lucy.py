@@ -12,7 +12,7 @@ from torch import Tensor
 
 from deblur_cli.nets.light import to_encoded, to_linear
 from deblur_cli.nets.motion import from_double_angle, to_double_angle, trajectory
-from deblur_cli.nets.network import STAGE_SCALE
+from deblur_cli.nets.network import CELL
 
 STEPS = 5  # more sharpen noise and whatever is wrong about the motion
 INSTANTS = 9  # N_2 of the paper
@@ -65,7 +65,7 @@ def richardson_lucy_reference(
     """The same the plain way, in whole pictures: B 3 H W float32 in 0-1."""
     confidence = enlarge(probability, image)
     found = confidence > ONSET
-    start, end = from_double_angle(enlarge(to_double_angle(start, end), image) * STAGE_SCALE)
+    start, end = from_double_angle(enlarge(to_double_angle(start, end), image) * CELL)
     path = trajectory(start * found, end * found, instants)
     linear = to_linear(image)
     seen = linear.clamp(min=FLOOR)
@@ -81,7 +81,7 @@ def richardson_lucy_reference(
 def enlarge(values: Tensor, image: Tensor) -> Tensor:
     """Maps B C h w in cells of 8 pixels, interpolated for each pixel of a picture: B C H W."""
     height, width = image.shape[-2:]
-    values = F.interpolate(values, scale_factor=STAGE_SCALE, mode="bilinear", align_corners=False)
+    values = F.interpolate(values, scale_factor=CELL, mode="bilinear", align_corners=False)
     return values[..., :height, :width]
 
 
@@ -134,10 +134,10 @@ def displacements_at(field: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
 
     Interpolated as `enlarge` does. A motion that is no number counts as none.
     """
-    size = torch.tensor(field.shape[1:], device=field.device) * STAGE_SCALE
+    size = torch.tensor(field.shape[1:], device=field.device) * CELL
     grid = ((2 * pixels + 1) / size - 1).flip(1).view(1, 1, -1, 2)  # pixels (y, x) -> -1..1 (x, y)
     values = F.grid_sample(field[None], grid, padding_mode="border", align_corners=False)
-    start, end = from_double_angle(values.nan_to_num(0, 0, 0) * STAGE_SCALE)  # 1 2 1 P
+    start, end = from_double_angle(values.nan_to_num(0, 0, 0) * CELL)  # 1 2 1 P
     return start[0, :, 0].t(), end[0, :, 0].t()
 
 

@@ -18,7 +18,7 @@ from deblur_cli.nets.layers import Average, NAFBlock
 from deblur_cli.nets.lmd_blocks import PREDICTING, WindowBlock
 from deblur_cli.nets.lmd_vit import LMDViT
 from deblur_cli.nets.m2aenet import M2AENet
-from deblur_cli.nets.network import STAGE_SCALE, Network
+from deblur_cli.nets.network import CELL, Network
 from deblur_cli.nets.pruned import dilate
 
 TAPS = 9  # of every depth-wise kernel
@@ -112,7 +112,7 @@ def count_pruned(network: M2AENet, size: tuple[int, int], mask: Tensor) -> Work:
 def count_detector(network: Detector, height: int, width: int) -> int:
     """Multiply-accumulates of a detector on one picture of height x width pixels, its cues left out."""
     rows, columns = (-(-side // network.multiple) * network.multiple for side in (height, width))
-    near = (rows // STAGE_SCALE, columns // STAGE_SCALE)
+    near = (rows // CELL, columns // CELL)
     far = (rows // network.multiple, columns // network.multiple)
     layers = (network.read_cues, network.read_image, network.head)
     total = sum(kernel(layer) for layer in layers) * near[0] * near[1]

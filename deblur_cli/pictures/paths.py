@@ -3,11 +3,14 @@
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from deblur_cli.nets import CELL
+from deblur_cli.nets.motion import trajectory
 from deblur_cli.pictures.colors import as_rgb, dimming, direction_colours, subdued
 from deblur_cli.pictures.legend import add_motion_legend
-from deblur_cli.pictures.maps import CELL, Floats, Maps, Motion, Pixels8, bands, find_motion
+from deblur_cli.pictures.maps import Floats, Maps, Motion, Pixels8, bands, find_motion
 from deblur_cli.pictures.pen import line_width, stroke
 
 _CASING = np.array([12, 12, 12], dtype=np.float32)
@@ -55,14 +58,6 @@ def _lines(motion: Motion, factor: int) -> list[str]:
     return [*lines, f"drawn {factor} x as long"] if factor > 1 else lines
 
 
-def trajectory(start: Floats, end: Floats, instants: int = _INSTANTS) -> Floats:
-    """Return the positions of Eq. 4 over the exposure. start, end: ... 2; returns ... instants 2."""
-    u = np.linspace(-1, 1, instants, dtype=np.float32)[:, None]
-    start, end = start[..., None, :], end[..., None, :]
-    path = (start + end) / 2 * u**2 + (end - start) / 2 * u
-    return path.astype(np.float32, copy=False)
-
-
 @dataclass(frozen=True)
 class _Curve:
     """A trajectory in pixels of the picture (y, x), instants in order, and the colour of its direction."""
@@ -80,10 +75,11 @@ def _curves(
     typical = float(np.median(motion.length[motion.moving])) * scale
     factor = 1 if typical >= 3 * line else max(1, min(round(6 * line / typical), _MOST_TIMES))
     cells = _grid_cells(motion.moving, size, typical * factor, CELL * scale)
-    start, end = (field[:, cells[:, 0], cells[:, 1]].T for field in (maps.start, maps.end))  # 2 n -> n 2
-    colours = direction_colours(np.arctan2(*(end - start).T))
+    start, end = (field[:, cells[:, 0], cells[:, 1]] for field in (maps.start, maps.end))  # 2 n
+    colours = direction_colours(np.arctan2(*(end - start)))
     centre = np.minimum((cells + 0.5) * CELL * scale, np.array(size) - 0.5).astype(np.float32)
-    paths = centre[:, None] + np.float32(factor * scale) * trajectory(start, end)
+    path = trajectory(torch.from_numpy(start), torch.from_numpy(end), _INSTANTS)  # instants 2 n
+    paths = centre[:, None] + np.float32(factor * scale) * path.permute(2, 0, 1).numpy()  # n instants 2
     return [_Curve(path, colour) for path, colour in zip(paths, colours, strict=True)], factor
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deblur_cli.errors import UsageError
-from deblur_cli.nets import STAGE_SCALE, Guided, restorer_of
+from deblur_cli.nets import CELL, Guided, restorer_of
 from deblur_cli.photo.color import replace_pixels
 from deblur_cli.photo.photo import Photo
 from deblur_cli.restoration.device import choose_device, choose_precision, keep_freed_memory
@@ -312,12 +312,12 @@ class Restoration:
         """The columns of some rows that may change, not too many at once."""
         first, last = 0, self.photo.width
         if self.request.keep_sharp:
-            near = self.mask[max(0, rows.start // STAGE_SCALE - 2) : -(-rows.stop // STAGE_SCALE) + 2]
+            near = self.mask[max(0, rows.start // CELL - 2) : -(-rows.stop // CELL) + 2]
             cells = np.flatnonzero(near.any(0))
             if not len(cells):
                 return
-            first = max(0, int(cells[0]) - 2) * STAGE_SCALE
-            last = min((int(cells[-1]) + 3) * STAGE_SCALE, last)
+            first = max(0, int(cells[0]) - 2) * CELL
+            last = min((int(cells[-1]) + 3) * CELL, last)
         for left in range(first, last, BAND[1]):
             yield slice(left, min(left + BAND[1], last))
 

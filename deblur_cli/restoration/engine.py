@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deblur_cli.errors import OutOfMemoryError, UsageError
-from deblur_cli.nets import STAGE_SCALE, Detection, Network, accelerate, place
+from deblur_cli.nets import CELL, Detection, Network, accelerate, place
 from deblur_cli.nets.network import fit
 from deblur_cli.restoration.device import Precision, free_memory, memory_errors
 from deblur_cli.restoration.mask import cells_of
@@ -156,7 +156,7 @@ class Engine:
         """
         maps, failed = np.zeros((5, *cells_of(picture.size)), np.float32), []
         for tile in grid:
-            index, image = tile.scaled(STAGE_SCALE), picture.cut(tile)
+            index, image = tile.scaled(CELL), picture.cut(tile)
             found = self.find(self.network, image)
             if found is None and self.precision.name != "fp32":
                 LOG.warning("a tile went wrong in %s: it is looked at again in fp32", self.precision.name)
@@ -167,7 +167,7 @@ class Engine:
                 rows, columns = maps[0][index].shape
                 maps[(slice(len(found)), *index)] += found[:, :rows, :columns] * cell_weights(tile)
             tell()
-        maps[1:] *= STAGE_SCALE
+        maps[1:] *= CELL
         return maps, failed
 
     @torch.inference_mode()
@@ -190,7 +190,7 @@ class Engine:
         epsilon: matters to networks that choose windows by themselves
         """
         for part in parts:
-            image, index = picture.cut(part), part.scaled(STAGE_SCALE)
+            image, index = picture.cut(part), part.scaled(CELL)
             found = np.concatenate([mask[index][None], maps[(slice(None), *index)]])
             told = torch.from_numpy(found)[None]
             restored = self.attempt(self.network, image, told, epsilon)
@@ -211,7 +211,7 @@ class Engine:
         seen = exact.to(network.input_dtype)
         size = (exact.shape[-2], exact.shape[-1])
         told = fit(told.to(self.device), cells_of(size))
-        mask, probability, motion = told[:, :1], told[:, 1:2], told[:, 2:] / STAGE_SCALE
+        mask, probability, motion = told[:, :1], told[:, 1:2], told[:, 2:] / CELL
         start, end = (motion[:, :2], motion[:, 2:]) if motion.any() else (None, None)
         nothing = seen.new_empty(1, 0, 0, 0)
         followed = network.follow(

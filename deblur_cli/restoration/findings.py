@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deblur_cli.errors import DecodeError
-from deblur_cli.nets import STAGE_SCALE
+from deblur_cli.nets import CELL
 from deblur_cli.restoration.mask import cells_of
 
 Floats = NDArray[np.float32]
@@ -95,7 +95,7 @@ def to_npz(findings: Findings, epsilon: float) -> bytes:
         start=findings.start,
         end=findings.end,
         scale=findings.scale,
-        cell=np.int64(STAGE_SCALE),
+        cell=np.int64(CELL),
         size=np.array(findings.size, np.int64),
         epsilon=np.float64(epsilon),
         orientation=np.str_(UPRIGHT),

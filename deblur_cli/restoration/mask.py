@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deblur_cli.nets import STAGE_SCALE
+from deblur_cli.nets import CELL
 
 SMOOTHING = 3  # cells; smaller than anything that could be seen to move
 
@@ -15,7 +15,7 @@ Floats = NDArray[np.float32]
 
 def cells_of(size: tuple[int, int]) -> tuple[int, int]:
     """Height and width of the maps of a picture, whose last cells may be part cells."""
-    return -(-size[0] // STAGE_SCALE), -(-size[1] // STAGE_SCALE)
+    return -(-size[0] // CELL), -(-size[1] // CELL)
 
 
 def settle(probability: Floats, epsilon: float) -> Floats:
@@ -58,7 +58,7 @@ def overlay_weights(mask: Floats, rows: slice, columns: slice) -> Floats:
 
 
 def surroundings(
-    values: Floats, rows: slice, columns: slice, margin: int, step: int = STAGE_SCALE
+    values: Floats, rows: slice, columns: slice, margin: int, step: int = CELL
 ) -> tuple[Floats, tuple[int, int]]:
     """The values that a window of pixels falls on, with a margin, and the place of the first one.
 
@@ -77,7 +77,7 @@ def enlarge_window(
     place: tuple[int, int],
     rows: slice,
     columns: slice,
-    step: int = STAGE_SCALE,
+    step: int = CELL,
     mode: str = "bilinear",
 ) -> Floats:
     """Values, as of `surroundings`, interpolated at the pixels of their window."""
@@ -95,6 +95,6 @@ def smooth_weights(cells: Floats, rows: slice, columns: slice) -> Floats:
 
 def covered_share(mask: Floats, height: int, width: int) -> float:
     """Share of the photo's pixels whose cells count, h w of 0-1; the last cells may be part cells."""
-    rows = np.minimum(STAGE_SCALE, height - STAGE_SCALE * np.arange(mask.shape[0]))
-    columns = np.minimum(STAGE_SCALE, width - STAGE_SCALE * np.arange(mask.shape[1]))
+    rows = np.minimum(CELL, height - CELL * np.arange(mask.shape[0]))
+    columns = np.minimum(CELL, width - CELL * np.arange(mask.shape[1]))
     return float((mask * rows[:, None] * columns[None, :]).sum() / (height * width))

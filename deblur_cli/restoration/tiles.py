@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from deblur_cli.nets import STAGE_SCALE
+from deblur_cli.nets import CELL
 from deblur_cli.restoration.mask import overlay_weights
 
 ALIGNMENT = 16  # pixels; tiles begin on the network's coarsest grid, so that its stages line up everywhere
@@ -187,7 +187,7 @@ def changed_part(tile: Tile, mask: Floats, least: int | None) -> Tile | None:
     holds `CONTEXT` pixels around the pixels that change, and is `least` pixels wide and high, as far as the
     tile is; the whole tile for None.
     """
-    around_it = (slice(max(0, cells.start - 2), cells.stop + 2) for cells in tile.scaled(STAGE_SCALE))
+    around_it = (slice(max(0, cells.start - 2), cells.stop + 2) for cells in tile.scaled(CELL))
     if not mask[tuple(around_it)].any():  # weights reach no farther
         return None
     changes = np.greater(overlay_weights(mask, *tile.index) * tile.weights, 0)
@@ -204,7 +204,7 @@ def changed_part(tile: Tile, mask: Floats, least: int | None) -> Tile | None:
 
 def masked_part(tile: Tile, mask: Floats) -> Tile | None:
     """The tile if anything in it is blurred: what the network's bare output takes."""
-    return tile if mask[tile.scaled(STAGE_SCALE)].any() else None
+    return tile if mask[tile.scaled(CELL)].any() else None
 
 
 def cell_weights(tile: Tile) -> Floats:
@@ -212,7 +212,7 @@ def cell_weights(tile: Tile) -> Floats:
     rows, columns = (
         np.add.reduceat(span.weights, begins) / np.diff(begins, append=len(span.weights))
         for span in (tile.rows, tile.columns)
-        for begins in [np.arange(0, len(span.weights), STAGE_SCALE)]
+        for begins in [np.arange(0, len(span.weights), CELL)]
     )
     return np.asarray(rows[:, None] * columns[None, :], np.float32)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 import torch
 
-from deblur_cli.nets import STAGE_SCALE, M2AENet
+from deblur_cli.nets import CELL, M2AENet
 from deblur_cli.nets.work import count_dense, count_detection, count_pruned
 from deblur_cli.photo.photo import Photo
 from deblur_cli.restoration.deblurrer import Deblurrer, Request, Restoration
@@ -49,7 +49,7 @@ def restored_parts(
     for scale in task.shares:
         mask = task.wanted(scale)
         for _, part in task.parts(scale, grids[scale][1]):
-            yield scale, part, mask[part.scaled(STAGE_SCALE)]
+            yield scale, part, mask[part.scaled(CELL)]
 
 
 def dense_work(deblurrer: Deblurrer, height: int, width: int) -> int:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deblur_cli.metrics import ssim
-from deblur_cli.nets import STAGE_SCALE, Restoration
+from deblur_cli.nets import CELL, Restoration
 from deblur_cli.nets.motion import to_double_angle, trajectory
 from deblur_cli.train.splatting import splat
 from deblur_cli.train.synthetic import Sample
@@ -64,7 +64,7 @@ def keep_unmoved(sample: Sample) -> Tensor:
 
 def stage_mask(mask: Tensor) -> Tensor:
     """True mask B 1 H W as the network's stage 4 sees it: B 1 H/8 W/8 of zeros and ones."""
-    return (F.avg_pool2d(mask, STAGE_SCALE) > MASK_SHARE).float()
+    return (F.avg_pool2d(mask, CELL) > MASK_SHARE).float()
 
 
 def mask_loss(logits: Tensor, mask: Tensor) -> Tensor:
@@ -101,7 +101,7 @@ def reblur_loss(start: Tensor, end: Tensor, blurred: Tensor, sharp: Tensor) -> T
     start, end: B 2 h w in stage pixels; pictures B 3 H W, taken down to h w first. Pixels that move far
     cover those that do not (softmax splatting); an instant at which nothing lands on a pixel is left out.
     """
-    blurred, sharp = (F.avg_pool2d(image, STAGE_SCALE) for image in (blurred, sharp))
+    blurred, sharp = (F.avg_pool2d(image, CELL) for image in (blurred, sharp))
     path = trajectory(start, end, REBLUR_INSTANTS)
     total, seen = torch.zeros_like(sharp), torch.zeros_like(sharp[:, :1])
     for displacement in path:
@@ -156,8 +156,8 @@ def motion_terms(
 
 def stage_displacement(displacement: Tensor, mask: Tensor) -> Tensor:
     """Photo displacement B 2 H W averaged over the mask of each stage pixel: B 2 H/8 W/8 in stage pixels."""
-    covered = F.avg_pool2d(mask, STAGE_SCALE).clamp(min=1e-6)
-    return F.avg_pool2d(displacement * mask, STAGE_SCALE) / covered / STAGE_SCALE
+    covered = F.avg_pool2d(mask, CELL).clamp(min=1e-6)
+    return F.avg_pool2d(displacement * mask, CELL) / covered / CELL
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ def detector_terms(logit: Tensor, field: Tensor, sample: Sample, weights: Detect
     logit: B 1 h w; field: B 4 h w, displacements as `to_double_angle` gives them, in cells.
     """
     truth = [stage_displacement(part, sample.mask) for part in (sample.start, sample.end)]
-    length = (truth[1] - truth[0]).norm(dim=1, keepdim=True) * STAGE_SCALE
+    length = (truth[1] - truth[0]).norm(dim=1, keepdim=True) * CELL
     mask = stage_mask(sample.mask)
     marked = mask * (length >= weights.shortest_marked) * (length <= weights.longest_marked)
     near = (

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from deblur_cli.nets import STAGE_SCALE, Detector, Network, Restoration
+from deblur_cli.nets import CELL, Detector, Network, Restoration
 from deblur_cli.pictures import Pixels8, mask_overlay, trajectory_overlay
 from deblur_cli.pictures.maps import Floats
 from deblur_cli.train.synthetic import Sample
@@ -100,7 +100,7 @@ def detector_row(network: Detector, sample: Sample) -> Pixels8:
     found = network.detect(sample.blurred)
     parts = (found.probability, found.start, found.end)
     probability, start, end = (part[0].float().cpu().numpy() for part in parts if part is not None)
-    maps = SampleMaps(probability[0], start * STAGE_SCALE, end * STAGE_SCALE)
+    maps = SampleMaps(probability[0], start * CELL, end * CELL)
     blurred = to_pixels(sample.blurred)
     drawn = mask_overlay(blurred, maps, EPSILON), trajectory_overlay(blurred, maps, EPSILON)
     return np.concatenate([blurred, *drawn, to_pixels(sample.mask.expand(-1, 3, -1, -1))], 1)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from deblur_cli import metrics
 from deblur_cli.metrics import mask_iou, ssim_map, weighted_psnr
-from deblur_cli.nets import STAGE_SCALE, Detection, Detector, Network, Restoration
+from deblur_cli.nets import CELL, Detection, Detector, Network, Restoration
 from deblur_cli.nets.richardson_lucy import richardson_lucy
 from deblur_cli.train.losses import DetectorLoss
 from deblur_cli.train.synthetic import BlurSettings, Sample, synthesise
@@ -167,14 +167,14 @@ def soft_area(sharp: Tensor) -> Tensor:
 def enlarge(stage: Tensor, like: Tensor) -> Tensor:
     """Stage 4 map B C h w at the size of the picture."""
     height, width = like.shape[-2:]
-    return F.interpolate(stage.float(), scale_factor=STAGE_SCALE)[..., :height, :width]
+    return F.interpolate(stage.float(), scale_factor=CELL)[..., :height, :width]
 
 
 def endpoint_error(result: Restoration, sample: Sample) -> Tensor:
     """Mean distance of predicted and true ends of the trajectories, in pixels, up to the sign."""
     if result.start is None or result.end is None or sample.measured:
         return sample.mask.new_tensor(float("nan"))
-    start, end = (enlarge(field, sample.mask) * STAGE_SCALE for field in (result.start, result.end))
+    start, end = (enlarge(field, sample.mask) * CELL for field in (result.start, result.end))
     return metrics.endpoint_error(start, end, sample.start, sample.end, sample.mask).mean()
 
 
@@ -206,7 +206,7 @@ def score_findings(found: Detection, sample: Sample, loss: DetectorLoss) -> list
     soft = off * soft_area(sample.sharp)
     undone = richardson_lucy(sample.blurred, found.probability, found.start, found.end)
     gain = weighted_psnr(undone, sample.sharp, mask) - weighted_psnr(sample.blurred, sample.sharp, mask)
-    start, end = (enlarge(part, mask) * STAGE_SCALE for part in (found.start, found.end))
+    start, end = (enlarge(part, mask) * CELL for part in (found.start, found.end))
     values = [
         gain,
         mask_iou(marked, mask),

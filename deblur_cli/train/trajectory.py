@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from deblur_cli.nets.motion import displacement_at
+
 STEP = 1.5  # pixels at most from one instant to the next; from 2 on, fine stripes would come out sharp
 SWERVE = 3 * math.sqrt(3) / 2  # makes the largest value of t - t³ over 0-1 one
 
@@ -28,10 +30,9 @@ class Motion:
     wobble: Tensor = field(default_factory=lambda: torch.zeros(()))
 
     def shift(self, time: float | Tensor) -> Tensor:
-        """Displacement of the centre at time -1 (start) to 1 (end), of all or B: B 2 (Eq. 4)."""
+        """Displacement of the centre at time -1 (start) to 1 (end), of all or B: B 2."""
         time = time.unsqueeze(1) if isinstance(time, Tensor) else time
-        parabola = (self.start + self.end) / 2 * time**2 + (self.end - self.start) / 2 * time
-        return parabola + self.wobble * (SWERVE * (time - time**3))
+        return displacement_at(time, self.start, self.end) + self.wobble * (SWERVE * (time - time**3))
 
     def linear(self, time: float | Tensor) -> Tensor:
         """Turning and growth at that time as matrices B 2 2 over (y, x)."""

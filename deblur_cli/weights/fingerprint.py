@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deblur_cli.errors import WeightsError
-from deblur_cli.nets import STAGE_SCALE, Detection, Detector, Network
+from deblur_cli.nets import CELL, Detection, Detector, Network
 
 SIZE = 64  # pixels, as high as wide
 MOTION = (0.25, 0.5)  # cells down and to the right from the middle of the exposure to its end
@@ -47,7 +47,7 @@ def fingerprint(network: Network) -> tuple[float, ...]:
 
 def moved(network: Network, image: Tensor) -> Detection:
     """The first half of a guided network on the picture, all of which is said to have moved alike."""
-    cells = SIZE // STAGE_SCALE
+    cells = SIZE // CELL
     end = torch.tensor(MOTION).view(1, 2, 1, 1).expand(1, 2, cells, cells)
     told = Detection(image, image.new_empty(1, 0, cells, cells), (), (SIZE, SIZE), None, None, -end, end)
     return network.follow(image, told, epsilon=-1.0)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from deblur_cli.cli.errors import FAILED, OK
 from deblur_cli.cli.run.inputs import Problem
 from deblur_cli.cli.run.plan import Job
-from deblur_cli.pictures import at_scales, blurred
 
 if TYPE_CHECKING:
     from deblur_cli.restoration import Deblurrer, Result
@@ -38,6 +37,8 @@ class Work:
 
 def sum_up(job: Job, result: "Result", network: "Deblurrer", seconds: float, *, copied: bool) -> Work:
     """Tell what came of a photo on which so many seconds were spent; `copied`: it is the file as it was."""
+    from deblur_cli.pictures import at_scales, blurred
+
     share = blurred(result.blurred_share) if result.blurred_share else "nothing blurred"
     what = f"{share}, {'left as it is' if copied else 'only converted'}"
     if not job.photo:
