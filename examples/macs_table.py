@@ -1,4 +1,4 @@
-"""Print the table of multiply-accumulates in docs/BENCHMARKS.md.
+"""Print the table of multiply-accumulates in docs/benchmarks.md.
 
 python examples/macs_table.py
 """
@@ -12,9 +12,9 @@ from deblur_cli.nets import CELL, M2AENet, create
 from deblur_cli.nets.macs import count_restoration, count_spared
 from deblur_cli.train.settings import find_config, read_settings
 
-SIZE = (1436, 2152)  # height and width of ReLoBlur's pictures
+SIZE = (1436, 2152)  # height and width of pictures in ReLoBlur
 SHARES = (0.1, 0.3)
-ROWS = {  # settings: what they stand for, figures of the paper
+ROWS = {  # settings: description, the paper's figures
     "ablation-nafnet": ("NAFNet (Table 3, 1)", "17.11 M, 0.764 T"),
     "ablation-no-mask": ("without mask (Table 3, 2)", "0.995 T"),
     "ablation-no-motion": ("without motion (Table 3, 3)", "0.528 T"),
@@ -26,14 +26,14 @@ ROWS = {  # settings: what they stand for, figures of the paper
 
 
 def build(settings: str) -> M2AENet:
-    """The network of shipped settings, without memory for its parameters."""
+    """The network of shipped settings, on the meta device: it takes no memory."""
     with torch.device("meta"):
         return create(**asdict(read_settings(find_config(settings)).network))
 
 
 def row(settings: str) -> str:
-    """One line of the table."""
-    network, (words, theirs) = build(settings), ROWS[settings]
+    """One row of the table."""
+    network, (description, paper) = build(settings), ROWS[settings]
     parameters = sum(parameter.numel() for parameter in network.parameters())
     dense = count_restoration(network, *SIZE)
     cells = [f"{dense / 1e12:.3f} T"]
@@ -41,18 +41,18 @@ def row(settings: str) -> str:
         mask = torch.from_numpy(disc(*(-(-side // CELL) for side in SIZE), share))[None, None]
         macs = dense - count_spared(network, *SIZE, mask)
         cells.append(f"{macs / 1e12:.3f} T" if network.config.mask else "")
-    return markdown([words, f"`{settings}`", f"{parameters / 1e6:.2f} M", *cells, theirs])
+    return markdown([description, f"`{settings}`", f"{parameters / 1e6:.2f} M", *cells, paper])
 
 
 def markdown(cells: list[str]) -> str:
-    """Cells as a line of a table."""
+    """One line of a Markdown table; empty cells stay empty."""
     return "|" + "".join(f" {cell} |" if cell else " |" for cell in cells)
 
 
 def table() -> list[str]:
-    """The table in Markdown, line by line."""
+    """Lines of the Markdown table."""
     blurred = [f"{share * 100:.0f} % blurred" for share in SHARES]
-    head = ["network", "settings", "parameters", "dense", *blurred, "theirs"]
+    head = ["network", "settings", "parameters", "dense", *blurred, "paper"]
     return [markdown(head), "|" + "---|" * len(head), *map(row, ROWS)]
 
 

@@ -1,9 +1,9 @@
-"""Make the example photos: an object of a sharp photo is moved while the shutter is open.
+"""Make the example photos: move an object of a sharp photo while the shutter is open.
 
     pip install scikit-image
     python examples/make_examples.py
 
-The photos come with scikit-image; see README.md in this folder for their sources and licences.
+The sharp photos come with scikit-image. README.md in this folder names their sources and licenses.
 """
 
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from deblur_cli.train.camera import CameraSettings, record
 from deblur_cli.train.trajectory import Motion, expose
 
 FOLDER = Path(__file__).parent
-INSTANTS = 41  # of the exposure
+INSTANTS = 41  # at which the exposure is sampled
 CAMERA = CameraSettings(noise=0.003, mosaic=0.0, softness=0.0, tone=0.0, quality=(98.0, 98.0))
 
 
@@ -72,7 +72,7 @@ SCENES = (
 
 
 def silhouette(size: tuple[int, int], corners: list[tuple[int, int]]) -> Tensor:
-    """Soft mask of an outline, 1 1 H W."""
+    """Soft mask of the area inside an outline, 1 1 H W in 0-1."""
     image = Image.new("L", size)
     ImageDraw.Draw(image).polygon(corners, fill=255)
     soft = image.filter(ImageFilter.GaussianBlur(1.5))
@@ -80,36 +80,36 @@ def silhouette(size: tuple[int, int], corners: list[tuple[int, int]]) -> Tensor:
 
 
 def fill_behind(picture: Tensor, hidden: Tensor) -> Tensor:
-    """Continue the surroundings behind an object, coarse to fine: B C H W, hidden 1 1 H W."""
+    """Fill the area behind an object from its surroundings, coarse to fine: B C H W, hidden 1 1 H W."""
     known = (hidden < 0.02).float()
     coarse = picture
     for factor in (64, 32, 16, 8, 4, 2, 1):
         weight = F.avg_pool2d(known, factor, ceil_mode=True)
         mean = F.avg_pool2d(picture * known, factor, ceil_mode=True) / weight.clamp(min=1e-3)
-        below = F.interpolate(coarse, mean.shape[-2:], mode="bilinear", align_corners=False)
-        coarse = torch.where(weight > 0.05, mean, below)
+        filled = F.interpolate(coarse, mean.shape[-2:], mode="bilinear", align_corners=False)
+        coarse = torch.where(weight > 0.05, mean, filled)
     return coarse
 
 
 def square(picture: Tensor) -> Tensor:
-    """Pad to a square whose side is a multiple of 16, as the synthesis works on squares."""
+    """Pad to a square whose side is a multiple of 16; the synthesis needs squares."""
     height, width = picture.shape[-2:]
     side = -(-max(height, width) // 16) * 16
     return F.pad(picture, (0, side - width, 0, side - height), mode="replicate")
 
 
 def make(scene: Scene) -> Image.Image:
-    """The scene as a camera would have taken it."""
+    """Render the scene as a camera would record it."""
     photo = Image.fromarray(getattr(data, scene.photo)())
     sharp = torch.from_numpy(np.array(photo, np.float32) / 255).permute(2, 0, 1)[None]
     mask = silhouette(photo.size, scene.corners)
     background = square(fill_behind(to_linear(sharp), mask))
     sharp, mask = square(to_linear(sharp)), square(mask)
-    centre = torch.tensor([np.mean(scene.corners, axis=0)[::-1].tolist()], dtype=torch.float32)
+    center = torch.tensor([np.mean(scene.corners, axis=0)[::-1].tolist()], dtype=torch.float32)
     motion = Motion(
         torch.tensor([scene.start]),
         torch.tensor([scene.end]),
-        centre,
+        center,
         torch.tensor([scene.turn]),
         torch.zeros(1),
     )
@@ -122,7 +122,7 @@ def make(scene: Scene) -> Image.Image:
 
 
 def main() -> None:
-    """Write every scene beside this file."""
+    """Write every scene next to this file."""
     for scene in SCENES:
         make(scene).save(FOLDER / scene.name, quality=93, subsampling=0)
         print(FOLDER / scene.name)

@@ -1,9 +1,9 @@
-"""Pack sharp photos into fewer bytes, to train on a machine that they must be sent to.
+"""Shrink a folder of sharp photos to a given size, to send it to a training machine.
 
     python examples/pack_photos.py PHOTOS PACKED --megabytes 45
     deblur train base-gpu --photos PACKED -o runs/base
 
-Each is written as JPEG, all with the same largest side: the largest that lets the whole folder fit.
+All photos become JPEGs with the same longest side: the largest at which the whole folder fits.
 """
 
 import argparse
@@ -16,11 +16,11 @@ from deblur_cli.errors import TrainingError
 from deblur_cli.train.pool import find_photos
 
 SIDES = (3072, 2560, 2048, 1792, 1536, 1280, 1152, 1024, 896, 768, 640, 512)  # pixels
-QUALITY = 92  # of the JPEG; lower ones leave blocks that would be taken for detail
+QUALITY = 92  # lower qualities leave blocks that a network would learn as detail
 
 
 def packed(path: Path, side: int) -> bytes:
-    """A photo, turned upright, as JPEG of at most `side` pixels in each direction."""
+    """A photo as an upright JPEG of at most `side` pixels each way."""
     with Image.open(path) as image:
         upright = ImageOps.exif_transpose(image).convert("RGB")
     upright.thumbnail((side, side), Image.Resampling.LANCZOS)
@@ -30,20 +30,22 @@ def packed(path: Path, side: int) -> bytes:
 
 
 def largest_fit(paths: list[Path], limit: int) -> dict[str, bytes]:
-    """File names and contents at the largest side at which all together fit into `limit` bytes."""
+    """File names and contents, at the largest side at which all of them fit into `limit` bytes."""
     for side in SIDES:
         contents = {f"{path.stem}.jpg": packed(path, side) for path in paths}
         if sum(map(len, contents.values())) <= limit:
             return contents
-    raise SystemExit(f"error: {len(paths)} photos do not fit into {limit:,} bytes: allow more or take fewer")
+    raise SystemExit(
+        f"error: {len(paths)} photos do not fit into {limit:,} bytes; raise --megabytes or use fewer photos"
+    )
 
 
 def main() -> None:
-    """Write the packed photos and say how large they are."""
-    parser = argparse.ArgumentParser(description="Pack sharp photos into fewer bytes.")
-    parser.add_argument("photos", type=Path)
-    parser.add_argument("packed", type=Path)
-    parser.add_argument("--megabytes", type=float, default=45.0)
+    """Write the packed photos and print their total size."""
+    parser = argparse.ArgumentParser(description="Shrink a folder of sharp photos to a given size.")
+    parser.add_argument("photos", type=Path, help="folder of sharp photos")
+    parser.add_argument("packed", type=Path, help="folder for the JPEGs")
+    parser.add_argument("--megabytes", type=float, default=45.0, help="size of the folder [%(default)s]")
     choices = parser.parse_args()
     try:
         paths = find_photos(choices.photos)

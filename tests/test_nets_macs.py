@@ -99,4 +99,4 @@ def test_nafnet_of_the_paper_costs_what_the_paper_says():
 def test_the_published_table_is_what_is_counted():
     folder = Path(__file__).parents[1]
     lines = runpy.run_path(str(folder / "examples" / "macs_table.py"))["table"]()
-    assert "\n".join(lines) in (folder / "docs" / "BENCHMARKS.md").read_text(encoding="utf-8")
+    assert "\n".join(lines) in (folder / "docs" / "benchmarks.md").read_text(encoding="utf-8")

@@ -86,7 +86,7 @@ def everywhere(height: int, width: int, share: Floats | float = 1.0, scale: floa
 
 
 def to_npz(findings: Findings, epsilon: float) -> bytes:
-    """Findings as NumPy's npz; README.md says what each array holds. epsilon is noted for the reader."""
+    """Findings as NumPy's npz; docs/usage.md says what each array holds. epsilon is noted for the reader."""
     file = io.BytesIO()
     np.savez_compressed(
         file,
