@@ -16,7 +16,7 @@ from deblur_cli import weights as catalogue
 from deblur_cli.benchmark import profiling, run, scene, sweep
 from deblur_cli.benchmark.measuring import Timing
 from deblur_cli.cli.app import app
-from deblur_cli.nets.work import count, count_detector, count_windows
+from deblur_cli.nets.macs import count_detection, count_restoration
 from deblur_cli.restoration import SCALES, Tiling
 from deblur_cli.restoration.scales import shares
 from deblur_cli.restoration.tiles import Grid
@@ -70,7 +70,7 @@ def test_work_is_counted_for_each_variant(weights_file):
     assert macs["decode"] is None
     network = lively("nafnet")
     widths = [span.stop - span.start for span in Grid(128, 640, 128, 32).columns]
-    assert macs["nafnet float32"] == sum(count(network, 128, width).total for width in widths)
+    assert macs["nafnet float32"] == sum(count_restoration(network, 128, width) for width in widths)
 
 
 @pytest.fixture(scope="module")
@@ -90,9 +90,9 @@ def test_a_detector_is_timed_and_counted_apart_from_the_restorer(weights_file, d
     assert found["cues"]["seconds"][0] > 0 and found["cues"]["macs"] is None and "cues" not in own
     widths = [span.stop - span.start for span in Grid(128, 640, 128, 32).columns]
     detector = lively_detector()
-    finest = sum(count_detector(detector, 128, width) for width in widths)
+    finest = sum(count_detection(detector, 128, width) for width in widths)
     assert found["detect"]["macs"] == finest + sum(  # and at half the size, the smallest that is looked at
-        count_detector(detector, 64, span.stop - span.start) for span in Grid(64, 320, 128, 32).columns
+        count_detection(detector, 64, span.stop - span.start) for span in Grid(64, 320, 128, 32).columns
     )
     for name in ("dense float32", "dense auto", "nafnet float32"):
         assert found[name]["macs"] == own[name]["macs"]  # the restorer alone
@@ -107,7 +107,7 @@ def test_a_restorer_that_is_told_is_run_densely_without_its_detector():
     found = run.run_benchmark(setting_of(weights), (256, 128), 0.3, 10, 1)
     restorer = weights.network.restorer
     widths = [span.stop - span.start for span in Grid(128, 256, 128, 32).columns]
-    dense = sum(count(restorer, 128, width).total for width in widths)
+    dense = sum(count_restoration(restorer, 128, width) for width in widths)
     assert found.timings["dense float32"].macs == dense
     assert found.timings["nafnet float32"].macs < dense
     image, plain = torch.rand(1, 3, 64, 64), run.plain_network(restorer, "cpu")
@@ -247,7 +247,7 @@ def test_lmd_vit_is_timed_alone_and_behind_a_detector(guided):
     assert found.tiles_restored == 1
     assert {"deblur", "detect", "detect, scale 1", "dense float32", "dense auto"} < set(found.timings)
     assert "nafnet float32" not in found.timings
-    assert found.timings["dense float32"].macs == count_windows(network, 128, 128)
+    assert found.timings["dense float32"].macs == count_restoration(network, 128, 128)
     assert found.timings["deblur"].macs is None
     parts = profiling.profile_run(setting_of(weights), (128, 128), 0.3, 10).parts
     assert {"encoderlayer_0", "decoderlayer_0", "output_proj"} < {part.name for part in parts}

@@ -20,7 +20,7 @@ from deblur_cli.evaluation.results import Results
 from deblur_cli.evaluation.summary import LENGTHS, estimate, labels, summarise, table
 from deblur_cli.metrics import weighted_psnr
 from deblur_cli.nets import accelerate
-from deblur_cli.nets.work import count, count_detector, count_pruned
+from deblur_cli.nets.macs import count_detection, count_restoration, count_spared
 from deblur_cli.photo.photo import Photo
 from deblur_cli.restoration import Deblurrer, Request, Tiling
 from deblur_cli.train.sample_files import prepare_folder, write_sample
@@ -128,12 +128,12 @@ def test_a_detectors_work_counts_everywhere_and_its_restorers_where_something_is
     restorer = accelerate(copy.deepcopy(network.network.restorer))  # as the tool runs it
     found = evaluated(folder, None, (0.0, 1.0), whole=False, network=network).rows
     (everything,), (nothing,) = found["test", "0.0"], found["test", "1.0"]
-    looking = count_detector(detector, *SIZE)
+    looking = count_detection(detector, *SIZE)
     assert nothing["gmacs"] == pytest.approx(looking / 1e9)
-    cells = torch.ones(1, 1, -(-SIZE[0] // 8), -(-SIZE[1] // 8))
-    restoring = count_pruned(restorer, SIZE, cells).total
+    dense, cells = count_restoration(restorer, *SIZE), (-(-SIZE[0] // 8), -(-SIZE[1] // 8))
+    restoring = dense - count_spared(restorer, *SIZE, torch.ones(1, 1, *cells))  # the padding
     assert everything["gmacs"] == pytest.approx((looking + restoring) / 1e9)
-    assert everything["work"] == pytest.approx((looking + restoring) / count(restorer, *SIZE).total)
+    assert everything["work"] == pytest.approx((looking + restoring) / dense)
 
 
 def test_results_at_other_scales_are_worked_out_anew(tmp_path):

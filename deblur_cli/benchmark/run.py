@@ -15,15 +15,14 @@ from deblur_cli.benchmark.measuring import Action, Timing, describe_machine, int
 from deblur_cli.benchmark.scene import REQUEST, Scene, Setting, stage
 from deblur_cli.errors import UsageError
 from deblur_cli.nets import Detection, Detector, GuidedM2AENet, M2AENet, Network, create
-from deblur_cli.nets.work import count_dense
 from deblur_cli.photo.decode import decode
 from deblur_cli.photo.encode import encode
 from deblur_cli.restoration import Deblurrer, untouched
 from deblur_cli.restoration.device import memory_errors
 from deblur_cli.restoration.findings import everywhere
+from deblur_cli.restoration.macs import dense_macs, detection_macs, restoration_macs, restored_parts
 from deblur_cli.restoration.scales import Level, pyramid
 from deblur_cli.restoration.tiles import Tile
-from deblur_cli.restoration.work import detection_work, restoration_work, restored_parts
 
 Step = Callable[[str], None]
 BASELINE, DETECT, DETECT_FINEST = "dense float32", "detect", "detect, scale 1"
@@ -101,7 +100,7 @@ def run_benchmark(
         actions = {name: action for name, action in actions.items() if not only or name in only}
         warm_up(deblurrer, scene, [network for name, network in networks.items() if name in actions])
         timings = interleave(actions, repeats, deblurrer.device, step)
-    macs = work(deblurrer, networks, scene)
+    macs = count_macs(deblurrer, networks, scene)
     shares = untouched(scene.photo, scene.findings, REQUEST).scale_shares
     timings = {name: replace(timing, macs=macs.get(name)) for name, timing in timings.items()}
     return Benchmark(
@@ -197,14 +196,12 @@ def warm_up(deblurrer: Deblurrer, scene: Scene, networks: Iterable[Network] = ()
         run_dense(network, scene.level, [tile])
 
 
-def work(deblurrer: Deblurrer, networks: Mapping[str, Network], scene: Scene) -> dict[str, int | None]:
+def count_macs(deblurrer: Deblurrer, networks: Mapping[str, Network], scene: Scene) -> dict[str, int | None]:
     """Multiply-accumulates of the variants that have any; None where they cannot be told."""
     tiles = list(deblurrer.restorer.grid(*scene.size))
-    totals: dict[str, int | None] = {
-        name: sum(count_dense(network, *tile.size) for tile in tiles) for name, network in networks.items()
-    }
-    looking = detection_work(deblurrer, *scene.size)
-    restoring = restoration_work(deblurrer, scene.photo, scene.findings, REQUEST)
+    totals: dict[str, int | None] = {name: dense_macs(network, tiles) for name, network in networks.items()}
+    looking = detection_macs(deblurrer, *scene.size)
+    restoring = restoration_macs(deblurrer, scene.photo, scene.findings, REQUEST)
     totals[DETECT] = looking
     totals["deblur"] = None if looking is None or restoring is None else looking + restoring
     return totals

@@ -28,13 +28,13 @@ from deblur_cli.nets import (
     accelerate,
     place,
 )
+from deblur_cli.nets.macs import count_detection, count_restoration, count_spared, count_windows
 from deblur_cli.nets.network import fit
-from deblur_cli.nets.work import count_dense, count_detector, count_pruned, count_windows
 from deblur_cli.photo.photo import Photo
 from deblur_cli.restoration import Deblurrer, Findings, Request, Result
 from deblur_cli.restoration.device import memory_errors
+from deblur_cli.restoration.macs import dense_macs, detection_macs, parts_macs, restored_parts
 from deblur_cli.restoration.mask import cells_of, overlay_weights, settle
-from deblur_cli.restoration.work import dense_work, detection_work, parts_work, restored_parts
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class Whole:
             None if mask is None else mask.float().cpu(),
             None if found.start is None else found.start.float().cpu() * CELL,
             None if found.end is None else found.end.float().cpu() * CELL,
-            *whole_work(self.network, result),
+            *whole_macs(self.network, result),
         )
 
     def choose(self, found: Detection, probability: Tensor, epsilon: float) -> Tensor:
@@ -130,6 +130,7 @@ class Tiled:
 
     def restore(self, found: tuple[Photo, Findings], epsilon: float) -> Outcome:
         (photo, findings), network = found, self.deblurrer.detector.reference
+        restorer = self.deblurrer.restorer
         request = Request(epsilon, self.keep_sharp)
         with advice():
             result = self.deblurrer.restore(photo, findings, request)
@@ -140,39 +141,39 @@ class Tiled:
             mask if network.detects else None,
             torch.from_numpy(findings.start)[None] if network.traces else None,
             torch.from_numpy(findings.end)[None] if network.traces else None,
-            tiled_work(self.deblurrer, photo, findings, request, result),
-            dense_work(self.deblurrer, photo.height, photo.width),
+            tiled_macs(self.deblurrer, photo, findings, request, result),
+            dense_macs(restorer.network, restorer.grid(photo.height, photo.width)),
         )
 
 
-def whole_work(network: Network, result: Restoration) -> tuple[int, int]:
+def whole_macs(network: Network, result: Restoration) -> tuple[int, int]:
     """Multiply-accumulates of a restored picture, and those of the network run densely.
 
     Densely, a network needs no detector; its detector counts where it prunes.
     """
     height, width = result.detection.size
     if isinstance(network, Guided):
-        restoring, densely = whole_work(network.restorer, result)
-        return count_detector(network.detector, height, width) + restoring, densely
-    dense = count_dense(network, height, width)
+        restoring, densely = whole_macs(network.restorer, result)
+        return (count_detection(network.detector, height, width) or 0) + restoring, densely
+    dense = count_restoration(network, height, width)
     if isinstance(network, LMDViT) and isinstance(result, WindowRestoration):
         shares = [float(decision.mean()) for decision in result.decisions]
         return count_windows(network, height, width, shares), dense
     assert isinstance(network, M2AENet)
-    pruned = dense if result.mask is None else count_pruned(network, (height, width), result.mask).total
-    return pruned, dense
+    spared = 0 if result.mask is None else count_spared(network, height, width, result.mask)
+    return dense - spared, dense
 
 
-def tiled_work(
+def tiled_macs(
     deblurrer: Deblurrer, photo: Photo, findings: Findings, request: Request, result: Result
 ) -> int | None:
     """Multiply-accumulates of a tiled run over all scales.
 
     None where windows are pruned, and where tiles were made smaller or run again because they had to be.
     """
-    looking = detection_work(deblurrer, photo.height, photo.width)
+    looking = detection_macs(deblurrer, photo.height, photo.width)
     parts = list(restored_parts(deblurrer, photo, findings, request))
-    restoring = parts_work(deblurrer, parts)
+    restoring = parts_macs(deblurrer, parts)
     if looking is None or restoring is None or findings.notes or result.tiles_restored != len(parts):
         return None
     return looking + restoring

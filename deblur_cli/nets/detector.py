@@ -84,9 +84,13 @@ class Detector(Network):
 
         x: B 3 H W in 0-1, sides whole multiples of 16, best in float32 whatever the layers run in.
         """
+        return self.read(x, self.cues(x))
+
+    def read(self, x: Tensor, found: Tensor) -> tuple[Tensor, Tensor]:
+        """The same from a picture B 3 H W and its motion cues B CHANNELS H/8 W/8."""
         dtype = self.read_image.weight.dtype
         image = F.pixel_unshuffle(x, CELL).to(dtype)  # B 3 H W -> B 192 H/8 W/8
-        found = self.cues(x).to(dtype).contiguous(memory_format=torch.channels_last)
+        found = found.to(dtype).contiguous(memory_format=torch.channels_last)
         features = self.before(self.read_cues(found) + self.read_image(image))
         features = self.after(features + self.up(self.context(self.down(features))))
         logit, field = self.head(features).float().split([1, 4], 1)

@@ -1,6 +1,6 @@
 """Print the table of multiply-accumulates in docs/benchmarks.md.
 
-python examples/work_table.py
+python examples/macs_table.py
 """
 
 from dataclasses import asdict
@@ -9,8 +9,7 @@ import torch
 
 from deblur_cli.benchmark.scene import disc
 from deblur_cli.nets import CELL, M2AENet, create
-from deblur_cli.nets.pruned import dilate
-from deblur_cli.nets.work import count
+from deblur_cli.nets.macs import count_restoration, count_spared
 from deblur_cli.train.settings import find_config, read_settings
 
 SIZE = (1436, 2152)  # height and width of pictures in ReLoBlur
@@ -36,11 +35,12 @@ def row(settings: str) -> str:
     """One row of the table."""
     network, (description, paper) = build(settings), ROWS[settings]
     parameters = sum(parameter.numel() for parameter in network.parameters())
-    cells = [f"{count(network, *SIZE).total / 1e12:.3f} T"]
+    dense = count_restoration(network, *SIZE)
+    cells = [f"{dense / 1e12:.3f} T"]
     for share in SHARES:
         mask = torch.from_numpy(disc(*(-(-side // CELL) for side in SIZE), share))[None, None]
-        work = count(network, *SIZE, int(mask.sum()), int(dilate(mask).sum()))
-        cells.append(f"{work.total / 1e12:.3f} T" if network.config.mask else "")
+        macs = dense - count_spared(network, *SIZE, mask)
+        cells.append(f"{macs / 1e12:.3f} T" if network.config.mask else "")
     return markdown([description, f"`{settings}`", f"{parameters / 1e6:.2f} M", *cells, paper])
 
 
