@@ -184,7 +184,7 @@ def break_off(photo, *words):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(encode, "encode", refuse)
         result = deblur("run", photo.parent, *CPU, *words)
-    assert (result.exit_code, "--resume goes on" in result.stderr) == (1, True)
+    assert (result.exit_code, "--resume continues" in result.stderr) == (1, True)
 
 
 def test_resuming_notices_another_detector_and_another_epsilon(photo, files, tmp_path):
@@ -195,7 +195,7 @@ def test_resuming_notices_another_detector_and_another_epsilon(photo, files, tmp
     other = refused(*again, "--detector", files["unsure"])
     assert f"detector {hashes['sure']}, now {hashes['unsure']}" in other
     assert f"detector {hashes['sure']}, now own" in refused(*again)
-    assert "epsilon auto, now 0.3" in refused(*again, "--detector", files["sure"], "-e", "0.3")
+    assert "epsilon not given, now 0.3" in refused(*again, "--detector", files["sure"], "-e", "0.3")
     copy = tmp_path / "copy.safetensors"  # what counts is what the file holds
     copy.write_bytes(files["sure"].read_bytes())
     assert deblur(*again, "--detector", copy).exit_code == 0

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from deblur_cli.cli.run.inputs import Walk, collect
-from deblur_cli.cli.run.plan import Existing, Naming, make_plan
+from deblur_cli.cli.run.inputs import collect
+from deblur_cli.cli.run.options import Existing, RunOptions
+from deblur_cli.cli.run.plan import make_plan
 from deblur_cli.errors import UsageError
 
 
@@ -115,7 +116,7 @@ def test_photos_in_the_folder_of_results_are_left_out_aloud(tmp_path):
     make_photo(tmp_path / "out" / "c_deblurred.png")
     result = deblur("run", "-r", tmp_path, "-o", tmp_path / "out")
     assert result.stdout == f"{tmp_path / 'out' / 'a_deblurred.png'}\n"
-    (line,) = [line for line in result.stderr.splitlines() if "left out" in line]
+    (line,) = [line for line in result.stderr.splitlines() if "ignored" in line]
     assert str(tmp_path / "out" / "b.png") in line and "more" not in line and "-o" in line
 
 
@@ -188,12 +189,12 @@ def test_kinds_that_are_not_read_are_counted_when_a_folder_is_walked(tmp_path):
         (tmp_path / name).touch()
     alone = deblur("run", tmp_path)
     assert alone.exit_code == 1
-    assert "passed over 3" in alone.stderr and "(.jxl, .psd)" in alone.stderr
+    assert "ignored 3 files" in alone.stderr and "(.jxl, .psd)" in alone.stderr
     assert "use -r" not in alone.stderr  # nothing lies deeper
     make_photo(tmp_path / "a.png")
     together = deblur("run", tmp_path)
     assert together.exit_code == 0
-    assert "passed over 3" in together.stderr
+    assert "ignored 3 files" in together.stderr
 
 
 def test_an_original_is_never_written_not_even_with_overwrite(tmp_path):
@@ -285,15 +286,16 @@ def test_planned_results_are_unique_and_never_an_original(names, suffix, form, o
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).touch()
         out = Path(folder) / "out" if elsewhere else None
-        found = collect([root], Walk(recursive=True, suffix=suffix, leave_out=out))
-        naming = Naming(out, suffix, form, mask=overlays, trajectory=overlays)
+        where = {"inputs": [root], "recursive": True, "output": out, "suffix": suffix, "format": form}
+        options = RunOptions(**where, mask=overlays, trajectory=overlays, tile=None)
+        found = collect(options)
         try:
-            plan = make_plan(found.photos, naming, Existing.replace)
+            plan = make_plan(found, options, Existing.replace)
         except UsageError:
             return
-        results = [path for job in plan.jobs for path in job.results]
+        results = [path for job in plan.jobs for path in job.results.values()]
         assert len(results) == len(set(results))
         assert not {photo.path for photo in found.photos} & set(results)
         named = {problem.path for problem in plan.problems}
         assert [job.source for job in plan.jobs] == [p.path for p in found.photos if p.path not in named]
-        assert all(job.output.suffix.lower() in (".jpg", ".png") for job in plan.jobs)
+        assert all(job.main.suffix.lower() in (".jpg", ".png") for job in plan.jobs)

@@ -71,7 +71,7 @@ def test_exposure_of_raw_is_in_stops(raw, tmp_path):
 
 
 def test_raw_in_another_space_says_so_in_its_profile(raw, tmp_path):
-    deblur("run", raw, "-o", tmp_path / "out", "--raw-colour-space", "prophoto", "--format", "png")
+    deblur("run", raw, "-o", tmp_path / "out", "--raw-color-space", "prophoto", "--format", "png")
     with Image.open(tmp_path / "out" / "calm_deblurred.png") as image:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(image.info["icc_profile"]))
     assert "ProPhoto" in ImageCms.getProfileDescription(profile)
@@ -90,7 +90,7 @@ def test_white_balance_of_raw_changes_colours(tmp_path):
     ("option", "value"),
     [
         *(("--raw-exposure", value) for value in ("6", "nan")),
-        *(("--raw-white-balance", "moon"), ("--raw-colour-space", "cmyk"), ("--format", "gif")),
+        *(("--raw-white-balance", "moon"), ("--raw-color-space", "cmyk"), ("--format", "gif")),
     ],
 )
 def test_impossible_values_are_wrong_usage(raw, option, value):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from deblur_cli.cli import checks
+from deblur_cli.cli import options
 from deblur_cli.errors import UsageError
 
 
@@ -104,7 +104,7 @@ def test_maps_of_photos_of_one_whole_name_do_not_meet(tmp_path):
     first, second = (make_photo(tmp_path / folder / "a.png") for folder in "xy")
     result = deblur("run", first, second, "--only-maps", "--data", "npz", "-o", tmp_path / "out")
     assert result.exit_code == 1
-    assert "run it alone, into another -o" in result.stderr
+    assert "run this photo alone, with another -o" in result.stderr
     assert (tmp_path / "out" / "a_motion.npz").exists()
 
 
@@ -146,7 +146,7 @@ def test_sheet_of_one_folder_run_is_not_a_photo_of_the_next(photo, tmp_path):
         (["--values", "0.5,2"], "from 0 to 1"),
         (["--values", ""], "from 0 to 1"),
         (["-o", "sheet.jpg"], "a sheet is a PNG"),
-        (["--tile", "7"], "--tile is auto or"),
+        (["--tile", "7"], "--tile must be auto or"),
     ],
 )
 def test_wrong_wishes_for_a_sheet_are_refused(photo, tmp_path, words, complaint):
@@ -165,10 +165,10 @@ def test_sheet_of_what_is_no_photo_fails_with_one_line(tmp_path):
 
 @given(st.lists(st.integers(0, 1000), min_size=1, max_size=24))
 def test_values_are_sorted_and_taken_once(thousandths):
-    values = checks.parse_epsilons(",".join(str(n / 1000) for n in thousandths))
+    values = options.parse_epsilons(",".join(str(n / 1000) for n in thousandths))
     assert values == sorted({n / 1000 for n in thousandths})
 
 
 def test_too_many_values_are_refused():
     with pytest.raises(UsageError, match="up to 24"):
-        checks.parse_epsilons(",".join(str(n / 100) for n in range(25)))
+        options.parse_epsilons(",".join(str(n / 100) for n in range(25)))

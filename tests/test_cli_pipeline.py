@@ -9,38 +9,49 @@ import pytest
 from cli_helpers import deblur, install, make_photo
 
 from deblur_cli.cli.run import batch
-from deblur_cli.cli.run.pipeline import Budget, Pipeline, Steps
+from deblur_cli.cli.run.options import Kind
+from deblur_cli.cli.run.pipeline import Budget, Pipeline
 from deblur_cli.cli.run.plan import Job
 from deblur_cli.photo import encode
 
-JOBS = [Job(Path(name), Path(f"{name}.out")) for name in "abcdef"]
+JOBS = [Job(Path(name), {Kind.photo: Path(f"{name}.out")}) for name in "abcdef"]
 
 
 class Trace:
     """Steps that only note what happens; `hooks` are called with the job before a step is over."""
 
-    def __init__(self, **hooks):
+    def __init__(self, megapixels=lambda job: 1.0, **hooks):
+        self.megapixels = megapixels
         self.hooks = hooks
         self.events: list[str] = []
         self.reports: list[tuple[str, object]] = []
 
-    def step(self, name):
-        def act(job, *_):
-            self.events.append(f"{name} {job.source}")
-            self.hooks.get(name, lambda job: None)(job)
-            return name
+    def step(self, name, job):
+        self.events.append(f"{name} {job.source}")
+        self.hooks.get(name, lambda job: None)(job)
+        return name
 
-        return act
+    def about(self, job):
+        return nullcontext()
 
-    def run(self, jobs=JOBS, *, width=1, megapixels=100.0, size=lambda job: 1.0):
-        steps = Steps(
-            lambda path: nullcontext(),
-            lambda job: None,
-            *(self.step(name) for name in ("read", "deblur", "write")),
-            lambda job, outcome: self.reports.append((str(job.source), outcome)),
-        )
-        self.pipeline = Pipeline(steps, width, Budget(megapixels), size)
-        self.pipeline.run(jobs)
+    def begin(self, job):
+        pass
+
+    def read(self, job):
+        return self.step("read", job)
+
+    def deblur(self, job, photo):
+        return self.step("deblur", job)
+
+    def write(self, job, photo, deblurred):
+        return self.step("write", job)
+
+    def report(self, job, outcome):
+        self.reports.append((str(job.source), outcome))
+
+    def run(self, *, width=1, room=100.0):
+        self.pipeline = Pipeline(self, width, Budget(room))
+        self.pipeline.run(JOBS)
         return self.reports
 
 
@@ -104,10 +115,8 @@ def test_photos_share_a_bounded_number_of_megapixels(width):
         with lock:
             del held[job]
 
-    def size(job):
-        return sizes[job.source.name]
-
-    reports = Trace(read=reading, write=writing).run(width=width, megapixels=12, size=size)
+    trace = Trace(lambda job: sizes[job.source.name], read=reading, write=writing)
+    reports = trace.run(width=width, room=12)
     assert len(reports) == 6
     assert all(sum(sizes) <= 12 or len(sizes) == 1 for sizes in seen)
 
@@ -118,7 +127,7 @@ def test_what_goes_wrong_with_a_photo_is_reported_of_that_photo(step):
         if job.source.name in "bd":
             raise ValueError(job.source.name)
 
-    reports = Trace(**{step: fail}).run(megapixels=1)
+    reports = Trace(**{step: fail}).run(room=1)
     assert [(name, str(outcome)) for name, outcome in reports if isinstance(outcome, ValueError)] == [
         ("b", "b"),
         ("d", "d"),

@@ -52,7 +52,7 @@ def break_off(at: str, *words: object) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(encode, "encode", refuse)
         result = deblur("run", *words)
-    assert (result.exit_code, "--resume goes on" in result.stderr) == (1, True)
+    assert (result.exit_code, "--resume continues" in result.stderr) == (1, True)
     for asked in (Deblurrer.runs, Deblurrer.looked_at):
         asked.clear()
 
@@ -77,7 +77,7 @@ def test_what_was_half_done_is_replaced_and_its_temporary_files_go(photos, out):
     (out / "d_deblurred.png").write_bytes(b"precious, and none of that run's")
     result = deblur("run", photos, "-o", out, "--mask", "--resume")
     assert result.exit_code == 1
-    assert f"{out / 'd_deblurred.png'} exists already" in result.stderr
+    assert f"{out / 'd_deblurred.png'} already exists" in result.stderr
     deblur("run", photos / "c.png", "-o", out.with_name("undisturbed"), "--mask")
     for name, content in files_in(out.with_name("undisturbed")).items():
         assert (out / name).read_bytes() == content
@@ -119,13 +119,13 @@ def test_photos_that_changed_are_done_again(photos, out):
 @pytest.mark.parametrize(
     ("words", "named"),
     [
-        (["-e", "0.25"], "epsilon auto, now 0.25"),
+        (["-e", "0.25"], "epsilon not given, now 0.25"),
         (["--mask"], "mask off, now on"),
         (["--scales", "1,2"], "scales 1,2,4,8, now 1,2"),
         (["--format", "webp"], "format not given, now WEBP"),
         (["--quality", "90"], "quality not given, now 90"),
         (["--raw-exposure", "1"], "raw-exposure 0.0, now 1.0"),
-        (["--raw-colour-space", "p3"], "raw-colour-space srgb, now p3"),
+        (["--raw-color-space", "p3"], "raw-color-space srgb, now p3"),
         (["--no-note"], "note on, now off"),
     ],
 )
@@ -162,7 +162,7 @@ def test_resume_without_a_record_says_so_and_keeps_what_exists(photos, out):
     deblur("run", photos / "a.png", "-o", out)
     result = deblur("run", photos, "-o", out, "--resume")
     assert (result.exit_code, len(result.stdout.splitlines())) == (0, 3)
-    assert f"warning: {out} holds no record of an unfinished run" in result.stderr
+    assert f"warning: there is no unfinished run in {out}" in result.stderr
 
 
 def test_a_run_that_is_not_to_resume_points_to_what_it_could_have_resumed(photos, out):

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from deblur_cli.cli import checks
+from deblur_cli.cli import options
 from deblur_cli.errors import UsageError
 from deblur_cli.restoration import SCALES, Request, Tiling
 
@@ -254,16 +254,18 @@ def test_epsilon_is_taken_exactly_if_it_is_a_number_from_0_to_1(text):
     except ValueError:
         value = math.nan
     if 0 <= value <= 1:
-        assert checks.parse_epsilon(text) == value
+        assert options.parse_epsilon(text) == value
     else:
         with pytest.raises(UsageError):
-            checks.parse_epsilon(text)
+            options.parse_epsilon(text)
 
 
 @given(st.one_of(st.integers(-100, 20000).map(str), st.text(max_size=5)), st.integers(-10, 80))
 def test_tiles_that_pass_the_check_can_be_cut(text, overlap):
     try:
-        size = checks.parse_tile(text, overlap)
+        size = options.parse_tile(text)
+        overlap = options.parse_overlap(str(overlap))
+        options.check_tiling(size, overlap)
     except UsageError:
         return
     Tiling(size, overlap)  # raises what the network cannot use
@@ -272,11 +274,11 @@ def test_tiles_that_pass_the_check_can_be_cut(text, overlap):
 
 @given(st.lists(st.sampled_from(SCALES), min_size=1))
 def test_scales_are_sorted_and_taken_once(chosen):
-    assert checks.parse_scales(",".join(map(str, chosen))) == tuple(sorted(set(chosen)))
+    assert options.parse_scales(",".join(map(str, chosen))) == tuple(sorted(set(chosen)))
 
 
 def test_all_scales_that_there_are_can_be_chosen(photo):
-    assert checks.parse_scales("auto") == SCALES
+    assert options.parse_scales("auto") == SCALES
     deblur("run", photo, "--scales", "4,1")
     assert Deblurrer.made[0].scales == (1, 4)
 
@@ -284,9 +286,9 @@ def test_all_scales_that_there_are_can_be_chosen(photo):
 @given(st.text(alphabet="0123456789,- a", max_size=8))
 def test_scales_that_pass_the_check_are_known(text):
     try:
-        assert set(checks.parse_scales(text)) <= set(SCALES)
+        assert set(options.parse_scales(text)) <= set(SCALES)
     except UsageError as error:
-        assert "--scales is auto or some of 1, 2, 4, 8" in str(error)
+        assert "--scales must be auto or some of 1, 2, 4, 8" in str(error)
 
 
 def test_no_arguments_show_help_and_count_as_wrong_usage():

@@ -318,7 +318,7 @@ def test_photos_left_out_are_named_and_those_done_before_stay(tmp_path, monkeypa
     assert result.exit_code == 0
     page = text_of(tmp_path / "deblur_report" / "index.html")
     assert "1 left out" in page
-    assert f"<b>{first}</b><br>skipped, {tmp_path / 'a_deblurred.png'} exists already" in page
+    assert f"<b>{first}</b><br>skipped, {tmp_path / 'a_deblurred.png'} already exists" in page
     assert f"<b>{second}</b>" not in page
     assert page.count('class="card"') == 1
 
@@ -329,7 +329,7 @@ def test_photo_that_is_refused_keeps_what_a_former_run_said_of_it(tmp_path, monk
     deblur("run", photo, "--report")
     assert deblur("run", photo, "--report").exit_code == 1
     page = text_of(tmp_path / "deblur_report" / "index.html")
-    assert "exists already; use --overwrite" in page
+    assert "already exists; use --overwrite" in page
     assert page.count('class="card"') == 1
 
 
@@ -337,7 +337,7 @@ def test_photo_whose_result_cannot_be_written_is_not_shown_as_restored(tmp_path,
     install(monkeypatch)
     photo = make_photo(tmp_path / "a.png")
 
-    def refuse(*_):
+    def refuse(*_, **__):
         raise EncodeError("no room")
 
     monkeypatch.setattr("deblur_cli.cli.run.batch.save", refuse)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deblur_cli.cli import checks, options
+from deblur_cli.cli import options
 from deblur_cli.cli.output import Output
 from deblur_cli.cli.plotting import check_plot, save_plot
 from deblur_cli.cli.signals import terminate_like_interrupt
@@ -81,7 +81,7 @@ def bench(
     detector: options.Detector = "auto",
     device: options.Device = "auto",
     precision: options.PrecisionChoice = options.Precision.auto,
-    tile: options.Tile = "auto",
+    tile: options.Tile = options.AUTO,
     overlap: options.Overlap = options.DEFAULT_OVERLAP,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -89,8 +89,7 @@ def bench(
 ) -> None:
     """Time deblurring a photo against the same network run densely in float32 over all tiles."""
     del debug  # read where errors are translated
-    checks.check_device(device)
-    tile_size = checks.parse_tile(tile, overlap)
+    options.check_tiling(tile, overlap)
     width, height = parse_size(size)
     if not 0 <= blurred <= 1:
         raise UsageError(f"--blurred is a number from 0 to 1, not {blurred}")
@@ -98,9 +97,9 @@ def bench(
         raise UsageError(f"--length is a number above 0 and up to {LONGEST_BLUR} pixels, not {length:g}")
     if repeats < 1:
         raise UsageError(f"--repeats is at least 1, not {repeats}")
-    checks.exclude("--profile", profile, "--sweep", sweep is not None)
-    checks.exclude("--only", bool(only), "--profile", profile)
-    checks.exclude("--only", bool(only), "--sweep", sweep is not None)
+    options.exclude("--profile", profile, "--sweep", sweep is not None)
+    options.exclude("--only", bool(only), "--profile", profile)
+    options.exclude("--only", bool(only), "--sweep", sweep is not None)
     if sweep is None and (values is not None or plot is not None):
         raise UsageError("--values and --plot belong to --sweep megapixels or --sweep blurred")
     swept = parse_values(values, sweep) if sweep is not None else ()
@@ -113,7 +112,7 @@ def bench(
 
     streams = Output(quiet=quiet)
     network = load_weights(weights, detector, streams)
-    setting = Setting(network, Tiling(tile_size, overlap), device, precision.value)
+    setting = Setting(network, Tiling(tile, overlap), device, precision.value)
 
     def step(name: str) -> None:
         streams.say(f"timing: {name}")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deblur_cli.cli import checks, options
+from deblur_cli.cli import options
 
 if TYPE_CHECKING:
     from deblur_cli.restoration.forecast import Outlook
@@ -23,9 +23,9 @@ def epsilon(
     detector: options.Detector = "auto",
     device: options.Device = "auto",
     precision: options.PrecisionChoice = options.Precision.auto,
-    tile: options.Tile = "auto",
+    tile: options.Tile = options.AUTO,
     overlap: options.Overlap = options.DEFAULT_OVERLAP,
-    scales: options.Scales = "auto",
+    scales: options.Scales = options.AUTO,
     keep_sharp: options.KeepSharp = True,
     max_megapixels: options.MaxMegapixels = options.DEFAULT_MAX_MEGAPIXELS,
     overwrite: options.Overwrite = False,
@@ -35,12 +35,9 @@ def epsilon(
     debug: options.Debug = False,  # noqa: ARG001 - read where errors are shown
 ) -> None:
     """Draw what would be restored at several epsilon, from one detection, to choose one by eye."""
-    checks.check_device(device)
-    checks.check_megapixels(max_megapixels)
-    checks.exclude("--verbose", verbose, "--quiet", quiet)
-    epsilons = checks.parse_epsilons(values)
-    tile_size = checks.parse_tile(tile, overlap)
-    chosen_scales = checks.parse_scales(scales)
+    options.exclude("--verbose", verbose, "--quiet", quiet)
+    epsilons = options.parse_epsilons(values)
+    options.check_tiling(tile, overlap)
     sheet = _sheet_path(photo, output)
 
     from deblur_cli import restoration
@@ -58,8 +55,8 @@ def epsilon(
     check_target(sheet, photo, overwrite=overwrite)
     with streams.log_lines():
         loaded = load_weights(weights, detector, streams)
-        tiling = restoration.Tiling(tile_size, overlap)
-        network = restoration.Deblurrer(loaded, device, precision.value, tiling, chosen_scales)
+        tiling = restoration.Tiling(tile, overlap)
+        network = restoration.Deblurrer(loaded, device, precision.value, tiling, scales)
     with streams.log_lines(), streams.about(photo), streams.bars(1) as bars:
         seen = decode(photo, max_megapixels)
         bars.begin(photo.name)
@@ -102,7 +99,7 @@ def _lines(outlook: "Outlook") -> tuple[str, str]:
 
 
 def _record(outlook: "Outlook") -> dict[str, object]:
-    from deblur_cli.cli.run.summary import scales_of
+    from deblur_cli.cli.run.messages import scales_of
 
     return {
         "type": "epsilon",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deblur_cli import locks
-from deblur_cli.cli import checks, options
+from deblur_cli.cli import options
 from deblur_cli.cli.errors import FAILED
 from deblur_cli.cli.output import Output
 from deblur_cli.cli.plotting import check_plot, save_plot
@@ -86,9 +86,9 @@ def evaluate(
     plot: Plot = None,
     device: options.Device = "auto",
     precision: options.PrecisionChoice = options.Precision.auto,
-    tile: options.Tile = "auto",
+    tile: options.Tile = options.AUTO,
     overlap: options.Overlap = options.DEFAULT_OVERLAP,
-    scales: options.Scales = "auto",
+    scales: options.Scales = options.AUTO,
     json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -99,18 +99,16 @@ def evaluate(
     the dataset knows the motion.
     """
     del debug  # read where errors are translated
-    checks.check_device(device)
-    epsilons = None if epsilon == "auto" else checks.parse_epsilons(epsilon, "--epsilon", math.inf)
-    tile_size = checks.parse_tile(tile, overlap)
-    looked_at = checks.parse_scales(scales)
+    epsilons = None if epsilon == "auto" else options.parse_epsilons(epsilon, "--epsilon", math.inf)
+    options.check_tiling(tile, overlap)
     if limit is not None and limit < 1:
         raise UsageError(f"--limit is a number above zero, not {limit}")
-    if whole and tile != "auto":
+    if whole and tile is not None:
         raise UsageError("--whole takes pictures in one piece; leave out --tile")
-    if whole and scales not in ("auto", "1"):
+    if whole and tuple(scales) not in (options.SCALES, (1,)):
         raise UsageError("--whole takes pictures at their own size; leave out --scales")
     if output is not None:
-        checks.check_folder(output, "the folder for the results")
+        options.check_folder(output, "the folder for the results")
     check_plot(plot)
 
     from deblur_cli.cli.catalogue import epsilon_for, load_weights
@@ -131,8 +129,8 @@ def evaluate(
                 [epsilon_for(loaded, None)] if epsilons is None else epsilons,
                 whole=whole,
                 keep_sharp=keep_sharp,
-                tiling=Tiling(tile_size, overlap),
-                scales=looked_at,
+                tiling=Tiling(tile, overlap),
+                scales=tuple(scales),
                 device=device,
                 precision=precision.value,
             )
@@ -143,7 +141,7 @@ def evaluate(
     facts: dict[str, object] = {
         "dataset": str(dataset),
         "inference": "whole" if whole else "tiled",
-        "scales": "1" if whole else ",".join(map(str, looked_at)),
+        "scales": "1" if whole else ",".join(map(str, scales)),
         "keep_sharp": keep_sharp,
         "device": contestants[0].device,
         "precision": contestants[0].precision,

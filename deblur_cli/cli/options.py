@@ -1,52 +1,32 @@
-"""Every option that a command shares with another one, or that needs explaining, named once."""
+"""Options that several commands share: how each is spelled, what it says in the help, which values it takes.
 
+Typer passes the text of an option to its parser, which returns the value or raises UsageError.
+"""
+
+import inspect
+import math
+import os
+import re
+from collections.abc import Callable, Sequence
 from enum import StrEnum
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import typer
 
-DEFAULT_SUFFIX = "_deblurred"
+from deblur_cli.errors import UsageError
+
+AUTO: Any = "auto"  # a default that the help shows; Typer parses it as if the user had typed it
 DEFAULT_MAX_MEGAPIXELS = 250.0
 DEFAULT_OVERLAP = 32  # pixels
+STEP = 16  # pixels; the network halves its input four times
+TILE_RANGE = (128, 16384)  # pixels; below it a tile is all overlap, above it nothing is gained
+OVERLAP_RANGE = (32, 1024)  # pixels
+SCALES = (1, 2, 4, 8)  # how many times smaller photos can be looked at
+MOST_EPSILONS = 24  # pictures on a sheet
 
-
-class WhiteBalance(StrEnum):
-    """What white is taken for white in camera RAW."""
-
-    camera = "camera"
-    auto = "auto"
-    daylight = "daylight"
-
-
-class ColourSpace(StrEnum):
-    """Colour spaces that camera RAW is developed in."""
-
-    srgb = "srgb"
-    adobe = "adobe"
-    prophoto = "prophoto"
-    p3 = "p3"
-
-
-class MaskFormat(StrEnum):
-    """What is written of the mask."""
-
-    overlay = "overlay"
-    gray = "gray"
-    both = "both"
-
-
-class TrajectoryStyle(StrEnum):
-    """How motion is drawn."""
-
-    paths = "paths"
-    flow = "flow"
-
-
-class DataFormat(StrEnum):
-    """Formats that maps are written in."""
-
-    npz = "npz"
+Options = TypeVar("Options")
 
 
 class Precision(StrEnum):
@@ -58,71 +38,129 @@ class Precision(StrEnum):
     fp16 = "fp16"
 
 
-Inputs = Annotated[
-    list[Path],
-    # readable: Typer would refuse a whole batch for one file without permission
-    typer.Argument(
-        metavar="INPUT",
-        help="Photos, or folders of photos; - for a photo on stdin.",
-        show_default=False,
-        readable=False,
-    ),
-]
-Output = Annotated[
-    Path | None,
-    typer.Option(
-        "--output",
-        "-o",
-        metavar="OUT",
-        help="Folder for the results; a file name, or - for stdout, if there is one photo.",
-        readable=False,
-    ),
-]
-Recursive = Annotated[bool, typer.Option("--recursive", "-r", help="Also take the folders inside a folder.")]
-Epsilon = Annotated[
-    str,
-    typer.Option(
-        "--epsilon",
-        "-e",
-        metavar="auto|0-1",
-        help="Confidence above which a pixel counts as blurred (epsilon); auto takes what the detector or "
-        "the weights recommend, else 0.5.",
-    ),
-]
-Mask = Annotated[bool, typer.Option("--mask", help="Also draw where blur was found: PHOTO_mask.png.")]
-Trajectory = Annotated[
-    bool, typer.Option("--trajectory", help="Also draw how it moved: PHOTO_trajectory.png.")
-]
+def takes(options: type[Options]) -> Callable[[Callable[[Options], None]], Callable[..., None]]:
+    """Make a command of a function: its options are the fields of a dataclass, which it gets as one object.
+
+    Typer reads the options of a command from its signature, so the command is given the dataclass's.
+    """
+
+    def decorate(function: Callable[[Options], None]) -> Callable[..., None]:
+        @wraps(function)
+        def command(**values: Any) -> None:
+            function(options(**values))
+
+        command.__signature__ = inspect.signature(options)  # type: ignore[attr-defined]
+        return command
+
+    return decorate
+
+
+def exclude(first: str, first_given: bool, second: str, second_given: bool) -> None:
+    """Refuse two options that contradict each other."""
+    if first_given and second_given:
+        raise UsageError(f"{first} and {second} exclude each other; give only one of them")
+
+
+def check_folder(folder: Path, purpose: str) -> None:
+    """Refuse what cannot become the folder for a purpose, such as "the folder of the run"."""
+    try:
+        if folder.exists() and not folder.is_dir():
+            raise UsageError(f"{folder} is a file, but -o names {purpose}")
+        nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    except (OSError, ValueError) as error:  # a name that is too long, a NUL in it
+        raise UsageError(
+            f"{str(folder)!r} cannot be used as a name; choose another folder with -o"
+        ) from error
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise UsageError(f"cannot write to {nearest}; choose another folder with -o")
+
+
+def number(text: str, rule: str, fits: Callable[[float], bool]) -> float:
+    """Return the number that an option gives. Raises UsageError, with the rule, where it does not fit."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not fits(value):
+        raise UsageError(f"{rule}, not {text!r}")
+    return value
+
+
+def whole_number(text: str, rule: str, fits: Callable[[int], bool]) -> int:
+    """Return the whole number that an option gives, as `number` does."""
+    value = int(text) if re.fullmatch(r"[0-9]{1,9}", str(text)) else -1
+    if not fits(value):
+        raise UsageError(f"{rule}, not {text!r}")
+    return value
+
+
+def parse_epsilon(text: str, rule: str = "--epsilon must be a number from 0 to 1") -> float:
+    """Return a confidence from 0 to 1."""
+    return number(text, rule, lambda value: 0 <= value <= 1)
+
+
+def parse_threshold(text: str) -> float | None:
+    """Return the confidence that --epsilon gives, None for auto."""
+    return None if text == "auto" else parse_epsilon(text, "--epsilon must be auto or a number from 0 to 1")
+
+
+def parse_epsilons(text: str, option: str = "--values", most: float = MOST_EPSILONS) -> list[float]:
+    """Return the confidences of a list such as 0.3,0.5,0.7 in rising order, each once."""
+    rule = f"{option} must be numbers from 0 to 1"
+    values = sorted({parse_epsilon(part.strip(), rule) for part in text.split(",")})
+    if len(values) > most:
+        raise UsageError(f"{option} takes up to {most:g} numbers, not {len(values)}")
+    return values
+
+
+def parse_device(name: str) -> str:
+    """Return what names a device; whether this machine has it is another question."""
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]{1,3})?", name):
+        raise UsageError(f"--device must be auto, cpu, cuda, cuda:0 (or another number) or mps, not {name!r}")
+    return name
+
+
+def parse_tile(text: str) -> int | None:
+    """Return the tile size in pixels, None for auto."""
+    low, high = TILE_RANGE
+    rule = f"--tile must be auto or a multiple of {STEP} from {low} to {high}"
+    return None if text == "auto" else whole_number(text, rule, lambda n: low <= n <= high and n % STEP == 0)
+
+
+def parse_overlap(text: str) -> int:
+    """Return how many pixels tiles overlap."""
+    low, high = OVERLAP_RANGE
+    rule = f"--overlap must be a multiple of {STEP} from {low} to {high}"
+    return whole_number(text, rule, lambda n: low <= n <= high and n % STEP == 0)
+
+
+def check_tiling(tile: int | None, overlap: int) -> None:
+    """Refuse tiles that are too small for their overlap."""
+    least = 2 * overlap + STEP
+    if tile is not None and tile < least:
+        raise UsageError(f"--tile must be at least {least} with --overlap {overlap}, not {tile}")
+
+
+def parse_scales(text: str) -> tuple[int, ...]:
+    """Return the scales of a list such as 1,2 in rising order, each once; auto stands for all of them."""
+    if text == "auto":
+        return SCALES
+    names = {str(scale): scale for scale in SCALES}
+    parts = [part.strip() for part in text.split(",")]
+    if strange := [part for part in parts if part not in names]:
+        raise UsageError(
+            f"--scales must be auto or some of {', '.join(names)} such as 1,2; not {strange[0]!r}"
+        )
+    return tuple(sorted({names[part] for part in parts}))
+
+
+def parse_megapixels(text: str) -> float:
+    """Return a limit above nothing."""
+    return number(text, "--max-megapixels must be a number above 0", lambda value: 0 < value < math.inf)
+
+
 EpsilonValues = Annotated[
     str, typer.Option("--values", metavar="E,E,...", help="The confidences to compare, each from 0 to 1.")
-]
-MaskFormatChoice = Annotated[
-    MaskFormat | None,
-    typer.Option("--mask-format", help="Mask over the photo, in grey as a selection for an editor, or both."),
-]
-TrajectoryStyleChoice = Annotated[
-    TrajectoryStyle | None,
-    typer.Option("--trajectory-style", help="Motion as paths, or as a dense map of direction and distance."),
-]
-Data = Annotated[
-    DataFormat | None,
-    typer.Option("--data", help="Also write what was found, to read or edit: PHOTO_motion.npz."),
-]
-FindingsFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--findings",
-        metavar="FILE",
-        help="Restore what PHOTO_motion.npz of --data says, edited or not, instead of looking for blur.",
-        readable=False,
-    ),
-]
-OnlyMaps = Annotated[
-    bool,
-    typer.Option("--only-maps", help="Restore nothing; write mask and trajectory, or what is asked for."),
-]
-Report = Annotated[
-    bool, typer.Option("--report", help="Also make a page to compare before and after: deblur_report/.")
 ]
 Weights = Annotated[
     str | None,
@@ -130,7 +168,7 @@ Weights = Annotated[
         "--weights",
         "-w",
         metavar="NAME|FILE",
-        help="Weights: a name of `deblur weights list`, a file, or hf://owner/repo/file.",
+        help="Weights: a name from `deblur weights list`, a file, or hf://owner/repo/file.",
     ),
 ]
 Detector = Annotated[
@@ -138,84 +176,56 @@ Detector = Annotated[
     typer.Option(
         "--detector",
         metavar="auto|own|NAME|FILE",
-        help="What finds the blur: auto takes the detector that the weights name, own lets the weights find "
-        "it themselves; else a detector, given as --weights are.",
+        help="What detects the blur: auto is the detector that the weights name, own is the weights "
+        "themselves; else a detector, given like --weights.",
     ),
 ]
 Device = Annotated[
-    str, typer.Option("--device", metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute.")
+    str,
+    typer.Option(
+        "--device", metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute.", parser=parse_device
+    ),
 ]
 PrecisionChoice = Annotated[
-    Precision, typer.Option("--precision", help="Number format; auto takes the fastest safe one.")
+    Precision, typer.Option("--precision", help="Number format; auto is the fastest safe one.")
 ]
 Tile = Annotated[
-    str,
-    typer.Option("--tile", metavar="auto|PIXELS", help="Tile size, a multiple of 16; auto fits the memory."),
+    int | None,
+    typer.Option(
+        "--tile",
+        metavar="auto|PIXELS",
+        help="Tile size, a multiple of 16; auto fits the memory.",
+        parser=parse_tile,
+    ),
 ]
-Overlap = Annotated[int, typer.Option("--overlap", metavar="PIXELS", help="How far tiles overlap.")]
+Overlap = Annotated[
+    int, typer.Option("--overlap", metavar="PIXELS", help="How far tiles overlap.", parser=parse_overlap)
+]
 Scales = Annotated[
-    str,
+    Sequence[int],
     typer.Option(
         "--scales",
         metavar="auto|1,2,4,8",
-        help="How many times smaller the photo is looked at and restored; auto is all of them.",
+        help="How many times smaller to look at the photo and restore it; auto is all of them.",
+        parser=parse_scales,
     ),
 ]
 KeepSharp = Annotated[
     bool,
     typer.Option(
         "--keep-sharp/--no-keep-sharp",
-        help="Leave sharp pixels exactly as they were, or give the network's bare output.",
+        help="Leave sharp pixels exactly as they were, or write the network's bare output.",
     ),
 ]
-Suffix = Annotated[str, typer.Option("--suffix", metavar="TEXT", help="Added to the name of each result.")]
-Format = Annotated[
-    str | None,
+MaxMegapixels = Annotated[
+    float,
     typer.Option(
-        "--format",
-        metavar="jpeg|png|webp|tiff|avif",
-        help="Format of the results; else as the photo, TIFF for camera RAW and AVIF for HEIC.",
+        "--max-megapixels", metavar="N", help="Refuse photos larger than this.", parser=parse_megapixels
     ),
-]
-Quality = Annotated[
-    int | None,
-    typer.Option("--quality", metavar="1-100", help="Quality of JPEG, WebP and AVIF; else as the photo."),
-]
-StripMetadata = Annotated[
-    bool, typer.Option("--strip-metadata", help="Leave out EXIF, XMP and all else but colour profiles.")
-]
-Note = Annotated[
-    bool, typer.Option("--note/--no-note", help="Note in EXIF's Software what was done with which weights.")
-]
-RawWhiteBalance = Annotated[
-    WhiteBalance, typer.Option("--raw-white-balance", help="What camera RAW takes for white.")
-]
-RawExposure = Annotated[
-    float, typer.Option("--raw-exposure", metavar="STOPS", help="Brighten camera RAW by -5 to 5 stops.")
-]
-RawColourSpace = Annotated[
-    ColourSpace, typer.Option("--raw-colour-space", help="Colour space that camera RAW is developed in.")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")]
-SkipExisting = Annotated[bool, typer.Option("--skip-existing", help="Leave out what exists already.")]
-Resume = Annotated[
-    bool, typer.Option("--resume", help="Go on with a run over several photos that was broken off.")
-]
-Jobs = Annotated[
-    str,
-    typer.Option(
-        "--jobs",
-        "-j",
-        metavar="auto|N",
-        help="How many photos are read, and how many written, beside the one being deblurred.",
-    ),
-]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done, and about how long.")]
-MaxMegapixels = Annotated[
-    float, typer.Option("--max-megapixels", metavar="N", help="Refuse photos larger than this.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Give results as JSON, one object per line.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Tell more on stderr.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only errors on stderr.")]
+Json = Annotated[bool, typer.Option("--json", help="Write results as JSON, one object per line.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show more on stderr.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show only errors on stderr.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")]
 Version = Annotated[bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)]

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from deblur_cli import locks
-from deblur_cli.cli import checks, options
+from deblur_cli.cli import options
 from deblur_cli.cli.output import Output
 from deblur_cli.cli.train import parse_settings
 from deblur_cli.errors import TrainingError, UsageError
@@ -50,7 +50,7 @@ def synth(
             raise UsageError(f"{name} is a number above zero, not {value}")
     if size % 16:
         raise UsageError(f"--size is a multiple of 16, not {size}")
-    checks.check_folder(output, "the folder for the dataset")
+    options.check_folder(output, "the folder for the dataset")
 
     from deblur_cli.train.pool import count_small, load_photos
     from deblur_cli.train.sample_files import is_written, prepare_folder, write_sample

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deblur_cli import locks
-from deblur_cli.cli import checks, options
+from deblur_cli.cli import options
 from deblur_cli.cli.errors import INTERRUPTED, OK, TERMINATED
 from deblur_cli.cli.output import Output
 from deblur_cli.errors import TrainingError, UsageError
@@ -86,8 +86,7 @@ def train(
     The same command again goes on where it stopped. On several GPUs: torchrun -m deblur_cli train ...
     """
     del debug  # read where errors are translated
-    checks.check_device(device)
-    checks.exclude("--verbose", verbose, "--quiet", quiet)
+    options.exclude("--verbose", verbose, "--quiet", quiet)
     overrides = parse_settings(set or [])
     if photos is not None:
         overrides["photos"] = str(photos)
@@ -101,7 +100,7 @@ def train(
         overrides["device"] = device
     if precision is not options.Precision.auto:
         overrides["precision"] = precision.value
-    checks.check_folder(output, "the folder of the run")
+    options.check_folder(output, "the folder of the run")
 
     from deblur_cli.train.settings import find_config
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deblur_cli.cli import checks, options
+from deblur_cli.cli import options
 from deblur_cli.cli.catalogue import bring
 from deblur_cli.cli.errors import USAGE
 from deblur_cli.cli.output import Output
@@ -82,7 +82,7 @@ def convert(
         name or re.sub(r"\.(safetensors(\.index\.json)?|pth|pt|ckpt|bin)(@.*)?$", "", source.resolve().name)
     )
 
-    checks.check_folder(output, "the folder for weights and card")
+    options.check_folder(output, "the folder for weights and card")
 
     from deblur_cli import weights as files
     from deblur_cli.weights.model_card import model_card

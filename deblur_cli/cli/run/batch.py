@@ -3,9 +3,8 @@
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 import psutil
@@ -14,11 +13,12 @@ from deblur_cli.cli.errors import FAILED, describe, exit_code, is_disk_full
 from deblur_cli.cli.output import Bars, Output
 from deblur_cli.cli.run.inputs import Problem
 from deblur_cli.cli.run.journal import Journal
-from deblur_cli.cli.run.pipeline import Budget, Pipeline, Steps
-from deblur_cli.cli.run.plan import Job, Plan
-from deblur_cli.cli.run.saving import Saving, is_copied, save
+from deblur_cli.cli.run.messages import Outcome, Tally, describe_result, failure_record, skip_record
+from deblur_cli.cli.run.options import Existing, Kind, RunOptions
+from deblur_cli.cli.run.pipeline import Budget, Pipeline
+from deblur_cli.cli.run.plan import Job, Plan, State
+from deblur_cli.cli.run.saving import is_copied, save
 from deblur_cli.cli.run.sizes import megapixels
-from deblur_cli.cli.run.summary import Tally, Work, failure_record, skip_record, sum_up
 from deblur_cli.cli.signals import terminate_like_interrupt
 from deblur_cli.errors import EncodeError
 from deblur_cli.photo import encode
@@ -32,135 +32,136 @@ if TYPE_CHECKING:
     from deblur_cli.cli.run.pipeline import Deblurred
     from deblur_cli.restoration import Deblurrer, Findings, Request, Result
 
-Load = Callable[[], tuple["Deblurrer", "Request"]]
-OpenJournal = Callable[["Deblurrer | None"], Journal | None]
-
 BYTES_PER_PIXEL = 24  # what a photo takes at most beside the network: 16 bits, its result, and its file
 MEMORY_SHARE = 0.25  # of the free memory, for photos; the tiles in the network need the rest
 MOST_AUTOMATIC_JOBS = 8  # more of them than that wait for the disk anyway
 
 
-@dataclass(frozen=True)
-class Orders:
-    """What holds for every photo of a run.
+class Batch:
+    """One run over many photos; the steps of its pipeline.
 
-    jobs: None for as many as suit the machine; findings: of the one photo, if they need not be found
+    findings: of the one photo, if they need not be detected; report: the page to make, if one is wanted
     """
 
-    max_megapixels: float
-    raw: RawOptions
-    saving: Saving
-    json: bool
-    debug: bool
-    jobs: int | None = None
-    findings: "Findings | None" = None
+    _network: "Deblurrer"  # these are set before any photo is read
+    _request: "Request"
+    _bars: Bars
+    _pipeline: Pipeline
 
-
-class Batch:
-    """One run over many photos."""
-
-    def __init__(self, orders: Orders, output: Output, pages: Report | None = None) -> None:
-        self._orders = orders
+    def __init__(
+        self,
+        options: RunOptions,
+        output: Output,
+        journal: Journal,
+        findings: "Findings | None",
+        report: Report | None,
+    ) -> None:
+        self._options = options
         self._output = output
+        self._journal = journal
+        self._findings = findings
+        self._page = report
         self._tally = Tally()
         self._seconds: defaultdict[Job, float] = defaultdict(float)  # spent on each photo under way
         self._current: Job | None = None  # the photo in the network
-        self._journal: Journal | None = None
-        self._pages = pages
+        room = psutil.virtual_memory().available * MEMORY_SHARE
+        self._room = room / BYTES_PER_PIXEL / 1e6  # megapixels
+        self._raw = RawOptions(
+            options.raw_white_balance.value, options.raw_exposure, options.raw_color_space.value
+        )
 
-    def run(self, plan: Plan, problems: Iterable[Problem], load: Load, open_journal: OpenJournal) -> int:
-        """Do what is planned and return the exit code; `load` is called if there is anything to do.
+    def run(self, plan: Plan, network: "tuple[Deblurrer, Request] | None") -> int:
+        """Do what is planned and return the exit code; what goes wrong with a photo is reported.
 
-        Raises what `load` and `open_journal` raise, before any photo is opened; what goes wrong with a
-        photo is reported.
+        network: what deblurs the photos and how, None if there are none.
+        Raises what opening the journal raises, before any photo is opened.
         """
-        if self._pages is not None:
-            self._pages.prepare()
-        network = load() if plan.jobs else None
-        self._tally.epsilon = network[1].epsilon if network else None
-        self._journal = open_journal(network[0] if network else None)
+        self._journal.open(len(plan.jobs), network[0].weights if network else None, self._output)
         finished = False
         try:
             self._tally.left = len(plan.jobs)
-            self._report_undone(plan, problems)
+            for problem in plan.problems:
+                self._fail(problem)
+            for job, why in plan.skipped:
+                self._skip(job, why)
             if network is not None:
+                self._network, self._request = network
+                self._tally.epsilon = self._request.epsilon
                 with self._output.log_lines(), terminate_like_interrupt():
-                    self._work(plan.jobs, *network)
-            self._finish_report()
-            if self._orders.json:
-                self._output.json_line(self._tally.record())
-            if self._tally.photos != 1 or self._tally.stopped is not None:
-                self._output.say(str(self._tally))
+                    self._work(plan)
+            self._conclude()
             finished = self._tally.stopped is None
         finally:  # last of all, so that a run killed before this line can be resumed
-            if self._journal is not None:
-                self._journal.close(finished=finished)
+            self._journal.close(finished=finished)
         return self._tally.exit_code
 
-    def _finish_report(self) -> None:
-        if self._pages is None:
-            return
+    def _work(self, plan: Plan) -> None:
+        width = self._options.jobs or automatic_jobs(self._network.device)
+        self._pipeline = Pipeline(self, width, Budget(self._room))
         try:
-            page = self._pages.finish(str(self._tally))
-        except EncodeError as error:  # what became of the photos is told all the same
-            self._output.error(f"{error}; repeat with --resume or --skip-existing to make the page")
-            self._tally.stopped = self._tally.stopped or FAILED
-            return
-        if self._orders.json:
-            self._output.json_line({"type": "report", "path": str(page)})
-        else:
-            self._output.result(page)
-
-    def _report_undone(self, plan: Plan, problems: Iterable[Problem]) -> None:
-        for problem in (*problems, *plan.problems):
-            self._fail(problem)
-        for job in plan.skipped:
-            self._skip(job, f"skipped, {job.main} exists already")
-        for job in plan.finished:
-            self._skip(job, f"was finished before, {job.main}")
-
-    def _work(self, jobs: tuple[Job, ...], network: "Deblurrer", request: "Request") -> None:
-        try:
-            with self._output.bars(len(jobs)) as bars:
-                self._pipeline(network, request, bars).run(jobs)
+            with self._output.bars(len(plan.jobs)) as self._bars:
+                self._pipeline.run(plan.jobs)
         except KeyboardInterrupt as interrupt:
             self._tally.stopped = exit_code(interrupt)
             where = f" at {self._current.source}" if self._current else ""
-            self._output.error(f"stopped{where}; what was finished before stays{self._how_to_go_on()}")
+            self._output.error(f"stopped{where}; {self._what_stays()}")
 
-    def _how_to_go_on(self) -> str:
-        return "" if self._journal is None else ", and --resume goes on from there"
+    def _what_stays(self) -> str:
+        how_to_go_on = "; --resume continues from there" if self._journal.is_kept else ""
+        return f"finished results are kept{how_to_go_on}"
 
-    def _pipeline(self, network: "Deblurrer", request: "Request", bars: Bars) -> Pipeline:
-        def deblur(job: Job, photo: Photo) -> "Deblurred":
-            with self._timed(job):
-                found = self._orders.findings or network.detect(photo, bars.report)
-                if job.photo:
-                    return found, network.restore(photo, found, request, bars.report)
-                return found, untouched(photo, found, request, network.scales_for(photo.height, photo.width))
+    def megapixels(self, job: Job) -> float:
+        """Return the size of a photo; where its header does not tell, all that there is room for."""
+        return megapixels(job.source) or self._room
 
-        def write(job: Job, photo: Photo, deblurred: "Deblurred") -> Work:
-            self._write(job, photo, deblurred, network)
-            return self._sum_up(job, photo, deblurred[1], network)
+    def about(self, job: Job) -> AbstractContextManager[None]:
+        """Let the log lines of this thread name a photo."""
+        return self._output.about(job.source)
 
-        def report(job: Job, outcome: Work | Exception) -> None:
-            self._report(job, outcome)
-            bars.done()
-            if self._tally.stopped is not None:
-                pipeline.end()
+    def begin(self, job: Job) -> None:
+        """Show the photo as the one in the network."""
+        self._current = job
+        self._bars.begin(job.source.name)
 
-        def begin(job: Job) -> None:
-            self._current = job
-            bars.begin(job.source.name)
+    def read(self, job: Job) -> Photo:
+        """Read a photo, and check what can be known before deblurring it."""
+        with self._timed(job):
+            photo = decode(job.source, self._options.max_megapixels, self._raw)
+            if self._findings is not None:
+                self._findings.check_fits(photo.height, photo.width)
+            if job.restores:
+                out = job.results[Kind.photo]
+                encode.check_fits(photo, out, out.name, self._options.quality)
+            return photo
 
-        room = psutil.virtual_memory().available * MEMORY_SHARE / BYTES_PER_PIXEL / 1e6
-        pipeline = Pipeline(
-            Steps(self._output.about, begin, self._read, deblur, write, report),
-            self._orders.jobs or automatic_jobs(network.device),
-            Budget(room),
-            lambda job: megapixels(job.source) or room,
-        )
-        return pipeline
+    def deblur(self, job: Job, photo: Photo) -> "Deblurred":
+        """Detect blur and restore it, as far as that is wanted."""
+        network, request = self._network, self._request
+        with self._timed(job):
+            findings = self._findings or network.detect(photo, self._bars.report)
+            if job.restores:
+                return findings, network.restore(photo, findings, request, self._bars.report)
+            scales = network.scales_for(photo.height, photo.width)
+            return findings, untouched(photo, findings, request, scales)
+
+    def write(self, job: Job, photo: Photo, deblurred: "Deblurred") -> Outcome:
+        """Write all results of a photo, noted in the journal before and after."""
+        findings, result = deblurred
+        overwrite = self._journal.existing is Existing.replace or job.state is State.again
+        weights = self._network.weights.label
+        with self._timed(job):
+            self._journal.begin(job)
+            if self._page is not None:  # first: a photo that counts as done has its place there
+                record = self._describe(job, photo, result).record
+                self._page.add(photo, result, record, flow=self._options.flow)
+            save(job, photo, findings, result, weights, self._options, overwrite=overwrite)
+            self._journal.finish(job)
+        return self._describe(job, photo, result)
+
+    def _describe(self, job: Job, photo: Photo, result: "Result") -> Outcome:
+        strip = self._options.strip_metadata
+        copied = job.restores and is_copied(job.results[Kind.photo], photo, result, strip=strip)
+        return describe_result(job, result, self._network, self._seconds[job], copied=copied)
 
     @contextmanager
     def _timed(self, job: Job) -> Iterator[None]:
@@ -170,38 +171,20 @@ class Batch:
         finally:
             self._seconds[job] += time.monotonic() - began
 
-    def _read(self, job: Job) -> Photo:
-        with self._timed(job):
-            photo = decode(job.source, self._orders.max_megapixels, self._orders.raw)
-            if self._orders.findings is not None:
-                self._orders.findings.check_fits(photo.height, photo.width)
-            if job.photo:
-                encode.check_fits(photo, job.output, job.output.name, self._orders.saving.quality)
-            return photo
-
-    def _write(self, job: Job, photo: Photo, deblurred: "Deblurred", network: "Deblurrer") -> None:
-        findings, result = deblurred
-        with self._timed(job):
-            if self._journal is not None:
-                self._journal.begin(job)
-            if self._pages is not None:  # first: a photo that counts as done has its place there
-                record = self._sum_up(job, photo, result, network).record
-                self._pages.add(photo, result, record, flow=self._orders.saving.flow)
-            save(job, photo, findings, result, network.weights.label, self._orders.saving)
-            if self._journal is not None:
-                self._journal.finish(job)
-
-    def _sum_up(self, job: Job, photo: Photo, result: "Result", network: "Deblurrer") -> Work:
-        copied = job.photo and is_copied(job.output, photo, result, self._orders.saving)
-        return sum_up(job, result, network, self._seconds[job], copied=copied)
-
-    def _report(self, job: Job, outcome: Work | Exception) -> None:
+    def report(self, job: Job, outcome: Outcome | Exception) -> None:
+        """Tell what came of a photo and count it; end the run where no other can be written."""
         self._seconds.pop(job, None)
         self._tally.left -= 1
         if isinstance(outcome, Exception):
             self._give_up(job, outcome)
-            return
-        if not job.photo:
+        else:
+            self._tell(job, outcome)
+        self._bars.done()
+        if self._tally.stopped is not None:
+            self._pipeline.end()
+
+    def _tell(self, job: Job, outcome: Outcome) -> None:
+        if not job.restores:
             self._tally.looked_at += 1
         elif outcome.changed:
             self._tally.restored += 1
@@ -210,40 +193,60 @@ class Batch:
         for note in outcome.notes:
             self._output.warn(f"{job.source}: {note}")
         self._output.say(f"{job.source}: {outcome.line}")
-        if self._orders.json:
+        if self._options.json:
             self._output.json_line(outcome.record)
         else:
-            for path in job.missing:
+            for path in job.missing.values():
                 self._output.result(path)
 
     def _give_up(self, job: Job, error: Exception) -> None:
-        if self._orders.debug:
+        if self._options.debug:
             self._output.traceback(error)
         self._fail(Problem(job.source, describe(error)))
         if is_disk_full(error) and self._tally.stopped is None:
             self._tally.stopped = FAILED
-            stays = f"what was finished before stays{self._how_to_go_on()}"
-            self._output.error(f"the disk is full, so the run ends here; {stays}")
+            self._output.error(f"the disk is full, so the run ends here; {self._what_stays()}")
 
     def _fail(self, problem: Problem) -> None:
         self._tally.failed += 1
         self._output.error(str(problem))
-        if self._pages is not None:
-            self._pages.fail(problem.path, problem.bare_reason)
-        if self._orders.json:
+        if self._page is not None:
+            self._page.fail(problem.path, problem.bare_reason)
+        if self._options.json:
             self._output.json_line(failure_record(problem))
 
     def _skip(self, job: Job, why: str) -> None:
         self._tally.skipped += 1
         self._output.say(f"{job.source}: {why}")
-        if self._pages is not None:
-            self._pages.skip(job.source, why)
-        if self._orders.json:
+        if self._page is not None:
+            self._page.skip(job.source, why)
+        if self._options.json:
             self._output.json_line(skip_record(job))
+
+    def _conclude(self) -> None:
+        """Make the page and sum the run up."""
+        if self._page is not None:
+            self._finish_page(self._page)
+        if self._options.json:
+            self._output.json_line(self._tally.record())
+        if self._tally.photos != 1 or self._tally.stopped is not None:
+            self._output.say(str(self._tally))
+
+    def _finish_page(self, report: Report) -> None:
+        try:
+            path = report.finish(str(self._tally))
+        except EncodeError as error:  # what became of the photos is told all the same
+            self._output.error(f"{error}; repeat with --resume or --skip-existing to make the page")
+            self._tally.stopped = self._tally.stopped or FAILED
+            return
+        if self._options.json:
+            self._output.json_line({"type": "report", "path": str(path)})
+        else:
+            self._output.result(path)
 
 
 def automatic_jobs(device: str) -> int:
-    """How many photos to read, and to write, side by side.
+    """Return how many photos to read, and to write, side by side.
 
     One on a processor, which the network keeps busy anyway; half the cores beside another device, as
     compressing a photo takes longer than deblurring it there.

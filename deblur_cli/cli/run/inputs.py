@@ -1,22 +1,18 @@
-"""Which photos a run is about: files as given, folders walked."""
+"""Which photos a run is about: files as given, and what lies in folders."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from deblur_cli.cli.errors import printable
-from deblur_cli.cli.options import DEFAULT_SUFFIX
+from deblur_cli.cli.run.options import DEFAULT_SUFFIX, ENDINGS, RunOptions
 from deblur_cli.photo.kinds import is_picture_name, is_unread_name
 
-MASK_ENDING = "_mask.png"
-TRAJECTORY_ENDING = "_trajectory.png"
-GRAY_ENDING = "_mask_gray.png"
-DATA_ENDING = "_motion.npz"
 SHEET_ENDING = "_epsilon.png"
-_MAP_ENDINGS = (MASK_ENDING, TRAJECTORY_ENDING, GRAY_ENDING, SHEET_ENDING)
+_MAP_ENDINGS = (*(ending for ending in ENDINGS.values() if ending.endswith(".png")), SHEET_ENDING)
 REPORT_FOLDER = "deblur_report"
-_PASSED = (".", REPORT_FOLDER)  # how names begin that are never looked at
+_IGNORED = (".", REPORT_FOLDER)  # how names begin that are never looked at
 
 
 @dataclass(frozen=True)
@@ -50,47 +46,36 @@ class Problem:
 
 @dataclass
 class Collection:
-    """Everything that the inputs of a run amount to. `passed_over` are pictures not read.
+    """Everything that the inputs of a run amount to.
 
-    left_out: photos in the folder that results go to
+    unread: pictures of kinds that are not read; among_results: photos in the folder that results go to
     """
 
     photos: list[Found] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
-    passed_over: list[Path] = field(default_factory=list)
-    left_out: list[Path] = field(default_factory=list)
+    unread: list[Path] = field(default_factory=list)
+    among_results: list[Path] = field(default_factory=list)
     folders: int = 0
 
-    def left_out_line(self) -> str | None:
-        """Say which photos are not worked on as results go to their folder; None if there are none."""
-        if not self.left_out:
-            return None
-        more = f" and {len(self.left_out) - 1} more" if len(self.left_out) > 1 else ""
-        return f"{self.left_out[0]}{more} left out, as results go there; choose another -o to include them"
-
-    def passed_over_line(self) -> str | None:
-        """Say how many pictures of which kinds were passed over; None if there were none."""
-        kinds = ", ".join(sorted({path.suffix.lower() for path in self.passed_over}))
-        count = len(self.passed_over)
-        return f"passed over {count} of kinds that are not looked for in folders ({kinds})" if count else None
+    def warnings(self) -> Iterator[str]:
+        """Say which pictures the run ignores."""
+        if self.unread:
+            kinds = ", ".join(sorted({path.suffix.lower() for path in self.unread}))
+            files = "1 file" if len(self.unread) == 1 else f"{len(self.unread)} files"
+            yield f"ignored {files} of kinds that deblur does not read from folders ({kinds})"
+        if self.among_results:
+            first, more = self.among_results[0], len(self.among_results) - 1
+            photos = f"{first} and {more} more" if more else str(first)
+            yield f"ignored {photos}: results go into that folder; choose another -o to include such photos"
 
 
-@dataclass(frozen=True)
-class Walk:
-    """How folders are walked. `leave_out` is the folder that results go to, if there is one."""
-
-    recursive: bool
-    suffix: str
-    leave_out: Path | None = None
-
-
-def collect(inputs: Iterable[Path], walk: Walk) -> Collection:
+def collect(options: RunOptions) -> Collection:
     """Find the photos behind the inputs, each once, in the order given and by name within a folder."""
     collection = Collection()
     seen: set[Path] = set()
-    for given in inputs:
-        for item in _look_at(given, walk, collection):
-            path = real_path(item.path.parent) / item.path.name
+    for given in options.inputs:
+        for item in _photos_of(given, options, collection):
+            path = identity(item.path)
             if path in seen:
                 continue
             seen.add(path)
@@ -101,41 +86,35 @@ def collect(inputs: Iterable[Path], walk: Walk) -> Collection:
     return collection
 
 
-def _look_at(given: Path, walk: Walk, collection: Collection) -> list[Found | Problem]:
+def _photos_of(given: Path, options: RunOptions, collection: Collection) -> list[Found | Problem]:
     try:
-        return list(_found_at(given, walk, collection))
+        if given.is_dir():
+            collection.folders += 1
+            unread = len(collection.unread)
+            found = list(_walk(given, given, options, collection, set()))
+            return found or [Problem(given, _why_none(given, options, len(collection.unread) > unread))]
+        if given.is_file():
+            return [Found(given, Path(given.name))]
+        exists = os.path.lexists(given)
+        return [Problem(given, "is not a regular file" if exists else "no such file or folder")]
     except OSError as error:  # a folder on the way may not be entered, or the name is too long
         return [Problem(given, f"cannot be reached: {error.strerror}")]
 
 
-def _found_at(given: Path, walk: Walk, collection: Collection) -> Iterator[Found | Problem]:
-    if given.is_dir():
-        collection.folders += 1
-        before = len(collection.passed_over)
-        found = list(_walk(given, given, walk, collection, set()))
-        yield from found or [Problem(given, _no_pictures(given, walk, len(collection.passed_over) - before))]
-    elif given.is_file():
-        yield Found(given, Path(given.name))
-    elif os.path.lexists(given):
-        yield Problem(given, "is not a regular file")
-    else:
-        yield Problem(given, "no such file or folder")
-
-
-def _no_pictures(folder: Path, walk: Walk, passed_over: int) -> str:
-    if passed_over:
-        return "no pictures in this folder that are read yet"
-    deeper = not walk.recursive and any(entry.is_dir() for entry in folder.iterdir())
-    return f"no pictures in this folder{'; use -r to look into its folders too' if deeper else ''}"
+def _why_none(folder: Path, options: RunOptions, has_unread: bool) -> str:
+    if has_unread:
+        return "no pictures in this folder that deblur reads"
+    deeper = not options.recursive and any(entry.is_dir() for entry in folder.iterdir())
+    return f"no pictures in this folder{'; use -r to include its subfolders' if deeper else ''}"
 
 
 def _walk(
-    folder: Path, root: Path, walk: Walk, collection: Collection, been: set[Path]
+    folder: Path, root: Path, options: RunOptions, collection: Collection, visited: set[Path]
 ) -> Iterator[Found | Problem]:
-    """Yield the pictures of a folder. `been` holds the real folders visited, since links can form loops."""
-    been.add(real_path(folder))
+    """Yield the pictures of a folder. `visited` holds real folders, since links can form loops."""
+    visited.add(real_path(folder))
     try:
-        entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith(_PASSED))
+        entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith(_IGNORED))
     except OSError as error:
         yield Problem(folder, f"cannot read this folder: {error.strerror}")
         return
@@ -146,8 +125,8 @@ def _walk(
             if entry.is_dir():
                 folders.append(entry)
             elif is_unread_name(entry):
-                collection.passed_over.append(entry)
-            elif is_picture_name(entry) and not is_former_result(entry.name, known, walk.suffix):
+                collection.unread.append(entry)
+            elif is_picture_name(entry) and not is_former_result(entry.name, known, options.suffix):
                 if entry.is_file():
                     yield Found(entry, entry.relative_to(root))
                 else:
@@ -155,30 +134,20 @@ def _walk(
         except OSError as error:  # a link to where one may not go
             if is_picture_name(entry):
                 yield Problem(entry, f"cannot be reached: {error.strerror}")
-    for entry in folders if walk.recursive else ():
-        if _same(entry, walk.leave_out):
-            collection.left_out += _photos_among_results(entry, walk)
-        elif real_path(entry) not in been:
-            yield from _walk(entry, root, walk, collection, been)
+    for entry in folders if options.recursive else ():
+        if options.output is not None and real_path(entry) == real_path(options.output):
+            collection.among_results += _photos_among_results(entry, options.suffix)
+        elif real_path(entry) not in visited:
+            yield from _walk(entry, root, options, collection, visited)
 
 
-def _photos_among_results(folder: Path, walk: Walk) -> list[Path]:
-    """The pictures in the folder of results that bear no name of a result."""
-    maps = (ending.removesuffix(".png") for ending in _MAP_ENDINGS)
-    endings = tuple(filter(None, (DEFAULT_SUFFIX, walk.suffix, *maps)))
-    if not walk.suffix:  # then results are named as their photos are
+def _photos_among_results(folder: Path, suffix: str) -> list[Path]:
+    """Return the pictures in the folder of results that are not named like results."""
+    if not suffix:  # then results are named like their photos
         return []
+    endings = (DEFAULT_SUFFIX, suffix, *(ending.removesuffix(".png") for ending in _MAP_ENDINGS))
     files = (Path(name, file) for name, _, names in os.walk(folder) for file in names)
     return sorted(path for path in files if is_picture_name(path) and not path.stem.endswith(endings))
-
-
-def real_path(path: Path) -> Path:
-    """The path without links; unlike Path.resolve this works for links that lead round in a circle."""
-    return Path(os.path.realpath(path))
-
-
-def _same(folder: Path, other: Path | None) -> bool:
-    return other is not None and real_path(folder) == real_path(other)
 
 
 def is_former_result(name: str, known: set[str], suffix: str) -> bool:
@@ -196,3 +165,13 @@ def is_former_result(name: str, known: set[str], suffix: str) -> bool:
     originals = [name.removesuffix(ending) for ending in _MAP_ENDINGS if name.endswith(ending)]
     originals += [Path(name).stem for name in originals if is_picture_name(Path(name))]  # IMG.JPG_mask.png
     return any(stem + extra in known for stem in originals for extra in ("", DEFAULT_SUFFIX, suffix))
+
+
+def real_path(path: Path) -> Path:
+    """Return the path without links; unlike Path.resolve this works for links that lead round in a circle."""
+    return Path(os.path.realpath(path))
+
+
+def identity(path: Path) -> Path:
+    """Return one path for all ways to name a file; a link that is the file itself stays one."""
+    return real_path(path.parent) / path.name

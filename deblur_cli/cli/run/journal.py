@@ -1,4 +1,4 @@
-"""The journal of a run over several photos, which lets it go on after it was broken off at any instant.
+"""The journal of a run over several photos, which lets --resume go on after the run was stopped anywhere.
 
 It is a file of JSON lines, `.deblur-journal.jsonl`, in the folder given with -o, so that it stays with
 the results and whoever may write them may write it; without -o, in the folder of the first input. Its
@@ -8,29 +8,49 @@ may thus be replaced, and what is done is known by the size and time of its file
 its end removes its journal. While a run lasts it holds a lock on the file.
 """
 
+import errno
 import json
 import os
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from deblur_cli.cli.run.plan import Existing, Job, identity
+from deblur_cli import __version__
+from deblur_cli import weights as catalog
+from deblur_cli.cli.output import Output
+from deblur_cli.cli.run.inputs import Found, identity
+from deblur_cli.cli.run.options import Existing, RunOptions
+from deblur_cli.cli.run.plan import Job, State, names_a_file, result_folder
+from deblur_cli.errors import DeblurError, UsageError
 from deblur_cli.files import PARTIAL, explain
 from deblur_cli.locks import InUseError, make_folder, open_locked
+
+if TYPE_CHECKING:
+    from deblur_cli.weights import LoadedWeights
 
 NAME = ".deblur-journal.jsonl"
 FORMAT = 1  # of the journal itself; compared like a setting
 CLOCK = 2_000_000_000  # nanoseconds; memory cards store times in steps of two seconds
 
+# Options that shape no result. All others do, so that a new one is compared without a word here. Weights
+# and detector are compared by their hashes, and a run may go on elsewhere after a GPU failed.
+_IDLE = frozenset(
+    {
+        *("inputs", "output", "recursive", "overwrite", "skip_existing", "resume", "dry_run", "jobs"),
+        *("max_megapixels", "device", "json", "verbose", "quiet", "debug", "weights", "detector"),
+    }
+)
+
 Stamp = tuple[int, int]  # size in bytes, time of last change in nanoseconds
 
 
 @dataclass(frozen=True)
-class Entry:
+class Trace:
     """What a journal says of one photo. `results` are those it was going to write; stamps once done."""
 
     results: tuple[Path, ...]
@@ -44,16 +64,12 @@ class Past:
 
     settings: Mapping[str, Any]
     existing: Existing
-    entries: dict[Path, Entry] = field(default_factory=dict)
+    traces: dict[Path, Trace] = field(default_factory=dict)
     length: int = 0
-
-    def results(self) -> set[Path]:
-        """All files that the run wrote, or was about to write."""
-        return {result for entry in self.entries.values() for result in entry.results}
 
 
 def read(path: Path) -> Past | None:
-    """Read a journal up to where it broke off; None where there is none, or not even a first line."""
+    """Read a journal up to where it breaks off; None where there is none, or not even a first line."""
     try:
         content = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
@@ -68,7 +84,7 @@ def read(path: Path) -> Past | None:
             if past is None:
                 past = Past(dict(record["settings"]), Existing(record["existing"]))
             else:
-                _add(past.entries, record)
+                _add(past.traces, record)
         except (ValueError, KeyError, TypeError, AttributeError):
             break  # the power failed in the middle of a line: what follows was never finished
         length += len(line)
@@ -77,56 +93,160 @@ def read(path: Path) -> Past | None:
     return past
 
 
-def _add(entries: dict[Path, Entry], record: Mapping[str, Any]) -> None:
+def _add(traces: dict[Path, Trace], record: Mapping[str, Any]) -> None:
     photo = Path(record["photo"])
     if record["event"] == "begin":
         source = record["source"]
-        entries[photo] = Entry(tuple(map(Path, record["results"])), source and tuple(source))
+        traces[photo] = Trace(tuple(map(Path, record["results"])), source and tuple(source))
     else:
         stamps = {Path(name): (size, time) for name, (size, time) in record["results"].items()}
-        entries[photo] = Entry(tuple(stamps), entries[photo].source, stamps)
+        traces[photo] = Trace(tuple(stamps), traces[photo].source, stamps)
 
 
 class Journal:
-    """The journal of this run, open for further lines. Safe to use from several threads."""
+    """What an earlier run left to go on with, and the record of this one.
 
-    def __init__(
-        self, path: Path, settings: Mapping[str, Any], existing: Existing, past: Past | None
-    ) -> None:
-        """Begin a journal, or go on with that of the past.
+    existing: what happens to results that exist, as the options or the earlier run have it
+    """
 
-        Raises InUseError where a living run holds it, OSError where it cannot be written.
-        """
-        self._path = path
+    def __init__(self, options: RunOptions) -> None:
+        """Look for an earlier run; `look_back` does, and `open` begins the record."""
+        single_file = options.output is not None and names_a_file(options.output)
+        self._path = None if single_file else result_folder(options) / NAME
+        self._options = options
+        self._settings = settings_of(options)
+        self._past: Past | None = None
         self._lock = threading.Lock()
+        self._file: FileIO | None = None
+        self._made: list[Path] = []
+        self.existing = options.existing
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the run can be resumed."""
+        return self._file is not None
+
+    def look_back(self, output: Output) -> None:
+        """Find out what there is to go on with, and say so if that is not what the user expects.
+
+        Raises UsageError where the settings are other ones, unless --overwrite asks to start over.
+        """
+        if self._path is None:
+            return
+        resume = self._options.resume
+        try:
+            past = read(self._path)
+        except OSError as error:
+            if not resume:  # then whether it can be written is soon seen
+                return
+            raise DeblurError(f"{self._path} cannot be read: {error.strerror}") from error
+        if not resume:
+            if past is not None:
+                output.warn(f"{self._path} is left from an unfinished run, which --resume would continue")
+        elif past is None:
+            output.warn(f"there is no unfinished run in {self._path.parent}; existing results are kept")
+            self._replace_refusal(Existing.skip)
+        elif self._agrees_with(past):
+            self._past = past
+            self._replace_refusal(past.existing)
+
+    def _replace_refusal(self, existing: Existing) -> None:
+        if self.existing is Existing.refuse:
+            self.existing = existing
+
+    def _agrees_with(self, past: Past) -> bool:
+        hashes = hashes_of(self._options.weights, self._options.detector)
+        changes = differences(past.settings, self._settings | hashes)
+        if changes and not self._options.overwrite:
+            raise UsageError(
+                f"the unfinished run in {result_folder(self._options)} had other settings "
+                f"({'; '.join(changes)}); repeat them, or start over with --overwrite"
+            )
+        return not changes
+
+    def without_results(self, photos: Sequence[Found]) -> list[Found]:
+        """Leave out what the earlier run wrote; `*.jpg` finds that too, once results lie beside photos."""
+        traces = self._past.traces.values() if self._past else ()
+        results = {result for trace in traces for result in trace.results}
+        return [photo for photo in photos if identity(photo.path) not in results]
+
+    def judge(self, job: Job) -> Job:
+        """Set how far the earlier run came with a photo, and which of its files stay."""
+        trace = self._past.traces.get(identity(job.source)) if self._past else None
+        if trace is None:
+            return job
+        results = job.results.values()
+        foreign = {path for path in results if identity(path) not in trace.results and path.exists()}
+        again = replace(job, present=frozenset(foreign), state=State.again)
+        if trace.stamps is None:
+            return again
+        now = {path: stamp(identity(path)) for path in results}
+        then = {path: trace.stamps.get(identity(path)) for path in results}
+        altered = {path for path in now if now[path] and then[path] and not is_same(now[path], then[path])}
+        if altered and not self._options.overwrite:
+            return replace(job, present=frozenset(results) - altered, state=State.altered)
+        whole = not altered and all(now.values()) and is_same(stamp(job.source), trace.source)
+        return replace(job, state=State.finished) if whole else again
+
+    def open(self, photos: int, weights: "LoadedWeights | None", output: Output) -> None:
+        """Begin the record of a run over so many photos, or go on with that of the earlier run.
+
+        weights: None if none are used. Raises InUseError where the run to go on with is still alive,
+        EncodeError for a full disk; where the journal cannot be written otherwise, a warning says so.
+        """
+        if self._path is None or (photos < 2 and self._past is None):
+            return
+        try:
+            self._open(self._path, self._settings | hashes_in(weights))
+        except InUseError as error:
+            if self._past is not None:
+                raise
+            output.warn(f"{error}; this run keeps no journal, so it cannot be resumed")
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise explain(self._path, error) from error
+            output.warn(f"{explain(self._path, error)}; without its journal this run cannot be resumed")
+
+    def _open(self, path: Path, settings: Mapping[str, Any]) -> None:
         self._made = make_folder(path.parent)
-        self._file = open_locked(path)
+        file = open_locked(path)
         try:
             before = read(path)
-            if past is not None and (before is None or before.length != past.length):
-                raise InUseError(f"another run has just been writing into {path.parent}; try again")
+            if self._past is not None and (before is None or before.length != self._past.length):
+                raise InUseError(f"another run has just written into {path.parent}; try again")
             _remove_parts(before)
-            self._file.truncate(past.length if past else 0)
-            if past is None:
-                self._append({"settings": settings, "existing": existing.value})
+            file.truncate(self._past.length if self._past else 0)
+            if self._past is None:
+                _append(file, {"settings": settings, "existing": self.existing.value})
                 _sync(path.parent)
         except BaseException:
-            self._file.close()
+            file.close()
             raise
+        self._file = file
 
     def begin(self, job: Job) -> None:
         """Note that the missing results of a photo are about to be put in place."""
-        results = [str(identity(path)) for path in job.missing]
-        source = stamp(job.source)
-        self._note({"event": "begin", "photo": _key(job), "source": source, "results": results})
+        results = [str(identity(path)) for path in job.missing.values()]
+        self._note("begin", job, source=stamp(job.source), results=results)
 
     def finish(self, job: Job) -> None:
         """Note that all of them are in place."""
-        stamps = {str(identity(path)): stamp(path) for path in job.missing}
-        self._note({"event": "done", "photo": _key(job), "results": stamps})
+        self._note("done", job, results={str(identity(path)): stamp(path) for path in job.missing.values()})
+
+    def _note(self, event: str, job: Job, **facts: object) -> None:
+        """Write a line. Safe to call from several threads. Raises EncodeError."""
+        if self._file is None or self._path is None:
+            return
+        with self._lock:
+            try:
+                _append(self._file, {"event": event, "photo": str(identity(job.source)), **facts})
+            except OSError as error:
+                raise explain(self._path, error) from error
 
     def close(self, *, finished: bool) -> None:
         """Leave the journal as it is, or remove it where the run came to its end."""
+        if self._file is None or self._path is None:
+            return
         if finished and sys.platform != "win32":  # while it is still locked
             self._path.unlink(missing_ok=True)
         self._file.close()
@@ -136,23 +256,36 @@ class Journal:
                 with suppress(OSError):  # results are in it
                     folder.rmdir()
 
-    def _note(self, record: Mapping[str, object]) -> None:
-        with self._lock:
-            try:
-                self._append(record)
-            except OSError as error:
-                raise explain(self._path, error) from error
 
-    def _append(self, record: Mapping[str, object]) -> None:
-        end = self._file.seek(0, os.SEEK_END)
+def _append(file: FileIO, record: Mapping[str, object]) -> None:
+    """Add a line that is on the disk when this returns; where that fails, no part of it stays."""
+    end = file.seek(0, os.SEEK_END)
+    try:
+        line = json.dumps(record).encode() + b"\n"
+        while line:
+            line = line[file.write(line) :]
+        os.fsync(file.fileno())
+    except OSError:
+        file.truncate(end)
+        raise
+
+
+def _sync(folder: Path) -> None:
+    """Put the names in a folder on the disk, where the system can open folders."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
         try:
-            line = json.dumps(record).encode() + b"\n"
-            while line:
-                line = line[self._file.write(line) :]
-            os.fsync(self._file.fileno())
-        except OSError:
-            self._file.truncate(end)
-            raise
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _remove_parts(past: Past | None) -> None:
+    """Remove what the writing of unfinished photos left behind."""
+    unfinished = [trace.results for trace in past.traces.values() if not trace.stamps] if past else []
+    for folder in {path.parent for results in unfinished for path in results}:
+        for part in folder.glob(PARTIAL):
+            part.unlink(missing_ok=True)
 
 
 def stamp(path: Path) -> Stamp | None:
@@ -171,23 +304,48 @@ def is_same(now: Stamp | None, then: Stamp | None) -> bool:
     return now[0] == then[0] and abs(now[1] - then[1]) <= CLOCK
 
 
-def _key(job: Job) -> str:
-    return str(identity(job.source))
+def settings_of(options: RunOptions) -> dict[str, Any]:
+    """Return the options that shape the results, as JSON gives them back."""
+    settings = {name: value for name, value in vars(options).items() if name not in _IDLE}
+    settings |= {"version": __version__, "journal": FORMAT}
+    return dict(json.loads(json.dumps(settings, default=str)))
 
 
-def _sync(folder: Path) -> None:
-    """Put the names in a folder on the disk, where the system can open folders."""
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+def hashes_in(weights: "LoadedWeights | None") -> dict[str, str | None]:
+    """Return the hashes of weights and of their detector, in the words of a journal."""
+    if weights is None:
+        return {"weights": None, "detector": None}
+    return {
+        "weights": weights.sha256,
+        "detector": weights.detector.sha256 if weights.detector else catalog.OWN,
+    }
 
 
-def _remove_parts(past: Past | None) -> None:
-    """Remove what the writing of unfinished photos left behind."""
-    unfinished = [entry.results for entry in past.entries.values() if not entry.stamps] if past else []
-    for folder in {path.parent for results in unfinished for path in results}:
-        for part in folder.glob(PARTIAL):
-            part.unlink(missing_ok=True)
+def hashes_of(weights: str | None, detector: str) -> dict[str, str]:
+    """Return the same for weights and a detector that are asked for, without loading them.
+
+    Raises WeightsError where there are none of that name.
+    """
+    name = weights or catalog.DEFAULT
+    found = catalog.detector_for(catalog.notes_of(name), detector)
+    return {"weights": _hash_of(name), "detector": catalog.OWN if found is None else _hash_of(found)}
+
+
+def _hash_of(name: str) -> str:
+    source = catalog.source_of(name)
+    return catalog.sha256(source.path) if source.path else source.sha256 or ""
+
+
+def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Name the settings that are not the same."""
+    return [
+        f"{name.replace('_', '-')} {_shown(then.get(name))}, now {_shown(now.get(name))}"
+        for name in sorted(then.keys() | now.keys())
+        if then.get(name) != now.get(name)
+    ]
+
+
+def _shown(value: object) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "not given", True: "on", False: "off"}[value]
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)[:16]  # enough of a hash

@@ -9,48 +9,52 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from deblur_cli.cli.run.messages import Outcome
     from deblur_cli.cli.run.plan import Job
-    from deblur_cli.cli.run.summary import Work
     from deblur_cli.photo.photo import Photo
     from deblur_cli.restoration import Findings, Result
 
-    Outcome = Work | Exception
-    Deblurred = tuple[Findings, Result]  # what was found, before regions were judged, and what was done
+    Deblurred = tuple[Findings, Result]  # what was detected, before regions were judged, and what was done
 
 
-@dataclass(frozen=True)
-class Steps:
-    """What is done with each job.
+class Steps(Protocol):
+    """What is done with each photo. An exception in `read`, `deblur` or `write` is what came of it."""
 
-    about: marks the thread as working on a photo; begin: the photo is the next for the network
-    read, deblur, write: an exception in one of them is the outcome of the photo
-    report: told each outcome; what it raises ends the run
-    """
+    def megapixels(self, job: "Job") -> float:
+        """Return the size of a photo from its header. Must not raise."""
 
-    about: Callable[["Path"], AbstractContextManager[None]]
-    begin: Callable[["Job"], None]
-    read: Callable[["Job"], "Photo"]
-    deblur: Callable[["Job", "Photo"], "Deblurred"]
-    write: Callable[["Job", "Photo", "Deblurred"], "Work"]
-    report: Callable[["Job", "Outcome"], None]
+    def about(self, job: "Job") -> AbstractContextManager[None]:
+        """Mark this thread as working on a photo."""
+
+    def begin(self, job: "Job") -> None:
+        """Note that the photo is the next for the network."""
+
+    def read(self, job: "Job") -> "Photo":
+        """Read a photo, in a thread."""
+
+    def deblur(self, job: "Job", photo: "Photo") -> "Deblurred":
+        """Take a photo through the network, in the calling thread."""
+
+    def write(self, job: "Job", photo: "Photo", deblurred: "Deblurred") -> "Outcome":
+        """Write the results, in a thread."""
+
+    def report(self, job: "Job", outcome: "Outcome | Exception") -> None:
+        """Tell what came of a photo; what this raises ends the run."""
 
 
 class DiscardedError(Exception):
-    """The run ends, and this photo will not be read any more."""
+    """The run ends, and this photo will not be read."""
 
 
 class Budget:
     """Bounds how many megapixels are in memory at once; a photo larger than that has it all to itself.
 
     Photos get their share strictly in order: a later one could otherwise take what an earlier one
-    needs, and wait for that one for ever.
+    needs, and wait for that one forever.
     """
 
     def __init__(self, megapixels: float) -> None:
@@ -80,26 +84,22 @@ class Budget:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Let nobody in any more."""
+        """Let no more photos in."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
 
 class Pipeline:
-    """Takes photos through their steps; `width` of them are read, and as many written, side by side.
+    """Takes photos through their steps; `width` of them are read, and as many written, side by side."""
 
-    `size` gives the megapixels of a job and must not raise.
-    """
-
-    def __init__(self, steps: Steps, width: int, budget: Budget, size: Callable[["Job"], float]) -> None:
+    def __init__(self, steps: Steps, width: int, budget: Budget) -> None:
         self._steps = steps
         self._width = width
         self._budget = budget
-        self._size = size
         self._ending = threading.Event()
         self._turnstile = threading.Lock()
-        self._waiting: dict[int, tuple[Job, Outcome]] = {}
+        self._waiting: dict[int, tuple[Job, Outcome | Exception]] = {}
         self._reported = 0
 
     def end(self) -> None:
@@ -131,15 +131,15 @@ class Pipeline:
         _await(writing, at_most=0)
 
     def _read(self, turn: int, job: "Job") -> "Photo":
-        self._budget.take(turn, self._size(job))
-        with self._steps.about(job.source):
+        self._budget.take(turn, self._steps.megapixels(job))
+        with self._steps.about(job):
             return self._steps.read(job)
 
     def _deblur(self, turn: int, job: "Job", reading: Future["Photo"]) -> Callable[[], None]:
         """Take a photo through the network and return what a writer shall do then."""
         try:
             photo = reading.result()
-            with self._steps.about(job.source):
+            with self._steps.about(job):
                 deblurred = self._steps.deblur(job, photo)
         except Exception as error:  # noqa: BLE001 - one photo must not end the others, whatever happens to it
             return partial(self._conclude, turn, job, error)
@@ -149,14 +149,14 @@ class Pipeline:
         if not self._ending.is_set():
             self._conclude(turn, job, self._written(job, photo, deblurred))
 
-    def _written(self, job: "Job", photo: "Photo", deblurred: "Deblurred") -> "Outcome":
+    def _written(self, job: "Job", photo: "Photo", deblurred: "Deblurred") -> "Outcome | Exception":
         try:
-            with self._steps.about(job.source):
+            with self._steps.about(job):
                 return self._steps.write(job, photo, deblurred)
         except Exception as error:  # noqa: BLE001 - as above
             return error  # held by no frame of its own traceback, so the photo's memory is freed with it
 
-    def _conclude(self, turn: int, job: "Job", outcome: "Outcome") -> None:
+    def _conclude(self, turn: int, job: "Job", outcome: "Outcome | Exception") -> None:
         """Report a job, once all before it are reported."""
         self._budget.give_back(turn)
         with self._turnstile:

@@ -3,15 +3,16 @@
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from io import BufferedReader
 from pathlib import Path
 from typing import cast
 
 from deblur_cli.cli.errors import is_disk_full
 from deblur_cli.cli.output import Output
+from deblur_cli.cli.run.options import RunOptions
 from deblur_cli.cli.run.plan import extension, names_a_file
 from deblur_cli.cli.run.sizes import picture_format
 from deblur_cli.cli.signals import terminate_like_interrupt
@@ -19,67 +20,71 @@ from deblur_cli.errors import DeblurError, UsageError
 
 DASH = Path("-")
 _PIECE = 1 << 16  # bytes; what a pipe holds
+_USES_STDOUT = (
+    "mask",
+    "mask_format",
+    "trajectory",
+    "trajectory_style",
+    "data",
+    "only_maps",
+    "report",
+    "json",
+)
+_READS_AGAIN = ("dry_run", "resume")
 
 
-@dataclass(frozen=True)
-class Ends:
-    """Where photos really come from and go to. `sent` is the file whose bytes go to stdout at the end."""
-
-    inputs: list[Path]
-    output: Path | None
-    sent: Path | None = None
-
-    def deliver(self) -> None:
-        """Write the result to stdout, if that is where it goes."""
-        if self.sent is not None:
-            with self.sent.open("rb") as file:
-                shutil.copyfileobj(file, sys.stdout.buffer)
-            sys.stdout.buffer.flush()
-
-
-def check(inputs: Sequence[Path], output: Path | None, other: Mapping[str, bool]) -> None:
-    """Refuse what cannot go together with `-`; `other` says which further options are given."""
-    if DASH not in inputs and output != DASH:
-        return
+def check(options: RunOptions) -> None:
+    """Refuse what cannot go together with `-`."""
+    inputs, output = options.inputs, options.output
     if len(inputs) > 1:
         raise UsageError("- stands for one photo; give it no other inputs")
-    given = [name for name, is_given in other.items() if is_given]
     if output == DASH:
         if inputs[0].is_dir():
             raise UsageError(
                 f"{inputs[0]} is a folder, but only one photo can go to stdout; give -o a folder"
             )
-        if given:
-            raise UsageError(f"{given[0]} cannot go with -o -, which puts the photo on stdout; use -o FILE")
+        if name := _first_given(options, _USES_STDOUT + _READS_AGAIN):
+            raise UsageError(f"{name} cannot go with -o -, which puts the photo on stdout; use -o FILE")
         if sys.stdout.isatty():
-            raise UsageError("stdout is a terminal, which a photo would garble; redirect it or use -o FILE")
+            raise UsageError("stdout is a terminal, which cannot show a photo; redirect it or use -o FILE")
     elif output is None or not names_a_file(output):
-        raise UsageError("a photo from stdin has no name; say with -o FILE or -o - where its result goes")
+        raise UsageError("a photo from stdin has no name; use -o FILE or -o - to say where its result goes")
     if inputs[0] == DASH:
-        if refused := sorted({"--dry-run", "--resume"} & set(given)):
-            raise UsageError(f"{refused[0]} cannot go with a photo from stdin, which can be read only once")
+        if name := _first_given(options, _READS_AGAIN):
+            raise UsageError(f"{name} cannot go with a photo from stdin, which can be read only once")
         if sys.stdin.isatty():
             raise UsageError("stdin is a terminal; send a photo into it, such as deblur run - -o - < a.jpg")
 
 
+def _first_given(options: RunOptions, names: tuple[str, ...]) -> str | None:
+    """Return the first of these options that is given, as the user spells it."""
+    return next((f"--{name.replace('_', '-')}" for name in names if getattr(options, name)), None)
+
+
 @contextmanager
-def connected(
-    inputs: Sequence[Path], output: Path | None, wanted: str | None, streams: Output
-) -> Iterator[Ends]:
-    """Put private files in the place of stdin and stdout, for as long as the block lasts."""
-    if DASH not in inputs and output != DASH:
-        yield Ends(list(inputs), output)
+def connected(options: RunOptions, streams: Output) -> Iterator[RunOptions]:
+    """Put private files in the place of stdin and stdout, for as long as the block lasts.
+
+    What the block made goes to stdout at its end, unless it raises.
+    """
+    if DASH not in options.inputs and options.output != DASH:
+        yield options
         return
+    check(options)
     with terminate_like_interrupt(), tempfile.TemporaryDirectory(prefix="deblur-") as name:
-        source, sent = inputs[0], None
+        source, output = options.inputs[0], options.output
         if source == DASH:
             source = _take_stdin(Path(name) / "stdin")
             streams.call(source, "stdin")
         if output == DASH:
-            output = sent = Path(name) / f"stdout{extension(source, wanted)}"
-            streams.call(sent, "stdout")
+            output = Path(name) / f"stdout{extension(source, options.format)}"
+            streams.call(output, "stdout")
             streams.keep_stdout_free()
-        yield Ends([source], output, sent)
+        yield replace(options, inputs=[source], output=output)
+        if output is not None and options.output == DASH:
+            with output.open("rb") as file:
+                shutil.copyfileobj(file, sys.stdout.buffer)
+            sys.stdout.buffer.flush()
 
 
 def _take_stdin(path: Path) -> Path:

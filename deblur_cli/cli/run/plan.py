@@ -2,20 +2,13 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
+from enum import Enum, auto
 from pathlib import Path
 
-from deblur_cli.cli.run.inputs import (
-    DATA_ENDING,
-    GRAY_ENDING,
-    MASK_ENDING,
-    TRAJECTORY_ENDING,
-    Found,
-    Problem,
-    real_path,
-)
+from deblur_cli.cli.run.inputs import Collection, Found, Problem, identity, real_path
+from deblur_cli.cli.run.options import ENDINGS, Existing, Kind, RunOptions
 from deblur_cli.errors import EncodeError, UsageError
 from deblur_cli.photo import encode
 from deblur_cli.photo.decode import is_picture_name
@@ -24,113 +17,150 @@ from deblur_cli.photo.decode import is_picture_name
 _NOT_WRITTEN = frozenset({".gif", ".jxl", ".jp2"})
 
 
-class Existing(Enum):
-    """What becomes of a result that exists already."""
+class State(Enum):
+    """How far an earlier run that was interrupted came with a photo."""
 
-    refuse = "refuse"
-    skip = "skip"
-    replace = "replace"
-
-
-class Verdict(Enum):
-    """How far an earlier run that was broken off came with a photo."""
-
-    new = "it never began"
-    again = "it has to be done again"
-    finished = "its results are in place"
-    altered = "a result was changed since"
+    new = auto()  # it never began
+    again = auto()  # what it made of the photo, in part or out of date, may be replaced
+    finished = auto()  # its results are in place
+    altered = auto()  # a result was changed since
 
 
-@dataclass(frozen=True)
-class Naming:
-    """How results are named. `format` is Pillow's name, or None to keep each photo's own.
-
-    mask, gray, trajectory, data: what is wanted beside the restored photo, or, if not `photo`, alone
-    """
-
-    output: Path | None = None
-    suffix: str = "_deblurred"
-    format: str | None = None
-    mask: bool = False
-    trajectory: bool = False
-    gray: bool = False
-    data: bool = False
-    photo: bool = True
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Job:
     """One photo and the files that shall come of it.
 
-    mask, trajectory: pictures; gray: the mask as a selection; data: the maps; None where not wanted
-    present: those that exist already and stay; replace: the others may be replaced
-    photo: false where the restored photo is not wanted, and `output` only tells what the others are beside
+    results: a file for each kind that is wanted; present: those that exist already and stay
     """
 
     source: Path
-    output: Path
-    mask: Path | None = None
-    trajectory: Path | None = None
+    results: Mapping[Kind, Path]
     present: frozenset[Path] = frozenset()
-    replace: bool = False
-    gray: Path | None = None
-    data: Path | None = None
-    photo: bool = True
+    state: State = State.new
 
     @property
-    def results(self) -> tuple[Path, ...]:
-        """All files that belong to the photo."""
-        photo = self.output if self.photo else None
-        paths = (photo, self.mask, self.gray, self.trajectory, self.data)
-        return tuple(path for path in paths if path is not None)
+    def restores(self) -> bool:
+        """Whether the photo itself is wanted, not only maps of it."""
+        return Kind.photo in self.results
 
     @property
     def main(self) -> Path:
         """The file that stands for all."""
-        return self.results[0]
+        return next(iter(self.results.values()))
 
     @property
-    def missing(self) -> tuple[Path, ...]:
+    def missing(self) -> dict[Kind, Path]:
         """The files to write."""
-        return tuple(path for path in self.results if path not in self.present)
+        return {kind: path for kind, path in self.results.items() if path not in self.present}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will do: jobs in order, photos that have all their results, and what cannot be done.
+    """What a run will do: jobs in order, those that need nothing done and why, and what cannot be done."""
 
-    finished: photos that the run which is gone on with has done
+    jobs: Sequence[Job]
+    skipped: Sequence[tuple[Job, str]]
+    problems: Sequence[Problem]
+
+
+def make_plan(
+    found: Collection, options: RunOptions, existing: Existing, judge: Callable[[Job], Job] = lambda job: job
+) -> Plan:
+    """Name the results of every photo. Raises UsageError where each of them would be an original.
+
+    judge: sets the state of a job that an earlier run had too
     """
+    named = name_results(found.photos, options)
+    clashes = _find_clashes(named)
+    if named and len(clashes) == len(named):
+        raise UsageError(clashes[named[0]])
+    problems = [*found.problems, *(Problem(job.source, reason) for job, reason in clashes.items())]
+    jobs: list[Job] = []
+    skipped: list[tuple[Job, str]] = []
+    for job in (_settled(judge(job), existing) for job in named if job not in clashes):
+        if job.state is State.finished:
+            skipped.append((job, f"finished before, {job.main}"))
+        elif not job.missing:
+            skipped.append((job, f"skipped, {job.main} already exists"))
+        elif reason := _obstacle(job, existing):
+            problems.append(Problem(job.source, reason))
+        else:
+            jobs.append(job)
+    return Plan(jobs, skipped, problems)
 
-    jobs: tuple[Job, ...]
-    skipped: tuple[Job, ...]
-    problems: tuple[Problem, ...]
-    finished: tuple[Job, ...] = ()
+
+def _settled(job: Job, existing: Existing) -> Job:
+    """Let results that exist stay where they are to be skipped."""
+    if existing is not Existing.skip or job.state is State.again:
+        return job
+    return replace(job, present=frozenset(filter(os.path.lexists, job.results.values())))
 
 
-Judge = Callable[[Job], tuple[Verdict, Job]]
+def name_results(photos: Sequence[Found], options: RunOptions) -> list[Job]:
+    """Name the files that shall come of each photo.
+
+    Maps bear the name of their photo without its ending, and the whole name where photos differ in nothing
+    but that: a camera that writes IMG.NEF beside IMG.JPG gives IMG.NEF_mask.png and IMG.JPG_mask.png.
+    """
+    outputs = [_output(photo, options) for photo in photos]
+    stems = [identity(out.with_name(photo.path.stem)) for photo, out in zip(photos, outputs, strict=True)]
+    namesakes = defaultdict(set)
+    for photo, stem in zip(photos, stems, strict=True):
+        namesakes[stem].add(photo.path.name)
+    jobs = []
+    for photo, out, stem in zip(photos, outputs, stems, strict=True):
+        name = photo.path.name if len(namesakes[stem]) > 1 else photo.path.stem
+        paths = {kind: out.with_name(name + ending) for kind, ending in ENDINGS.items()} | {Kind.photo: out}
+        jobs.append(Job(photo.path, {kind: paths[kind] for kind in options.kinds}))
+    return jobs
 
 
-def _all_new(job: Job) -> tuple[Verdict, Job]:
-    return Verdict.new, job
+def _output(photo: Found, options: RunOptions) -> Path:
+    out = options.output
+    if out is not None and names_a_file(out):
+        return out
+    folder = photo.path.parent if out is None else out / photo.relative.parent
+    return folder / f"{photo.path.stem}{options.suffix}{extension(photo.path, options.format)}"
 
 
-def names_a_file(output: Path | None) -> bool:
+def extension(path: Path, wanted: str | None) -> str:
+    """Return the suffix of a result: the wanted format's; else the photo's own, or one that stands for it."""
+    if wanted is not None:
+        return encode.output_suffix(wanted)
+    try:
+        encode.format_of(path.name)
+    except EncodeError:
+        return encode.output_suffix(path.suffix)
+    return path.suffix
+
+
+def names_a_file(output: Path) -> bool:
     """Tell whether -o is meant as the name of a picture rather than of a folder."""
-    if output is None or os.path.isdir(output):  # noqa: PTH112 - Path.is_dir raises for names that cannot be
+    if os.path.isdir(output):  # noqa: PTH112 - Path.is_dir raises for names that cannot be
         return False
     return output.suffix.lower() in _NOT_WRITTEN or is_picture_name(Path("any" + output.suffix))
 
 
-def check_output(naming: Naming, photos: int, folders: int) -> None:
-    """Check what -o names. Raises UsageError, or EncodeError where nothing may be written."""
-    out = naming.output
+def result_folder(options: RunOptions) -> Path:
+    """Return the folder of the results: the one that -o gives, else that of the first input."""
+    if options.output is not None:
+        return options.output.parent if names_a_file(options.output) else options.output
+    first = options.inputs[0]
+    return first if first.is_dir() else first.parent
+
+
+def check_output(options: RunOptions, folders: int) -> None:
+    """Check what -o names. Raises UsageError, or EncodeError where nothing may be written.
+
+    folders: how many of the inputs are folders
+    """
+    out = options.output
     if out is None:
         return
     if names_a_file(out):
-        if photos > 1 or folders:
+        if len(options.inputs) > 1 or folders:
             raise UsageError(f"{out} names one file, but there may be several photos; give -o a folder")
-        _check_format(out, naming.format)
+        _check_format(out, options.format)
         out = out.parent
     try:
         ancestor = _nearest_existing(out)
@@ -151,129 +181,38 @@ def _check_format(out: Path, wanted: str | None) -> None:
         raise UsageError(f"{out} is the name of a {named} file, but --format asks for {wanted}")
 
 
-def make_plan(photos: Sequence[Found], naming: Naming, existing: Existing, judge: Judge = _all_new) -> Plan:
-    """Name the results of every photo. Raises UsageError where each of them would be an original.
-
-    `judge` knows what an earlier run did, and how such a photo is gone on with.
-    """
-    jobs = _told_apart([name_results(photo, naming) for photo in photos])
-    clashes = _find_clashes(jobs)
-    if jobs and len(clashes) == len(jobs):
-        raise UsageError(clashes[jobs[0]])
-    problems = [Problem(job.source, reason) for job, reason in clashes.items()]
-    ready: list[Job] = []
-    skipped: list[Job] = []
-    finished: list[Job] = []
-    for named in jobs:
-        if named in clashes:
-            continue
-        verdict, job = judge(named)
-        if existing is Existing.skip and not job.replace:
-            job = _keep_present(job)
-        if verdict is Verdict.finished:
-            finished.append(job)
-        elif not job.missing:
-            skipped.append(job)
-        elif reason := _obstacle(job, existing, verdict):
-            problems.append(Problem(job.source, reason))
-        else:
-            ready.append(job)
-    return Plan(tuple(ready), tuple(skipped), tuple(problems), tuple(finished))
-
-
-def _keep_present(job: Job) -> Job:
-    return replace(job, present=frozenset(path for path in job.results if os.path.lexists(path)))
-
-
-def name_results(photo: Found, naming: Naming) -> Job:
-    """Name the files that shall come of one photo."""
-    if naming.output is not None and names_a_file(naming.output):
-        output = naming.output
-    else:
-        folder = photo.path.parent if naming.output is None else naming.output / photo.relative.parent
-        output = folder / f"{photo.path.stem}{naming.suffix}{extension(photo.path, naming.format)}"
-    stem = photo.path.stem
-    return Job(
-        photo.path,
-        output,
-        output.with_name(stem + MASK_ENDING) if naming.mask else None,
-        output.with_name(stem + TRAJECTORY_ENDING) if naming.trajectory else None,
-        gray=output.with_name(stem + GRAY_ENDING) if naming.gray else None,
-        data=output.with_name(stem + DATA_ENDING) if naming.data else None,
-        photo=naming.photo,
-    )
-
-
-def _told_apart(jobs: Sequence[Job]) -> list[Job]:
-    """Put the whole names of photos that differ in nothing but their ending into the names of their maps.
-
-    A camera that writes IMG.NEF beside IMG.JPG thus gives IMG.NEF_mask.png and IMG.JPG_mask.png.
-    """
-    namesakes = defaultdict(set)
-    for job in jobs:
-        namesakes[_stem(job)].add(job.source.name)
-    return [_with_whole_name(job) if len(namesakes[_stem(job)]) > 1 else job for job in jobs]
-
-
-def _stem(job: Job) -> Path:
-    return identity(job.output.with_name(job.source.stem))
-
-
-def _with_whole_name(job: Job) -> Job:
-    def renamed(path: Path | None) -> Path | None:
-        return path and path.with_name(job.source.name + path.name.removeprefix(job.source.stem))
-
-    mask, trajectory, gray, data = map(renamed, (job.mask, job.trajectory, job.gray, job.data))
-    return replace(job, mask=mask, trajectory=trajectory, gray=gray, data=data)
-
-
-def extension(path: Path, wanted: str | None) -> str:
-    """The suffix of a result: the wanted format's; else the photo's own, or one that stands for it."""
-    if wanted is not None:
-        return encode.output_suffix(wanted)
-    try:
-        encode.format_of(path.name)
-    except EncodeError:
-        return encode.output_suffix(path.suffix)
-    return path.suffix
-
-
 def _find_clashes(jobs: Sequence[Job]) -> dict[Job, str]:
-    """The jobs that would write to an original or to the result of an earlier job, and what to do then."""
+    """Return the jobs that would write to an original or to the result of an earlier job, and what to do."""
     originals = {real_path(job.source) for job in jobs}
     owner: dict[Path, Path] = {}
     clashes: dict[Job, str] = {}
     for job in jobs:
-        for result in job.results:
+        for result in job.results.values():
             if real_path(result) in originals:
                 clashes[job] = f"{result} is an original and is never written; use another --suffix or -o"
                 break
             first = owner.get(identity(result), job.source)
             if first != job.source:
-                clashes[job] = f"its result {result} is that of {first} too; run it alone, into another -o"
+                clashes[job] = f"{first} has the same result {result}; run this photo alone, with another -o"
                 break
         else:
-            owner |= {identity(result): job.source for result in job.results}
+            owner |= {identity(result): job.source for result in job.results.values()}
     return clashes
 
 
-def identity(path: Path) -> Path:
-    """One path for all ways to name a file; a link that is the file itself stays one."""
-    return real_path(path.parent) / path.name
-
-
-def _obstacle(job: Job, existing: Existing, verdict: Verdict) -> str | None:
+def _obstacle(job: Job, existing: Existing) -> str | None:
     """Say why the results of a job cannot be written, or return None."""
     try:
-        return next(_obstacles(job, existing, verdict), None)
+        return next(_obstacles(job, existing), None)
     except OSError as error:  # a folder on the way may not be entered, or a name is too long
-        return f"{job.output} cannot be written: {error.strerror}"
+        return f"{job.main} cannot be written: {error.strerror}"
 
 
-def _obstacles(job: Job, existing: Existing, verdict: Verdict) -> Iterator[str]:
-    refused = (existing is Existing.refuse or verdict is Verdict.altered) and not job.replace
-    state = "was changed since it was finished" if verdict is Verdict.altered else "exists already"
-    for result in job.missing:
+def _obstacles(job: Job, existing: Existing) -> Iterator[str]:
+    altered = job.state is State.altered
+    refused = altered or (existing is Existing.refuse and job.state is not State.again)
+    state = "was changed since it was finished" if altered else "already exists"
+    for result in job.missing.values():
         if result.is_dir():
             yield f"{result} is a folder, so no result can have that name"
         elif refused and os.path.lexists(result):

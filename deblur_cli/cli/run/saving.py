@@ -1,6 +1,5 @@
 """Writes what came of one photo: all of it, or nothing."""
 
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deblur_cli import __version__
+from deblur_cli.cli.run.options import Kind, RunOptions
 from deblur_cli.cli.run.plan import Job
 from deblur_cli.files import check_target, write_file
 from deblur_cli.photo import encode
@@ -23,42 +23,33 @@ if TYPE_CHECKING:
     from deblur_cli.restoration import Findings, Result
 
 
-@dataclass(frozen=True)
-class Saving:
-    """How results are written.
-
-    strip: without metadata; note: with a line on what was done; flow: motion as a dense map
-    """
-
-    quality: int | None = None
-    overwrite: bool = False
-    strip: bool = False
-    note: bool = True
-    flow: bool = False
-
-
 def save(
-    job: Job, photo: Photo, findings: "Findings", result: "Result", weights: str, saving: Saving
+    job: Job,
+    photo: Photo,
+    findings: "Findings",
+    result: "Result",
+    weights: str,
+    options: RunOptions,
+    *,
+    overwrite: bool,
 ) -> None:
     """Write the results of a job that are missing. Raises EncodeError, and then leaves no new file.
 
     The restored photo comes last, so that where it exists all its companions do. findings: as they were
-    found, which given back make the same result; weights: what the note calls them
+    detected, which given back make the same result; weights: what the note calls them
     """
-    overwrite = saving.overwrite or job.replace
     written: list[Path] = []
-    new = [path for path in job.missing if not path.exists()]
+    new = [path for path in job.missing.values() if not path.exists()]
     try:
-        for path in reversed(job.missing):
+        for kind, path in reversed(job.missing.items()):
             path.parent.mkdir(parents=True, exist_ok=True)
-            if job.photo and path == job.output:
-                note = _note(result, weights) if saving.note else None
-                _save_photo(path, photo, result, note, replace(saving, overwrite=overwrite))
-            elif path == job.data:
+            if kind is Kind.photo:
+                _save_photo(path, photo, result, weights, options, overwrite=overwrite)
+            elif kind is Kind.data:
                 check_target(path, photo.source, overwrite=overwrite)
                 write_file(path, [to_npz(findings, result.epsilon)], overwrite=overwrite)
             else:
-                picture = _picture(path, job, photo, result, flow=saving.flow)
+                picture = _picture(kind, photo, result, flow=options.flow)
                 encode.encode(picture, path, format="PNG", overwrite=overwrite)
             written.append(path)
     except BaseException:
@@ -67,40 +58,34 @@ def save(
         raise
 
 
-def _save_photo(path: Path, photo: Photo, result: "Result", note: str | None, saving: Saving) -> None:
-    if is_copied(path, photo, result, saving):
-        encode.copy_unchanged(photo, path, overwrite=saving.overwrite)
+def _save_photo(
+    path: Path, photo: Photo, result: "Result", weights: str, options: RunOptions, *, overwrite: bool
+) -> None:
+    if is_copied(path, photo, result, strip=options.strip_metadata):
+        encode.copy_unchanged(photo, path, overwrite=overwrite)
         return
+    what = f"{weights}, epsilon {result.epsilon:g}" if result.changed else "nothing restored"
     encode.encode(
         result.photo,
         path,
         format=encode.format_of(path.name),
-        quality=saving.quality,
-        overwrite=saving.overwrite,
-        note=note,
-        strip=saving.strip,
+        quality=options.quality,
+        overwrite=overwrite,
+        note=f"deblur {__version__} ({what})" if options.note else None,
+        strip=options.strip_metadata,
     )
 
 
-def is_copied(path: Path, photo: Photo, result: "Result", saving: Saving) -> bool:
+def is_copied(path: Path, photo: Photo, result: "Result", *, strip: bool) -> bool:
     """Tell whether the source's own bytes are the result, since nothing had to be done."""
-    return not result.changed and encode.is_copy_possible(
-        photo, encode.format_of(path.name), strip=saving.strip
-    )
+    return not result.changed and encode.is_copy_possible(photo, encode.format_of(path.name), strip=strip)
 
 
-def _note(result: "Result", weights: str) -> str:
-    """What was done to a photo, in the words that its Software entry gets."""
-    if not result.changed:
-        return f"deblur {__version__} (nothing restored)"
-    return f"deblur {__version__} ({weights}, epsilon {result.epsilon:g})"
-
-
-def _picture(path: Path, job: Job, photo: Photo, result: "Result", *, flow: bool) -> Photo:
-    if path == job.gray:
+def _picture(kind: Kind, photo: Photo, result: "Result", *, flow: bool) -> Photo:
+    if kind is Kind.gray:
         return Photo(pixels=selection(photo, result), source=photo.source, format="PNG")
     seen = eight_bits(photo)
-    if path == job.mask:
+    if kind is Kind.mask:
         pixels = mask_overlay(seen, result.findings, result.epsilon, share=result.blurred_share)
     else:
         draw = flow_overlay if flow else trajectory_overlay

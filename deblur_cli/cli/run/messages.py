@@ -1,4 +1,4 @@
-"""What a run tells about its photos: a line for people, a record for programs."""
+"""What a run says about its photos: a line for people, a JSON record for programs."""
 
 import time
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from deblur_cli.cli.errors import FAILED, OK
 from deblur_cli.cli.run.inputs import Problem
+from deblur_cli.cli.run.options import Kind
 from deblur_cli.cli.run.plan import Job
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from deblur_cli.restoration.forecast import Estimate
 
 _FIELDS = (
-    *("type", "status", "input", "output", "mask", "mask_gray", "trajectory", "motion", "width", "height"),
+    *("type", "status", "input", *Kind, "width", "height"),
     *("blurred_share", "scales", "tiles", "tiles_restored", "tiles_kept", "seconds", "epsilon"),
     *("device", "precision", "weights", "weights_sha256", "detector", "detector_sha256"),
     *("changed", "notes", "error"),
@@ -22,35 +23,35 @@ _FIELDS = (
 
 
 @dataclass(frozen=True)
-class Work:
-    """One photo that was worked on, and what came of it; holds no pixels, as it may wait to be told.
+class Outcome:
+    """What came of a photo; holds no pixels, as it may wait to be told.
 
     line: the same for people; record: the same for programs
     """
 
-    job: Job
     changed: bool
     notes: tuple[str, ...]
     line: str
     record: dict[str, object]
 
 
-def sum_up(job: Job, result: "Result", network: "Deblurrer", seconds: float, *, copied: bool) -> Work:
+def describe_result(
+    job: Job, result: "Result", network: "Deblurrer", seconds: float, *, copied: bool
+) -> Outcome:
     """Tell what came of a photo on which so many seconds were spent; `copied`: it is the file as it was."""
-    from deblur_cli.pictures import at_scales, blurred
+    from deblur_cli.pictures import at_scales, blurred  # here, as a dry run does without torch
 
     share = blurred(result.blurred_share) if result.blurred_share else "nothing blurred"
-    what = f"{share}, {'left as it is' if copied else 'only converted'}"
-    if not job.photo:
+    if not job.restores:
         what = f"{blurred(result.blurred_share)}, not restored"
     elif result.changed:
-        tiles = "1 tile" if result.tiles_restored == 1 else f"{result.tiles_restored} tiles"
-        what = f"{share}, {tiles} restored{at_scales(result.scale_shares)}"
+        what = f"{share}, {tiles_text(result.tiles_restored)} restored{at_scales(result.scale_shares)}"
+    else:
+        what = f"{share}, {'left as it is' if copied else 'only converted'}"
     if result.tiles_kept:
         what += f", {result.tiles_kept} kept because they could not be restored"
     weights, detector = network.weights, network.weights.detector
     how = f"{network.device}, {network.precision}, {weights.title}, epsilon {result.epsilon:g}"
-    line = f"{what}, {seconds:.1f} s ({how})"
     record = _record(
         "done",
         **_names(job),
@@ -72,7 +73,12 @@ def sum_up(job: Job, result: "Result", network: "Deblurrer", seconds: float, *, 
         changed=result.changed,
         notes=list(result.notes),
     )
-    return Work(job, result.changed, result.notes, line, record)
+    return Outcome(result.changed, result.notes, f"{what}, {seconds:.1f} s ({how})", record)
+
+
+def tiles_text(count: int) -> str:
+    """Return a number of tiles in words."""
+    return "1 tile" if count == 1 else f"{count} tiles"
 
 
 def scales_of(result: "Result") -> dict[str, float]:
@@ -95,37 +101,36 @@ def plan_record(job: Job, size: tuple[int, int]) -> dict[str, object]:
     return _record("planned", **_names(job), width=size[0], height=size[1])
 
 
+def plan_line(job: Job, size: tuple[int, int]) -> str:
+    """Say the same for people."""
+    results = ", ".join(map(str, job.missing.values()))
+    return f"{job.source} ({size[0]} x {size[1]}, {size[0] * size[1] / 1e6:.1f} megapixels) -> {results}"
+
+
 def _record(status: str, **known: object) -> dict[str, object]:
     """Return an object that has every field, so that a reader need not ask which are there."""
-    return dict.fromkeys(_FIELDS) | {"type": "photo", "status": status} | known
+    return dict.fromkeys(map(str, _FIELDS)) | {"type": "photo", "status": status} | known
 
 
 def _names(job: Job) -> dict[str, object]:
-    paths = {
-        "input": job.source,
-        "output": job.output if job.photo else None,
-        "mask": job.mask,
-        "mask_gray": job.gray,
-        "trajectory": job.trajectory,
-        "motion": job.data,
-    }
-    return {name: None if path is None else str(path) for name, path in paths.items()}
+    return {"input": str(job.source), **{str(kind): str(path) for kind, path in job.results.items()}}
 
 
 @dataclass
 class Tally:
-    """Counts of a run. `stopped` is the exit code of what ended it early; looked_at: for their maps only.
+    """Counts of a run.
 
-    epsilon: the one that is used, None while no network is
+    looked_at: photos of which only maps were wanted; left: not done; stopped: the exit code of what ended
+    the run early; epsilon: the one in use, None while no network is
     """
 
     restored: int = 0
     unchanged: int = 0
+    looked_at: int = 0
     skipped: int = 0
     failed: int = 0
     left: int = 0
     stopped: int | None = None
-    looked_at: int = 0
     epsilon: float | None = None
     began: float = field(default_factory=time.monotonic)
 
@@ -146,14 +151,13 @@ class Tally:
         counts = {
             "restored": self.restored,
             "without blur": self.unchanged,
-            "only looked at": self.looked_at,
+            "mapped": self.looked_at,
             "skipped": self.skipped,
             "failed": self.failed,
             "not done": self.left,
         }
         parts = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-        photos = "1 photo" if self.photos == 1 else f"{self.photos} photos"
-        return f"{photos}: {parts}, {time.monotonic() - self.began:.1f} s"
+        return f"{photos_text(self.photos)}: {parts}, {time.monotonic() - self.began:.1f} s"
 
     def record(self) -> dict[str, object]:
         """Return the same for programs."""
@@ -182,10 +186,14 @@ class Forecast:
     planned: Sequence[tuple[int, int]]
     skipped: int
     failed: int
-    exit_code: int
     estimate: "Estimate | None" = None
     epsilon: float | None = None
     weights: str | None = None
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code that can be foreseen."""
+        return FAILED if self.failed else OK
 
     @property
     def megapixels(self) -> float:
@@ -193,11 +201,10 @@ class Forecast:
         return sum(width * height for width, height in self.planned) / 1e6
 
     def __str__(self) -> str:
-        count = len(self.planned) + self.skipped + self.failed
         parts = [f"{len(self.planned)} to deblur ({self.megapixels:.1f} megapixels)"]
         parts += [f"{self.skipped} to skip"] if self.skipped else []
         parts += [f"{self.failed} that will fail"] if self.failed else []
-        line = f"{'1 photo' if count == 1 else f'{count} photos'}: {', '.join(parts)}"
+        line = f"{photos_text(len(self.planned) + self.skipped + self.failed)}: {', '.join(parts)}"
         if self.estimate is None or self.epsilon is None:
             return line
         return f"{line}; {self.estimate}; {self.weights}, epsilon {self.epsilon:g}"
@@ -218,3 +225,8 @@ class Forecast:
             "epsilon": self.epsilon,
             "exit_code": self.exit_code,
         }
+
+
+def photos_text(count: int) -> str:
+    """Return a number of photos in words."""
+    return "1 photo" if count == 1 else f"{count} photos"

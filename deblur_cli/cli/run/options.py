@@ -1,0 +1,313 @@
+"""The options of `deblur run`, checked as they are read; one object that goes wherever they count."""
+
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deblur_cli.cli import options as shared
+from deblur_cli.errors import UsageError
+
+DEFAULT_SUFFIX = "_deblurred"
+MOST_JOBS = 64
+LARGEST_EXPOSURE = 5.0  # stops
+FORMATS = {"jpeg": "JPEG", "jpg": "JPEG", "png": "PNG", "webp": "WEBP", "tiff": "TIFF", "tif": "TIFF"}
+FORMATS |= {"avif": "AVIF"}
+
+
+class WhiteBalance(StrEnum):
+    """What counts as white in camera RAW."""
+
+    camera = "camera"
+    auto = "auto"
+    daylight = "daylight"
+
+
+class ColorSpace(StrEnum):
+    """Color spaces that camera RAW is developed in."""
+
+    srgb = "srgb"
+    adobe = "adobe"
+    prophoto = "prophoto"
+    p3 = "p3"
+
+
+class MaskFormat(StrEnum):
+    """What is written of the mask."""
+
+    overlay = "overlay"
+    gray = "gray"
+    both = "both"
+
+
+class TrajectoryStyle(StrEnum):
+    """How motion is drawn."""
+
+    paths = "paths"
+    flow = "flow"
+
+
+class DataFormat(StrEnum):
+    """Formats that findings are written in."""
+
+    npz = "npz"
+
+
+class Existing(Enum):
+    """What happens where a result exists already."""
+
+    refuse = "refuse"
+    skip = "skip"
+    replace = "replace"
+
+
+class Kind(StrEnum):
+    """The files that a run makes of a photo; each value is a field of its JSON record."""
+
+    photo = "output"
+    mask = "mask"
+    gray = "mask_gray"  # as a selection for an editor
+    trajectory = "trajectory"
+    data = "motion"
+
+
+ENDINGS = {
+    Kind.mask: "_mask.png",
+    Kind.gray: "_mask_gray.png",
+    Kind.trajectory: "_trajectory.png",
+    Kind.data: "_motion.npz",
+}
+
+
+def parse_suffix(text: str) -> str:
+    """Return what can stand in a file name."""
+    if any(c in "/\\\0" or not c.isprintable() for c in text):
+        raise UsageError(f"--suffix becomes part of a file name, so it cannot be {text!r}")
+    return text
+
+
+def parse_format(name: str) -> str:
+    """Return Pillow's name of a format that can be written."""
+    if name.lower() not in FORMATS:
+        raise UsageError(f"--format must be jpeg, png, webp, tiff or avif, not {name!r}")
+    return FORMATS[name.lower()]
+
+
+def parse_quality(text: str) -> int:
+    """Return a quality of JPEG, WebP and AVIF."""
+    return shared.whole_number(text, "--quality must be a number from 1 to 100", lambda n: 1 <= n <= 100)
+
+
+def parse_exposure(text: str) -> float:
+    """Return a change of brightness in stops."""
+    rule = f"--raw-exposure must be a number from {-LARGEST_EXPOSURE:g} to {LARGEST_EXPOSURE:g}"
+    return shared.number(text, rule, lambda stops: abs(stops) <= LARGEST_EXPOSURE)
+
+
+def parse_jobs(text: str) -> int | None:
+    """Return a number of photos, None for auto."""
+    rule = f"--jobs must be auto or a number from 1 to {MOST_JOBS}"
+    return None if text == "auto" else shared.whole_number(text, rule, lambda n: 1 <= n <= MOST_JOBS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """All options of a run. Raises UsageError for those that contradict each other."""
+
+    inputs: Annotated[
+        list[Path],
+        # readable: Typer would refuse a whole batch for one file without permission
+        typer.Argument(
+            metavar="INPUT",
+            help="Photos, or folders of photos; - for a photo on stdin.",
+            show_default=False,
+            readable=False,
+        ),
+    ]
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="OUT",
+            help="Folder for the results; for a single photo also a file name, or - for stdout.",
+            readable=False,
+        ),
+    ] = None
+    recursive: Annotated[
+        bool, typer.Option("--recursive", "-r", help="Include the folders inside a folder.")
+    ] = False
+
+    # what is restored and drawn
+    epsilon: Annotated[
+        float | None,
+        typer.Option(
+            "--epsilon",
+            "-e",
+            metavar="auto|0-1",
+            help="Confidence above which a pixel counts as blurred (epsilon); auto is what the detector or "
+            "the weights recommend, else 0.5.",
+            parser=shared.parse_threshold,
+        ),
+    ] = shared.AUTO
+    mask: Annotated[
+        bool, typer.Option("--mask", help="Also draw where blur was detected: PHOTO_mask.png.")
+    ] = False
+    mask_format: Annotated[
+        MaskFormat | None,
+        typer.Option(
+            "--mask-format", help="Mask over the photo, in gray as a selection for an editor, or both."
+        ),
+    ] = None
+    trajectory: Annotated[
+        bool, typer.Option("--trajectory", help="Also draw how it moved: PHOTO_trajectory.png.")
+    ] = False
+    trajectory_style: Annotated[
+        TrajectoryStyle | None,
+        typer.Option(
+            "--trajectory-style", help="Motion as paths, or as a dense map of direction and distance."
+        ),
+    ] = None
+    data: Annotated[
+        DataFormat | None,
+        typer.Option("--data", help="Also write what was detected, to read or edit: PHOTO_motion.npz."),
+    ] = None
+    findings: Annotated[
+        Path | None,
+        typer.Option(
+            "--findings",
+            metavar="FILE",
+            help="Restore what PHOTO_motion.npz from --data says, edited or not, instead of detecting blur.",
+            readable=False,
+        ),
+    ] = None
+    only_maps: Annotated[
+        bool,
+        typer.Option("--only-maps", help="Restore nothing; write mask and trajectory, or what you ask for."),
+    ] = False
+    report: Annotated[
+        bool, typer.Option("--report", help="Also make a page to compare before and after: deblur_report/.")
+    ] = False
+
+    # the network
+    weights: shared.Weights = None
+    detector: shared.Detector = "auto"
+    device: shared.Device = "auto"
+    precision: shared.PrecisionChoice = shared.Precision.auto
+    tile: shared.Tile = shared.AUTO
+    overlap: shared.Overlap = shared.DEFAULT_OVERLAP
+    scales: shared.Scales = shared.AUTO
+    keep_sharp: shared.KeepSharp = True
+
+    # files
+    suffix: Annotated[
+        str,
+        typer.Option(
+            "--suffix", metavar="TEXT", help="Added to the name of each result.", parser=parse_suffix
+        ),
+    ] = DEFAULT_SUFFIX
+    format: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="jpeg|png|webp|tiff|avif",
+            help="Format of the results; else the photo's own, TIFF for camera RAW and AVIF for HEIC.",
+            parser=parse_format,
+        ),
+    ] = None
+    quality: Annotated[
+        int | None,
+        typer.Option(
+            "--quality",
+            metavar="1-100",
+            help="Quality of JPEG, WebP and AVIF; else the photo's own.",
+            parser=parse_quality,
+        ),
+    ] = None
+    strip_metadata: Annotated[
+        bool,
+        typer.Option("--strip-metadata", help="Leave out EXIF, XMP and everything else but color profiles."),
+    ] = False
+    note: Annotated[
+        bool,
+        typer.Option("--note/--no-note", help="Note in EXIF's Software what was done with which weights."),
+    ] = True
+    raw_white_balance: Annotated[
+        WhiteBalance, typer.Option("--raw-white-balance", help="What counts as white in camera RAW.")
+    ] = WhiteBalance.camera
+    raw_exposure: Annotated[
+        float,
+        typer.Option(
+            "--raw-exposure",
+            metavar="STOPS",
+            help="Brighten camera RAW by -5 to 5 stops.",
+            parser=parse_exposure,
+        ),
+    ] = 0.0
+    raw_color_space: Annotated[
+        ColorSpace, typer.Option("--raw-color-space", help="Color space that camera RAW is developed in.")
+    ] = ColorSpace.srgb
+
+    # the run
+    overwrite: shared.Overwrite = False
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Skip photos whose results exist.")
+    ] = False
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue an interrupted run over several photos.")
+    ] = False
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs",
+            "-j",
+            metavar="auto|N",
+            help="How many photos to read, and how many to write, beside the one being deblurred.",
+            parser=parse_jobs,
+        ),
+    ] = shared.AUTO
+    max_megapixels: shared.MaxMegapixels = shared.DEFAULT_MAX_MEGAPIXELS
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be done, and about how long it would take.")
+    ] = False
+    json: shared.Json = False
+    verbose: shared.Verbose = False
+    quiet: shared.Quiet = False
+    debug: shared.Debug = False  # read where errors are shown
+
+    def __post_init__(self) -> None:
+        shared.check_tiling(self.tile, self.overlap)
+        shared.exclude("--overwrite", self.overwrite, "--skip-existing", self.skip_existing)
+        shared.exclude("--verbose", self.verbose, "--quiet", self.quiet)
+        if self.findings is not None and (len(self.inputs) > 1 or self.inputs[0].is_dir()):
+            raise UsageError(f"--findings {self.findings} describes one photo: give exactly that photo")
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """The kinds of files that are wanted of each photo, the restored photo first."""
+        mask = self.mask_format or (MaskFormat.overlay if self.mask else None)
+        trajectory = self.trajectory or self.trajectory_style is not None
+        if self.only_maps and not (mask or trajectory or self.data):
+            mask, trajectory = MaskFormat.overlay, True
+        wanted = {
+            Kind.photo: not self.only_maps,
+            Kind.mask: mask in (MaskFormat.overlay, MaskFormat.both),
+            Kind.gray: mask in (MaskFormat.gray, MaskFormat.both),
+            Kind.trajectory: trajectory,
+            Kind.data: self.data is not None,
+        }
+        return tuple(kind for kind, is_wanted in wanted.items() if is_wanted)
+
+    @property
+    def flow(self) -> bool:
+        """Whether motion is drawn as a dense map."""
+        return self.trajectory_style is TrajectoryStyle.flow
+
+    @property
+    def existing(self) -> Existing:
+        """What happens where a result exists already."""
+        if self.overwrite:
+            return Existing.replace
+        return Existing.skip if self.skip_existing else Existing.refuse
