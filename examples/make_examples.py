@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from skimage import data
 from torch import Tensor
 
-from deblur_cli.nets.light import to_linear
+from deblur_cli.nets.richardson_lucy import to_linear
 from deblur_cli.train.camera import CameraSettings, record
 from deblur_cli.train.trajectory import Motion, expose
 

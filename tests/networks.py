@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from deblur_cli.nets import Guided, create, create_detector, create_lmd_vit
-from deblur_cli.nets.mask import MaskPredictor
+from deblur_cli.nets.blocks import MaskPredictor
 from deblur_cli.weights import LoadedWeights
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from networks import lively
 
 from deblur_cli.nets import accelerate, create
-from deblur_cli.nets.layers import Average
+from deblur_cli.nets.blocks import Average
 from deblur_cli.nets.motion import (
     deformable_reference,
     deformable_rows,

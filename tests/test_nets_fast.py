@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from networks import lively, lively_detector, lively_lmd_vit, randomize
 
 from deblur_cli.nets import Detection, Guided, accelerate, create, create_detector, place
+from deblur_cli.nets.blocks import Average
 from deblur_cli.nets.fast import CellAverage, KeptWindowBlock
-from deblur_cli.nets.layers import Average
-from deblur_cli.nets.lmd_blocks import Verdict, WindowBlock
-from deblur_cli.nets.windows import WindowGrid
+from deblur_cli.nets.lmd_vit import KeptWindows, WindowBlock
+from deblur_cli.nets.pruning import WindowGrid
 from deblur_cli.train.settings import SHIPPED, read_settings
 
 STAGES = {1: (1, 1, 1, 2), 2: (1, 1, 2), 4: (1, 2)}
@@ -75,8 +75,7 @@ def begun(network, image, seed=0):
     cells, generator = (-(-height // 8), -(-width // 8)), seeded(seed)
     probability = torch.rand(batch, 1, *cells, generator=generator)
     start, end = (0.7 * torch.randn(batch, 2, *cells, generator=generator) for _ in range(2))
-    none = image[:, :0]
-    return network.follow(image, Detection(image, none, (), (height, width), None, probability, start, end))
+    return network.follow(image, Detection(image, (height, width), probability, start, end))
 
 
 @pytest.mark.parametrize("kind", RESTORERS)
@@ -161,10 +160,10 @@ def test_a_window_block_computes_kept_windows_alone_for_any_decision(
     x = torch.randn(batch, 4 * down, 4 * across, 8)
     confidence = torch.rand(batch * down * across)
     grid = WindowGrid(batch, 4 * down, 4 * across, 4, shift, x.device)
-    verdict = Verdict(grid, confidence, confidence < share)
-    found = quick(x.clone(), verdict)
-    torch.testing.assert_close(found, block(x, verdict), rtol=1e-5, atol=1e-5)
-    untouched = verdict.grid.spread(verdict.kept.float())[:, 0] == 0
+    chosen = KeptWindows(grid, confidence, confidence < share)
+    found = quick(x.clone(), chosen)
+    torch.testing.assert_close(found, block(x, chosen), rtol=1e-5, atol=1e-5)
+    untouched = chosen.grid.spread(chosen.kept.float())[:, 0] == 0
     assert torch.equal(found[untouched], x[untouched])  # and nothing of them was computed
 
 

@@ -1,5 +1,7 @@
 """Restorers that follow what a detector found, and those behind a stem."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import vectors
@@ -31,7 +33,7 @@ def findings(image, seed=0, multiple=8, reach=0.7):
     generator = seeded(seed)
     probability = torch.rand(shape, generator=generator)[:, None]
     start, end = (reach * torch.randn(batch, 2, *shape[1:], generator=generator) for _ in range(2))
-    return Detection(image, image[:, :0], (), (height, width), None, probability, start, end)
+    return Detection(image, (height, width), probability, start, end)
 
 
 @settings(max_examples=6)
@@ -53,15 +55,12 @@ def test_an_untrained_guided_network_returns_its_input(height, width, architectu
 def test_a_guided_network_heeds_all_that_was_found_but_its_direction_in_time():
     network, image = guided(), torch.rand(1, 3, 64, 80, generator=seeded(1))
     found = findings(image)
-    maps = {"probability": found.probability, "start": found.start, "end": found.end}
     followed = network.follow(image, found)
     usual = network.restore(followed).image
     for name, changed in (("probability", 1 - found.probability), ("start", found.start / 2)):
-        told = Detection(image, image[:, :0], (), (64, 80), None, **(maps | {name: changed}))
+        told = replace(found, **{name: changed})
         assert vectors.relative_error(network.restore(network.follow(image, told)).image, usual) > 1e-3
-    backwards = Detection(
-        image, image[:, :0], (), (64, 80), None, maps["probability"], maps["end"], maps["start"]
-    )
+    backwards = replace(found, start=found.end, end=found.start)
     again = network.restore(network.follow(image, backwards)).image
     assert vectors.relative_error(again, usual) < 1e-5
     undone = torch.rand(image.shape, generator=seeded(2))
@@ -77,10 +76,9 @@ def test_a_guided_network_finds_nothing_itself():
     assert not network.detects
     assert not network.traces
     for action in (network, network.detect):
-        with pytest.raises(RuntimeError, match="follows what a detector found"):
+        with pytest.raises(RuntimeError, match="follows a detector"):
             action(image)
-    blind = Detection(image, image[:, :0], (), (32, 32), None, None, None, None)
-    followed = network.follow(image, blind)
+    followed = network.follow(image, Detection(image, (32, 32)))
     assert followed.probability.all()
     assert not followed.start.any()
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from networks import lively_lmd_vit
 
 from deblur_cli.nets import accelerate, create_lmd_vit
-from deblur_cli.nets.lmd_blocks import Verdict, WindowBlock
-from deblur_cli.nets.windows import WindowGrid, merge, partition
+from deblur_cli.nets.lmd_vit import KeptWindows, WindowBlock
+from deblur_cli.nets.pruning import WindowGrid
 
 
 @torch.no_grad()
@@ -68,10 +68,10 @@ def test_the_map_is_the_mean_of_the_confidence_in_the_windows_that_hold_a_pixel(
     network, image = lively_lmd_vit(depths=(1, 1, 1), heads=(1, 1, 1)), torch.rand(1, 3, 32, 48)
     found = network.detect(image)
     features, expected = network.input_proj(image).permute(0, 2, 3, 1), 0
-    first = network.encoderlayer_0.blocks[0].judge(features, 0.5).confidence.view(1, 1, 8, 12)  # 4 px
+    first = network.encoderlayer_0.blocks[0].choose(features, 0.5).confidence.view(1, 1, 8, 12)  # 4 px
     after, _ = network.encoderlayer_0(features, 0.5)
     halved = network.resample("dowsample_0", after)
-    second = network.conv.blocks[0].judge(halved, 0.5).confidence.view(1, 1, 4, 6)  # 8 px
+    second = network.conv.blocks[0].choose(halved, 0.5).confidence.view(1, 1, 4, 6)  # 8 px
     expected = (torch.nn.functional.avg_pool2d(first, 2) + second) / 2
     torch.testing.assert_close(found.probability, expected)
 
@@ -90,8 +90,8 @@ def test_halves_make_the_whole_and_another_epsilon_is_detected_anew():
 def test_merging_is_the_inverse_of_partitioning(batch, down, across, shift):
     x = torch.randn(batch, 4 * down, 4 * across, 3)
     grid = WindowGrid(batch, 4 * down, 4 * across, 4, shift, x.device)
-    windows = partition(x, 4, shift)
-    assert torch.equal(merge(windows, grid), x)
+    windows = grid.partition(x)
+    assert torch.equal(grid.merge(windows), x)
     assert torch.equal(x.reshape(-1, 3)[grid.rows], windows)
 
 
@@ -104,9 +104,9 @@ def test_pixels_of_opposite_borders_do_not_see_each_other():
     changed = x.clone()
     changed[:, :, -1] = torch.randn(1, 12, 8)
     grid = WindowGrid(1, 12, 12, 4, 2, x.device)
-    verdict = Verdict(grid, torch.ones(9), torch.ones(9, dtype=torch.bool))
+    chosen = KeptWindows(grid, torch.ones(9), torch.ones(9, dtype=torch.bool))
     with torch.no_grad():
-        difference = (block(changed, verdict) - block(x, verdict)).abs().amax((0, 1, 3))
+        difference = (block(changed, chosen) - block(x, chosen)).abs().amax((0, 1, 3))
     assert difference[-2] > 1e-3
     assert difference[:2].max() < 1e-6
 

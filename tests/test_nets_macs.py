@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from deblur_cli.nets import Detection, Guided, accelerate, create
 from deblur_cli.nets.macs import count_detection, count_restoration, count_spared, count_windows
-from deblur_cli.nets.pruned import plan_pruning
+from deblur_cli.nets.pruning import plan_pruning
 
 SIZE = (60, 90)  # no multiples of 16: counted with the padding
 TOLD = {"decoder": (1, 1, 1), "encoder": (1, 1, 2), "stem": 2, "guided": True}
@@ -38,7 +38,7 @@ def counted(action):
 def run(network, mask):
     """Both halves of a restorer under a mask; what a guided one is told is made up."""
     image, still = torch.rand(1, 3, *SIZE), torch.zeros(1, 2, 8, 12)
-    found = Detection(image, image[:, :0], (), SIZE, None, mask, still, still)
+    found = Detection(image, SIZE, mask, still, still)
     begun = network.follow(image, found) if network.guided else network.detect(image)
     network.restore(begun, mask=mask if network.masks else None)
 

@@ -6,8 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deblur_cli.metrics import weighted_psnr
-from deblur_cli.nets.light import to_encoded, to_linear
-from deblur_cli.nets.richardson_lucy import ONSET, enlarge, richardson_lucy, richardson_lucy_reference
+from deblur_cli.nets.richardson_lucy import (
+    ONSET,
+    enlarge,
+    richardson_lucy,
+    richardson_lucy_reference,
+    to_encoded,
+    to_linear,
+)
 
 
 def seeded(seed):

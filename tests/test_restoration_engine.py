@@ -1,5 +1,7 @@
 """A network on a device: precision, memory, tiles that go wrong, and what a tile is told."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -16,8 +18,8 @@ from restoration_helpers import (
 )
 
 from deblur_cli.errors import OutOfMemoryError, UsageError
-from deblur_cli.nets import Detection, M2AENet, cues
-from deblur_cli.nets.layers import NAFBlock
+from deblur_cli.nets import cues
+from deblur_cli.nets.blocks import NAFBlock
 from deblur_cli.restoration import SCALES, Request, Tiling, engine
 from deblur_cli.restoration.engine import Engine
 
@@ -181,7 +183,7 @@ def blind(network, where):
     def detect(image, *rest):
         found = plain(image, *rest)
         spoilt = found.probability * float("nan") if where(image[0, 0, 0, 0]) else found.probability
-        return Detection(*(spoilt if part is found.probability else part for part in vars(found).values()))
+        return replace(found, probability=spoilt)
 
     network.detect = detect
     return network
@@ -372,7 +374,7 @@ def test_a_part_comes_out_as_in_its_tile(monkeypatch):
     deblurrer = deblurrer_of(short_sighted(lively(pooling=96)), size=320)
     parts, work = deblurrer.restore(photo, findings, Request()), sum(sizes)
     sizes.clear()
-    monkeypatch.setattr(M2AENet, "smallest_part", None)
+    monkeypatch.setattr(deblurrer.restorer.reference, "smallest_part", None)
     whole = deblurrer.restore(photo, findings, Request())
     assert parts.tiles_restored == whole.tiles_restored == 4
     assert work < 0.5 * sum(sizes)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from train_helpers import tensors
 
-from deblur_cli.nets.light import to_encoded, to_linear
+from deblur_cli.nets.richardson_lucy import to_encoded, to_linear
 from deblur_cli.train import camera
 from deblur_cli.train.camera import (
     CameraSettings,

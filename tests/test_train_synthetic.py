@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from train_helpers import tensors
 
-from deblur_cli.nets.light import to_linear
+from deblur_cli.nets.richardson_lucy import to_linear
 from deblur_cli.train.camera import CameraSettings
 from deblur_cli.train.jpeg import compress
 from deblur_cli.train.scores import only_motion

@@ -172,9 +172,8 @@ def densely(network: Network, image: Tensor) -> Tensor:
     """All layers on every pixel of a picture B 3 H W, all of which counts as blurred."""
     if not isinstance(network, GuidedM2AENet):
         return network(image, epsilon=-1.0).image  # type: ignore[no-any-return]
-    nothing = image.new_empty(len(image), 0, 0, 0)
-    told = Detection(image, nothing, (), (image.shape[-2], image.shape[-1]), None, None, None, None)
-    return network.restore(network.follow(image, told, undone=image), epsilon=-1.0).image
+    nothing = Detection(image, (image.shape[-2], image.shape[-1]))
+    return network.restore(network.follow(image, nothing, undone=image), epsilon=-1.0).image
 
 
 @torch.inference_mode()

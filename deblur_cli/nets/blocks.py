@@ -1,19 +1,173 @@
-"""The mask- and motion-aware simple block of M²AENet (Fig. 2, Eq. 5 and 6)."""
+"""Building blocks: those of NAFNet, the mask predictor of M²AENet and its mask- and motion-aware block.
+
+Chen et al., "Simple Baselines for Image Restoration" (2022), and Shang et al., "Motion-Aware Adaptive Pixel
+Pruning for Efficient Local Motion Deblurring" (2025), which has the equations. All tensors are B C H W;
+kernels are fastest when the memory format is channels-last.
+"""
 
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deblur_cli.nets.layers import NAFBlock
 from deblur_cli.nets.motion import SamplingPlan, deformable_rows
-from deblur_cli.nets.pruned import PruningPlan, plan_pruning
+from deblur_cli.nets.pruning import PruningPlan, plan_pruning
+
+NORM_EPSILON = 1e-6  # as in the published NAFNet checkpoints
+
+
+class LayerNorm2d(nn.Module):
+    """Layer normalization over the channels of each pixel: B C H W -> B C H W.
+
+    Statistics are taken in float32 for half-precision inputs.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.rows(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # B C H W -> B H W C -> B C H W
+
+    def rows(self, x: Tensor) -> Tensor:
+        """The same for pixels as rows: (..., C) -> (..., C)."""
+        return F.layer_norm(x, (x.shape[-1],), self.weight, self.bias, NORM_EPSILON)
+
+
+class SimpleGate(nn.Module):
+    """Product of the two halves of the channels: B 2C H W -> B C H W."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second = x.chunk(2, dim=1)
+        return first * second
+
+
+class Average(nn.Module):
+    """Average of each channel over the image, B C 1 1, or over a window around each pixel, B C H W.
+
+    window: pixels of this layer's resolution, None for the image. Near the border the nearest whole window
+    counts; one that covers the image is the image. This is the test-time local pooling of Chu et al.,
+    "Improving Image Restoration by Revisiting Global Information Aggregation" (2022).
+    """
+
+    def __init__(self, window: int | None = None) -> None:
+        super().__init__()
+        self.window = window
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.window is None or self.window >= max(x.shape[-2:]):
+            return x.mean((-2, -1), keepdim=True)
+        return self.local(x, self.window)
+
+    def local(self, x: Tensor, window: int) -> Tensor:
+        """Mean of the nearest whole window around each pixel: B C H W -> B C H W."""
+        height, width = x.shape[-2:]
+        return spread(box_mean(x, min(window, height), min(window, width)), height, width)
+
+
+def box_mean(x: Tensor, rows: int, columns: int) -> Tensor:
+    """Mean over every whole rows x columns window: B C H W -> B C H-rows+1 W-columns+1.
+
+    Running sums are kept in float32 at least and along one axis at a time, which keeps them small.
+    """
+    sums = F.pad(x.to(torch.promote_types(x.dtype, torch.float32)).cumsum(-1), (1, 0))
+    sums = sums[..., columns:] - sums[..., :-columns]
+    sums = F.pad(sums.cumsum(-2), (0, 0, 1, 0))
+    sums = sums[..., rows:, :] - sums[..., :-rows, :]
+    return (sums / (rows * columns)).to(x.dtype)
+
+
+def spread(means: Tensor, height: int, width: int) -> Tensor:
+    """Window means centered on their pixels and continued to the border: B C h w -> B C height width."""
+    down, right = height - means.shape[-2], width - means.shape[-1]
+    padding = (right // 2, right - right // 2, down // 2, down - down // 2)
+    return F.pad(means, padding, mode="replicate")
+
+
+class NAFBlock(nn.Module):
+    """Nonlinear-activation-free block: B C H W -> B C H W.
+
+    pooling: window of the channel attention in pixels of this block's resolution, None for the whole image
+    """
+
+    def __init__(self, channels: int, pooling: int | None = None) -> None:
+        super().__init__()
+        self.norm1 = LayerNorm2d(channels)
+        self.conv1 = nn.Conv2d(channels, 2 * channels, 1)
+        self.conv2 = nn.Conv2d(2 * channels, 2 * channels, 3, padding=1, groups=2 * channels)
+        self.sca = nn.Sequential(Average(pooling), nn.Conv2d(channels, channels, 1))
+        self.conv3 = nn.Conv2d(channels, channels, 1)
+        self.norm2 = LayerNorm2d(channels)
+        self.conv4 = nn.Conv2d(channels, 2 * channels, 1)
+        self.conv5 = nn.Conv2d(channels, channels, 1)
+        self.gate = SimpleGate()
+        self.beta = nn.Parameter(torch.zeros(1, channels, 1, 1))
+        self.gamma = nn.Parameter(torch.zeros(1, channels, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.add(self.conv3(self.weigh(self.gate(self.conv2(self.conv1(self.norm1(x)))))), x, self.beta)
+        return self.add(self.conv5(self.gate(self.conv4(self.norm2(x)))), x, self.gamma)
+
+    def weigh(self, gated: Tensor) -> Tensor:
+        """Channel attention: B C H W -> B C H W."""
+        return gated * self.sca(gated)
+
+    def add(self, change: Tensor, x: Tensor, scale: Tensor) -> Tensor:
+        """The residual x + scale * change: B C H W -> B C H W."""
+        return torch.addcmul(x, change, scale)
+
+
+class MaskPredictor(nn.Module):
+    """Blur logits for each pixel of the features entering encoder stage 4 (Eq. 1).
+
+    Half of the embedded channels stay local. The other half become their average over the image, or over
+    `pooling` pixels of this resolution, so that each pixel is compared with the whole.
+    """
+
+    def __init__(self, channels: int, pooling: int | None = None) -> None:
+        super().__init__()
+        self.in_conv = nn.Sequential(
+            nn.Linear(channels, channels), nn.GELU(), nn.LayerNorm(channels), nn.Linear(channels, channels)
+        )
+        self.out_conv = nn.Sequential(
+            nn.Linear(channels, channels // 2),
+            nn.GELU(),
+            nn.Linear(channels // 2, channels // 4),
+            nn.GELU(),
+            nn.Linear(channels // 4, 2),
+        )
+        self.average = Average(pooling)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """B C H W -> logits B 2 H W; channel 0 speaks for blurred, channel 1 for sharp."""
+        embedded = self.in_conv(features.permute(0, 2, 3, 1))  # B C H W -> B H W C
+        local, shared = embedded.chunk(2, dim=-1)
+        shared = self.average(shared.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        logits = self.out_conv(torch.cat([local, shared.expand_as(local)], dim=-1))
+        return logits.permute(0, 3, 1, 2)  # B H W 2 -> B 2 H W
+
+
+def blur_probability(logits: Tensor) -> Tensor:
+    """Softmax of Eq. 1 in float32: logits B 2 H W -> probability of blur B 1 H W in 0-1."""
+    return logits.float().softmax(dim=1)[:, :1]
+
+
+def sample_mask(logits: Tensor) -> Tensor:
+    """Gumbel-softmax mask of Eq. 2 for training: exactly 0 or 1, with gradients: B 2 H W -> B 1 H W."""
+    return F.gumbel_softmax(logits.float(), tau=1.0, hard=True, dim=1)[:, :1]
+
+
+def threshold_mask(probability: Tensor, epsilon: float | Tensor) -> Tensor:
+    """Mask of Eq. 3: 1 where the probability is above epsilon, else 0. epsilon: one for all, or B 1 1 1."""
+    return (probability > epsilon).to(probability.dtype)
 
 
 @dataclass(frozen=True)
 class Guidance:
-    """What the 28 blocks of a stage share: where it is blurred and how each pixel moved.
+    """What all blocks of a stage share: where it is blurred and how each pixel moved.
 
     mask:     B 1 H W of zeros and ones, or None where every pixel is processed
     sampling: the motion as sampling positions, or None for blocks without motion
@@ -24,14 +178,15 @@ class Guidance:
 
     @cached_property
     def pruning(self) -> PruningPlan | None:
-        """The mask as a gathering plan, for blocks that compute blurred pixels alone; None where all are."""
+        """The mask as a gathering plan, for blocks that compute blurred pixels alone; None if all are."""
         return None if self.mask is None or self.mask.all() else plan_pruning(self.mask)
 
 
 class MotionBlock(NAFBlock):
-    """NAFBlock whose first half works on blurred pixels and whose second half follows the motion.
+    """The mask- and motion-aware simple block of M²AENet (Fig. 2).
 
-    Without mask or motion in its guidance, that half is the one of NAFNet.
+    Its first half works on blurred pixels, its second half follows the motion. Without mask or motion in its
+    guidance, that half is NAFNet's.
     """
 
     def __init__(
@@ -44,25 +199,27 @@ class MotionBlock(NAFBlock):
     ) -> None:
         super().__init__(channels, pooling)
         self.mask_conv3, self.mask_conv4 = mask_conv3, mask_conv4
-        if motion:  # holds the parameters of the depth-wise deformable convolution
+        if motion:  # holds the parameters of the depth-wise deformable convolution, at first the identity
             self.dconv = nn.Conv2d(2 * channels, 2 * channels, 3, padding=1, groups=2 * channels)
+            nn.init.dirac_(self.dconv.weight, groups=2 * channels)
+            nn.init.zeros_(kernel_of(self.dconv)[1])
 
     def forward(self, x: Tensor, guidance: Guidance) -> Tensor:  # type: ignore[override]
-        gated = self.extract(x, guidance)
-        x = self.add(self.project(self.conv3, self.weigh(gated), guidance, self.mask_conv3), x, self.beta)
-        features = self.project(self.conv4, self.norm2(x), guidance, self.mask_conv4)
+        """Eq. 5, then Eq. 6: B C H W -> B C H W."""
+        f3 = self.weigh(self.extract(x, guidance))
+        f_mid = self.add(self.project(self.conv3, f3, guidance, self.mask_conv3), x, self.beta)
+        f4 = self.project(self.conv4, self.norm2(f_mid), guidance, self.mask_conv4)
         if guidance.sampling is not None:
-            features = self.deform(features, guidance.sampling)
-        return self.add(self.conv5(self.gate(features)), x, self.gamma)
+            f4 = self.deform(f4, guidance.sampling)
+        return self.add(self.conv5(self.gate(f4)), f_mid, self.gamma)
 
     def extract(self, x: Tensor, guidance: Guidance) -> Tensor:
-        """f_2 of Eq. 5, gated: convolutions where the mask is one, f_1 elsewhere: B C H W -> B C H W."""
-        normed = self.norm1(x)
-        spatial = self.conv2(self.conv1(normed))
-        return self.gate(blend(spatial, normed, guidance.mask))
+        """SG(f_2) of Eq. 5: convolutions where the mask is one, f_1 elsewhere: B C H W -> B C H W."""
+        f1 = self.norm1(x)
+        return self.gate(blend(self.conv2(self.conv1(f1)), f1, guidance.mask))
 
     def project(self, convolution: nn.Conv2d, x: Tensor, guidance: Guidance, masked: bool) -> Tensor:
-        """A point-wise convolution, where the mask is one if it is masked: B C H W -> B C H W or B 2C H W."""
+        """A point-wise convolution, if masked only where the mask is one: B C H W -> B C H W or B 2C H W."""
         return blend(convolution(x), x, guidance.mask if masked else None)
 
     def deform(self, features: Tensor, plan: SamplingPlan) -> Tensor:
@@ -74,7 +231,7 @@ class MotionBlock(NAFBlock):
 
 
 def blend(convolved: Tensor, x: Tensor, mask: Tensor | None) -> Tensor:
-    """What was convolved, n C channels, where the mask is one; x, repeated n times, elsewhere."""
+    """What was convolved, n C channels, where the mask is one; Rep(x), n times x, elsewhere (Eq. 5)."""
     if mask is None:
         return convolved
     mask = mask.to(convolved.dtype)
@@ -86,12 +243,3 @@ def kernel_of(convolution: nn.Conv2d) -> tuple[Tensor, Tensor]:
     """Weight and bias of a convolution that has both."""
     assert convolution.bias is not None
     return convolution.weight, convolution.bias
-
-
-def identity_kernel(convolution: nn.Conv2d) -> None:
-    """Make a depth-wise 3x3 convolution return its input."""
-    with torch.no_grad():
-        convolution.weight.zero_()
-        convolution.weight[:, 0, 1, 1] = 1
-        if convolution.bias is not None:
-            convolution.bias.zero_()

@@ -1,6 +1,6 @@
-"""The detector: a small network that finds what moved and along which path, for any restorer to follow."""
+"""The detector: a small network that detects what moved and along which path, for any restorer to follow."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deblur_cli.nets import cues
-from deblur_cli.nets.layers import NAFBlock
+from deblur_cli.nets.blocks import NAFBlock
 from deblur_cli.nets.motion import from_double_angle
 from deblur_cli.nets.network import CELL, Detection, Network, Restoration
 
@@ -39,11 +39,14 @@ class Detector(Network):
     """
 
     config: DetectorConfig
+    architecture = "detector"
+    multiple = 2 * CELL
+    detects = traces = True
+    input_dtype = torch.float32  # half precision would round away the faint derivatives of the cues
 
     def __init__(self, config: DetectorConfig) -> None:
         super().__init__()
-        self.config = config
-        self.multiple = 2 * CELL
+        self.config, self.bytes_per_pixel = config, BYTES_PER_CHANNEL * config.width
         width, pooling = config.width, config.pooling
         near, far = (pooling and pooling // CELL), (pooling and pooling // self.multiple)
         self.cues = cues.MotionCues()
@@ -55,29 +58,6 @@ class Detector(Network):
         self.up = nn.Sequential(nn.Conv2d(2 * width, 4 * width, 1), nn.PixelShuffle(2))
         self.after = nn.Sequential(*[NAFBlock(width, near) for _ in range(config.after)])
         self.head = nn.Conv2d(width, 5, 3, padding=1)
-
-    @property
-    def architecture(self) -> str:
-        return "detector"
-
-    @property
-    def detects(self) -> bool:
-        return True
-
-    @property
-    def traces(self) -> bool:
-        return True
-
-    @property
-    def input_dtype(self) -> torch.dtype:
-        return torch.float32  # half precision would round away faint derivatives, which the cues are made of
-
-    @property
-    def bytes_per_pixel(self) -> int:
-        return BYTES_PER_CHANNEL * self.config.width
-
-    def config_as_stored(self) -> dict[str, object]:
-        return asdict(self.config)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """Logit of blur B 1 H/8 W/8 and motion B 4 H/8 W/8 as a double-angle field in cells, both float32.
@@ -97,13 +77,12 @@ class Detector(Network):
         return logit, field
 
     def detect(self, x: Tensor, epsilon: float = 0.5) -> Detection:  # noqa: ARG002
-        """What moved, and how? x: B 3 H W in 0-1. The same for every epsilon; no features are kept."""
+        """Detect what moved, and how: x B 3 H W in 0-1. The same for every epsilon; no features are kept."""
         size, image = (x.shape[-2], x.shape[-1]), self.pad(x)
         logit, field = self(image)
         start, end = from_double_angle(field)
-        features = image.new_empty(len(x), 0, *logit.shape[-2:])
         logits = torch.cat([logit, -logit], 1) / 2  # the softmax of Eq. 1 over both is the sigmoid of the one
-        return Detection(image, features, (), size, logits, logit.sigmoid(), start, end)
+        return Detection(image, size, logit.sigmoid(), start, end, logits)
 
     def pad(self, x: Tensor) -> Tensor:
         """A picture continued below and to the right up to whole multiples of what the network halves."""
@@ -111,4 +90,4 @@ class Detector(Network):
 
     def restore(self, *_: Any, **__: Any) -> Restoration:
         """Raises RuntimeError: a detector restores nothing."""
-        raise RuntimeError("a detector restores nothing: give what it found to a restorer")
+        raise RuntimeError("a detector restores nothing: give its detection to a restorer")

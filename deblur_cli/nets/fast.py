@@ -9,13 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deblur_cli.nets import windows
-from deblur_cli.nets.blocks import Guidance, MotionBlock, kernel_of
-from deblur_cli.nets.layers import Average, NAFBlock
-from deblur_cli.nets.lmd_blocks import Verdict, WindowBlock, WindowLayer
+from deblur_cli.nets.blocks import Average, Guidance, MotionBlock, NAFBlock, kernel_of
+from deblur_cli.nets.lmd_vit import KeptWindows, WindowBlock, WindowLayer
 from deblur_cli.nets.m2aenet import M2AENet
 from deblur_cli.nets.network import CELL, N, Network
-from deblur_cli.nets.pruned import depthwise, gather, scatter
+from deblur_cli.nets.pruning import depthwise, gather, scatter
 
 
 def accelerate(network: N, *, exact: bool = False) -> N:
@@ -42,7 +40,7 @@ def accelerate(network: N, *, exact: bool = False) -> N:
 
 
 def skip_identity_blocks(network: Network) -> None:
-    """Leave out trailing blocks of the last encoder stage whose residual scales are all zero, if any."""
+    """Leave out trailing blocks of the last encoder stage that return their input, if it is an M²AENet."""
     if isinstance(network, M2AENet):
         network.depth = network.config.encoder[-1]
         while network.depth and is_identity(network.deep_blocks()[-1]):
@@ -139,20 +137,20 @@ class PrunedBlock(FoldedBlock, MotionBlock):
 class KeptWindowBlock(WindowBlock):
     """WindowBlock that computes kept windows alone and writes them over its input, contiguous B H W C."""
 
-    def forward(self, x: Tensor, verdict: Verdict) -> Tensor:
+    def forward(self, x: Tensor, chosen: KeptWindows) -> Tensor:
         """Gather, compute, scatter: B H W C -> B H W C."""
         pixels = x.view(-1, x.shape[-1])
-        for group in verdict.groups:
-            kept = windows.gather(pixels, group)
-            kept = kept + self.attend(kept, group.barrier)
-            windows.scatter(pixels, group, kept + self.mlp(self.norm2(kept)))
+        for rows, barrier in chosen.groups:
+            windows = pixels[rows]  # (B H W) C -> K w*w C
+            windows = windows + self.attend(windows, barrier)
+            pixels[rows] = windows + self.mlp(self.norm2(windows))
         return x
 
 
 class KeptWindowLayer(WindowLayer):
     """WindowLayer of blocks that write over what they are given, which is a copy."""
 
-    def forward(self, x: Tensor, epsilon: float) -> tuple[Tensor, list[Verdict]]:
+    def forward(self, x: Tensor, epsilon: float) -> tuple[Tensor, list[KeptWindows]]:
         return super().forward(x.clone(memory_format=torch.contiguous_format), epsilon)
 
 

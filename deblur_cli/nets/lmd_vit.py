@@ -1,4 +1,4 @@
-"""LMD-ViT: a transformer that computes only the windows in which it finds motion blur.
+"""LMD-ViT: a transformer that computes only the windows in which it detects motion blur.
 
 Li et al., "Adaptive Window Pruning for Efficient Local Motion Deblurring", ICLR 2024. Written anew after the
 architecture that its authors publish at https://github.com/LeiaLi/LMD-ViT, with the parameter names of their
@@ -6,19 +6,22 @@ checkpoint.
 """
 
 from collections import OrderedDict
-from dataclasses import asdict, dataclass
-from typing import Any, cast
+from dataclasses import dataclass
+from functools import cached_property
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deblur_cli.nets.lmd_blocks import WindowAttention, WindowLayer, offsets
-from deblur_cli.nets.mask import threshold_mask
+from deblur_cli.nets.blocks import MaskPredictor, threshold_mask
 from deblur_cli.nets.network import CELL, Detection, Network, Restoration
+from deblur_cli.nets.pruning import WindowGrid
 
 LEAST_GATE = 0.1  # the output gate is never closed further
 BYTES_PER_CHANNEL = 96  # at the peak, for each pixel and each channel of the embedding, in float32
+PREDICTING = 2  # the first blocks of a layer predict: one for plain, one for shifted windows
+EXPANSION = 4  # hidden channels of the feed-forward part, in channels of the block
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,8 @@ class WindowDetection(Detection):
     decisions: windows that were kept, B 1 h w of zeros and ones, in the order in which the predictors ran
     """
 
-    epsilon: float
-    decisions: tuple[Tensor, ...]
+    epsilon: float = 0.5
+    decisions: tuple[Tensor, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,163 @@ class WindowRestoration(Restoration):
     decisions: tuple[Tensor, ...]
 
 
+@dataclass(frozen=True)
+class KeptWindows:
+    """Which windows of a grid are computed.
+
+    confidence: (B N) in 0-1, that a window is blurred; kept: (B N) of booleans, those over epsilon
+    """
+
+    grid: WindowGrid
+    confidence: Tensor
+    kept: Tensor
+
+    @cached_property
+    def groups(self) -> list[tuple[Tensor, Tensor | None]]:
+        """Kept windows as they are computed: their pixels, and what is added to the attention."""
+        return self.grid.groups(self.kept)
+
+    @property
+    def map(self) -> Tensor:
+        """The confidence at each pixel of the layer: B 1 H W."""
+        return self.grid.spread(self.confidence)
+
+    @property
+    def decision(self) -> Tensor:
+        """Kept windows as a map, B 1 h w of zeros and ones."""
+        return self.kept.view(self.grid.shape).unsqueeze(1).float()
+
+
+class Projection(nn.Module):
+    """Queries, keys and values: K n C -> 3 of K heads n C/heads."""
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.to_q = nn.Linear(channels, channels)
+        self.to_kv = nn.Linear(channels, 2 * channels)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        parts = (self.to_q(x), *self.to_kv(x).chunk(2, dim=-1))
+        return tuple(part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
+
+
+class WindowAttention(nn.Module):
+    """Attention among the pixels of each window, with a learned bias for each offset: K n C -> K n C.
+
+    A window holds n = size * size pixels.
+    """
+
+    relative_position_index: Tensor
+
+    def __init__(self, channels: int, heads: int, size: int) -> None:
+        super().__init__()
+        self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * size - 1) ** 2, heads))
+        self.register_buffer("relative_position_index", offsets(size))
+        self.qkv = Projection(channels, heads)
+        self.proj = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor, barrier: Tensor | None = None) -> Tensor:
+        """barrier: n n or K 1 n n, added to the attention."""
+        bias = self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)  # heads n n
+        if barrier is not None:
+            bias = bias + barrier.to(bias.dtype)
+        query, key, value = self.qkv(x)
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        return self.proj(attended.transpose(1, 2).flatten(2))  # K heads n C/heads -> K n C
+
+
+class FeedForward(nn.Module):
+    """Point-wise, depth-wise 3x3 within each window, point-wise: K n C -> K n C."""
+
+    def __init__(self, channels: int, size: int) -> None:
+        super().__init__()
+        self.size = size
+        hidden = EXPANSION * channels
+        self.linear1 = nn.Sequential(nn.Linear(channels, hidden), nn.GELU())
+        convolution = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden, padding_mode="reflect")
+        self.dwconv = nn.Sequential(convolution, nn.GELU())
+        self.linear2 = nn.Sequential(nn.Linear(hidden, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.linear1(x).unflatten(1, (self.size, self.size)).permute(0, 3, 1, 2)  # K 4C w w
+        return self.linear2(self.dwconv(hidden).permute(0, 2, 3, 1).flatten(1, 2))
+
+
+class WindowBlock(nn.Module):
+    """Attention and feed-forward part on kept windows; the others keep their pixels: B H W C -> B H W C.
+
+    A block that predicts chooses the windows itself. With a `modulator`, as in the decoder, each place in a
+    window has a learned vector of its own.
+    """
+
+    def __init__(
+        self, channels: int, heads: int, size: int, shift: int, predicts: bool, modulated: bool
+    ) -> None:
+        super().__init__()
+        self.size, self.shift = size, shift
+        self.modulator = nn.Embedding(size * size, channels) if modulated else None
+        self.norm1, self.norm2 = nn.LayerNorm(channels), nn.LayerNorm(channels)
+        self.attn = WindowAttention(channels, heads, size)
+        self.mlp = FeedForward(channels, size)
+        self.score_predictor = MaskPredictor(channels) if predicts else None
+
+    def choose(self, x: Tensor, epsilon: float) -> KeptWindows:
+        """The windows of x, B H W C, that are blurred with a confidence above epsilon."""
+        assert self.score_predictor is not None
+        batch, height, width = x.shape[:3]
+        grid = WindowGrid(batch, height, width, self.size, self.shift, x.device)
+        scores = grid.means(self.score_predictor(x.permute(0, 3, 1, 2)))
+        confidence = scores.float().softmax(1)[:, 0]
+        return KeptWindows(grid, confidence, confidence > epsilon)
+
+    def attend(self, windows: Tensor, barrier: Tensor | None) -> Tensor:
+        """What attention adds: K n C -> K n C."""
+        normed = self.norm1(windows)
+        if self.modulator is not None:
+            normed = normed + self.modulator.weight
+        return self.attn(normed, barrier)
+
+    def forward(self, x: Tensor, chosen: KeptWindows) -> Tensor:
+        grid, kept = chosen.grid, chosen.kept[:, None, None]
+        windows = grid.partition(x)
+        windows = windows + kept * self.attend(windows, grid.barriers[grid.kinds][:, None])
+        windows = windows + kept * self.mlp(self.norm2(windows))
+        return grid.merge(windows)
+
+
+class WindowLayer(nn.Module):
+    """Blocks of one size of the picture, in turn with plain and shifted windows: B H W C -> B H W C.
+
+    The first block of each kind predicts for all of its kind.
+    """
+
+    def __init__(self, channels: int, depth: int, heads: int, size: int, modulated: bool) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            WindowBlock(channels, heads, size, number % 2 * (size // 2), number < PREDICTING, modulated)
+            for number in range(depth)
+        )
+
+    def forward(self, x: Tensor, epsilon: float) -> tuple[Tensor, list[KeptWindows]]:
+        """The layer's output and what its predictors chose."""
+        chosen: list[KeptWindows] = []
+        for number, module in enumerate(self.blocks):
+            block = cast(WindowBlock, module)
+            if number < PREDICTING:
+                chosen.append(block.choose(x, epsilon))
+            x = block(x, chosen[number % PREDICTING])
+        return x, chosen
+
+
+def offsets(size: int) -> Tensor:
+    """Row of the bias table for each pair of pixels of a window, n n: one for each offset between them."""
+    line = torch.arange(size)
+    y, x = (place.flatten() for place in torch.meshgrid(line, line, indexing="ij"))
+    down, across = (place[:, None] - place + size - 1 for place in (y, x))
+    return down * (2 * size - 1) + across
+
+
 class LMDViT(Network):
     """Transformer of windows, pruned by the confidence of predictors that each layer has.
 
@@ -90,11 +250,14 @@ class LMDViT(Network):
     """
 
     config: LMDConfig
+    architecture = "lmd_vit"
+    detects, traces = True, False
 
     def __init__(self, config: LMDConfig) -> None:
         super().__init__()
         self.config, embed, halvings = config, config.embed, config.halvings
         self.multiple = config.window << halvings
+        self.bytes_per_pixel = BYTES_PER_CHANNEL * embed
         self.names = [
             *(f"encoderlayer_{number}" for number in range(halvings)),
             *("conv", *(f"decoderlayer_{number}" for number in range(halvings))),
@@ -110,24 +273,8 @@ class LMDViT(Network):
             channels, below = config.channels(step), config.channels(halvings + step)
             halve = nn.Conv2d(channels, 2 * channels, 4, stride=2, padding=1)
             double = nn.ConvTranspose2d(below, embed << halvings - 1 - step, 2, stride=2)
-            self.add_module(f"dowsample_{step}", named("conv", halve))  # spelt as in the checkpoint
+            self.add_module(f"dowsample_{step}", named("conv", halve))  # spelled as in the checkpoint
             self.add_module(f"upsample_{step}", named("deconv", double))
-
-    @property
-    def architecture(self) -> str:
-        return "lmd_vit"
-
-    @property
-    def detects(self) -> bool:
-        return True
-
-    @property
-    def traces(self) -> bool:
-        return False
-
-    @property
-    def bytes_per_pixel(self) -> int:
-        return BYTES_PER_CHANNEL * self.config.embed
 
     def constants(self) -> dict[str, Tensor]:
         return {
@@ -136,26 +283,28 @@ class LMDViT(Network):
             if isinstance(module, WindowAttention)
         }
 
-    def config_as_stored(self) -> dict[str, Any]:
-        return asdict(self.config)
-
     def detect(self, x: Tensor, epsilon: float = 0.5) -> WindowDetection:
-        """Which windows are blurred? x: B 3 H W in 0-1, padded with zeros below and to the right."""
+        """Detect which windows are blurred: x B 3 H W in 0-1, padded with zeros below and to the right."""
         size = (x.shape[-2], x.shape[-1])
         image = F.pad(x, (0, -size[1] % self.multiple, 0, -size[0] % self.multiple))
         cells = (image.shape[-2] // CELL, image.shape[-1] // CELL)
-        features, skips, verdicts = self.input_proj(image).permute(0, 2, 3, 1), [], []
+        features, skips, chosen = self.input_proj(image).permute(0, 2, 3, 1), [], []
         for step, name in enumerate(self.names[: self.config.halvings + 1]):
             if step:
                 skips.append(features)
                 features = self.resample(f"dowsample_{step - 1}", features)
-            features, found = self.layer(name)(features, epsilon)
-            verdicts += found
-        maps = [F.interpolate(verdict.map, cells, mode="area") for verdict in verdicts]
-        probability = torch.stack(maps).mean(0)
-        decisions = tuple(verdict.decision for verdict in verdicts)
-        guidance = (None, probability, None, None)
-        return WindowDetection(image, features, tuple(skips), size, *guidance, epsilon, decisions)
+            features, windows = self.layer(name)(features, epsilon)
+            chosen += windows
+        maps = [F.interpolate(windows.map, cells, mode="area") for windows in chosen]
+        return WindowDetection(
+            image,
+            size,
+            probability=torch.stack(maps).mean(0),
+            features=features,
+            skips=tuple(skips),
+            epsilon=epsilon,
+            decisions=tuple(windows.decision for windows in chosen),
+        )
 
     def at(self, detection: Detection, epsilon: float) -> WindowDetection:
         assert isinstance(detection, WindowDetection)
@@ -172,12 +321,13 @@ class LMDViT(Network):
         A mask B 1 H/8 W/8 of zeros and ones is handed on; it does not change which windows are kept.
         """
         found = self.at(detection, epsilon)
+        assert found.features is not None
         features, decisions = found.features, list(found.decisions)
         for step, skip in enumerate(reversed(found.skips)):
             features = torch.cat([self.resample(f"upsample_{step}", features), skip], -1)
             name = self.names[self.config.halvings + 1 + step]
-            features, verdicts = self.layer(name)(features, epsilon)
-            decisions += [verdict.decision for verdict in verdicts]
+            features, chosen = self.layer(name)(features, epsilon)
+            decisions += [windows.decision for windows in chosen]
         change, gate = self.output_proj(features.permute(0, 3, 1, 2)).split((3, 1), 1)
         gate = gate.sigmoid().clamp(min=LEAST_GATE)
         height, width = found.size

@@ -11,9 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deblur_cli.nets.blocks import Guidance, MotionBlock, identity_kernel
-from deblur_cli.nets.layers import NAFBlock
-from deblur_cli.nets.mask import MaskPredictor, blur_probability, sample_mask, threshold_mask
+from deblur_cli.nets.blocks import (
+    Guidance,
+    MaskPredictor,
+    MotionBlock,
+    NAFBlock,
+    blur_probability,
+    sample_mask,
+    threshold_mask,
+)
 from deblur_cli.nets.motion import SamplingPlan, plan_sampling
 from deblur_cli.nets.network import CELL, Detection, Network, Restoration
 
@@ -27,13 +33,17 @@ STEMS = (1, 2, 4)
 class Config:
     """Everything that shapes the network; travels with the weights.
 
-    `pooling` is the averaging window in full-resolution pixels, None for the whole image.
-    mask, motion: the parts that NAFNet does not have; mask_conv3, mask_conv4: let the point-wise convolutions
-    behind the attention and before the deformable one spare sharp pixels too. These are positions (2) and (3)
-    of the paper's Table 4, as far as its counts of operations tell; the paper keeps to position (1) alone.
-    stem: before the first layer every so many pixels each way become channels of one (pixel-unshuffle), so
-    that no layer works at full resolution; stage s is at 1 / (stem 2^s)
-    guided: mask and motion are those of a detector, and the picture undone along that motion is seen as well
+    width: channels of the first stage; they double with each
+    encoder, middle, decoder: blocks of each stage
+    pooling: averaging window in full-resolution pixels (384 for weights trained on patches of 256), None for
+    the whole image
+    mask, motion: the parts that NAFNet does not have
+    mask_conv3, mask_conv4: the point-wise convolutions behind the attention and before the deformable one
+    spare sharp pixels too. These are positions (2) and (3) of the paper's Table 4, as far as its counts of
+    operations tell; the paper keeps to position (1) alone.
+    stem: before the first layer, squares of so many pixels a side become channels of one (pixel-unshuffle),
+    so that no layer works at full resolution; stage s is at 1 / (stem 2^s)
+    guided: mask and motion come from a detector, and the picture undone along that motion is seen as well
     (`GuidedM2AENet`)
     """
 
@@ -54,18 +64,13 @@ class Config:
         """The name that `create` knows it by."""
         return "m2aenet" if self.mask or self.motion else "nafnet"
 
-    def to_dict(self) -> dict[str, object]:
-        """As plain values, to be stored beside weights."""
-        return asdict(self)
-
 
 class M2AENet(Network):
     """Mask- and motion-aware network (Fig. 2): detect what is blurred, restore that.
 
     A U-Net of NAFNet's blocks. From the features that enter its last encoder stage, at 1/8, the mask
-    predictor tells where it is blurred and the motion analyzer how it moved; that guides the blocks of the
-    stage. Parameter names are those of the published NAFNet checkpoints; mask predictor, motion analyzer and
-    deformable kernels come on top.
+    predictor detects what is blurred and the motion analyzer how it moved; that guides the blocks of the
+    stage. Parameters are named as in the published NAFNet checkpoints; those of mask and motion are added.
     """
 
     config: Config
@@ -73,9 +78,13 @@ class M2AENet(Network):
 
     def __init__(self, config: Config) -> None:
         super().__init__()
-        check_stages(config)
-        self.config = config
+        check_config(config)
+        self.config, self.architecture = config, config.architecture
         self.multiple = config.stem << len(config.encoder)
+        self.detects, self.traces, self.masks = config.mask, config.motion, config.mask
+        self.bytes_per_pixel = BYTES_PER_CHANNEL * config.width // config.stem**2
+        if config.pooling is not None:
+            self.smallest_part = config.pooling * 2 // 3  # the patches of training, of which it is 1.5 times
         self.depth = config.encoder[-1]  # how many blocks of the last stage run; the others must do nothing
         width, stages, parts = config.width, len(config.encoder), config.stem**2
         self.intro = nn.Conv2d(self.sees * parts, width, 3, padding=1)
@@ -100,16 +109,14 @@ class M2AENet(Network):
         )
 
     def aware_blocks(self, count: int) -> nn.ModuleList:
-        """Mask- and motion-aware blocks of the last encoder stage; deformable kernels are the identity."""
+        """Mask- and motion-aware blocks of the last encoder stage."""
         config, stage = self.config, len(self.config.encoder) - 1
+        sizes = (config.width << stage, self.window(stage))
         switches = (config.motion, config.mask_conv3, config.mask_conv4)
-        blocks = [MotionBlock(config.width << stage, self.window(stage), *switches) for _ in range(count)]
-        for block in blocks if config.motion else ():
-            identity_kernel(block.dconv)
-        return nn.ModuleList(blocks)
+        return nn.ModuleList(MotionBlock(*sizes, *switches) for _ in range(count))
 
     def add_guides(self, channels: int, window: int | None) -> None:
-        """The layers that find where it is blurred and how it moved."""
+        """The layers that detect what is blurred and how it moved."""
         if self.config.mask:
             self.mask_predictor = MaskPredictor(channels, window)
         if self.config.motion:
@@ -120,41 +127,16 @@ class M2AENet(Network):
         pooling = self.config.pooling
         return pooling and pooling // (self.config.stem << stage)
 
-    @property
-    def architecture(self) -> str:
-        return self.config.architecture
-
-    @property
-    def detects(self) -> bool:
-        return self.config.mask
-
-    @property
-    def traces(self) -> bool:
-        return self.config.motion
-
-    @property
-    def masks(self) -> bool:
-        return self.config.mask
-
-    @property
-    def bytes_per_pixel(self) -> int:
-        return BYTES_PER_CHANNEL * self.config.width // self.config.stem**2
-
-    @property
-    def smallest_part(self) -> int | None:
-        window = self.config.pooling  # 1.5 times the training patch, which parts then are no smaller than
-        return None if window is None else window * 2 // 3
-
     def config_as_stored(self) -> dict[str, object]:
-        """Sizes, and of what else there is to choose that which is not as usual."""
-        config = self.config.to_dict()
+        """Sizes, and what else is not as usual."""
+        config = asdict(self.config)
         switches = SWITCHES if self.architecture == "m2aenet" else dict.fromkeys(SWITCHES, False)
         usual = switches | ADDITIONS
         return {key: value for key, value in config.items() if key not in usual or value != usual[key]}
 
     def detect(self, x: Tensor, epsilon: float = 0.5) -> Detection:  # noqa: ARG002
-        """Where is it blurred (Eq. 1), and how did it move? x: B 3 H W in 0-1. The same for every epsilon."""
-        image = self.pad(x)
+        """Detect what is blurred (Eq. 1) and how it moved: x B 3 H W in 0-1. The same for every epsilon."""
+        image, size = self.pad(x), (x.shape[-2], x.shape[-1])
         features, skips = self.encode(image)
         logits = probability = start = end = None
         if self.config.mask:
@@ -162,13 +144,11 @@ class M2AENet(Network):
             probability = blur_probability(logits)
         if self.config.motion:
             start, end = self.motion_analyzer(features).float().chunk(2, 1)
-        return Detection(image, features, skips, (x.shape[-2], x.shape[-1]), logits, probability, start, end)
+        return Detection(image, size, probability, start, end, logits, features, skips)
 
     def restore(self, detection: Detection, epsilon: float = 0.5, mask: Tensor | None = None) -> Restoration:
-        """Restore the pixels whose probability of blur is above epsilon.
-
-        A mask B 1 H/8 W/8 of zeros and ones, if given, takes the place of that choice.
-        """
+        """Restore what is blurred with a confidence above epsilon, or where the mask B 1 H/8 W/8 is one."""
+        assert detection.features is not None
         mask = self.choose_mask(detection, epsilon) if mask is None else mask
         features, guidance = detection.features, Guidance(mask, self.sampling(detection))
         for block in self.deep_blocks():
@@ -194,7 +174,7 @@ class M2AENet(Network):
     def choose_mask(self, detection: Detection, epsilon: float) -> Tensor | None:
         """Sampled while training (Eq. 2), thresholded otherwise (Eq. 3); None where nothing is masked.
 
-        While training on what another network found, the threshold is drawn for each picture: a cell is then
+        In training on what another network detected, the threshold is drawn for each picture. A cell is then
         blurred as often as in Eq. 2, within masks such as an epsilon makes.
         """
         probability = detection.probability
@@ -225,11 +205,15 @@ class M2AENet(Network):
         return F.pixel_shuffle(change, stem) if stem > 1 else change
 
 
-def check_stages(config: Config) -> None:
-    """Raise ValueError where the last encoder stage is not that of the maps, which such a network needs."""
+def check_config(config: Config) -> None:
+    """Raise ValueError for parts that do not fit together.
+
+    Mask and motion, and what masks prune, need a last encoder stage of one pixel for each cell.
+    """
     if config.stem not in STEMS:
         raise ValueError(f"stem is {config.stem}: it must be 1, 2 or 4")
-    aware = config.mask or config.motion or config.guided
+    if (config.mask_conv3 or config.mask_conv4) and not config.mask:
+        raise ValueError("mask_conv3 and mask_conv4 need a mask")
     stages = (CELL // config.stem).bit_length()
-    if aware and len(config.encoder) != stages:
-        raise ValueError(f"mask and motion live at 1/{CELL}: stem {config.stem} needs {stages} stages")
+    if (config.mask or config.motion or config.guided) and len(config.encoder) != stages:
+        raise ValueError(f"mask and motion are at 1/{CELL}: stem {config.stem} needs {stages} stages")

@@ -22,12 +22,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from deblur_cli.nets import cues
 from deblur_cli.nets.detector import Detector
-from deblur_cli.nets.lmd_blocks import PREDICTING, WindowBlock
-from deblur_cli.nets.lmd_vit import LMDViT
+from deblur_cli.nets.guided import GuidedM2AENet
+from deblur_cli.nets.lmd_vit import PREDICTING, LMDViT, WindowBlock
 from deblur_cli.nets.m2aenet import M2AENet
-from deblur_cli.nets.m2aenet_guided import GuidedM2AENet
 from deblur_cli.nets.network import CELL, Detection, N, Network
-from deblur_cli.nets.pruned import dilate
+from deblur_cli.nets.pruning import dilate
 
 
 def count_detection(network: Network, height: int, width: int) -> int | None:
@@ -111,9 +110,10 @@ def first_half(network: M2AENet, image: Tensor) -> Detection:
     """What enters the second half, without mask and motion: every pixel counts as blurred and at rest."""
     if isinstance(network, GuidedM2AENet):
         size = (image.shape[-2], image.shape[-1])
-        nothing = Detection(image, image, (), size, None, None, None, None)
-        return replace(network.follow(image, nothing, undone=image), probability=None, start=None, end=None)
-    return replace(network.detect(image), probability=None, start=None, end=None)
+        begun = network.follow(image, Detection(image, size), undone=image)
+    else:
+        begun = network.detect(image)
+    return replace(begun, probability=None, start=None, end=None)
 
 
 def cells(network: M2AENet, height: int, width: int) -> int:

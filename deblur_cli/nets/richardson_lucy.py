@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deblur_cli.nets.light import to_encoded, to_linear
 from deblur_cli.nets.motion import from_double_angle, to_double_angle, trajectory
 from deblur_cli.nets.network import CELL
 
@@ -21,6 +20,19 @@ FLOOR = 1e-3  # linear light; from nothing at all, factors would lead nowhere
 DAMPING = 0.01  # linear light that is added to both sides of a comparison, for the noise of dark pixels
 LIMIT = 2.0  # a step's comparison is no more than so many times off
 BRIGHTEST = 4.0  # linear light; highlights were brighter than white
+
+
+def to_linear(encoded: Tensor) -> Tensor:
+    """Encoded sRGB values in 0-1 to linear light (IEC 61966-2-1)."""
+    return torch.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
+
+
+def to_encoded(linear: Tensor) -> Tensor:
+    """Linear light to sRGB values, both in 0-1."""
+    linear = linear.clamp(0, 1)
+    return torch.where(
+        linear <= 0.0031308, linear * 12.92, 1.055 * linear.clamp(min=1e-8) ** (1 / 2.4) - 0.055
+    )
 
 
 @torch.no_grad()

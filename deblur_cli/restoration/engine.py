@@ -213,10 +213,7 @@ class Engine:
         told = fit(told.to(self.device), cells_of(size))
         mask, probability, motion = told[:, :1], told[:, 1:2], told[:, 2:] / CELL
         start, end = (motion[:, :2], motion[:, 2:]) if motion.any() else (None, None)
-        nothing = seen.new_empty(1, 0, 0, 0)
-        followed = network.follow(
-            seen, Detection(seen, nothing, (), size, None, probability, start, end), epsilon
-        )
+        followed = network.follow(seen, Detection(seen, size, probability, start, end), epsilon)
         if not network.guided:  # which has seen the exact picture already
             followed = replace(followed, image=exact)  # the change is added to it, in float32
         result = network.restore(followed, epsilon, mask=mask if network.masks else None)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deblur_cli.nets.light import to_encoded
+from deblur_cli.nets.richardson_lucy import to_encoded
 from deblur_cli.train.jpeg import compress
 from deblur_cli.train.optics import gaussian_blur
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from deblur_cli.errors import TrainingError
 from deblur_cli.nets import ARCHITECTURES, DETECTOR, Config
-from deblur_cli.nets.m2aenet import check_stages
+from deblur_cli.nets.m2aenet import check_config
 from deblur_cli.train.camera import CameraSettings
 from deblur_cli.train.losses import DetectorLoss, LossWeights
 from deblur_cli.train.patches import PatchSettings
@@ -221,7 +221,7 @@ def check_network(network: NetworkSettings) -> None:
     if not all(network.encoder):
         raise TrainingError("setting 'network.encoder' needs at least one block in each stage")
     try:
-        check_stages(
+        check_config(
             Config(**{key: value for key, value in asdict(network).items() if key != "architecture"})
         )
     except ValueError as error:

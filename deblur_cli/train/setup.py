@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from deblur_cli import weights
 from deblur_cli.errors import TrainingError, WeightsError
 from deblur_cli.nets import Network
-from deblur_cli.nets.layers import NAFBlock
+from deblur_cli.nets.blocks import NAFBlock
 from deblur_cli.train.datasets import MULTIPLE, check_sizes, find_pairs, whole_pair
 from deblur_cli.train.pool import find_photos, load_photos
 from deblur_cli.train.sample_files import holds_samples, photos_digest, read_digest, read_samples

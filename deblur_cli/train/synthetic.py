@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deblur_cli.nets.light import to_linear
+from deblur_cli.nets.richardson_lucy import to_linear
 from deblur_cli.train.camera import CameraSettings, brighten_highlights, chosen, record
 from deblur_cli.train.optics import out_of_focus
 from deblur_cli.train.pool import cut_patches

@@ -49,8 +49,7 @@ def moved(network: Network, image: Tensor) -> Detection:
     """The first half of a guided network on the picture, all of which is said to have moved alike."""
     cells = SIZE // CELL
     end = torch.tensor(MOTION).view(1, 2, 1, 1).expand(1, 2, cells, cells)
-    told = Detection(image, image.new_empty(1, 0, cells, cells), (), (SIZE, SIZE), None, None, -end, end)
-    return network.follow(image, told, epsilon=-1.0)
+    return network.follow(image, Detection(image, (SIZE, SIZE), start=-end, end=end), epsilon=-1.0)
 
 
 def stored(notes: Mapping[str, str]) -> tuple[float, ...]:
