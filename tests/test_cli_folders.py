@@ -61,12 +61,12 @@ def test_the_folder_of_results_is_not_read_and_photos_in_it_are_named(tmp_path):
     words = ("run", "-r", tmp_path, "-o", out, "--suffix")
     deblur(*words, "_1")
     (tmp_path / "link").symlink_to(out, target_is_directory=True)
-    make_photo(out / "b.png")
+    make_photo(out / "b_1.png")
     result = deblur(*words, "_2")
     assert result.stdout == f"{out / 'a_2.png'}\n"
-    assert names_in(out) == {"b.png", "a_1.png", "a_2.png"}
+    assert names_in(out) == {"b_1.png", "a_1.png", "a_2.png"}
     (line,) = (line for line in result.stderr.splitlines() if "ignored" in line)
-    assert "b.png" in line and "-o" in line
+    assert f"{tmp_path / 'link' / 'a_1.png'} and 1 more" in line and "-o" in line
 
 
 def test_pictures_drawn_by_a_former_run_elsewhere_are_not_deblurred(tmp_path):

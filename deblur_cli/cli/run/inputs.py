@@ -135,9 +135,12 @@ def _walk(
             if is_picture_name(entry):
                 yield Problem(entry, f"cannot be reached: {error.strerror}")
     for entry in folders if options.recursive else ():
+        if real_path(entry) in visited:
+            continue
         if options.output is not None and real_path(entry) == real_path(options.output):
+            visited.add(real_path(entry))
             collection.among_results += _photos_among_results(entry, options.suffix)
-        elif real_path(entry) not in visited:
+        else:
             yield from _walk(entry, root, options, collection, visited)
 
 
