@@ -158,25 +158,25 @@ def shift(angle: float, radius: int) -> tuple[int, int]:
 
 def cues_reference(image: Tensor) -> Tensor:
     """The same as `motion_cues`, the plain way: whole planes, one direction and radius after another."""
-    luma, found = image.float().mean(1, keepdim=True), []
+    luma, result = image.float().mean(1, keepdim=True), []
     for scale in SCALES:
         seen = F.avg_pool2d(luma, scale.factor)
         right = F.pad(seen[..., 2:] - seen[..., :-2], (1, 1))
         down = F.pad(seen[..., 2:, :] - seen[..., :-2, :], (0, 0, 1, 1))
         energy = mean_reference(right * right + down * down, scale) + NOISE
-        found.append(energy.log() / 5)
+        result.append(energy.log() / 5)
         for number in range(DIRECTIONS):
             angle = math.pi * number / DIRECTIONS
             slope = right * math.cos(angle) + down * math.sin(angle)
             along = mean_reference(slope * slope, scale) + NOISE
-            found.append(2 * along / energy - 1)
+            result.append(2 * along / energy - 1)
             for radius in scale.radii:
                 y, x = shift(angle, radius)
                 height, width = slope.shape[-2:]
                 around = F.pad(slope, (radius,) * 4)
                 there = around[..., radius + y : radius + y + height, radius + x : radius + x + width]
-                found.append(mean_reference(slope * there, scale) / along)
-    return torch.cat(found, 1).clamp(-LARGEST, LARGEST)
+                result.append(mean_reference(slope * there, scale) / along)
+    return torch.cat(result, 1).clamp(-LARGEST, LARGEST)
 
 
 def mean_reference(values: Tensor, scale: Scale) -> Tensor:
