@@ -5,6 +5,7 @@ a programming error, `short` runs out of memory, `slow` takes half a minute, `od
 other photo comes back inverted.
 """
 
+import errno
 import os
 import subprocess
 import sys
@@ -23,8 +24,9 @@ from typer.testing import CliRunner, Result
 import deblur_cli
 from deblur_cli import restoration, weights
 from deblur_cli.cli.app import app
-from deblur_cli.errors import OutOfMemoryError, WeightsError
+from deblur_cli.errors import EncodeError, OutOfMemoryError, WeightsError
 from deblur_cli.nets import create
+from deblur_cli.photo import encode
 from deblur_cli.photo.photo import Photo
 from deblur_cli.restoration.findings import everywhere
 from deblur_cli.weights import CatalogueEntry, LoadedWeights
@@ -150,6 +152,32 @@ def process_environment() -> dict[str, str]:
     """Return an environment in which another Python finds the package under test."""
     package = Path(deblur_cli.__file__).parents[1]
     return {**os.environ, "PYTHONPATH": str(package)}
+
+
+def stop_at(name: str, *words: object) -> None:
+    """Run `deblur run` until a result of that name is to be written, and stop there as on a full disk."""
+    write = encode.encode
+
+    def refuse(photo: Photo, path: Path, **options: object) -> None:
+        if path.name == name:
+            raise EncodeError(f"{path}: cannot be written") from OSError(errno.ENOSPC, "full")
+        write(photo, path, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encode, "encode", refuse)
+        result = deblur("run", *words)
+    assert (result.exit_code, "--resume continues" in result.stderr) == (1, True)
+    assert "the disk is full" in result.stderr
+    for asked in (Deblurrer.runs, Deblurrer.looked_at):
+        asked.clear()
+
+
+def names_in(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def errors_in(result: Result) -> list[str]:
+    return [line for line in result.stderr.splitlines() if line.startswith("error: ")]
 
 
 def pixels_of(path: Path) -> np.ndarray:

@@ -13,7 +13,7 @@ from networks import lively, lively_detector
 
 from deblur_cli import weights
 from deblur_cli.errors import DecodeError
-from deblur_cli.restoration.findings import Findings, read_npz, to_npz
+from deblur_cli.restoration.findings import Findings, everywhere, read_npz, to_npz
 
 CPU = ("--device", "cpu", "--precision", "fp32")
 
@@ -96,22 +96,10 @@ def test_the_scale_that_a_file_gives_is_the_one_restored_at(photo, network):
 
 
 def test_the_epsilon_of_the_file_counts_unless_another_is_given(photo, network):
-    first = deblur("run", photo, *network, "--data", "npz", "--epsilon", "0.3", "--json")
-    again = [
-        deblur(
-            "run",
-            photo,
-            *network,
-            "--findings",
-            photo.with_name("photo_motion.npz"),
-            "--overwrite",
-            "--json",
-            *w,
-        )
-        for w in ((), ("--epsilon", "0.9"))
-    ]
-    told = [json.loads(result.stdout.splitlines()[0])["epsilon"] for result in (first, *again)]
-    assert told == [0.3, 0.3, 0.9]
+    file = found(photo, network, "--epsilon", "0.3")
+    for words, epsilon in (((), 0.3), (("--epsilon", "0.9"), 0.9)):
+        again = deblur("run", photo, *network, "--findings", file, "--overwrite", "--json", *words)
+        assert json.loads(again.stdout.splitlines()[0])["epsilon"] == epsilon
 
 
 def test_a_mask_of_true_and_false_is_a_probability(photo, network):
@@ -144,24 +132,15 @@ def refused(folder, *words):
     return result.stderr
 
 
-def test_findings_of_a_photo_of_another_size_are_refused(photo, tmp_path, stand_in):
+def test_findings_that_are_not_of_the_photo_are_refused_and_never_written(photo, tmp_path, stand_in):
     file = found(photo, ())
     other = make_photo(tmp_path / "other.png", (170, 300))
     line = refused(tmp_path, other, "--findings", file)
     assert "those of a photo of 300 x 170 pixels, and this one has 170 x 300" in line
-
-
-def test_findings_of_several_photos_are_refused(photo, tmp_path, stand_in):
-    file = found(photo, ())
-    second = make_photo(tmp_path / "second.png", (300, 170))
-    for inputs in ([photo, second], [tmp_path]):
+    for inputs in ([photo, other], [tmp_path]):
         assert "describes one photo" in refused(tmp_path, *inputs, "--findings", file, "--overwrite")
-
-
-def test_the_file_that_is_read_is_not_written(photo, tmp_path, stand_in):
-    file = found(photo, ())
     line = refused(tmp_path, photo, "--findings", file, "--data", "npz", "--overwrite")
-    assert "--findings reads" in line
+    assert f"--findings reads {file}" in line
 
 
 def array_file(values):
@@ -182,7 +161,7 @@ WRONG = {
     "a folder": lambda path, file: path.mkdir(),
     "no numbers": lambda path, file: edited(file, probability=lambda p: p * np.nan).rename(path),
     "above 1": lambda path, file: edited(file, probability=lambda p: p + 1).rename(path),
-    "too large": lambda path, file: edited(file, start=lambda s: s.astype(float) * 1e300).rename(path),
+    "too large": lambda path, file: edited(file, start=lambda s: s.astype(float) + 1e300).rename(path),
     "words": lambda path, file: edited(file, start=lambda s: s.astype(str)).rename(path),
     "objects": lambda path, file: edited(file, start=lambda s: s.astype(object)).rename(path),
     "transposed": lambda path, file: edited(file, probability=np.transpose).rename(path),
@@ -191,11 +170,18 @@ WRONG = {
 }
 
 
+def test_a_file_that_holds_no_findings_is_one_line(photo, tmp_path, stand_in):
+    line = refused(tmp_path, photo, "--findings", tmp_path / "gone.npz")
+    assert "cannot read the findings in" in line and "gone.npz" in line
+
+
 @pytest.mark.parametrize("wrong", WRONG)
-def test_a_file_that_holds_no_findings_is_one_line(photo, tmp_path, stand_in, wrong):
-    WRONG[wrong](tmp_path / "wrong.npz", found(photo, ()))
-    line = refused(tmp_path, photo, "--findings", tmp_path / "wrong.npz", "--suffix", "_again")
-    assert "cannot read the findings in" in line and "wrong.npz" in line
+def test_what_holds_no_findings_is_not_read(tmp_path, wrong):
+    file = tmp_path / "right.npz"
+    file.write_bytes(to_npz(everywhere(170, 300, 0.5), 0.5))
+    WRONG[wrong](tmp_path / "wrong.npz", file)
+    with pytest.raises(DecodeError, match=r"cannot read the findings in .*wrong\.npz"):
+        read_npz(tmp_path / "wrong.npz")
 
 
 @st.composite

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_helpers import deblur, install, make_photo
+from cli_helpers import deblur, errors_in, install, make_photo, names_in
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -22,10 +22,6 @@ from deblur_cli.errors import UsageError
 @pytest.fixture(autouse=True)
 def network(monkeypatch):
     install(monkeypatch)
-
-
-def names_in(folder: Path) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
 def test_folder_gives_its_pictures_and_with_r_those_below(tmp_path):
@@ -47,18 +43,30 @@ def test_folder_without_pictures_says_how_to_look_deeper(tmp_path):
     make_photo(tmp_path / "below" / "a.png")
     result = deblur("run", tmp_path)
     assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
-    assert "no pictures" in result.stderr
-    assert "-r" in result.stderr
+    assert "no pictures" in result.stderr and "-r" in result.stderr
 
 
 def test_results_of_a_former_run_are_not_deblurred_again(tmp_path):
-    make_photo(tmp_path / "a.png")
-    make_photo(tmp_path / "halloween_mask.png")
-    make_photo(tmp_path / "holiday_fine.png")
-    first = deblur("run", tmp_path, "--mask", "--trajectory", "--suffix", "_fine")
-    again = deblur("run", tmp_path, "--overwrite", "--mask", "--trajectory", "--suffix", "_fine")
+    for name in ("a.png", "halloween_mask.png", "holiday_fine.png"):
+        make_photo(tmp_path / name)
+    words = ("--mask", "--trajectory", "--suffix", "_fine")
+    first, again = deblur("run", tmp_path, *words), deblur("run", tmp_path, *words, "--overwrite")
     assert len(first.stdout.splitlines()) == 9
     assert again.stdout == first.stdout
+
+
+def test_the_folder_of_results_is_not_read_and_photos_in_it_are_named(tmp_path):
+    make_photo(tmp_path / "a.png")
+    out = tmp_path / "out"
+    words = ("run", "-r", tmp_path, "-o", out, "--suffix")
+    deblur(*words, "_1")
+    (tmp_path / "link").symlink_to(out, target_is_directory=True)
+    make_photo(out / "b_1.png")
+    result = deblur(*words, "_2")
+    assert result.stdout == f"{out / 'a_2.png'}\n"
+    assert names_in(out) == {"b_1.png", "a_1.png", "a_2.png"}
+    (line,) = (line for line in result.stderr.splitlines() if "ignored" in line)
+    assert f"{tmp_path / 'link' / 'a_1.png'} and 1 more" in line and "-o" in line
 
 
 def test_pictures_drawn_by_a_former_run_elsewhere_are_not_deblurred(tmp_path):
@@ -66,14 +74,6 @@ def test_pictures_drawn_by_a_former_run_elsewhere_are_not_deblurred(tmp_path):
     deblur("run", tmp_path / "a.png", "--mask", "--trajectory", "-o", tmp_path / "out")
     again = deblur("run", "-r", tmp_path, "--dry-run", "-o", tmp_path / "more")
     assert [line.split(" (")[0] for line in again.stdout.splitlines()] == [str(tmp_path / "a.png")]
-
-
-def test_output_folder_inside_the_input_is_not_read_again(tmp_path):
-    make_photo(tmp_path / "a.png")
-    out = tmp_path / "out"
-    deblur("run", "-r", tmp_path, "-o", out, "--suffix", "_1")
-    deblur("run", "-r", tmp_path, "-o", out, "--suffix", "_2")
-    assert names_in(out) == {"a_1.png", "a_2.png"}
 
 
 def test_links_in_circles_end_and_a_photo_named_twice_is_done_once(tmp_path):
@@ -93,7 +93,7 @@ def test_of_photos_whose_results_clash_the_first_is_done_and_the_others_are_name
     assert result.exit_code == 1
     done = [tmp_path / "out" / name for name in ("a_deblurred.webp", "b_deblurred.webp")]
     assert result.stdout.splitlines() == [str(path) for path in done]
-    (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    (line,) = errors_in(result)
     for path in (tmp_path / "a.png", tmp_path / "a.jpg", done[0]):
         assert str(path) in line
     with Image.open(done[0]) as first, Image.open(tmp_path / "a.jpg") as source:
@@ -108,16 +108,6 @@ def test_one_original_in_the_way_does_not_hold_up_the_rest(tmp_path):
     assert result.exit_code == 1
     assert original.read_bytes() == before
     assert str(tmp_path / "b_deblurred.png") in result.stdout.splitlines()
-
-
-def test_photos_in_the_folder_of_results_are_left_out_aloud(tmp_path):
-    make_photo(tmp_path / "a.png")
-    make_photo(tmp_path / "out" / "b.png")
-    make_photo(tmp_path / "out" / "c_deblurred.png")
-    result = deblur("run", "-r", tmp_path, "-o", tmp_path / "out")
-    assert result.stdout == f"{tmp_path / 'out' / 'a_deblurred.png'}\n"
-    (line,) = [line for line in result.stderr.splitlines() if "ignored" in line]
-    assert str(tmp_path / "out" / "b.png") in line and "more" not in line and "-o" in line
 
 
 def test_photos_of_a_stereo_camera_stay_jpeg(tmp_path):
@@ -138,7 +128,7 @@ def test_a_dry_run_names_damaged_files_and_goes_on(tmp_path, kind):
     assert f"{tmp_path / 'b.png'} (48 x 32" in result.stdout
     assert result.exit_code == 1
     assert "bug" not in result.stderr
-    (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    (line,) = errors_in(result)
     assert f"a.{kind.lower()}" in line
 
 
@@ -147,7 +137,7 @@ def test_a_name_too_long_for_its_result_costs_that_photo_alone(tmp_path):
     good = make_photo(tmp_path / "good.png")
     result = deblur("run", long, good)
     assert (result.exit_code, result.stdout) == (1, f"{tmp_path / 'good_deblurred.png'}\n")
-    (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    (line,) = errors_in(result)
     assert "name too long" in line
 
 
@@ -159,7 +149,7 @@ def test_links_that_lead_to_themselves_are_named_like_any_other_problem(tmp_path
     own_result.symlink_to(own_result)
     result = deblur("run", loop / "x.png", loop, good, tmp_path / "own.png")
     assert (result.exit_code, result.stdout) == (1, f"{tmp_path / 'good_deblurred.png'}\n")
-    assert len([line for line in result.stderr.splitlines() if line.startswith("error: ")]) == 3
+    assert len(errors_in(result)) == 3
     assert "bug" not in result.stderr
     for out in (loop, loop / "below"):
         refused = deblur("run", good, "-o", out)
@@ -167,21 +157,27 @@ def test_links_that_lead_to_themselves_are_named_like_any_other_problem(tmp_path
         assert refused.stderr.count("\n") == 1 and "bug" not in refused.stderr
 
 
-def test_a_link_to_where_one_may_not_go_costs_that_photo_alone(tmp_path, monkeypatch):
-    for name in ("a.png", "closed.png", "closed.txt"):
-        make_photo(tmp_path / name) if name.endswith("png") else (tmp_path / name).touch()
-    is_dir = Path.is_dir
+def test_what_may_not_be_entered_is_named_and_the_rest_is_done(tmp_path, monkeypatch):
+    for name in ("closed/a.png", "link.png", "open/b.png"):
+        make_photo(tmp_path / name)
+    list_folder, is_dir = Path.iterdir, Path.is_dir
 
-    def refused(path):
-        if path.stem == "closed":
-            raise PermissionError(errno.EACCES, "Permission denied", str(path))
-        return is_dir(path)
+    def refuse(ask, name):
+        def asked(path):
+            if path.name == name:
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return ask(path)
 
-    monkeypatch.setattr(Path, "is_dir", refused)
-    result = deblur("run", tmp_path, "-o", tmp_path / "out")
-    assert (result.exit_code, result.stdout) == (1, f"{tmp_path / 'out' / 'a_deblurred.png'}\n")
-    (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert "closed.png: cannot be reached: Permission denied" in line
+        return asked
+
+    monkeypatch.setattr(Path, "iterdir", refuse(list_folder, "closed"))
+    monkeypatch.setattr(Path, "is_dir", refuse(is_dir, "link.png"))
+    result = deblur("run", "-r", tmp_path, "-o", tmp_path / "out")
+    assert (result.exit_code, result.stdout) == (1, f"{tmp_path / 'out' / 'open' / 'b_deblurred.png'}\n")
+    assert sorted(errors_in(result)) == [
+        f"error: {tmp_path / 'closed'}: cannot read this folder: Permission denied",
+        f"error: {tmp_path / 'link.png'}: cannot be reached: Permission denied",
+    ]
 
 
 def test_kinds_that_are_not_read_are_counted_when_a_folder_is_walked(tmp_path):
@@ -208,32 +204,6 @@ def test_an_original_is_never_written_not_even_with_overwrite(tmp_path):
     assert photo.read_bytes() == before
 
 
-def test_a_folder_that_cannot_be_read_is_named_and_the_others_are_done(tmp_path, monkeypatch):
-    for name in ("closed/a.png", "open/b.png"):
-        make_photo(tmp_path / name)
-    list_folder = Path.iterdir
-
-    def refuse(folder):
-        if folder.name == "closed":
-            raise PermissionError(errno.EACCES, "Permission denied", str(folder))
-        return list_folder(folder)
-
-    monkeypatch.setattr(Path, "iterdir", refuse)
-    result = deblur("run", "-r", tmp_path, "-o", tmp_path / "out")
-    assert (result.exit_code, result.stdout) == (1, f"{tmp_path / 'out' / 'open' / 'b_deblurred.png'}\n")
-    (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert line == f"error: {tmp_path / 'closed'}: cannot read this folder: Permission denied"
-
-
-def test_a_link_to_the_output_folder_is_not_walked_into(tmp_path):
-    make_photo(tmp_path / "in" / "a.png")
-    out = tmp_path / "out"
-    deblur("run", "-r", tmp_path / "in", "-o", out, "--suffix", "_1")
-    (tmp_path / "in" / "results").symlink_to(out, target_is_directory=True)
-    result = deblur("run", "-r", tmp_path / "in", "-o", out, "--suffix", "_2")
-    assert result.stdout == f"{out / 'a_2.png'}\n"
-
-
 def test_names_of_other_scripts_and_of_the_greatest_length_are_done(tmp_path):
     longest = "x" * (255 - len("_deblurred.png"))
     for name in ("Ñandú 写真 📷", longest):
@@ -244,11 +214,10 @@ def test_names_of_other_scripts_and_of_the_greatest_length_are_done(tmp_path):
 
 
 def test_file_names_cannot_break_lines_or_steer_the_terminal(tmp_path):
-    (tmp_path / "bad\n\x1b[2J.png").write_text("no picture")
-    (tmp_path / "[red]bold.png").write_text("no picture")
+    for name in ("bad\n\x1b[2J.png", "[red]bold.png"):
+        (tmp_path / name).write_text("no picture")
     lines = deblur("run", tmp_path).stderr.splitlines()
-    assert len(lines) == 3
-    assert "\x1b" not in "".join(lines)
+    assert len(lines) == 3 and "\x1b" not in "".join(lines)
     assert any("[red]bold.png" in line for line in lines)
 
 

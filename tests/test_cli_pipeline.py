@@ -197,9 +197,3 @@ def test_log_lines_name_the_photo_of_the_thread_that_they_come_from(tmp_path, mo
     assert set(lines) == {
         f"warning: {tmp_path / name}.png: {what} {name}" for name in "abc" for what in whats
     }
-
-
-def test_jobs_is_auto_or_a_number():
-    for words in ("0", "-1", "many", "65", "1.5", ""):
-        result = deblur("run", "a.png", "--jobs", words)
-        assert (result.exit_code, result.stderr.count("\n"), "--jobs" in result.stderr) == (2, 1, True)

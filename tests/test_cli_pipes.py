@@ -159,15 +159,14 @@ def test_a_full_disk_for_stdin_names_the_way_out(photo, monkeypatch):
     assert "disk is full" in result.stderr and "TMPDIR" in result.stderr
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_run_stopped_while_it_reads_stdin_leaves_nothing_behind(tmp_path, number, code):
+def test_a_run_stopped_while_it_reads_stdin_leaves_nothing_behind(tmp_path):
     command = [sys.executable, cli_helpers.__file__, "run", "-", "-o", "-"]
     environment = process_environment() | {"TMPDIR": str(tmp_path / "private")}
     pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     with subprocess.Popen(command, env=environment, **pipes) as run:
         run.stdin.write(b"x" * 1_000_000)  # more than a pipe holds, so it is being read when this returns
         run.stdin.flush()
-        run.send_signal(number)
+        run.send_signal(signal.SIGTERM)
         assert run.stdout.read() == b""
         assert b"Traceback" not in run.stderr.read()
-        assert run.wait(60) == code
+        assert run.wait(60) == 143

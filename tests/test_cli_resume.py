@@ -1,6 +1,5 @@
-"""`deblur run --resume`: what a run that was broken off leaves behind, and how another goes on with it."""
+"""`deblur run --resume`: what a run that was interrupted leaves behind, and how another goes on with it."""
 
-import errno
 import json
 import os
 import random
@@ -9,12 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
-from cli_helpers import Deblurrer, deblur, install, make_photo, started
+from cli_helpers import Deblurrer, deblur, errors_in, install, make_photo, started, stop_at
 
 from deblur_cli.cli.run import journal
 from deblur_cli.cli.run.journal import NAME
-from deblur_cli.errors import EncodeError
-from deblur_cli.photo import encode
 
 KILLS = int(os.environ.get("DEBLUR_TEST_KILLS", "5"))
 
@@ -40,25 +37,8 @@ def files_in(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def break_off(at: str, *words: object) -> None:
-    """Run until a certain result is to be written, and stop there as on a full disk."""
-    write = encode.encode
-
-    def refuse(photo, path, **options):
-        if path.name == at:
-            raise EncodeError(f"{path}: cannot be written") from OSError(errno.ENOSPC, "full")
-        write(photo, path, **options)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(encode, "encode", refuse)
-        result = deblur("run", *words)
-    assert (result.exit_code, "--resume continues" in result.stderr) == (1, True)
-    for asked in (Deblurrer.runs, Deblurrer.looked_at):
-        asked.clear()
-
-
 def test_resume_does_what_is_left_and_clears_up(photos, out):
-    break_off("c_deblurred.png", photos, "-o", out, "--mask")
+    stop_at("c_deblurred.png", photos, "-o", out, "--mask")
     assert NAME in files_in(out)
     result = deblur("run", photos, "-o", out, "--mask", "--resume", "--json")
     assert result.exit_code == 0
@@ -71,7 +51,7 @@ def test_resume_does_what_is_left_and_clears_up(photos, out):
 
 
 def test_what_was_half_done_is_replaced_and_its_temporary_files_go(photos, out):
-    break_off("c_deblurred.png", photos, "-o", out, "--mask")
+    stop_at("c_deblurred.png", photos, "-o", out, "--mask")
     for name in ("c_deblurred.png", "c_mask.png", ".deblur-0123456789abcdef.part"):
         (out / name).write_bytes(b"of the run that was killed")
     (out / "d_deblurred.png").write_bytes(b"precious, and none of that run's")
@@ -86,20 +66,20 @@ def test_what_was_half_done_is_replaced_and_its_temporary_files_go(photos, out):
 
 
 def test_results_that_were_edited_are_kept_and_those_deleted_are_made_again(photos, out):
-    break_off("d_deblurred.png", photos, "-o", out)
+    stop_at("d_deblurred.png", photos, "-o", out)
     edited, deleted = out / "a_deblurred.png", out / "b_deblurred.png"
     edited.write_bytes(b"work of hours")
     deleted.unlink()
     result = deblur("run", photos, "-o", out, "--resume")
     assert (result.exit_code, edited.read_bytes(), deleted.exists()) == (1, b"work of hours", True)
-    (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    (line,) = errors_in(result)
     assert str(edited) in line and "was changed" in line and "--overwrite" in line
 
 
 def test_edited_results_are_replaced_only_if_overwrite_is_said_again(photos, out):
     out.mkdir()
     (out / "d_deblurred.png").write_bytes(b"old")
-    break_off("c_deblurred.png", photos, "-o", out, "--overwrite")
+    stop_at("c_deblurred.png", photos, "-o", out, "--overwrite")
     edited = out / "a_deblurred.png"
     edited.write_bytes(b"work of hours")
     kept = deblur("run", photos, "-o", out, "--resume")
@@ -108,7 +88,7 @@ def test_edited_results_are_replaced_only_if_overwrite_is_said_again(photos, out
 
 
 def test_photos_that_changed_are_done_again(photos, out):
-    break_off("c_deblurred.png", photos, "-o", out)
+    stop_at("c_deblurred.png", photos, "-o", out)
     before = (out / "a_deblurred.png").read_bytes()
     make_photo(photos / "a.png", (60, 50))
     assert deblur("run", photos, "-o", out, "--resume").exit_code == 0
@@ -116,44 +96,39 @@ def test_photos_that_changed_are_done_again(photos, out):
     assert len(Deblurrer.looked_at) == 3
 
 
-@pytest.mark.parametrize(
-    ("words", "named"),
-    [
-        (["-e", "0.25"], "epsilon not given, now 0.25"),
-        (["--mask"], "mask off, now on"),
-        (["--scales", "1,2"], "scales 1,2,4,8, now 1,2"),
-        (["--format", "webp"], "format not given, now WEBP"),
-        (["--quality", "90"], "quality not given, now 90"),
-        (["--raw-exposure", "1"], "raw-exposure 0.0, now 1.0"),
-        (["--raw-color-space", "p3"], "raw-color-space srgb, now p3"),
-        (["--no-note"], "note on, now off"),
-    ],
-)
-def test_other_settings_are_refused_in_one_line(photos, out, words, named):
-    break_off("c_deblurred.png", photos, "-o", out)
+OTHER = [
+    (["-e", "0.25"], "epsilon not given, now 0.25"),
+    (["--mask"], "mask off, now on"),
+    (["--scales", "1,2"], "scales 1,2,4,8, now 1,2"),
+    (["--format", "webp"], "format not given, now WEBP"),
+    (["--raw-exposure", "1"], "raw-exposure 0.0, now 1.0"),
+    (["--raw-color-space", "p3"], "raw-color-space srgb, now p3"),
+    (["--no-note"], "note on, now off"),
+]
+
+
+def test_other_settings_are_refused_in_one_line_unless_overwrite_starts_over(photos, out):
+    stop_at("c_deblurred.png", photos, "-o", out)
     before = files_in(out)
-    result = deblur("run", photos, "-o", out, "--resume", *words)
-    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
-    assert named in result.stderr and "--overwrite" in result.stderr
+    for words, named in OTHER:
+        result = deblur("run", photos, "-o", out, "--resume", *words)
+        assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+        assert named in result.stderr and "--overwrite" in result.stderr
     assert files_in(out) == before
-
-
-def test_other_weights_are_refused(photos, out, monkeypatch):
-    break_off("c_deblurred.png", photos, "-o", out)
-    monkeypatch.setattr("deblur_cli.weights.sha256", lambda path: "cd" * 32)
-    result = deblur("run", photos, "-o", out, "--resume")
-    assert (result.exit_code, "weights abab" in result.stderr) == (2, True)
-
-
-def test_other_settings_with_overwrite_begin_anew(photos, out):
-    break_off("c_deblurred.png", photos, "-o", out)
     assert deblur("run", photos, "-o", out, "--resume", "--overwrite", "-e", "0.25").exit_code == 0
     assert [request.epsilon for request in Deblurrer.runs] == [0.25] * 4
     assert NAME not in files_in(out)
 
 
+def test_other_weights_are_refused(photos, out, monkeypatch):
+    stop_at("c_deblurred.png", photos, "-o", out)
+    monkeypatch.setattr("deblur_cli.weights.sha256", lambda path: "cd" * 32)
+    result = deblur("run", photos, "-o", out, "--resume")
+    assert (result.exit_code, "weights abab" in result.stderr) == (2, True)
+
+
 def test_the_same_epsilon_in_other_words_and_another_device_are_no_other_settings(photos, out):
-    break_off("c_deblurred.png", photos, "-o", out, "-e", ".5")
+    stop_at("c_deblurred.png", photos, "-o", out, "-e", ".5")
     words = ["-e", "0.50", "--device", "cpu", "--jobs", "3", "--scales", "8,4,2,1"]
     assert deblur("run", photos, "-o", out, "--resume", *words).exit_code == 0
 
@@ -166,7 +141,7 @@ def test_resume_without_a_record_says_so_and_keeps_what_exists(photos, out):
 
 
 def test_a_run_that_is_not_to_resume_points_to_what_it_could_have_resumed(photos, out):
-    break_off("c_deblurred.png", photos, "-o", out)
+    stop_at("c_deblurred.png", photos, "-o", out)
     result = deblur("run", photos, "-o", out)
     assert "--resume" in result.stderr.splitlines()[0]
     assert (result.exit_code, len(result.stdout.splitlines())) == (1, 2)  # c and d; a and b are refused
@@ -175,7 +150,7 @@ def test_a_run_that_is_not_to_resume_points_to_what_it_could_have_resumed(photos
 
 def test_beside_their_photos_results_named_by_the_shell_are_not_deblurred(photos):
     sources = sorted(photos.glob("*.png"))
-    break_off("c_deblurred.png", *sources)
+    stop_at("c_deblurred.png", *sources)
     assert (photos / NAME).is_file()
     result = deblur("run", *sorted(photos.glob("*.png")), "--resume")
     assert result.exit_code == 0
@@ -184,7 +159,7 @@ def test_beside_their_photos_results_named_by_the_shell_are_not_deblurred(photos
 
 
 def test_dry_run_tells_what_resuming_would_do_and_touches_nothing(photos, out):
-    break_off("c_deblurred.png", photos, "-o", out)
+    stop_at("c_deblurred.png", photos, "-o", out)
     before = files_in(out)
     result = deblur("run", photos, "-o", out, "--resume", "--dry-run")
     assert [line.split(" (")[0] for line in result.stdout.splitlines()] == [
@@ -205,7 +180,7 @@ def test_a_run_that_ends_leaves_nothing_but_results(photos, out):
 
 
 def test_a_journal_cut_anywhere_is_read_up_to_its_last_whole_line(photos, out):
-    break_off("d_deblurred.png", photos, "-o", out)
+    stop_at("d_deblurred.png", photos, "-o", out)
     content = (out / NAME).read_bytes()
     first = content.index(b"\n") + 1
     cut = out / "cut.jsonl"
@@ -236,7 +211,7 @@ def test_two_runs_into_one_folder_keep_apart(photos, out):
 
 def test_names_that_are_no_text_are_known_again(photos, out):
     (photos / "c.png").rename(photos / os.fsdecode(b"caf\xe9.png"))
-    break_off("d_deblurred.png", photos, "-o", out)
+    stop_at("d_deblurred.png", photos, "-o", out)
     result = deblur("run", photos, "-o", out, "--resume")
     assert (result.exit_code, result.stdout) == (0, f"{out / 'd_deblurred.png'}\n")
 

@@ -18,12 +18,12 @@ from deblur_cli.cli.run.options import Existing, Kind, RunOptions
 from deblur_cli.cli.run.pipeline import Budget, Pipeline
 from deblur_cli.cli.run.plan import Job, Plan, State
 from deblur_cli.cli.run.saving import is_copied, save
-from deblur_cli.cli.run.sizes import megapixels
 from deblur_cli.cli.signals import terminate_like_interrupt
 from deblur_cli.errors import EncodeError
 from deblur_cli.photo import encode
 from deblur_cli.photo.decode import decode
 from deblur_cli.photo.photo import Photo
+from deblur_cli.photo.probe import megapixels
 from deblur_cli.photo.raw import RawOptions
 from deblur_cli.report import Report
 from deblur_cli.restoration import untouched
@@ -79,7 +79,7 @@ class Batch:
         self._journal.open(len(plan.jobs), network[0].weights if network else None, self._output)
         finished = False
         try:
-            self._tally.left = len(plan.jobs)
+            self._tally.counts["not_done"] = len(plan.jobs)
             for problem in plan.problems:
                 self._fail(problem)
             for job, why in plan.skipped:
@@ -174,7 +174,7 @@ class Batch:
     def report(self, job: Job, outcome: Outcome | Exception) -> None:
         """Tell what came of a photo and count it; end the run where no other can be written."""
         self._seconds.pop(job, None)
-        self._tally.left -= 1
+        self._tally.counts["not_done"] -= 1
         if isinstance(outcome, Exception):
             self._give_up(job, outcome)
         else:
@@ -184,12 +184,8 @@ class Batch:
             self._pipeline.end()
 
     def _tell(self, job: Job, outcome: Outcome) -> None:
-        if not job.restores:
-            self._tally.looked_at += 1
-        elif outcome.changed:
-            self._tally.restored += 1
-        else:
-            self._tally.unchanged += 1
+        done = "restored" if outcome.changed else "unchanged"
+        self._tally.counts[done if job.restores else "looked_at"] += 1
         for note in outcome.notes:
             self._output.warn(f"{job.source}: {note}")
         self._output.say(f"{job.source}: {outcome.line}")
@@ -208,7 +204,7 @@ class Batch:
             self._output.error(f"the disk is full, so the run ends here; {self._what_stays()}")
 
     def _fail(self, problem: Problem) -> None:
-        self._tally.failed += 1
+        self._tally.counts["failed"] += 1
         self._output.error(str(problem))
         if self._page is not None:
             self._page.fail(problem.path, problem.bare_reason)
@@ -216,7 +212,7 @@ class Batch:
             self._output.json_line(failure_record(problem))
 
     def _skip(self, job: Job, why: str) -> None:
-        self._tally.skipped += 1
+        self._tally.counts["skipped"] += 1
         self._output.say(f"{job.source}: {why}")
         if self._page is not None:
             self._page.skip(job.source, why)

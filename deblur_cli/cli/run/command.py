@@ -8,11 +8,10 @@ import typer
 
 from deblur_cli.cli.options import takes
 from deblur_cli.cli.run.options import Kind, RunOptions
-from deblur_cli.errors import UsageError
+from deblur_cli.errors import PhotoError, PhotoTooLargeError, UsageError
 
 if TYPE_CHECKING:
     from deblur_cli.cli.output import Output
-    from deblur_cli.cli.run.inputs import Problem
     from deblur_cli.cli.run.messages import Forecast
     from deblur_cli.cli.run.plan import Job, Plan
     from deblur_cli.restoration import Deblurrer, Findings, Request
@@ -106,9 +105,10 @@ def dry_run(plan: "Plan", options: RunOptions, streams: "Output") -> int:
     failed = list(plan.problems)
     planned = []
     for job in plan.jobs:
-        size = _usable_size(job, options.max_megapixels)
-        if isinstance(size, Problem):
-            failed.append(size)
+        try:
+            size = _usable_size(job, options.max_megapixels)
+        except PhotoError as error:
+            failed.append(Problem(job.source, str(error)))
             continue
         planned.append(size)
         if options.json:
@@ -128,17 +128,14 @@ def dry_run(plan: "Plan", options: RunOptions, streams: "Output") -> int:
     return forecast.exit_code
 
 
-def _usable_size(job: "Job", max_megapixels: float) -> "tuple[int, int] | Problem":
-    """Return width and height of a photo, or why it would not be deblurred."""
-    from deblur_cli.cli.run.inputs import Problem
-    from deblur_cli.cli.run.sizes import upright_size
+def _usable_size(job: "Job", max_megapixels: float) -> tuple[int, int]:
+    """Return width and height of a photo. Raises PhotoError where it would not be deblurred."""
+    from deblur_cli.photo.probe import upright_size
 
-    size = upright_size(job.source)
-    if isinstance(size, str):
-        return Problem(job.source, size)
-    if size[0] * size[1] > max_megapixels * 1e6:
-        return Problem(job.source, f"more than {max_megapixels:g} megapixels; see --max-megapixels")
-    return size
+    width, height = upright_size(job.source)
+    if width * height > max_megapixels * 1e6:
+        raise PhotoTooLargeError(f"more than {max_megapixels:g} megapixels; see --max-megapixels")
+    return width, height
 
 
 def _estimate(forecast: "Forecast", options: RunOptions, streams: "Output") -> None:

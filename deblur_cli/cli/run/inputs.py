@@ -12,6 +12,7 @@ from deblur_cli.photo.kinds import is_picture_name, is_unread_name
 SHEET_ENDING = "_epsilon.png"
 _MAP_ENDINGS = (*(ending for ending in ENDINGS.values() if ending.endswith(".png")), SHEET_ENDING)
 REPORT_FOLDER = "deblur_report"
+IRREGULAR = "is not a regular file"
 _IGNORED = (".", REPORT_FOLDER)  # how names begin that are never looked at
 
 
@@ -96,7 +97,7 @@ def _photos_of(given: Path, options: RunOptions, collection: Collection) -> list
         if given.is_file():
             return [Found(given, Path(given.name))]
         exists = os.path.lexists(given)
-        return [Problem(given, "is not a regular file" if exists else "no such file or folder")]
+        return [Problem(given, IRREGULAR if exists else "no such file or folder")]
     except OSError as error:  # a folder on the way may not be entered, or the name is too long
         return [Problem(given, f"cannot be reached: {error.strerror}")]
 
@@ -119,7 +120,7 @@ def _walk(
         yield Problem(folder, f"cannot read this folder: {error.strerror}")
         return
     known = {name for entry in entries if is_picture_name(entry) for name in (entry.stem, entry.name)}
-    folders = []
+    folders: list[Path] = []
     for entry in entries:
         try:
             if entry.is_dir():
@@ -127,17 +128,18 @@ def _walk(
             elif is_unread_name(entry):
                 collection.unread.append(entry)
             elif is_picture_name(entry) and not is_former_result(entry.name, known, options.suffix):
-                if entry.is_file():
-                    yield Found(entry, entry.relative_to(root))
-                else:
-                    yield Problem(entry, "is not a regular file")
+                is_file = entry.is_file()
+                yield Found(entry, entry.relative_to(root)) if is_file else Problem(entry, IRREGULAR)
         except OSError as error:  # a link to where one may not go
             if is_picture_name(entry):
                 yield Problem(entry, f"cannot be reached: {error.strerror}")
     for entry in folders if options.recursive else ():
+        if real_path(entry) in visited:
+            continue
         if options.output is not None and real_path(entry) == real_path(options.output):
+            visited.add(real_path(entry))
             collection.among_results += _photos_among_results(entry, options.suffix)
-        elif real_path(entry) not in visited:
+        else:
             yield from _walk(entry, root, options, collection, visited)
 
 

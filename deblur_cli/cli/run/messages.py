@@ -2,8 +2,8 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 from deblur_cli.cli.errors import FAILED, OK
 from deblur_cli.cli.run.inputs import Problem
@@ -45,7 +45,8 @@ def describe_result(
     if not job.restores:
         what = f"{blurred(result.blurred_share)}, not restored"
     elif result.changed:
-        what = f"{share}, {tiles_text(result.tiles_restored)} restored{at_scales(result.scale_shares)}"
+        tiles = "1 tile" if result.tiles_restored == 1 else f"{result.tiles_restored} tiles"
+        what = f"{share}, {tiles} restored{at_scales(result.scale_shares)}"
     else:
         what = f"{share}, {'left as it is' if copied else 'only converted'}"
     if result.tiles_kept:
@@ -74,11 +75,6 @@ def describe_result(
         notes=list(result.notes),
     )
     return Outcome(result.changed, result.notes, f"{what}, {seconds:.1f} s ({how})", record)
-
-
-def tiles_text(count: int) -> str:
-    """Return a number of tiles in words."""
-    return "1 tile" if count == 1 else f"{count} tiles"
 
 
 def scales_of(result: "Result") -> dict[str, float]:
@@ -116,69 +112,58 @@ def _names(job: Job) -> dict[str, object]:
     return {"input": str(job.source), **{str(kind): str(path) for kind, path in job.results.items()}}
 
 
-@dataclass
 class Tally:
-    """Counts of a run.
+    """Counts of a run, by what became of its photos.
 
-    looked_at: photos of which only maps were wanted; left: not done; stopped: the exit code of what ended
-    the run early; epsilon: the one in use, None while no network is
+    stopped: the exit code of what ended the run early; epsilon: the one in use, None while no network is
     """
 
-    restored: int = 0
-    unchanged: int = 0
-    looked_at: int = 0
-    skipped: int = 0
-    failed: int = 0
-    left: int = 0
-    stopped: int | None = None
-    epsilon: float | None = None
-    began: float = field(default_factory=time.monotonic)
+    _WORDS: ClassVar = {
+        "restored": "restored",
+        "unchanged": "without blur",
+        "looked_at": "only looked at",
+        "skipped": "skipped",
+        "failed": "failed",
+        "not_done": "not done",
+    }
+
+    def __init__(self) -> None:
+        self.counts = dict.fromkeys(self._WORDS, 0)
+        self.stopped: int | None = None
+        self.epsilon: float | None = None
+        self._began = time.monotonic()
 
     @property
     def photos(self) -> int:
         """All photos that the run was about."""
-        done = self.restored + self.unchanged + self.looked_at
-        return done + self.skipped + self.failed + self.left
+        return sum(self.counts.values())
 
     @property
     def exit_code(self) -> int:
         """The exit code of the whole run."""
         if self.stopped is not None:
             return self.stopped
-        return FAILED if self.failed else OK
+        return FAILED if self.counts["failed"] else OK
 
     def __str__(self) -> str:
-        counts = {
-            "restored": self.restored,
-            "without blur": self.unchanged,
-            "mapped": self.looked_at,
-            "skipped": self.skipped,
-            "failed": self.failed,
-            "not done": self.left,
-        }
-        parts = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-        return f"{photos_text(self.photos)}: {parts}, {time.monotonic() - self.began:.1f} s"
+        parts = [f"{count} {self._WORDS[name]}" for name, count in self.counts.items() if count]
+        return f"{photos_text(self.photos)}: {', '.join(parts)}, {time.monotonic() - self._began:.1f} s"
 
     def record(self) -> dict[str, object]:
         """Return the same for programs."""
         return {
             "type": "summary",
             "photos": self.photos,
-            "restored": self.restored,
-            "unchanged": self.unchanged,
-            "looked_at": self.looked_at,
-            "skipped": self.skipped,
-            "failed": self.failed,
-            "not_done": self.left,
+            **self.counts,
             "epsilon": self.epsilon,
-            "seconds": round(time.monotonic() - self.began, 3),
+            "seconds": round(time.monotonic() - self._began, 3),
             "exit_code": self.exit_code,
         }
 
 
 @dataclass
 class Forecast:
-    """What a dry run found: width and height of the photos to do, and the counts of the others.
+    """What a dry run expects: width and height of the photos to do, and the counts of the others.
 
     epsilon, weights: what would be used, with the detector; None where that is not known yet
     """
@@ -192,8 +177,13 @@ class Forecast:
 
     @property
     def exit_code(self) -> int:
-        """The exit code that can be foreseen."""
+        """The exit code to expect."""
         return FAILED if self.failed else OK
+
+    @property
+    def photos(self) -> int:
+        """All photos that the run would be about."""
+        return len(self.planned) + self.skipped + self.failed
 
     @property
     def megapixels(self) -> float:
@@ -204,23 +194,22 @@ class Forecast:
         parts = [f"{len(self.planned)} to deblur ({self.megapixels:.1f} megapixels)"]
         parts += [f"{self.skipped} to skip"] if self.skipped else []
         parts += [f"{self.failed} that will fail"] if self.failed else []
-        line = f"{photos_text(len(self.planned) + self.skipped + self.failed)}: {', '.join(parts)}"
+        line = f"{photos_text(self.photos)}: {', '.join(parts)}"
         if self.estimate is None or self.epsilon is None:
             return line
         return f"{line}; {self.estimate}; {self.weights}, epsilon {self.epsilon:g}"
 
     def record(self) -> dict[str, object]:
         """Return the same for programs."""
-        seconds = self.estimate
         return {
             "type": "summary",
-            "photos": len(self.planned) + self.skipped + self.failed,
+            "photos": self.photos,
             "planned": len(self.planned),
             "skipped": self.skipped,
             "failed": self.failed,
             "megapixels": round(self.megapixels, 6),
-            "seconds_least": None if seconds is None else round(seconds.least, 3),
-            "seconds_most": None if seconds is None else round(seconds.most, 3),
+            "seconds_least": self.estimate and round(self.estimate.least, 3),
+            "seconds_most": self.estimate and round(self.estimate.most, 3),
             "weights": self.weights,
             "epsilon": self.epsilon,
             "exit_code": self.exit_code,

@@ -14,9 +14,9 @@ from deblur_cli.cli.errors import is_disk_full
 from deblur_cli.cli.output import Output
 from deblur_cli.cli.run.options import RunOptions
 from deblur_cli.cli.run.plan import extension, names_a_file
-from deblur_cli.cli.run.sizes import picture_format
 from deblur_cli.cli.signals import terminate_like_interrupt
 from deblur_cli.errors import DeblurError, UsageError
+from deblur_cli.photo.probe import picture_format
 
 DASH = Path("-")
 _PIECE = 1 << 16  # bytes; what a pipe holds
