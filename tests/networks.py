@@ -3,9 +3,11 @@
 import torch
 import torch.nn.functional as F
 
-from deblur_cli.nets import Guided, create, create_detector, create_lmd_vit
+from deblur_cli.nets import Detection, Guided, create, create_detector, create_lmd_vit
 from deblur_cli.nets.blocks import MaskPredictor
 from deblur_cli.weights import LoadedWeights
+
+STAGES = {1: (1, 1, 1, 2), 2: (1, 1, 2), 4: (1, 2)}  # blocks of the encoder by stem
 
 
 def lively(
@@ -34,6 +36,27 @@ def lively(
         if network.detects:
             balance(network, torch.rand(1, 3, 64, 64, generator=generator))
     return network
+
+
+def told(stem=2, architecture="m2aenet", **options):
+    """A restorer that follows a detector."""
+    encoder = STAGES[stem]
+    sizes = {"encoder": encoder, "decoder": (1,) * len(encoder), "stem": stem, "guided": True}
+    return lively(architecture, **(sizes | options))
+
+
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def detection_of(image, seed=0, multiple=8, reach=0.7):
+    """What a detector that pads to some multiple might detect: motions differ even in direction."""
+    batch, _, height, width = image.shape
+    cells = (-(-height // multiple) * multiple // 8, -(-width // multiple) * multiple // 8)
+    generator = seeded(seed)
+    probability = torch.rand(batch, 1, *cells, generator=generator)
+    start, end = (reach * torch.randn(batch, 2, *cells, generator=generator) for _ in range(2))
+    return Detection(image, (height, width), probability, start, end)
 
 
 def balance(network, image):
@@ -113,7 +136,7 @@ def guided_by(detector, restorer, name="test", **notes):
 def balance_windows(network, image):
     """Make each predictor keep about half of the windows of a picture, with scores far from zero."""
 
-    def centre(predictor, _, logits):
+    def center(predictor, _, logits):
         last, scores = predictor.out_conv[4], F.avg_pool2d(logits.diff(dim=1), network.config.window)
         gain = 4 / (scores.std() if scores.numel() > 1 else 1)
         for parameter in (last.weight, last.bias):
@@ -122,7 +145,7 @@ def balance_windows(network, image):
         return gain * logits - torch.stack([torch.zeros(()), gain * scores.median()]).view(1, 2, 1, 1)
 
     predictors = [module for module in network.modules() if isinstance(module, MaskPredictor)]
-    hooks = [predictor.register_forward_hook(centre) for predictor in predictors]
+    hooks = [predictor.register_forward_hook(center) for predictor in predictors]
     network(image)
     for hook in hooks:
         hook.remove()

@@ -31,12 +31,12 @@ def smeared(length, angle, side=256):
     return F.grid_sample(picture, grid, padding_mode="reflection", align_corners=False).mean(0, keepdim=True)
 
 
-def alike(picture, level, direction):
-    """Mean autocorrelation at each radius of a level in one of the directions, away from the border."""
-    channels = [other.channels for other in cues.LEVELS]
-    found = cues.motion_cues(picture).split(channels, 1)[cues.LEVELS.index(level)][0]
-    first = 1 + direction * (1 + len(level.radii)) + 1
-    inner = found[first : first + len(level.radii), BORDER:-BORDER, BORDER:-BORDER]
+def alike(picture, scale, direction):
+    """Mean autocorrelation at each radius of a scale in one of the directions, away from the border."""
+    channels = [other.channels for other in cues.SCALES]
+    found = cues.motion_cues(picture).split(channels, 1)[cues.SCALES.index(scale)][0]
+    first = 1 + direction * (1 + len(scale.radii)) + 1
+    inner = found[first : first + len(scale.radii), BORDER:-BORDER, BORDER:-BORDER]
     return inner.mean((1, 2))
 
 
@@ -60,7 +60,7 @@ def test_cues_are_those_of_the_plain_way_in_strips_of_any_height(rows, columns, 
 
 @pytest.mark.parametrize("direction", [0, 3, 6, 9])
 def test_along_the_motion_the_picture_is_least_like_itself_at_the_length_of_the_blur(direction):
-    full = cues.LEVELS[1]
+    full = cues.SCALES[1]
     picture = smeared(6, math.pi * direction / cues.DIRECTIONS)
     along = alike(picture, full, direction)
     across = alike(picture, full, (direction + cues.DIRECTIONS // 2) % cues.DIRECTIONS)

@@ -1,7 +1,6 @@
 """Accelerated networks against the plain ones that they are made from."""
 
 import copy
-from dataclasses import asdict
 from functools import cache
 
 import pytest
@@ -9,23 +8,12 @@ import torch
 import vectors
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networks import lively, lively_detector, lively_lmd_vit, randomize
+from networks import detection_of, lively, lively_detector, lively_lmd_vit, seeded, told
 
-from deblur_cli.nets import Detection, Guided, accelerate, create, create_detector, place
-from deblur_cli.nets.blocks import Average
-from deblur_cli.nets.fast import CellAverage, KeptWindowBlock
+from deblur_cli.nets import Guided, accelerate, place
+from deblur_cli.nets.fast import KeptWindowBlock
 from deblur_cli.nets.lmd_vit import KeptWindows, WindowBlock
 from deblur_cli.nets.pruning import WindowGrid
-from deblur_cli.train.settings import SHIPPED, read_settings
-
-STAGES = {1: (1, 1, 1, 2), 2: (1, 1, 2), 4: (1, 2)}
-
-
-def told(stem=2, architecture="m2aenet", **options):
-    encoder = STAGES[stem]
-    sizes = {"encoder": encoder, "decoder": (1,) * len(encoder), "stem": stem}
-    return lively(architecture, guided=True, **sizes, **options)
-
 
 RESTORERS = {
     "m2aenet": lively,
@@ -63,19 +51,9 @@ def pair(kind, **sizes):
     return network, fast(network)
 
 
-def seeded(seed):
-    return torch.Generator().manual_seed(seed)
-
-
 def begun(network, image, seed=0):
     """The first half of a restorer on a picture; what a guided one is told is made up."""
-    if not network.guided:
-        return network.detect(image)
-    batch, _, height, width = image.shape
-    cells, generator = (-(-height // 8), -(-width // 8)), seeded(seed)
-    probability = torch.rand(batch, 1, *cells, generator=generator)
-    start, end = (0.7 * torch.randn(batch, 2, *cells, generator=generator) for _ in range(2))
-    return network.follow(image, Detection(image, (height, width), probability, start, end))
+    return network.follow(image, detection_of(image, seed)) if network.guided else network.detect(image)
 
 
 @pytest.mark.parametrize("kind", RESTORERS)
@@ -176,29 +154,6 @@ def test_a_detector_finds_the_same(pooling):
     torch.testing.assert_close(after.end, before.end, atol=1e-4, rtol=1e-3)
 
 
-@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.toml")), ids=lambda path: path.stem)
-@torch.no_grad()
-def test_networks_of_shipped_settings_answer_the_same_at_their_full_size(path):
-    """In float64, as so many random blocks make much of every rounding."""
-    config, generator = read_settings(path), seeded(0)
-    image = torch.rand(1, 3, 72, 88, generator=generator).double()
-    if config.network.architecture == "detector":
-        network = create_detector(**asdict(config.detector)).eval()
-        randomize(network, generator)
-        plain, found = network.double().detect(image), fast(network.double()).detect(image)
-        for name in ("logits", "start", "end"):  # given in float32
-            assert vectors.relative_error(getattr(found, name), getattr(plain, name)) < 1e-5
-        return
-    network = create(**asdict(config.network)).eval()
-    randomize(network, generator)
-    quick, begin = fast(network.double()), begun(network.double(), image)
-    cells = begin.features.shape[-2:]
-    mask = (torch.rand(1, 1, *cells, generator=generator) < 0.3).double() if network.masks else None
-    plain = network.restore(begin, mask=mask).image - image
-    found = quick.restore(begun(quick, image), mask=mask).image - image
-    assert vectors.relative_error(found, plain) < 1e-6
-
-
 @pytest.mark.parametrize("kind", [*RESTORERS, *OTHERS])
 @torch.no_grad()
 def test_in_half_precision_it_is_as_near_to_float32_as_the_plain_network(kind):
@@ -234,37 +189,20 @@ def test_it_is_the_network_that_was_given_ready_for_inference_and_a_second_time_
     assert torch.equal(copy.deepcopy(network)(image).image, once)
 
 
+@pytest.mark.parametrize("kind", ["m2aenet", "told, stem 2"])
 @torch.no_grad()
-def test_pooling_in_cells_is_close_to_exact_local_pooling():
-    network = lively(pooling=64)
+def test_pooling_in_cells_is_close_to_exact_local_pooling(kind):
     rows = torch.linspace(0, 1, 200).view(1, 1, -1, 1)
     image = (rows * torch.rand(1, 3, 200, 168) + 1 - rows) / 2  # averages that change across the picture
-    exact, whole = fast(network)(image, -1.0).image, lively()(image, -1.0).image
-    assert vectors.relative_error(exact, network(image, -1.0).image) < 1e-5
-    near = fast(network, exact=False)(image, -1.0).image
-    assert near.shape == exact.shape
+    network, everywhere = RESTORERS[kind](pooling=64), RESTORERS[kind]()
+    answers = (
+        each.restore(begun(each, image), -1.0).image
+        for each in (network, fast(network), fast(network, exact=False), everywhere)
+    )
+    plain, exact, near, whole = answers
+    assert vectors.relative_error(exact, plain) < 1e-5
     assert 0 < (near - exact).norm() < 0.2 * (whole - exact).norm()
     assert (near - exact).abs().mean() < 1 / 255
-
-
-@torch.no_grad()
-def test_pooling_windows_and_their_cells_fit_the_scale_of_each_stage():
-    plain = told(2, pooling=96)
-    network = fast(Guided(lively_detector(), plain), exact=False).restorer
-    stages = {
-        2: [*network.encoders[0], *network.decoders[2]],
-        4: [*network.encoders[1], *network.decoders[1]],
-    }
-    stages |= {8: [*network.encoders[2], *network.decoders[0]], 16: list(network.middle_blks)}
-    for scale, blocks in stages.items():
-        for block in blocks:
-            average = block.sca[0]
-            assert isinstance(average, CellAverage if scale < 8 else Average)
-            assert average.window * scale == 96
-            if scale < 8:
-                assert average.cell == 8 // scale
-    assert network.smallest_part == 64
-    assert not any(isinstance(module, CellAverage) for module in plain.modules())
 
 
 @torch.no_grad()

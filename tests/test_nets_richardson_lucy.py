@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from networks import detection_of, seeded
 
 from deblur_cli.metrics import weighted_psnr
 from deblur_cli.nets.richardson_lucy import (
@@ -16,22 +17,16 @@ from deblur_cli.nets.richardson_lucy import (
 )
 
 
-def seeded(seed):
-    return torch.Generator().manual_seed(seed)
-
-
 def picture(height, width, seed=0, batch=1):
     """Random stripes and blocks, which have edges for blur to take and bring back."""
     blocks = torch.rand(batch, 3, -(-height // 6), -(-width // 5), generator=seeded(seed))
     return blocks.repeat_interleave(6, 2).repeat_interleave(5, 3)[..., :height, :width].contiguous()
 
 
-def findings(height, width, seed, batch=1, reach=0.8):
+def findings(image, seed, reach=0.8):
     """Confidence from none to full, and motions in cells that differ from cell to cell, even in direction."""
-    shape, generator = (-(-height // 8), -(-width // 8)), seeded(seed)
-    probability = torch.rand(batch, 1, *shape, generator=generator).square()
-    start, end = (reach * torch.randn(batch, 2, *shape, generator=generator) for _ in range(2))
-    return probability, start, end
+    detection = detection_of(image, seed, reach=reach)
+    return detection.probability.square(), detection.start, detection.end
 
 
 def blurred_along(sharp, displacement, instants=33):
@@ -53,23 +48,20 @@ def blurred_along(sharp, displacement, instants=33):
     width=st.integers(9, 70),
     batch=st.sampled_from([1, 3]),
     reach=st.sampled_from([0.3, 1.5, 20.0]),
-    instants=st.sampled_from([4, 9]),
     memory=st.sampled_from([torch.contiguous_format, torch.channels_last]),
 )
-def test_found_pixels_alone_come_out_as_the_plain_way_in_whole_pictures(
-    height, width, batch, reach, instants, memory
-):
+def test_found_pixels_alone_come_out_as_the_plain_way_in_whole_pictures(height, width, batch, reach, memory):
     image = picture(height, width, seed=height, batch=batch)
-    found = findings(height, width, seed=width, batch=batch, reach=reach)
-    fast = richardson_lucy(image.to(memory_format=memory), *found, steps=3, instants=instants)
-    plain = richardson_lucy_reference(image, *found, steps=3, instants=instants)
+    found = findings(image, seed=width, reach=reach)
+    fast = richardson_lucy(image.to(memory_format=memory), *found)
+    plain = richardson_lucy_reference(image, *found)
     torch.testing.assert_close(fast, plain, rtol=0, atol=5e-4)
     assert (fast - image).abs().max() > 0.02
 
 
 def test_what_is_not_found_stays_bit_by_bit():
     image = picture(90, 75)
-    probability, start, end = findings(90, 75, seed=1)
+    probability, start, end = findings(image, seed=1)
     probability[..., :6, :] = ONSET
     probability[..., 6:, :] = 0.9
     restored = richardson_lucy(image, probability, start, end)
@@ -98,7 +90,7 @@ def test_a_known_blur_is_largely_undone_even_where_time_runs_backwards(displacem
 
 def test_it_works_in_float32_within_autocast_and_without_gradients():
     image = picture(40, 48)
-    found = findings(40, 48, seed=2)
+    found = findings(image, seed=2)
     plain = richardson_lucy(image, *found)
     with torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
         assert torch.equal(richardson_lucy(image, *found), plain)
@@ -111,7 +103,7 @@ def test_it_works_in_float32_within_autocast_and_without_gradients():
 
 def test_a_motion_that_is_no_number_does_no_harm():
     image = picture(40, 48)
-    probability, start, end = findings(40, 48, seed=4)
+    probability, start, end = findings(image, seed=4)
     start[..., 2, 3] = float("nan")
     end[..., 4, 1] = float("inf")
     end[..., 0, 0] = 1e30

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deblur_cli.nets import cues
 from deblur_cli.nets.blocks import NAFBlock
+from deblur_cli.nets.cues import CHANNELS, MotionCues
 from deblur_cli.nets.motion import from_double_angle
 from deblur_cli.nets.network import CELL, Detection, Network, Restoration
 
@@ -49,8 +49,8 @@ class Detector(Network):
         self.config, self.bytes_per_pixel = config, BYTES_PER_CHANNEL * config.width
         width, pooling = config.width, config.pooling
         near, far = (pooling and pooling // CELL), (pooling and pooling // self.multiple)
-        self.cues = cues.MotionCues()
-        self.read_cues = nn.Conv2d(cues.CHANNELS, width, 1)
+        self.cues = MotionCues()
+        self.read_cues = nn.Conv2d(CHANNELS, width, 1)
         self.read_image = nn.Conv2d(3 * CELL**2, width, 1)
         self.before = nn.Sequential(*[NAFBlock(width, near) for _ in range(config.before)])
         self.down = nn.Conv2d(width, 2 * width, 2, stride=2)
@@ -66,12 +66,12 @@ class Detector(Network):
         """
         return self.read(x, self.cues(x))
 
-    def read(self, x: Tensor, found: Tensor) -> tuple[Tensor, Tensor]:
+    def read(self, x: Tensor, cues: Tensor) -> tuple[Tensor, Tensor]:
         """The same from a picture B 3 H W and its motion cues B CHANNELS H/8 W/8."""
         dtype = self.read_image.weight.dtype
         image = F.pixel_unshuffle(x, CELL).to(dtype)  # B 3 H W -> B 192 H/8 W/8
-        found = found.to(dtype).contiguous(memory_format=torch.channels_last)
-        features = self.before(self.read_cues(found) + self.read_image(image))
+        cues = cues.to(dtype).contiguous(memory_format=torch.channels_last)
+        features = self.before(self.read_cues(cues) + self.read_image(image))
         features = self.after(features + self.up(self.context(self.down(features))))
         logit, field = self.head(features).float().split([1, 4], 1)
         return logit, field

@@ -320,21 +320,21 @@ class LMDViT(Network):
 
         A mask B 1 H/8 W/8 of zeros and ones is handed on; it does not change which windows are kept.
         """
-        found = self.at(detection, epsilon)
-        assert found.features is not None
-        features, decisions = found.features, list(found.decisions)
-        for step, skip in enumerate(reversed(found.skips)):
+        detected = self.at(detection, epsilon)
+        assert detected.features is not None
+        features, decisions = detected.features, list(detected.decisions)
+        for step, skip in enumerate(reversed(detected.skips)):
             features = torch.cat([self.resample(f"upsample_{step}", features), skip], -1)
             name = self.names[self.config.halvings + 1 + step]
             features, chosen = self.layer(name)(features, epsilon)
             decisions += [windows.decision for windows in chosen]
         change, gate = self.output_proj(features.permute(0, 3, 1, 2)).split((3, 1), 1)
         gate = gate.sigmoid().clamp(min=LEAST_GATE)
-        height, width = found.size
-        image, gate = (part[..., :height, :width] for part in (found.image + change * gate, gate))
-        if mask is None and found.probability is not None:
-            mask = threshold_mask(found.probability, epsilon)
-        return WindowRestoration(image, mask, found, gate, tuple(decisions))
+        height, width = detected.size
+        image, gate = (part[..., :height, :width] for part in (detected.image + change * gate, gate))
+        if mask is None and detected.probability is not None:
+            mask = threshold_mask(detected.probability, epsilon)
+        return WindowRestoration(image, mask, detected, gate, tuple(decisions))
 
     def layer(self, name: str) -> WindowLayer:
         """A layer by its name."""

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from deblur_cli.nets import cues
+from deblur_cli.nets.cues import CHANNELS
 from deblur_cli.nets.detector import Detector
 from deblur_cli.nets.guided import GuidedM2AENet
 from deblur_cli.nets.lmd_vit import PREDICTING, LMDViT, WindowBlock
@@ -39,8 +39,8 @@ def count_detection(network: Network, height: int, width: int) -> int | None:
     network, image = without_numbers(network, height, width)
     if isinstance(network, Detector):
         image = network.pad(image)
-        found = image.new_empty(1, cues.CHANNELS, image.shape[-2] // CELL, image.shape[-1] // CELL)
-        return counted(lambda: network.read(image, found))
+        cues = image.new_empty(1, CHANNELS, image.shape[-2] // CELL, image.shape[-1] // CELL)
+        return counted(lambda: network.read(image, cues))
     return counted(lambda: first_half(cast(M2AENet, network), image))
 
 

@@ -99,9 +99,9 @@ class SamplingPlan:
     """Bilinear sampling of all nine taps, worked out once for the 28 blocks that share it.
 
     For P = B H W pixels each tap is a sparse P x P matrix with four entries a row, one for each
-    neighbour of the sampled position:
+    neighbor of the sampled position:
 
-    columns: 9 P 4, the neighbours      weights: 9 P 4, zero outside the image; carry the motion's gradient
+    columns: 9 P 4, the neighbors      weights: 9 P 4, zero outside the image; carry the motion's gradient
     order, rows, offsets: the transposed matrices, 9 4P, 9 4P and 9 P; None unless gradients are needed
 
     The weights keep the displacements' dtype, so that the gradients of all blocks add up in it.
@@ -209,7 +209,7 @@ def gather_taps(x: Tensor, weights: Tensor, kernel: Tensor, bias: Tensor, column
 
 def deformable_rows(x: Tensor, plan: SamplingPlan, weight: Tensor, bias: Tensor) -> Tensor:
     """The same convolution on pixels as rows: x (B H W) C -> (B H W) C; weight C 1 3 3, bias C."""
-    kernel = weight.view(-1, TAPS).t().contiguous()  # C 1 3 3 -> 9 C; strided rows would not vectorise
+    kernel = weight.view(-1, TAPS).t().contiguous()  # C 1 3 3 -> 9 C; strided rows would not vectorize
     if plan.rows is None:
         return gather_taps(x, plan.weights, kernel, bias, plan.columns)
     return DeformableRows.apply(x, plan.weights, kernel, bias, plan)

@@ -1,9 +1,9 @@
-"""Undoing blur along a known motion, nothing learned.
+"""Undo blur along a known motion, without anything learned.
 
 Richardson, "Bayesian-Based Iterative Method of Image Restoration" (1972) and Lucy, "An iterative technique
-for the rectification of observed distributions" (1974), with the reblur model of M²AENet (Eq. 4): a blurred
-pixel is the mean, in linear light, of what passes it along a quadratic path. What is not found to be blurred
-counts as sharp and at rest, so that only found pixels have to be computed.
+for the rectification of observed distributions" (1974), with the reblur model of M²AENet: a blurred pixel is
+the mean, in linear light, of what passes it along its trajectory (Eq. 4). Pixels that were not detected as
+blurred count as sharp and at rest, so that only the others have to be computed.
 """
 
 import torch
@@ -13,12 +13,13 @@ from torch import Tensor
 from deblur_cli.nets.motion import from_double_angle, to_double_angle, trajectory
 from deblur_cli.nets.network import CELL
 
-STEPS = 5  # more sharpen noise and whatever is wrong about the motion
+STEPS = 5  # more of them sharpen noise and errors of the motion
 INSTANTS = 9  # N_2 of the paper
+REST = INSTANTS // 2  # the instant of mid-exposure, at which nothing has moved
 ONSET, FULL = 0.1, 0.5  # confidence from which the result is laid in, and from which it is there in full
-FLOOR = 1e-3  # linear light; from nothing at all, factors would lead nowhere
+FLOOR = 1e-3  # linear light; black stays black, whatever it is multiplied by
 DAMPING = 0.01  # linear light that is added to both sides of a comparison, for the noise of dark pixels
-LIMIT = 2.0  # a step's comparison is no more than so many times off
+LIMIT = 2.0  # factor by which a comparison may be off
 BRIGHTEST = 4.0  # linear light; highlights were brighter than white
 
 
@@ -36,62 +37,48 @@ def to_encoded(linear: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def richardson_lucy(
-    image: Tensor,
-    probability: Tensor,
-    start: Tensor,
-    end: Tensor,
-    steps: int = STEPS,
-    instants: int = INSTANTS,
-) -> Tensor:
-    """Undo the blur of a picture where it was found: B 3 H W, encoded sRGB in 0-1 -> the same.
+def richardson_lucy(image: Tensor, probability: Tensor, start: Tensor, end: Tensor) -> Tensor:
+    """Undo the blur of a picture where it was detected: B 3 H W, encoded sRGB in 0-1 -> the same.
 
-    probability: B 1 h w in 0-1, confidence that it is blurred; start, end: B 2 h w, (dy, dx) from
-    mid-exposure in cells of 8 pixels; h and w are those of the picture's cells, or more. start and end may
-    change places from cell to cell. Computed in float32, for found pixels alone; all others are the input's,
-    bit by bit. No gradients.
+    probability: B 1 h w in 0-1, confidence that it is blurred
+    start, end: B 2 h w, (dy, dx) from mid-exposure in cells; they may change places from cell to cell
+
+    h and w are those of the picture's cells, or more. Computed in float32, for blurred pixels alone; all
+    others are the input's, bit by bit. No gradients.
     """
     result = image.clone(memory_format=torch.contiguous_format)
     with torch.autocast(image.device.type, enabled=False):
         field = to_double_angle(start.float(), end.float())
         confidence = enlarge(probability.float(), image)
         for number in range(len(image)):
-            found = (confidence[number, 0] > ONSET).nonzero()  # P 2, (y, x)
-            if not len(found):
+            blurred = (confidence[number, 0] > ONSET).nonzero()  # P 2, (y, x)
+            if not len(blurred):
                 continue
-            index = found[:, 0] * image.shape[3] + found[:, 1]
+            index = blurred[:, 0] * image.shape[3] + blurred[:, 1]
             sure = confidence[number].flatten()[index]
-            pixels = undo(image[number].float(), field[number], sure, found, steps, instants)
+            pixels = undo(image[number].float(), field[number], sure, blurred)
             result[number].flatten(1).index_copy_(1, index, pixels.to(image.dtype))
     return result
 
 
-def richardson_lucy_reference(
-    image: Tensor,
-    probability: Tensor,
-    start: Tensor,
-    end: Tensor,
-    steps: int = STEPS,
-    instants: int = INSTANTS,
-) -> Tensor:
+def richardson_lucy_reference(image: Tensor, probability: Tensor, start: Tensor, end: Tensor) -> Tensor:
     """The same the plain way, in whole pictures: B 3 H W float32 in 0-1."""
     confidence = enlarge(probability, image)
-    found = confidence > ONSET
+    blurred = confidence > ONSET
     start, end = from_double_angle(enlarge(to_double_angle(start, end), image) * CELL)
-    path = trajectory(start * found, end * found, instants)
+    path = trajectory(start * blurred, end * blurred, INSTANTS)
     linear = to_linear(image)
-    seen = linear.clamp(min=FLOOR)
-    estimate = seen
-    for _ in range(steps):
+    seen = estimate = linear.clamp(min=FLOOR)
+    for _ in range(STEPS):
         again = torch.stack([warp(estimate, -displacement) for displacement in path]).mean(0)
-        ratio = torch.where(found, compare(seen, again), 1)
+        ratio = torch.where(blurred, compare(seen, again), 1)
         factor = torch.stack([warp(ratio, displacement) for displacement in path]).mean(0)
-        estimate = torch.where(found, (estimate * factor).clamp(FLOOR, BRIGHTEST), seen)
-    return torch.where(found, to_encoded(linear + (estimate - seen) * opacity(confidence)), image)
+        estimate = torch.where(blurred, (estimate * factor).clamp(FLOOR, BRIGHTEST), seen)
+    return torch.where(blurred, to_encoded(linear + (estimate - seen) * opacity(confidence)), image)
 
 
 def enlarge(values: Tensor, image: Tensor) -> Tensor:
-    """Maps B C h w in cells of 8 pixels, interpolated for each pixel of a picture: B C H W."""
+    """Maps B C h w in cells, interpolated for each pixel of a picture: B C H W."""
     height, width = image.shape[-2:]
     values = F.interpolate(values, scale_factor=CELL, mode="bilinear", align_corners=False)
     return values[..., :height, :width]
@@ -116,26 +103,24 @@ def warp(x: Tensor, displacement: Tensor) -> Tensor:
     return F.grid_sample(x, grid, padding_mode="border", align_corners=False)
 
 
-def undo(
-    image: Tensor, field: Tensor, confidence: Tensor, found: Tensor, steps: int, instants: int
-) -> Tensor:
-    """Richardson-Lucy for P found pixels of a picture 3 H W: their encoded values, 3 P.
+def undo(image: Tensor, field: Tensor, confidence: Tensor, blurred: Tensor) -> Tensor:
+    """Richardson-Lucy for P blurred pixels of a picture 3 H W: their encoded values, 3 P.
 
-    field: 4 h w, motion in cells as a double angle; confidence: P; found: P 2, (y, x).
+    field: 4 h w, motion in cells as a double angle; confidence: P; blurred: P 2, (y, x).
     """
-    start, end = displacements_at(field, found)
-    linear, places = cut_box(image, found, torch.maximum(start.abs(), end.abs()))
+    start, end = displacements_at(field, blurred)
+    linear, places = cut_box(image, blurred, torch.maximum(start.abs(), end.abs()))
     height, width = linear.shape[1:]
-    before, after = sampling_grids(places, start, end, (height, width), instants)
+    before, after = sampling_grids(places, start, end, (height, width))
     index = places[:, 0] * width + places[:, 1]
     linear = linear.flatten(1)
     estimate, ratio = linear.clamp(min=FLOOR), torch.ones_like(linear)
     seen = current = estimate.index_select(1, index)
-    for _ in range(steps):
-        again = mean_over_instants(estimate.view(1, 3, height, width), before, current, instants)
+    for _ in range(STEPS):
+        again = mean_over_instants(estimate.view(1, 3, height, width), before, current)
         compared = compare(seen, again)
         ratio.index_copy_(1, index, compared)
-        factor = mean_over_instants(ratio.view(1, 3, height, width), after, compared, instants)
+        factor = mean_over_instants(ratio.view(1, 3, height, width), after, compared)
         current = (current * factor).clamp(FLOOR, BRIGHTEST)
         estimate.index_copy_(1, index, current)
     return to_encoded(linear.index_select(1, index) + (current - seen) * opacity(confidence))
@@ -153,38 +138,36 @@ def displacements_at(field: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
     return start[0, :, 0].t(), end[0, :, 0].t()
 
 
-def cut_box(image: Tensor, found: Tensor, reach: Tensor) -> tuple[Tensor, Tensor]:
-    """The part of a picture 3 H W within reach of found pixels, in linear light, and their places in it.
+def cut_box(image: Tensor, blurred: Tensor, reach: Tensor) -> tuple[Tensor, Tensor]:
+    """The part of a picture 3 H W within reach of blurred pixels, in linear light, and their places in it.
 
-    found: P 2, (y, x); reach: P 2, how far each of them looks. Returns 3 h w and P 2.
+    blurred: P 2, (y, x); reach: P 2, how far each of them looks. Returns 3 h w and P 2.
     """
     limits = torch.tensor(image.shape[1:], device=image.device) - 1
     margin = reach.amax(0).ceil().minimum(limits).long()
-    first, last = (found.amin(0) - margin).clamp(min=0), (found.amax(0) + margin).minimum(limits)
+    first, last = (blurred.amin(0) - margin).clamp(min=0), (blurred.amax(0) + margin).minimum(limits)
     (top, left), (bottom, right) = first.tolist(), (last + 1).tolist()
-    return to_linear(image[:, top:bottom, left:right]), found - first
+    return to_linear(image[:, top:bottom, left:right]), blurred - first
 
 
 def sampling_grids(
-    places: Tensor, start: Tensor, end: Tensor, shape: tuple[int, int], instants: int
+    places: Tensor, start: Tensor, end: Tensor, shape: tuple[int, int]
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Where P pixels of a picture of that shape came from, and where they went to, at each instant.
+    """Where P pixels of a picture of that shape came from, and where they went to, at each instant but REST.
 
-    places, start, end: P 2, (y, x). Gives positions of `grid_sample`, 1 1 P 2 each, kept within the picture;
-    the middle instant, at which nothing has moved, is left out.
+    places, start, end: P 2, (y, x). Gives positions of `grid_sample`, 1 1 P 2 each, kept within the picture.
     """
     size = torch.tensor(shape, device=places.device).flip(0)
     center = (2 * places.flip(1) + 1) / size - 1  # (y, x) in pixels -> -1..1 (x, y)
-    paths = trajectory(2 * start.flip(1) / size, 2 * end.flip(1) / size, instants)
-    limit = 1 - 1 / size
-    moving = [path[None, None] for number, path in enumerate(paths) if 2 * number != instants - 1]
+    paths = trajectory(2 * start.flip(1) / size, 2 * end.flip(1) / size, INSTANTS)
+    moving, limit = [path[None, None] for path in (*paths[:REST], *paths[REST + 1 :])], 1 - 1 / size
     before = [(center - path).clamp(-limit, limit) for path in moving]
     return before, [(center + path).clamp(-limit, limit) for path in moving]
 
 
-def mean_over_instants(x: Tensor, grids: list[Tensor], own: Tensor, instants: int) -> Tensor:
-    """Mean of what P pixels see of a picture 1 3 H W: 3 P; own: 3 P, what they see at rest."""
-    total = own * (instants - len(grids))
+def mean_over_instants(x: Tensor, grids: list[Tensor], at_rest: Tensor) -> Tensor:
+    """Mean of what P pixels see of a picture 1 3 H W: 3 P; at_rest: 3 P, what they see at mid-exposure."""
+    total = at_rest.clone()
     for grid in grids:
         total += F.grid_sample(x, grid, align_corners=False)[0, :, 0]
-    return total / instants
+    return total / INSTANTS
