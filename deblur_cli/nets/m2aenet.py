@@ -104,9 +104,8 @@ class M2AENet(Network):
 
     def blocks(self, stage: int, count: int) -> nn.Sequential:
         """NAFNet's blocks of a stage."""
-        return nn.Sequential(
-            *(NAFBlock(self.config.width << stage, self.window(stage)) for _ in range(count))
-        )
+        sizes = (self.config.width << stage, self.window(stage))
+        return nn.Sequential(*[NAFBlock(*sizes) for _ in range(count)])
 
     def aware_blocks(self, count: int) -> nn.ModuleList:
         """Mask- and motion-aware blocks of the last encoder stage."""
