@@ -22,7 +22,7 @@ def epsilon(
     weights: options.Weights = None,
     detector: options.Detector = "auto",
     device: options.Device = "auto",
-    precision: options.PrecisionChoice = options.Precision.auto,
+    precision: options.Precision = "auto",
     tile: options.Tile = options.AUTO,
     overlap: options.Overlap = options.DEFAULT_OVERLAP,
     scales: options.Scales = options.AUTO,
@@ -56,7 +56,7 @@ def epsilon(
     with streams.log_lines():
         loaded = load_weights(weights, detector, streams)
         tiling = restoration.Tiling(tile, overlap)
-        network = restoration.Deblurrer(loaded, device, precision.value, tiling, scales)
+        network = restoration.Deblurrer(loaded, device, precision, tiling, scales)
     with streams.log_lines(), streams.about(photo), streams.bars(1) as bars:
         seen = decode(photo, max_megapixels)
         bars.begin(photo.name)

@@ -89,7 +89,7 @@ def load(options: RunOptions, streams: "Output") -> "tuple[Deblurrer, Request]":
         )
     request = restoration.Request(epsilon_for(loaded, options.epsilon), options.keep_sharp)
     tiling = restoration.Tiling(options.tile, options.overlap)
-    place = (options.device, options.precision.value)
+    place = (options.device, options.precision)
     return restoration.Deblurrer(loaded, *place, tiling, options.scales), request
 
 
