@@ -129,7 +129,7 @@ class Journal:
             return asked
         return self._past.existing if self._past else Existing.skip
 
-    def look_back(self, output: Output) -> None:
+    def look_back(self, streams: Output) -> None:
         """Find out what there is to go on with, and say so if that is not what the user expects.
 
         Raises UsageError where the settings were different, unless --overwrite asks to start over.
@@ -145,9 +145,9 @@ class Journal:
             raise DeblurError(f"{self._path} cannot be read: {error.strerror}") from error
         if past is None:
             if resume:
-                output.warn(f"there is no unfinished run in {self._path.parent}; existing results are kept")
+                streams.warn(f"there is no unfinished run in {self._path.parent}; existing results are kept")
         elif not resume:
-            output.warn(f"{self._path} is left from an unfinished run, which --resume would continue")
+            streams.warn(f"{self._path} is left from an unfinished run, which --resume would continue")
         elif self._agrees_with(past):
             self._past = past
 
@@ -185,7 +185,7 @@ class Journal:
         whole = not altered and all(now.values()) and is_same(stamp(job.source), trace.source)
         return replace(job, state=State.finished) if whole else again
 
-    def open(self, photos: int, weights: "LoadedWeights | None", output: Output) -> None:
+    def open(self, photos: int, weights: "LoadedWeights | None", streams: Output) -> None:
         """Begin the record of a run over so many photos, or go on with that of the earlier run.
 
         weights: None if none are used. Raises InUseError where the run to go on with is still alive,
@@ -198,11 +198,11 @@ class Journal:
         except InUseError as error:
             if self._past is not None:
                 raise
-            output.warn(f"{error}; this run keeps no journal, so it cannot be resumed")
+            streams.warn(f"{error}; this run keeps no journal, so it cannot be resumed")
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise explain(self._path, error) from error
-            output.warn(f"{explain(self._path, error)}; without its journal this run cannot be resumed")
+            streams.warn(f"{explain(self._path, error)}; without its journal this run cannot be resumed")
 
     def _open(self, path: Path, settings: Mapping[str, Any]) -> None:
         self._made = make_folder(path.parent)
