@@ -141,12 +141,12 @@ def deblur(*words: object) -> Result:
 
 @contextmanager
 def started(
-    *words: object, stderr: int = subprocess.PIPE, **environment: str
+    *words: object, stdin: int = subprocess.DEVNULL, stderr: int = subprocess.PIPE, **environment: str
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run `deblur` with the stand-in network in a process of its own, which ends with the block."""
     command = [sys.executable, __file__, *(str(word) for word in words)]
     env = process_environment() | environment
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, env=env) as process:
+    with subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, stderr=stderr, env=env) as process:
         try:
             yield process
         finally:

@@ -81,7 +81,7 @@ def bench(
     weights: options.Weights = None,
     detector: options.Detector = "auto",
     device: options.Device = "auto",
-    precision: options.PrecisionChoice = options.Precision.auto,
+    precision: options.Precision = "auto",
     tile: options.Tile = options.AUTO,
     overlap: options.Overlap = options.DEFAULT_OVERLAP,
     json: options.Json = False,
@@ -112,7 +112,7 @@ def bench(
 
     streams = Output(quiet=quiet)
     network = load_weights(weights, detector, streams)
-    setting = Setting(network, tiling, device, precision.value)
+    setting = Setting(network, tiling, device, precision)
 
     def step(name: str) -> None:
         streams.say(f"timing: {name}")

@@ -23,7 +23,7 @@ def epsilon(
     weights: options.Weights = None,
     detector: options.Detector = "auto",
     device: options.Device = "auto",
-    precision: options.PrecisionChoice = options.Precision.auto,
+    precision: options.Precision = "auto",
     tile: options.Tile = options.AUTO,
     overlap: options.Overlap = options.DEFAULT_OVERLAP,
     scales: options.Scales = options.AUTO,
@@ -56,7 +56,7 @@ def epsilon(
     check_target(sheet, photo, overwrite=overwrite)
     with streams.log_lines():
         loaded = load_weights(weights, detector, streams)
-        network = Deblurrer(loaded, device, precision.value, tiling, scales)
+        network = Deblurrer(loaded, device, precision, tiling, scales)
     with streams.log_lines(), streams.about(photo), streams.bars(1) as bars:
         seen = decode(photo, max_megapixels)
         bars.begin(photo.name)

@@ -86,7 +86,7 @@ def evaluate(
     limit: Limit = None,
     plot: Plot = None,
     device: options.Device = "auto",
-    precision: options.PrecisionChoice = options.Precision.auto,
+    precision: options.Precision = "auto",
     tile: options.Tile = options.AUTO,
     overlap: options.Overlap = options.DEFAULT_OVERLAP,
     scales: options.Scales = options.AUTO,
@@ -132,7 +132,7 @@ def evaluate(
                 tiling=tiling,
                 scales=tuple(scales),
                 device=device,
-                precision=precision.value,
+                precision=precision,
             )
             for loaded in entrants
         ]

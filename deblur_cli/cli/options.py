@@ -8,10 +8,9 @@ import math
 import os
 import re
 from collections.abc import Callable, Sequence
-from enum import StrEnum
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 
@@ -24,15 +23,6 @@ DEFAULT_OVERLAP = Tiling.overlap
 MOST_EPSILONS = 24  # pictures on a sheet
 
 Options = TypeVar("Options")
-
-
-class Precision(StrEnum):
-    """Number formats that a network can run in."""
-
-    auto = "auto"
-    fp32 = "fp32"
-    bf16 = "bf16"
-    fp16 = "fp16"
 
 
 def takes(options: type[Options]) -> Callable[[Callable[[Options], None]], Callable[..., None]]:
@@ -172,8 +162,9 @@ Device = Annotated[
         "--device", metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute.", parser=parse_device
     ),
 ]
-PrecisionChoice = Annotated[
-    Precision, typer.Option("--precision", help="Number format; auto is the fastest safe one.")
+Precision = Annotated[
+    Literal["auto", "fp32", "bf16", "fp16"],
+    typer.Option("--precision", help="Number format; auto is the fastest safe one."),
 ]
 Tile = Annotated[
     int | None,

@@ -76,7 +76,7 @@ def train(
     steps: Steps = None,
     set: Set = None,
     device: options.Device = "auto",
-    precision: options.PrecisionChoice = options.Precision.auto,
+    precision: options.Precision = "auto",
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -98,8 +98,8 @@ def train(
         overrides["steps"] = check_steps(steps)
     if device != "auto":
         overrides["device"] = device
-    if precision is not options.Precision.auto:
-        overrides["precision"] = precision.value
+    if precision != "auto":
+        overrides["precision"] = precision
     options.check_folder(output, "the folder of the run")
 
     from deblur_cli.train.settings import find_config

@@ -45,11 +45,13 @@ class LMDConfig:
             or len(self.depths) != len(self.heads)
             or min(*self.depths, *self.heads, self.embed) < 1
         ):
-            raise ValueError("depths and heads are positive numbers, one for each of an odd number of layers")
+            raise ValueError("depths and heads need a positive number for each of an odd number of layers")
         if self.window < 2 or self.window % 2 or (self.window << self.halvings) % CELL:
-            raise ValueError("windows are an even number of pixels wide")
+            raise ValueError(
+                "windows must be an even number of pixels, the deepest a multiple of 8 in the photo"
+            )
         if any(self.channels(layer) % heads for layer, heads in enumerate(self.heads)):
-            raise ValueError("the channels of a layer are a multiple of its heads")
+            raise ValueError("the channels of each layer must be a multiple of its heads")
 
     @property
     def halvings(self) -> int:

@@ -105,9 +105,8 @@ class M2AENet(Network):
 
     def blocks(self, stage: int, count: int) -> nn.Sequential:
         """NAFNet's blocks of a stage."""
-        return nn.Sequential(
-            *(NAFBlock(self.config.width << stage, self.window(stage)) for _ in range(count))
-        )
+        sizes = (self.config.width << stage, self.window(stage))
+        return nn.Sequential(*[NAFBlock(*sizes) for _ in range(count)])
 
     def aware_blocks(self, count: int) -> nn.ModuleList:
         """Mask- and motion-aware blocks of the last encoder stage."""
@@ -207,9 +206,9 @@ class M2AENet(Network):
 
 
 def check_config(config: Config) -> None:
-    """Raise ValueError for parts that do not fit together.
+    """Raise ValueError for sizes and switches that do not fit together.
 
-    Mask and motion, and what masks prune, need a last encoder stage of one pixel for each cell.
+    Mask and motion need a last encoder stage with one pixel for each cell.
     """
     if config.stem not in STEMS:
         raise ValueError(f"stem is {config.stem}: it must be 1, 2 or 4")

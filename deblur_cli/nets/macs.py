@@ -13,7 +13,9 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import cast
+from functools import wraps
+from typing import TypeVar, cast
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -29,7 +31,24 @@ from deblur_cli.nets.m2aenet import M2AENet
 from deblur_cli.nets.network import Detection, N, Network
 from deblur_cli.nets.pruning import dilate
 
+Count = TypeVar("Count")
 
+
+def once(count: Callable[[Network, int, int], Count]) -> Callable[[Network, int, int], Count]:
+    """Count a network and a size of picture only once; `accelerate` it before."""
+    known: WeakKeyDictionary[Network, dict[tuple[int, int], Count]] = WeakKeyDictionary()
+
+    @wraps(count)
+    def remembered(network: Network, height: int, width: int) -> Count:
+        counts = known.setdefault(network, {})
+        if (height, width) not in counts:
+            counts[height, width] = count(network, height, width)
+        return counts[height, width]
+
+    return remembered
+
+
+@once
 def count_detection(network: Network, height: int, width: int) -> int | None:
     """Macs of the first half of a network, or of a detector, on a picture of height x width pixels.
 
@@ -45,6 +64,7 @@ def count_detection(network: Network, height: int, width: int) -> int | None:
     return counted(lambda: first_half(cast(M2AENet, network), image))
 
 
+@once
 def count_restoration(network: Network, height: int, width: int) -> int:
     """Macs of both halves of a restorer on every pixel of a picture of height x width pixels."""
     if isinstance(network, LMDViT):

@@ -4,7 +4,6 @@ They are None for LMD-ViT, of which every tile computes other windows.
 """
 
 from collections.abc import Iterable, Iterator
-from functools import cache
 
 import torch
 
@@ -22,9 +21,8 @@ def detection_macs(deblurrer: Deblurrer, height: int, width: int) -> int | None:
     network = deblurrer.detector.network
     if not network.detects:
         return 0
-    count = cache(lambda size: count_detection(network, *size))
     tiles = [tile for detected, _ in deblurrer.grids(height, width).values() for tile in detected]
-    counts = [macs for tile in tiles if (macs := count(tile.size)) is not None]
+    counts = [macs for tile in tiles if (macs := count_detection(network, *tile.size)) is not None]
     return sum(counts) if len(counts) == len(tiles) else None
 
 
@@ -38,9 +36,9 @@ def parts_macs(deblurrer: Deblurrer, parts: Iterable[tuple[int, Tile, Floats]]) 
     network = deblurrer.restorer.network
     if not isinstance(network, M2AENet):
         return None
-    dense = cache(lambda size: count_restoration(network, *size))
     return sum(
-        dense(part.size) - count_spared(network, *part.size, torch.from_numpy(mask)[None, None])
+        count_restoration(network, *part.size)
+        - count_spared(network, *part.size, torch.from_numpy(mask)[None, None])
         for _, part, mask in parts
     )
 
@@ -59,5 +57,4 @@ def restored_parts(
 
 def dense_macs(network: Network, tiles: Iterable[Tile]) -> int:
     """Macs of all layers of a restorer on all pixels of tiles, without a detector."""
-    count = cache(lambda size: count_restoration(network, *size))
-    return sum(count(tile.size) for tile in tiles)
+    return sum(count_restoration(network, *tile.size) for tile in tiles)

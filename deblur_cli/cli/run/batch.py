@@ -67,9 +67,7 @@ class Batch:
         self._current: Job | None = None  # the photo in the network
         room = psutil.virtual_memory().available * MEMORY_SHARE
         self._room = room / BYTES_PER_PIXEL / 1e6  # megapixels
-        self._raw = RawOptions(
-            options.raw_white_balance.value, options.raw_exposure, options.raw_color_space.value
-        )
+        self._raw = RawOptions(options.raw_white_balance, options.raw_exposure, options.raw_color_space)
 
     def run(self, plan: Plan, network: "tuple[Deblurrer, Request] | None") -> int:
         """Do what is planned and return the exit code; what goes wrong with a photo is reported.

@@ -89,7 +89,7 @@ def load(options: RunOptions, streams: "Output") -> "tuple[Deblurrer, Request]":
             "--trajectory (--only-maps draws the mask alone with --mask)"
         )
     request = Request(epsilon_for(loaded, options.epsilon), options.keep_sharp)
-    place = (options.device, options.precision.value)
+    place = (options.device, options.precision)
     return Deblurrer(loaded, *place, options.tiling, options.scales), request
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -16,44 +16,6 @@ MOST_JOBS = 64
 LARGEST_EXPOSURE = 5.0  # stops
 FORMATS = {"jpeg": "JPEG", "jpg": "JPEG", "png": "PNG", "webp": "WEBP", "tiff": "TIFF", "tif": "TIFF"}
 FORMATS |= {"avif": "AVIF"}
-
-
-class WhiteBalance(StrEnum):
-    """What counts as white in camera RAW."""
-
-    camera = "camera"
-    auto = "auto"
-    daylight = "daylight"
-
-
-class ColorSpace(StrEnum):
-    """Color spaces that camera RAW is developed in."""
-
-    srgb = "srgb"
-    adobe = "adobe"
-    prophoto = "prophoto"
-    p3 = "p3"
-
-
-class MaskFormat(StrEnum):
-    """What is written of the mask."""
-
-    overlay = "overlay"
-    gray = "gray"
-    both = "both"
-
-
-class TrajectoryStyle(StrEnum):
-    """How motion is drawn."""
-
-    paths = "paths"
-    flow = "flow"
-
-
-class DataFormat(StrEnum):
-    """Formats that findings are written in."""
-
-    npz = "npz"
 
 
 class Existing(Enum):
@@ -157,28 +119,23 @@ class RunOptions:
         bool, typer.Option("--mask", help="Also draw where blur was detected: PHOTO_mask.png.")
     ] = False
     mask_format: Annotated[
-        MaskFormat | None,
-        typer.Option(
-            "--mask-format", help="Mask over the photo, in gray as a selection for an editor, or both."
-        ),
+        Literal["overlay", "gray", "both"] | None,
+        typer.Option(help="Mask over the photo, in gray as a selection for an editor, or both."),
     ] = None
     trajectory: Annotated[
         bool, typer.Option("--trajectory", help="Also draw how it moved: PHOTO_trajectory.png.")
     ] = False
     trajectory_style: Annotated[
-        TrajectoryStyle | None,
-        typer.Option(
-            "--trajectory-style", help="Motion as paths, or as a dense map of direction and distance."
-        ),
+        Literal["paths", "flow"] | None,
+        typer.Option(help="Motion as paths, or as a dense map of direction and distance."),
     ] = None
     data: Annotated[
-        DataFormat | None,
-        typer.Option("--data", help="Also write what was detected, to read or edit: PHOTO_motion.npz."),
+        Literal["npz"] | None,
+        typer.Option(help="Also write what was detected, to read or edit: PHOTO_motion.npz."),
     ] = None
     findings: Annotated[
         Path | None,
         typer.Option(
-            "--findings",
             metavar="FILE",
             help="Restore what PHOTO_motion.npz from --data says, edited or not, instead of detecting blur.",
             readable=False,
@@ -196,7 +153,7 @@ class RunOptions:
     weights: shared.Weights = None
     detector: shared.Detector = "auto"
     device: shared.Device = "auto"
-    precision: shared.PrecisionChoice = shared.Precision.auto
+    precision: shared.Precision = "auto"
     tile: shared.Tile = shared.AUTO
     overlap: shared.Overlap = shared.DEFAULT_OVERLAP
     scales: shared.Scales = shared.AUTO
@@ -204,15 +161,11 @@ class RunOptions:
 
     # files
     suffix: Annotated[
-        str,
-        typer.Option(
-            "--suffix", metavar="TEXT", help="Added to the name of each result.", parser=parse_suffix
-        ),
+        str, typer.Option(metavar="TEXT", help="Added to the name of each result.", parser=parse_suffix)
     ] = DEFAULT_SUFFIX
     format: Annotated[
         str | None,
         typer.Option(
-            "--format",
             metavar="jpeg|png|webp|tiff|avif",
             help="Format of the results; else the photo's own, TIFF for camera RAW and AVIF for HEIC.",
             parser=parse_format,
@@ -221,7 +174,6 @@ class RunOptions:
     quality: Annotated[
         int | None,
         typer.Option(
-            "--quality",
             metavar="1-100",
             help="Quality of JPEG, WebP and AVIF; else the photo's own.",
             parser=parse_quality,
@@ -236,20 +188,16 @@ class RunOptions:
         typer.Option("--note/--no-note", help="Note in EXIF's Software what was done with which weights."),
     ] = True
     raw_white_balance: Annotated[
-        WhiteBalance, typer.Option("--raw-white-balance", help="What counts as white in camera RAW.")
-    ] = WhiteBalance.camera
+        Literal["camera", "auto", "daylight"], typer.Option(help="What counts as white in camera RAW.")
+    ] = "camera"
     raw_exposure: Annotated[
         float,
-        typer.Option(
-            "--raw-exposure",
-            metavar="STOPS",
-            help="Brighten camera RAW by -5 to 5 stops.",
-            parser=parse_exposure,
-        ),
+        typer.Option(metavar="STOPS", help="Brighten camera RAW by -5 to 5 stops.", parser=parse_exposure),
     ] = 0.0
     raw_color_space: Annotated[
-        ColorSpace, typer.Option("--raw-color-space", help="Color space that camera RAW is developed in.")
-    ] = ColorSpace.srgb
+        Literal["srgb", "adobe", "prophoto", "p3"],
+        typer.Option(help="Color space that camera RAW is developed in."),
+    ] = "srgb"
 
     # the run
     overwrite: shared.Overwrite = False
@@ -293,14 +241,14 @@ class RunOptions:
     @property
     def kinds(self) -> tuple[Kind, ...]:
         """The kinds of files that are wanted of each photo, the restored photo first."""
-        mask = self.mask_format or (MaskFormat.overlay if self.mask else None)
+        mask = self.mask_format or ("overlay" if self.mask else None)
         trajectory = self.trajectory or self.trajectory_style is not None
         if self.only_maps and not (mask or trajectory or self.data):
-            mask, trajectory = MaskFormat.overlay, True
+            mask, trajectory = "overlay", True
         wanted = {
             Kind.photo: not self.only_maps,
-            Kind.mask: mask in (MaskFormat.overlay, MaskFormat.both),
-            Kind.gray: mask in (MaskFormat.gray, MaskFormat.both),
+            Kind.mask: mask in ("overlay", "both"),
+            Kind.gray: mask in ("gray", "both"),
             Kind.trajectory: trajectory,
             Kind.data: self.data is not None,
         }
@@ -309,7 +257,7 @@ class RunOptions:
     @property
     def flow(self) -> bool:
         """Whether motion is drawn as a dense map."""
-        return self.trajectory_style is TrajectoryStyle.flow
+        return self.trajectory_style == "flow"
 
     @property
     def existing(self) -> Existing:
