@@ -26,11 +26,12 @@ from deblur_cli.photo.photo import Photo
 from deblur_cli.photo.probe import megapixels
 from deblur_cli.photo.raw import RawOptions
 from deblur_cli.report import Report
-from deblur_cli.restoration import untouched
+from deblur_cli.restoration.deblurrer import untouched
 
 if TYPE_CHECKING:
     from deblur_cli.cli.run.pipeline import Deblurred
-    from deblur_cli.restoration import Deblurrer, Findings, Request, Result
+    from deblur_cli.restoration.deblurrer import Deblurrer, Request, Result
+    from deblur_cli.restoration.findings import Findings
 
 BYTES_PER_PIXEL = 24  # what a photo takes at most beside the network: 16 bits, its result, and its file
 MEMORY_SHARE = 0.25  # of the free memory, for photos; the tiles in the network need the rest

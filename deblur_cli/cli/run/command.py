@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from deblur_cli.cli.run.journal import Journal
     from deblur_cli.cli.run.messages import Forecast
     from deblur_cli.cli.run.plan import Job, Plan
-    from deblur_cli.restoration import Deblurrer, Findings, Request
+    from deblur_cli.restoration.deblurrer import Deblurrer, Request
+    from deblur_cli.restoration.findings import Findings
 
 
 @takes(RunOptions)
@@ -86,8 +87,8 @@ def _check_kept(path: Path | None, plan: "Plan") -> None:
 
 def load(options: RunOptions, streams: "Output") -> "tuple[Deblurrer, Request]":
     """Return what deblurs the photos of a run, and what it shall do with each."""
-    from deblur_cli import restoration
     from deblur_cli.cli.catalogue import epsilon_for, load_weights
+    from deblur_cli.restoration.deblurrer import Deblurrer, Request
 
     loaded = load_weights(options.weights, options.detector, streams)
     if Kind.trajectory in options.kinds and not loaded.network.traces:
@@ -95,10 +96,9 @@ def load(options: RunOptions, streams: "Output") -> "tuple[Deblurrer, Request]":
             f"{loaded.name} is of {loaded.architecture}, which does not estimate motion: leave out "
             "--trajectory (--only-maps draws the mask alone with --mask)"
         )
-    request = restoration.Request(epsilon_for(loaded, options.epsilon), options.keep_sharp)
-    tiling = restoration.Tiling(options.tile, options.overlap)
+    request = Request(epsilon_for(loaded, options.epsilon), options.keep_sharp)
     place = (options.device, options.precision)
-    return restoration.Deblurrer(loaded, *place, tiling, options.scales), request
+    return Deblurrer(loaded, *place, options.tiling, options.scales), request
 
 
 def dry_run(plan: "Plan", options: RunOptions, streams: "Output") -> int:

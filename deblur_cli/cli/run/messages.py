@@ -11,7 +11,7 @@ from deblur_cli.cli.run.options import Kind
 from deblur_cli.cli.run.plan import Job
 
 if TYPE_CHECKING:
-    from deblur_cli.restoration import Deblurrer, Result
+    from deblur_cli.restoration.deblurrer import Deblurrer, Result
     from deblur_cli.restoration.forecast import Estimate
 
 _FIELDS = (

@@ -9,6 +9,7 @@ import typer
 
 from deblur_cli.cli import options as shared
 from deblur_cli.errors import UsageError
+from deblur_cli.restoration.limits import Tiling
 
 DEFAULT_SUFFIX = "_deblurred"
 MOST_JOBS = 64
@@ -226,11 +227,16 @@ class RunOptions:
     debug: shared.Debug = False  # read where errors are shown
 
     def __post_init__(self) -> None:
-        shared.check_tiling(self.tile, self.overlap)
+        _ = self.tiling  # raises UsageError where the two do not go together
         shared.exclude("--overwrite", self.overwrite, "--skip-existing", self.skip_existing)
         shared.exclude("--verbose", self.verbose, "--quiet", self.quiet)
         if self.findings is not None and (len(self.inputs) > 1 or self.inputs[0].is_dir()):
             raise UsageError(f"--findings {self.findings} describes one photo: give exactly that photo")
+
+    @property
+    def tiling(self) -> Tiling:
+        """How photos are cut."""
+        return Tiling(self.tile, self.overlap)
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
