@@ -48,6 +48,7 @@ class Batch:
     _request: "Request"
     _bars: Bars
     _pipeline: Pipeline
+    _room: float  # megapixels that fit into memory
 
     def __init__(
         self,
@@ -65,8 +66,6 @@ class Batch:
         self._tally = Tally()
         self._seconds: defaultdict[Job, float] = defaultdict(float)  # spent on each photo under way
         self._current: Job | None = None  # the photo in the network
-        room = psutil.virtual_memory().available * MEMORY_SHARE
-        self._room = room / BYTES_PER_PIXEL / 1e6  # megapixels
         self._raw = RawOptions(options.raw_white_balance, options.raw_exposure, options.raw_color_space)
 
     def run(self, plan: Plan, network: "tuple[Deblurrer, Request] | None") -> int:
@@ -95,6 +94,7 @@ class Batch:
         return self._tally.exit_code
 
     def _work(self, plan: Plan) -> None:
+        self._room = psutil.virtual_memory().available * MEMORY_SHARE / BYTES_PER_PIXEL / 1e6
         width = self._options.jobs or automatic_jobs(self._network.device)
         self._pipeline = Pipeline(self, width, Budget(self._room))
         try:

@@ -62,8 +62,8 @@ def deblur(
     report = Report(result_folder(options) / REPORT_FOLDER) if options.report else None
     if report is not None:
         report.prepare()
-    network = load(options, streams) if plan.jobs else None
-    return Batch(options, streams, journal, findings, report).run(plan, network)
+    batch = Batch(options, streams, journal, findings, report)  # here its time begins
+    return batch.run(plan, load(options, streams) if plan.jobs else None)
 
 
 def _read_findings(options: RunOptions) -> "tuple[RunOptions, Findings | None]":
