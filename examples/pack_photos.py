@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image, ImageOps
 
 from deblur_cli.errors import TrainingError
-from deblur_cli.train.pool import find_photos
+from deblur_cli.train.datasets import find_photos
 
 SIDES = (3072, 2560, 2048, 1792, 1536, 1280, 1152, 1024, 896, 768, 640, 512)  # pixels
 QUALITY = 92  # lower qualities leave blocks that a network would learn as detail

@@ -14,10 +14,10 @@ from train_helpers import tensors, write_photos
 
 from deblur_cli import locks
 from deblur_cli.errors import TrainingError
-from deblur_cli.train import sample_files
-from deblur_cli.train.sample_files import read_samples, write_sample
-from deblur_cli.train.scores import fixed_set
-from deblur_cli.train.synthetic import BlurSettings, Sample, synthesise
+from deblur_cli.train import samples
+from deblur_cli.train.samples import Sample, read_samples, write_sample
+from deblur_cli.train.settings import BlurSettings
+from deblur_cli.train.synthetic import fixed_set, synthesize
 
 PARTS = {"blur": "png", "sharp": "png", "mask": "png", "motion": "npz"}
 LEVEL = 1 / 255
@@ -131,7 +131,7 @@ def test_a_full_disk_is_one_line_and_the_same_command_goes_on(photos, dataset, t
         write(file, **fields)
 
     with monkeypatch.context() as patched:
-        patched.setattr(sample_files.np, "savez_compressed", full)
+        patched.setattr(samples.np, "savez_compressed", full)
         assert_refused(synth(photos, folder), 1, "the disk is full")
     assert [path.name for path in (folder / "motion").iterdir()] == ["0000.npz"]
     assert synth(photos, folder).exit_code == 0
@@ -336,5 +336,5 @@ def test_every_picture_holds_motion(photos, tmp_path):
     # seldom anything moves, so that most pictures drawn hold none
     assert synth(photos, tmp_path / "set", "--set", "sharp=0.8", count=6).exit_code == 0
     assert all(sample.mask.any() for sample in read_samples(tmp_path / "set"))
-    drawn = synthesise(tensors(), 6, 32, BlurSettings(sharp=0.8), torch.Generator().manual_seed(0))
+    drawn = synthesize(tensors(), 6, 32, BlurSettings(sharp=0.8), torch.Generator().manual_seed(0))
     assert not drawn.mask.flatten(1).any(1).all()

@@ -24,9 +24,10 @@ from deblur_cli.nets.macs import count_detection, count_restoration, count_spare
 from deblur_cli.photo.photo import Photo
 from deblur_cli.restoration.deblurrer import Deblurrer, Request
 from deblur_cli.restoration.limits import Tiling
-from deblur_cli.train.sample_files import prepare_folder, write_sample
-from deblur_cli.train.scores import fixed_sample, score
-from deblur_cli.train.synthetic import BlurSettings, Sample
+from deblur_cli.train.samples import Sample, prepare_folder, write_sample
+from deblur_cli.train.scores import score
+from deblur_cli.train.settings import BlurSettings
+from deblur_cli.train.synthetic import fixed_sample
 from deblur_cli.weights import LoadedWeights
 
 SIZE = (72, 100)

@@ -1,23 +1,31 @@
 """What the synthetic camera does to light: each step against what it promises."""
 
+import io
+import math
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from train_helpers import tensors
+from PIL import Image
+from train_helpers import picture, tensors
 
 from deblur_cli.nets.richardson_lucy import to_encoded, to_linear
 from deblur_cli.train import camera
 from deblur_cli.train.camera import (
-    CameraSettings,
     apply_tone,
     as_soft_as_mosaic,
     brighten_highlights,
+    compress,
     denoise,
+    gaussian_blur,
+    out_of_focus,
     record,
     sharpen,
     through_mosaic,
 )
+from deblur_cli.train.settings import CameraSettings
 from deblur_cli.train.trajectory import Motion, expose
 
 PLAIN = {
@@ -42,8 +50,8 @@ def plain(**changes):
     return CameraSettings(**{**PLAIN, **changes})
 
 
-def flat(*colour, count=1, size=16):
-    return torch.tensor(colour).view(1, -1, 1, 1).expand(count, 3, size, size).clone()
+def flat(*color, count=1, size=16):
+    return torch.tensor(color).view(1, -1, 1, 1).expand(count, 3, size, size).clone()
 
 
 def each(value, count=1):
@@ -99,7 +107,7 @@ def streak(highlights):
 
 def test_a_moving_lamp_leaves_a_streak_as_white_as_the_lamp_and_thicker_than_clipped_light_would():
     clipped, lit = streak(0.0), streak(1.0)
-    assert clipped.max() < 0.95  # once clipped, light that is spread out is grey
+    assert clipped.max() < 0.95  # once clipped, light that is spread out is gray
     assert (lit[0, 0, 23, 18:30] > 0.99).all()  # burnt out all along its way
     thickness = [int((image[0, 0, :, 23] > 0.5).sum()) for image in (clipped, lit)]
     assert thickness[1] > thickness[0]
@@ -107,12 +115,12 @@ def test_a_moving_lamp_leaves_a_streak_as_white_as_the_lamp_and_thicker_than_cli
 
 @settings(max_examples=10)
 @given(st.tuples(levels, levels, levels))
-def test_a_colour_mosaic_keeps_an_even_colour_up_to_the_border(colour):
-    even = flat(*colour)
+def test_a_color_mosaic_keeps_an_even_color_up_to_the_border(color):
+    even = flat(*color)
     assert torch.allclose(through_mosaic(even), even, atol=1e-6)
 
 
-def test_each_pixel_keeps_what_its_filter_lets_through_and_gets_the_rest_from_its_neighbours():
+def test_each_pixel_keeps_what_its_filter_lets_through_and_gets_the_rest_from_its_neighbors():
     light = torch.rand(1, 3, 8, 10, generator=seeded())
     seen = through_mosaic(light)
     red, green, blue = light[0]
@@ -126,15 +134,15 @@ def test_each_pixel_keeps_what_its_filter_lets_through_and_gets_the_rest_from_it
     assert torch.allclose(seen[0, 1, 4, 4], torch.stack(cross).mean())  # green of a red pixel
 
 
-def test_a_colour_mosaic_loses_fine_colour_and_keeps_coarse_colour():
-    def colour_contrast(picture):
+def test_a_color_mosaic_loses_fine_color_and_keeps_coarse_color():
+    def color_contrast(picture):
         return float((picture[:, 0] - picture[:, 1])[..., 4:-4, 4:-4].std())
 
     x = torch.arange(32)
     for stripe, kept in ((1, (0, 0.5)), (8, (0.8, 1.1))):
         red = (x // stripe % 2).float().expand(1, 32, 32)
         stripes = torch.stack([red, 1 - red, 1 - red], 1)
-        share = colour_contrast(through_mosaic(stripes)) / colour_contrast(stripes)
+        share = color_contrast(through_mosaic(stripes)) / color_contrast(stripes)
         assert kept[0] <= share < kept[1]
 
 
@@ -158,12 +166,12 @@ def test_a_neutral_tone_curve_changes_nothing_and_others_do():
 
 def noise_of(level, **changes):
     """Deviation of the noise in each of 64 even pictures, in linear light."""
-    grey = flat(level, level, level, count=64, size=32)
-    stored, _ = record(grey, grey, plain(**changes), seeded())
-    return (to_linear(stored) - grey).std((1, 2, 3))
+    gray = flat(level, level, level, count=64, size=32)
+    stored, _ = record(gray, gray, plain(**changes), seeded())
+    return (to_linear(stored) - gray).std((1, 2, 3))
 
 
-def test_noise_at_mid_grey_has_up_to_the_deviation_asked_for(no_jpeg):
+def test_noise_at_mid_gray_has_up_to_the_deviation_asked_for(no_jpeg):
     found = noise_of(MIDDLE_GREY, noise=0.02)
     assert found.max() < 0.02 * 1.1 and found.max() > 0.02 * 0.85
     assert found.min() < 0.02 * 0.15  # some pictures have next to none
@@ -190,8 +198,8 @@ def test_the_truth_has_neither_noise_nor_denoising_nor_jpeg():
 
 
 def test_what_did_not_move_is_stored_as_its_truth_whatever_lens_and_processing():
-    # Grey, as JPEG's halved chroma alone would change colours.
-    light = to_linear(torch.stack(tensors(4, (32, 32), grey=True)) / 255)
+    # Grey, as JPEG's halved chroma alone would change colors.
+    light = to_linear(torch.stack(tensors(4, (32, 32), gray=True)) / 255)
     processed = plain(softness=1.3, tone=0.3, sharpening=1.0)
     stored, truth = record(light, light, processed, seeded())
     assert (stored - truth).abs().max() < 2.01 / 255  # best JPEG quality: steps of one level
@@ -282,7 +290,98 @@ def test_any_light_becomes_a_picture_and_the_same_one_again(seed, size, noise, s
         quality=(1.0, quality),
     )
     first, second = (record(light, light.flip(3), camera_settings, seeded(seed)) for _ in range(2))
-    for picture, again in zip(first, second, strict=True):
-        assert picture.shape == light.shape and picture.dtype == torch.float32
-        assert picture.min() >= 0 and picture.max() <= 1  # not-a-number fails this too
-        assert torch.equal(picture, again)
+    for stored, again in zip(first, second, strict=True):
+        assert stored.shape == light.shape and stored.dtype == torch.float32
+        assert stored.min() >= 0 and stored.max() <= 1  # not-a-number fails this too
+        assert torch.equal(stored, again)
+
+
+SIZE = 33
+
+
+def point(count=1, channels=1):
+    image = torch.zeros(count, channels, SIZE, SIZE)
+    image[..., SIZE // 2, SIZE // 2] = 1
+    return image
+
+
+def width(spread):
+    """Standard deviation of a spot in pixels, down and across."""
+    place = torch.arange(SIZE) - SIZE // 2
+    return [float((spread.sum(axis) * place**2).sum().clamp(min=0).sqrt()) for axis in (1, 0)]
+
+
+@settings(max_examples=8)
+@given(deviation=st.floats(0.625, 2, width=32))
+def test_a_gaussian_spreads_a_point_by_its_deviation(deviation):
+    spot = gaussian_blur(point(), torch.full((1, 1, 1, 1), deviation), 2.0)[0, 0]
+    assert width(spot) == pytest.approx([deviation] * 2, rel=0.03)
+    assert spot.sum().item() == pytest.approx(1, abs=1e-5)
+
+
+def test_pictures_are_smoothed_each_on_its_own_and_none_by_zero():
+    image = torch.rand(2, 3, 16, 20, generator=torch.Generator().manual_seed(0))
+    soft = gaussian_blur(image, torch.tensor([0.0, 1.0]).view(2, 1, 1, 1), 1.5)
+    assert torch.allclose(soft[0], image[0], atol=1e-6)
+    assert soft[1].std() < 0.7 * image[1].std()
+    alone = gaussian_blur(image[1:], torch.ones(1, 1, 1, 1), 1.5)
+    assert torch.allclose(soft[1:], alone, atol=1e-6)
+
+
+@settings(max_examples=8)
+@given(radius=st.floats(0.75, 8, width=32))
+def test_out_of_focus_a_point_is_a_disc_or_as_soft_a_bell(radius):
+    discs = torch.tensor([True, False])
+    disc, bell = out_of_focus(point(2), torch.full((2,), radius), discs, 8.0)[:, 0]
+    assert disc.sum().item() == pytest.approx(1, abs=1e-4) and bell.sum().item() == pytest.approx(1, abs=1e-4)
+    if radius > 2:
+        assert 1 / disc.max().item() == pytest.approx(math.pi * radius**2, rel=0.1)  # its area
+        assert width(disc) == pytest.approx([radius / 2] * 2, rel=0.15)
+        assert width(bell) == pytest.approx([radius / 2] * 2, rel=0.15)
+        assert disc.max() < bell.max()
+
+
+@pytest.mark.parametrize("value", [0.0, 0.3, 4.0])
+def test_an_even_picture_is_in_focus_everywhere_up_to_the_border(value):
+    even = torch.full((1, 4, 16, 32), value)
+    assert torch.allclose(out_of_focus(even, torch.tensor([7.0]), torch.tensor([True]), 8.0), even, atol=1e-5)
+    assert torch.allclose(gaussian_blur(even, torch.ones(1, 1, 1, 1), 1.0), even, atol=1e-5)
+
+
+def through_a_file(pixels, quality):
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=quality, subsampling=2)
+    with Image.open(file) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def as_tensor(pixels):
+    return torch.from_numpy(pixels).permute(2, 0, 1).unsqueeze(0) / 255
+
+
+def levels_apart(found, pixels):
+    return float((found[0].permute(1, 2, 0) * 255 - torch.from_numpy(pixels.copy())).abs().mean())
+
+
+@pytest.mark.parametrize("quality", [20, 50, 75, 90, 98])
+def test_loss_is_that_of_a_jpeg_file(quality):
+    # A file's colors are rounded to whole levels before and after its cosine transform, ours are not,
+    # which makes about one level; what JPEG itself changes is three to seven.
+    pixels = picture((96, 128))
+    found, real = compress(as_tensor(pixels), torch.tensor([float(quality)])), through_a_file(pixels, quality)
+    assert levels_apart(found, real) < 1.25
+    assert levels_apart(found, real) < 0.5 * levels_apart(as_tensor(pixels), real)
+
+
+def test_best_quality_keeps_a_gray_picture():
+    gray = np.repeat(picture((48, 64))[..., :1], 3, axis=2)
+    found = compress(as_tensor(gray), torch.tensor([100.0]))
+    assert (found - as_tensor(gray)).abs().max() * 255 < 2.01  # steps of one level in the cosine domain
+
+
+def test_each_picture_of_a_batch_has_its_own_quality():
+    image = as_tensor(picture((32, 32))).repeat(2, 1, 1, 1)
+    both = compress(image, torch.tensor([10.0, 95.0]))
+    assert torch.equal(both[:1], compress(image[:1], torch.tensor([10.0])))
+    first, second = (both - image).abs().mean((1, 2, 3))
+    assert first > 3 * second

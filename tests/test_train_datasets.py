@@ -8,10 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from train_helpers import picture
+from train_helpers import picture, write_photos
 
-from deblur_cli.errors import TrainingError
-from deblur_cli.train.datasets import Pair, cut_pair, find_pairs, load_array, read_pair
+from deblur_cli.errors import DecodeError, TrainingError
+from deblur_cli.train.datasets import Pair, cut_pair, find_pairs, load_array, load_photos, read_pair
 
 SIZE = (48, 64)
 
@@ -193,3 +193,23 @@ def test_aware_cropping_finds_the_blur_and_plain_cropping_often_does_not(tmp_pat
     )
     assert all(aware)
     assert sum(plain) < 6
+
+
+def test_photos_are_read_in_the_order_of_their_names_and_gray_ones_get_three_channels(tmp_path):
+    Image.fromarray(picture((20, 30))[..., 0]).save(tmp_path / "b.png")
+    Image.fromarray(picture((10, 12))).save(tmp_path / "a.jpg")
+    (tmp_path / "notes.txt").write_text("no picture")
+    first, second = load_photos(tmp_path)
+    assert (first.shape, second.shape) == ((3, 10, 12), (3, 20, 30))
+    assert torch.equal(second[0], second[2])
+    assert np.array_equal(second[0].numpy(), picture((20, 30))[..., 0])
+
+
+def test_missing_empty_and_damaged_photos_are_named(tmp_path):
+    with pytest.raises(TrainingError, match=r"no folder .*gone"):
+        load_photos(tmp_path / "gone")
+    with pytest.raises(TrainingError, match="no pictures in"):
+        load_photos(tmp_path)
+    (write_photos(tmp_path / "photos") / "3.png").write_bytes(b"\x89PNG broken")
+    with pytest.raises(DecodeError, match=r"3\.png"):
+        load_photos(tmp_path / "photos")

@@ -13,9 +13,8 @@ from train_helpers import small_run, trainer, write_photos
 import deblur_cli
 from deblur_cli import weights
 from deblur_cli.train import checkpoint
-from deblur_cli.train.batches import Batches
+from deblur_cli.train.data import Batches
 from deblur_cli.train.distributed import Team, join_team
-from deblur_cli.train.losses import training_loss
 
 STEPS = 3
 MEMBER = """
@@ -23,10 +22,10 @@ import sys
 from pathlib import Path
 import torch
 from train_helpers import settings
-from deblur_cli.train import setup
+from deblur_cli.train import data
 from deblur_cli.train.distributed import join_team, leave_team
 from deblur_cli.train.loop import Trainer
-setup.HELD_OUT, setup.SCORED = 2, (1, 32)
+data.HELD_OUT, data.SCORED = 2, (1, 32)
 torch.set_num_threads(1)
 team = join_team()
 photos, folder, steps = sys.argv[1:]
@@ -83,7 +82,8 @@ def gradient_of(run, source, step):
     torch.rand(())  # the choice of the mask
     run.network.train()
     run.network.zero_grad()
-    training_loss(run.answer(sample, true_mask=False), sample, run.settings.loss)["total"].backward()
+    answer = run.lesson.answer(run.student, sample, true_mask=False)
+    run.lesson.terms(answer, sample)["total"].backward()
     return [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in run.network.parameters()]
 
 

@@ -8,29 +8,28 @@ import random
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors import safe_open
-from train_helpers import HELD_OUT, same_weights, small_run, trainer, write_photos
+from train_helpers import HELD_OUT, changed, same_weights, small_run, trainer, write_photos
 
 import deblur_cli
 from deblur_cli import weights
 from deblur_cli.errors import OutOfMemoryError, TrainingError, WeightsError
 from deblur_cli.nets import create_detector
-from deblur_cli.train import batches, checkpoint, lessons, loop, scores
-from deblur_cli.train.settings import DetectorSizes, NetworkSettings
-from deblur_cli.train.synthetic import BlurSettings, synthesise
+from deblur_cli.train import checkpoint, data, lessons, loop, synthetic
+from deblur_cli.train.settings import BlurSettings, DetectorSizes, NetworkSettings
+from deblur_cli.train.synthetic import synthesize
 
 KILLED = """
 import sys
 from pathlib import Path
 import torch
 from train_helpers import trainer
-from deblur_cli.train import setup
-setup.HELD_OUT, setup.SCORED = 2, (1, 32)
+from deblur_cli.train import data
+data.HELD_OUT, data.SCORED = 2, (1, 32)
 torch.set_num_threads(int(sys.argv[3]))
 trainer(sys.argv[1], Path(sys.argv[2]), steps=500, save_every=0.0).run()
 """
@@ -97,7 +96,7 @@ def test_an_interrupt_elsewhere_saves_every_step_that_was_made(photos, tmp_path,
         raise KeyboardInterrupt
 
     run.train_step()
-    monkeypatch.setattr(batches, "synthesise", interrupted)
+    monkeypatch.setattr(data, "synthesize", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run.run()
     assert checkpoint.load(run.folder)["step"] == 1
@@ -127,14 +126,14 @@ def test_photos_held_out_are_scored_on_and_never_trained_on(photos, tmp_path, mo
     seen = {"train": [], "score": []}
 
     def spy(where):
-        def synthesise_seen(pool, *rest):
+        def synthesize_seen(pool, *rest):
             seen[where] += pool
-            return synthesise(pool, *rest)
+            return synthesize(pool, *rest)
 
-        return synthesise_seen
+        return synthesize_seen
 
-    monkeypatch.setattr(batches, "synthesise", spy("train"))
-    monkeypatch.setattr(scores, "synthesise", spy("score"))
+    monkeypatch.setattr(data, "synthesize", spy("train"))
+    monkeypatch.setattr(synthetic, "synthesize", spy("score"))
     run = trainer(photos, tmp_path / "run", steps=2)
     run.run()
     assert {id(photo) for photo in seen["train"]} == {id(photo) for photo in run.photos}
@@ -143,35 +142,14 @@ def test_photos_held_out_are_scored_on_and_never_trained_on(photos, tmp_path, mo
     assert not any(torch.equal(a, b) for a in run.photos for b in run.held_out)
 
 
-def test_learning_rate_warms_up_and_falls_to_its_end(photos, tmp_path):
-    run = trainer(photos, tmp_path / "run", steps=1000, learning_rate=1e-2, final_rate=1e-5, warmup=10)
-    assert run.learning_rate() == pytest.approx(1e-3)
-    run.step = 9
-    assert run.learning_rate() == pytest.approx(1e-2, rel=1e-3)
-    run.step = 500
-    assert run.learning_rate() == pytest.approx((1e-2 + 1e-5) / 2)
-    run.step = 1000
-    assert run.learning_rate() == pytest.approx(1e-5)
-
-
-def test_learning_rate_follows_the_clock_where_time_is_limited(photos, tmp_path):
-    run = trainer(photos, tmp_path / "run", steps=1000, time_limit=60.0, warmup=0)
-    run.elapsed = 30.0
-    assert run.progress() == 0.5
-    run.step = 750
-    assert run.progress() == 0.75
-    run.elapsed = 90.0
-    assert run.learning_rate() == pytest.approx(run.settings.final_rate)
-
-
 def test_a_single_batch_is_learned(photos, tmp_path, monkeypatch):
     fixed = []
 
     def the_same(*arguments):
-        fixed[:] = fixed or [synthesise(*arguments)]
+        fixed[:] = fixed or [synthesize(*arguments)]
         return fixed[0]
 
-    monkeypatch.setattr(batches, "synthesise", the_same)
+    monkeypatch.setattr(data, "synthesize", the_same)
     run = trainer(photos, tmp_path / "run", steps=60, learning_rate=5e-3, true_masks=1.0)
     losses = [run.train_step() for _ in range(60)]
     assert losses[-1]["reconstruction"] < 0.5 * losses[0]["reconstruction"]
@@ -181,14 +159,14 @@ def test_a_single_batch_is_learned(photos, tmp_path, monkeypatch):
 def test_mask_and_motion_leave_the_reconstruction_alone_where_asked(photos, tmp_path):
     run = trainer(photos, tmp_path / "run", guidance_gradient=False, true_masks=1.0)
     generator = torch.Generator().manual_seed(0)
-    sample = synthesise(run.photos, 2, 32, run.settings.blur, generator)
+    sample = synthesize(run.photos, 2, 32, run.settings.blur, generator)
     with torch.no_grad():  # a fresh network passes nothing of its motion on to the picture
         for parameter in run.network.parameters():
             parameter.add_(torch.randn(parameter.shape), alpha=0.2)
     for gradient in (False, True):
-        run.forward.guidance_gradient = gradient
+        run.student.guidance_gradient = gradient
         run.network.zero_grad()
-        run.answer(sample, true_mask=True).image.sum().backward()
+        run.lesson.answer(run.student, sample, true_mask=True).image.sum().backward()
         moved = run.network.motion_analyzer.weight.grad
         assert (moved is not None and bool(moved.any())) == gradient
 
@@ -246,7 +224,7 @@ def test_a_run_that_cannot_make_its_first_step_leaves_nothing(photos, tmp_path, 
     def refused(*_):
         raise TrainingError("this pair cannot be read")
 
-    monkeypatch.setattr(batches, "synthesise", refused)
+    monkeypatch.setattr(data, "synthesize", refused)
     with pytest.raises(TrainingError):
         run.run()
     assert not (tmp_path / "run").exists()
@@ -275,7 +253,7 @@ def test_more_depth_can_be_taken_up_later(photos, tmp_path, caplog):
 def test_a_folder_with_another_network_is_left_alone(photos, tmp_path):
     trainer(photos, tmp_path / "run", steps=1).run()
     before = (tmp_path / "run" / checkpoint.NAME).read_bytes()
-    other = replace(trainer(photos, tmp_path / "run").settings.network, width=6)
+    other = changed(trainer(photos, tmp_path / "run").settings.network, width=6)
     with pytest.raises(TrainingError, match="another network"):
         trainer(photos, tmp_path / "run", network=other)
     assert (tmp_path / "run" / checkpoint.NAME).read_bytes() == before
@@ -299,7 +277,7 @@ def test_weights_of_another_network_are_no_start(photos, tmp_path):
     first = trainer(photos, tmp_path / "first", steps=1)
     first.run()
     start = str(first.export())
-    wider = replace(trainer(photos, tmp_path / "x").settings.network, width=6)
+    wider = changed(trainer(photos, tmp_path / "x").settings.network, width=6)
     with pytest.raises(TrainingError, match="another network"):
         trainer(photos, tmp_path / "second", start=start, network=wider)
     with pytest.raises(WeightsError):
@@ -321,13 +299,13 @@ def test_running_out_of_memory_says_what_helps(photos, tmp_path, monkeypatch):
     def exhausted(*_):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 10 bytes")
 
-    monkeypatch.setattr(batches, "synthesise", exhausted)
+    monkeypatch.setattr(data, "synthesize", exhausted)
     with pytest.raises(OutOfMemoryError, match="lower batch or patch"):
         run.run()
 
 
 def test_nafnet_trains_and_scores_without_mask_and_motion(photos, tmp_path):
-    network = replace(trainer(photos, tmp_path / "x").settings.network, architecture="nafnet")
+    network = changed(trainer(photos, tmp_path / "x").settings.network, architecture="nafnet")
     run = trainer(photos, tmp_path / "run", steps=1, network=network)
     run.run()
     assert math.isnan(run.scores.endpoint_error) and run.scores.mask_iou == 0
@@ -365,10 +343,10 @@ def test_a_detector_learns_a_single_batch(photos, tmp_path, monkeypatch):
     fixed = []
 
     def the_same(*arguments):
-        fixed[:] = fixed or [synthesise(*arguments)]
+        fixed[:] = fixed or [synthesize(*arguments)]
         return fixed[0]
 
-    monkeypatch.setattr(batches, "synthesise", the_same)
+    monkeypatch.setattr(data, "synthesize", the_same)
     network = NetworkSettings(architecture="detector")
     made = {"network": network, "detector": SMALL_DETECTOR, "patch": 64, "learning_rate": 5e-3}
     run = trainer(photos, tmp_path / "run", steps=80, blur=BlurSettings(shortest=4, longest=12), **made)

@@ -12,9 +12,10 @@ from train_helpers import same_weights, small_run, trainer, write_photos
 
 from deblur_cli.errors import TrainingError
 from deblur_cli.train import patches
-from deblur_cli.train.patches import PatchPool, PatchSettings, Recipe, read_batch, turned, write_set
-from deblur_cli.train.pool import load_photos
-from deblur_cli.train.synthetic import BlurSettings, Sample
+from deblur_cli.train.datasets import load_photos
+from deblur_cli.train.patches import PatchPool, Recipe, read_batch, turned, write_set
+from deblur_cli.train.samples import Sample
+from deblur_cli.train.settings import BlurSettings, PatchSettings
 
 COUNT, BATCH = 6, 2
 

@@ -8,8 +8,8 @@ from train_helpers import NETWORK, tensors
 
 from deblur_cli.nets import create
 from deblur_cli.train.records import Means, append_row, restorer_sheet
-from deblur_cli.train.scores import fixed_set
-from deblur_cli.train.synthetic import BlurSettings
+from deblur_cli.train.settings import BlurSettings
+from deblur_cli.train.synthetic import fixed_set
 
 
 def rows_of(path):

@@ -1,13 +1,21 @@
-"""Settings files: what is read, and what is refused before any work."""
-
-from dataclasses import asdict, replace
+"""Settings: what is read, what is refused before any work, and the course of a run that they describe."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from train_helpers import changed
 
 from deblur_cli import weights
 from deblur_cli.errors import TrainingError
 from deblur_cli.nets import create
-from deblur_cli.train.settings import SHIPPED, TrainSettings, find_config, read_settings
+from deblur_cli.train.settings import (
+    SHIPPED,
+    BlurSettings,
+    TrainSettings,
+    blur_settings,
+    find_config,
+    read_settings,
+)
 
 
 @pytest.fixture
@@ -58,67 +66,48 @@ def test_a_config_is_a_shipped_name_or_a_path(write):
     ("text", "message"),
     [
         ("patch = ", "not valid TOML"),
-        ("[blur]\nspread = 0.5", "'blur.spread' is 1 or more"),
-        ("[blur]\ndefocus_radius = 0", "'blur.defocus_radius' is 1 or more"),
-        ("patch = 32\n[blur]\ndefocus_radius = 17", "at most half of a picture's 32 pixels, not 17"),
         ("ptach = 64", r"unknown setting 'ptach': did you mean patch\?"),
         ("longest = 64", r"unknown setting 'longest': did you mean blur\.longest\?"),
         ("[blur]\nlongets = 64", r"unknown setting 'blur.longets': did you mean blur\.longest\?"),
+        ("[blurr]\nlongest = 64", r"unknown setting 'blurr.longest': did you mean blur\.longest\?"),
         ("xyzzy = 64", r"did you mean (\S+ or ){4}\S+\?$"),
-        ("patch = 32\n[blur]\nlongest = 1e9", "'blur.longest' is at most 4 times a picture's 32 pixels"),
-        ("[blur]\nobjects = 100000", "'blur.objects' is at most 32, not 100000"),
-        ("[blur]\nenlarge = 1e9", "'blur.enlarge' is at most 8"),
-        ("[blur]\nlong = 3", "unknown setting 'blur.long'"),
         ("patch = 'large'", "'patch' is a whole number, not 'large'"),
         ("patch = 64.5", "'patch' is a whole number"),
         ("batch = true", "'batch' is a whole number"),
         ("clip = true", "'clip' is a number"),
         ("guidance_gradient = 1", "'guidance_gradient' is true or false"),
         ("photos = 3", "'photos' is text"),
-        ("blur = 3", "'blur' is a section"),
+        ("pairs = 'GoPro'", "'pairs' is a list, not 'GoPro'"),
+        ("blur = 3", "'blur' is a section with settings of its own, not 3"),
         ("betas = [0.9]", "'betas' is a list of 2 numbers"),
+        ("betas = [0.9, 0.9, 0.9]", "'betas' is a list of 2 numbers"),
         ("betas = ['a', 'b']", "'betas' is a number, not 'a'"),
-        ("patch = 40", "'patch' is a multiple of 16 pixels, not 40"),
-        ("patch = 0", "'patch' must be above zero"),
-        ("batch = 0", "'batch' must be above zero"),
-        ("steps = -1", "'steps' cannot be below zero"),
-        ("learning_rate = nan", "'learning_rate' is a finite number"),
-        ("time_limit = inf", "'time_limit' is a finite number"),
-        ("ema = 1.5", "'ema' is a share"),
-        ("betas = [0.9, 1]", "'betas' are shares below 1"),
-        ("seed = 9000000000000000000", "'seed' is below"),
-        ("schedule = 'linear'", "'schedule' is cosine or wsd, not 'linear'"),
-        ("pairs = 'GoPro'", "'pairs' is a list of texts"),
-        ("synthetic = 1.5", "'synthetic' is a share"),
-        ("cooldown = 2", "'cooldown' is a share"),
-        ("[blur]\ngaps = 2", "'blur.gaps' is a share"),
-        ("[blur.camera]\nmosaic = 2", "'blur.camera.mosaic' is a share"),
-        ("[blur.camera]\nbrightest = 0.5", "'blur.camera.brightest' is 1 or more"),
-        ("[network]\narchitecture = 'unet'", "m2aenet or nafnet or detector, not 'unet'"),
-        ("[network]\nwidth = 0", "'network.width'"),
-        ("[network]\nencoder = [1, 1, 1]", "stem 1 needs 4 stages"),
-        ("[network]\nstem = 3", "stem is 3: it must be 1, 2 or 4"),
-        ("[network]\nguided = true", "'network.guided' and 'follows' go together"),
-        ("[detector_loss]\nshortest_marked = 0", "lengths to mark need 0 <"),
-        ("[detector_loss]\ndoubt = 0.5", "'detector_loss.doubt' is 1 or more"),
-        ("[detector]\nwidth = 0", "'detector.width' must be above zero"),
-        ("[patches]\ncount = 4", "'patches.count' is 0 or at least a batch, not 4"),
-        ("curriculum = 0.5\n[patches]\ncount = 64", "know no 'curriculum'"),
-        ("[network]\nencoder = [1, 1, 1, 0]", "at least one block"),
-        ("[blur]\nshortest = 9\nlongest = 4", "shortest <= longest, not 9 and 4"),
+        ("betas = [0.9, 1]", "'betas' should be less than 1, not 1"),
+        ("patch = 40", "'patch' should be a multiple of 16, not 40"),
+        ("patch = 0", "'patch' should be greater than 0"),
+        ("steps = -1", "'steps' should be greater than or equal to 1, not -1"),
+        ("learning_rate = nan", "'learning_rate' should be a finite number, not nan"),
+        ("ema = 1.5", "'ema' should be less than or equal to 1, not 1.5"),
+        ("seed = 9000000000000000000", "'seed' should be less than 4294967296"),
+        ("schedule = 'linear'", "'schedule' should be 'cosine' or 'wsd', not 'linear'"),
+        ("[blur.camera]\nmosaic = 2", "'blur.camera.mosaic' should be less than or equal to 1"),
+        ("[blur.camera]\nquality = [90, 101]", "'blur.camera.quality' should be less than or equal to 100"),
+        ("[blur.camera]\nquality = [90, 80]", "of 'blur.camera': quality is two rising numbers"),
+        ("[network]\narchitecture = 'unet'", "should be 'm2aenet', 'nafnet' or 'detector', not 'unet'"),
+        ("[network]\nencoder = [1, 1, 1, 0]", "'network.encoder' should be greater than or equal to 1"),
+        ("[network]\nencoder = [1, 1, 1]", "of 'network': .*stem 1 needs 4 stages"),
+        ("[network]\nstem = 3", "of 'network': stem is 3: it must be 1, 2 or 4"),
+        ("[network]\nmask = false\nmask_conv3 = true", "of 'network': mask_conv3 and mask_conv4 need a mask"),
+        ("[network]\nguided = true", "network.guided and follows go together: name the detector"),
+        ("[detector_loss]\nshortest_marked = 30", "of 'detector_loss': shortest_marked is at most longest"),
+        ("[patches]\ncount = 4", "settings: patches.count is 0 or at least a batch, not 4"),
+        ("curriculum = 0.5\n[patches]\ncount = 64", "know no curriculum"),
+        ("patch = 32\n[blur]\nlongest = 1e9", "blur.longest is at most 4 times a picture's 32 pixels"),
+        ("patch = 32\n[blur]\ndefocus_radius = 17", "blur.defocus_radius is at most half of a picture's 32"),
+        ("[blur]\nshortest = 9\nlongest = 4", "shortest is at most longest, not 9 and 4"),
         ("[blur]\nsharp = 1", "nothing would ever move"),
         ("[blur]\nobjects = 0", "nothing would ever move"),
         ("[blur]\nstill = 0.5\nabsent = 0.5", "nothing would ever move"),
-        ("[blur]\nshake = 2", "'blur.shake' is a share"),
-        ("[blur]\npanning = 1.1", "'blur.panning' is a share"),
-        ("[blur]\npatterns = 2", "'blur.patterns' is a share"),
-        ("[blur]\nparallax = 9", "'blur.parallax' is at most 8, not 9"),
-        ("[blur]\nshortest = 0.1\nlongest = 0.5", "'blur.longest' is 1 pixel or more, not 0.5"),
-        ("[blur.camera]\ndenoising = 2", "'blur.camera.denoising' is a share"),
-        ("[blur.camera]\nsharpening = 2", "'blur.camera.sharpening' is a share"),
-        ("[blur.camera]\nsoftness = 6", "'blur.camera.softness' is at most 5, not 6"),
-        ("[blur.camera]\ncrispness = 5", "'blur.camera.crispness' is at most 4, not 5"),
-        ("[blur.camera]\nquality = [90, 101]", "'blur.camera.quality'"),
     ],
 )
 def test_what_cannot_be_used_is_refused_in_one_line(write, text, message):
@@ -138,12 +127,24 @@ def test_unreadable_files_and_overrides_of_nothing_are_refused(tmp_path, write):
         read_settings(path)
 
 
+def test_settings_of_the_synthesis_go_by_their_own_names():
+    found = blur_settings({"longest": 24, "camera.quality": [60, 70]}, 64)
+    assert (found.longest, found.camera.quality, found.shortest) == (24.0, (60.0, 70.0), 4.0)
+    for name, value, message in (
+        ("blur.longest", 8, r"did you mean longest\?"),
+        ("longest", 1000, "longest is at most 4 times a picture's 64 pixels"),
+        ("camera", 3, "'camera' is a section"),
+    ):
+        with pytest.raises(TrainingError, match=message):
+            blur_settings({name: value}, 64)
+
+
 def test_ablations_are_the_paper_but_for_their_switches_and_can_be_kept(tmp_path):
     paper, seen = read_settings(find_config("paper")), []
     for path in sorted(SHIPPED.glob("ablation-*.toml")):
         settings = read_settings(path)
-        assert replace(settings, network=paper.network) == paper
-        network = create(**{**asdict(settings.network), "width": 4})
+        assert changed(settings, network=paper.network) == paper
+        network = create(**{**settings.network.model_dump(), "width": 4})
         weights.save(tmp_path / "w.safetensors", network, {})
         again = weights.load(str(tmp_path / "w.safetensors")).network
         assert again.config == network.config
@@ -152,6 +153,44 @@ def test_ablations_are_the_paper_but_for_their_switches_and_can_be_kept(tmp_path
     assert create("m2aenet", width=4).config not in seen
 
 
-def test_masked_convolutions_need_a_mask(write):
-    with pytest.raises(TrainingError, match=r"need 'network\.mask'"):
-        read_settings(write("[network]\nmask = false\nmask_conv3 = true\n"))
+def wsd(**changes):
+    return TrainSettings(
+        schedule="wsd", learning_rate=1e-2, final_rate=1e-5, warmup=0, **{"cooldown": 0.2, **changes}
+    )
+
+
+def test_progress_is_by_steps_or_by_time_whichever_is_farther():
+    settings = TrainSettings(steps=1000, time_limit=60.0)
+    assert settings.progress(0, 30.0) == 0.5
+    assert settings.progress(750, 30.0) == 0.75
+    assert settings.progress(0, 90.0) == 1
+    assert TrainSettings(steps=1000).progress(250, 1e9) == 0.25
+
+
+def test_a_stable_rate_cools_down_at_the_end():
+    assert [wsd().rate_at(500, done) for done in (0, 0.4, 0.8)] == pytest.approx([1e-2] * 3)
+    assert wsd().rate_at(500, 0.9) == pytest.approx((1e-2 + 1e-5) / 2)
+    assert wsd().rate_at(500, 1.0) == pytest.approx(1e-5)
+
+
+def test_without_a_cool_down_the_rate_stays():
+    assert wsd(cooldown=0.0).rate_at(500, 1.0) == 1e-2
+
+
+@given(st.sampled_from(["cosine", "wsd"]), st.floats(0, 1), st.floats(0, 1))
+def test_after_the_warm_up_the_rate_never_rises(schedule, one, other):
+    settings = TrainSettings(schedule=schedule, warmup=0)
+    early, late = sorted([one, other])
+    assert settings.rate_at(9, early) >= settings.rate_at(9, late) - 1e-18
+
+
+def test_longer_blur_comes_step_by_step():
+    settings = TrainSettings(curriculum=0.5, blur=BlurSettings(shortest=1, longest=64))
+    longest = [settings.blur_at(done).longest for done in (0, 0.25, 0.5, 1)]
+    assert longest == pytest.approx([8, 8**1.5, 64, 64])
+    assert settings.blur_at(0).shortest == 1
+
+
+def test_without_a_curriculum_the_blur_is_that_of_the_settings():
+    settings = TrainSettings()
+    assert settings.blur_at(0) is settings.blur

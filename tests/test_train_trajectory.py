@@ -19,8 +19,8 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def motion_of(start=(0.0, 0.0), end=(0.0, 0.0), centre=(16.0, 16.0), turn=0.0, growth=0.0):
-    return Motion(*(torch.tensor([value]) for value in (start, end, centre, turn, growth)))
+def motion_of(start=(0.0, 0.0), end=(0.0, 0.0), center=(16.0, 16.0), turn=0.0, growth=0.0):
+    return Motion(*(torch.tensor([value]) for value in (start, end, center, turn, growth)))
 
 
 def evenly(instants, count=1):
@@ -29,7 +29,7 @@ def evenly(instants, count=1):
 
 @settings(max_examples=10)
 @given(start=st.tuples(pixels, pixels), end=st.tuples(pixels, pixels))
-def test_the_centre_goes_through_start_mid_exposure_and_end_along_a_parabola(start, end):
+def test_the_center_goes_through_start_mid_exposure_and_end_along_a_parabola(start, end):
     motion = motion_of(start, end)
     assert torch.allclose(motion.shift(-1), torch.tensor([start]), atol=1e-5)
     assert torch.allclose(motion.shift(0), torch.zeros(1, 2))
@@ -48,7 +48,7 @@ def test_the_centre_goes_through_start_mid_exposure_and_end_along_a_parabola(sta
     time=st.sampled_from([-1.0, -0.3, 0.0, 0.7, 1.0]),
     place=st.tuples(st.integers(0, 23), st.integers(0, 31)),
 )
-def test_displacements_turn_and_grow_around_the_centre_and_shift_with_it(
+def test_displacements_turn_and_grow_around_the_center_and_shift_with_it(
     start, end, turn, growth, time, place
 ):
     motion = motion_of(start, end, (10.0, 20.0), turn, growth)
@@ -61,7 +61,7 @@ def test_displacements_turn_and_grow_around_the_centre_and_shift_with_it(
     assert (down, right) == pytest.approx((moved.real, moved.imag), abs=1e-4)
 
 
-def test_the_centre_itself_is_displaced_by_start_and_end():
+def test_the_center_itself_is_displaced_by_start_and_end():
     motion = motion_of((-3.0, 2.0), (4.0, -1.0), (9.0, 21.0), turn=0.3, growth=0.2)
     assert motion.displacement(32, 32, -1)[0, :, 9, 21].tolist() == pytest.approx([-3, 2], abs=1e-5)
     assert motion.displacement(32, 32, 1)[0, :, 9, 21].tolist() == pytest.approx([4, -1], abs=1e-5)
@@ -126,7 +126,7 @@ def test_each_of_a_batch_takes_the_instants_it_needs_and_none_where_nothing_move
 
 
 def test_instants_are_close_at_the_corners_of_a_frame_that_turns():
-    motion = motion_of(turn=0.5, centre=(32.0, 32.0))
+    motion = motion_of(turn=0.5, center=(32.0, 32.0))
     (instants,) = motion.instants(64).tolist()
     steps = [motion.displacement(64, 64, 2 * index / (instants - 1) - 1) for index in range(instants)]
     assert torch.stack(steps).diff(dim=0).norm(dim=2).max() < 1.1 * STEP
@@ -144,7 +144,7 @@ def test_what_is_at_rest_is_exposed_as_it_is_beside_what_moves():
 def both(*motions):
     """Motions of one each as a batch."""
     parts = zip(
-        *((m.start, m.end, m.centre, m.turn, m.growth, m.wobble.expand(1, 2)) for m in motions), strict=True
+        *((m.start, m.end, m.center, m.turn, m.growth, m.wobble.expand(1, 2)) for m in motions), strict=True
     )
     return Motion(*(torch.cat(part) for part in parts))
 
@@ -155,8 +155,8 @@ def test_motion_over_a_frame_goes_where_the_frame_has_carried_it(seed, time):
     frame = hand_shake(3, 48, (2, 40), seeded(seed))
     own = random_motion(torch.full((3, 2), 20.0), 48, (2, 20), 1.0, seeded(seed + 1))
     together = own.over(frame)
-    carried, alone = frame.at(own.centre.unsqueeze(2), time), own.at(own.centre.unsqueeze(2), time)
-    assert torch.allclose(together.at(own.centre.unsqueeze(2), time), carried + alone, atol=1e-4)
+    carried, alone = frame.at(own.center.unsqueeze(2), time), own.at(own.center.unsqueeze(2), time)
+    assert torch.allclose(together.at(own.center.unsqueeze(2), time), carried + alone, atol=1e-4)
     resting = own.scaled(torch.zeros(3)).over(frame)  # it is part of the frame
     assert torch.allclose(resting.displacement(48, 48, time), frame.displacement(48, 48, time), atol=1e-3)
 
@@ -165,7 +165,7 @@ def test_what_rests_in_a_frame_follows_it_closely_all_the_way():
     frame = hand_shake(40, 48, (4, 40), seeded())
     resting = random_motion(torch.full((40, 2), 10.0), 48, (4, 40), 1.0, seeded()).scaled(torch.zeros(40))
     off = resting.over(frame).displacement(48, 48, 0.5) - frame.displacement(48, 48, 0.5)
-    assert off.norm(dim=1).max() < 0.5  # its path about the other centre is a parabola too
+    assert off.norm(dim=1).max() < 0.5  # its path about the other center is a parabola too
 
 
 def test_nearer_things_go_farther_in_the_same_direction_and_turn_as_much():
@@ -196,7 +196,7 @@ def test_shaken_frames_shift_roll_and_zoom():
     assert 0.3 < (~turned & ~grown).float().mean() < 0.45
     for sign in (motion.turn, motion.growth):
         assert (sign > 0).any() and (sign < 0).any()
-    inside = ((motion.centre > 0) & (motion.centre < 64)).all(1)
+    inside = ((motion.center > 0) & (motion.center < 64)).all(1)
     assert 0.1 < inside.float().mean() < 0.3
 
 

@@ -1,21 +1,18 @@
 """A training run small enough for a test: nine tiny photos, a tiny network."""
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 from PIL import Image
 
-from deblur_cli.train import loop, setup
-from deblur_cli.train.settings import NetworkSettings, TrainSettings
-from deblur_cli.train.synthetic import BlurSettings
+from deblur_cli.train import data, loop
+from deblur_cli.train.settings import BlurSettings, NetworkSettings, TrainSettings
 
 HELD_OUT = 2
 NETWORK = NetworkSettings(width=4, encoder=(1, 1, 1, 2))
 
 
 def picture(size=(64, 64), seed=0):
-    """Soft colour waves with a hard-edged bright square: H W 3, uint8."""
+    """Soft color waves with a hard-edged bright square: H W 3, uint8."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[: size[0], : size[1]] / max(size)
     waves = [
@@ -26,10 +23,10 @@ def picture(size=(64, 64), seed=0):
     return pixels.clip(0, 255).astype(np.uint8)
 
 
-def tensors(count=4, size=(64, 64), grey=False):
+def tensors(count=4, size=(64, 64), gray=False):
     """Photos as synthesis takes them: uint8 3 H W."""
     found = [torch.from_numpy(picture(size, seed)).permute(2, 0, 1).contiguous() for seed in range(count)]
-    return [photo[:1].expand(3, -1, -1) for photo in found] if grey else found
+    return [photo[:1].expand(3, -1, -1) for photo in found] if gray else found
 
 
 def write_photos(folder, count=6):
@@ -41,8 +38,8 @@ def write_photos(folder, count=6):
 
 def small_run(monkeypatch):
     """Make scores cheap and few photos enough."""
-    monkeypatch.setattr(setup, "HELD_OUT", HELD_OUT)
-    monkeypatch.setattr(setup, "SCORED", (1, 32))
+    monkeypatch.setattr(data, "HELD_OUT", HELD_OUT)
+    monkeypatch.setattr(data, "SCORED", (1, 32))
 
 
 def settings(photos, **changes):
@@ -56,7 +53,12 @@ def settings(photos, **changes):
         warmup=2,
         log_every=2,
     )
-    return replace(tiny, **changes)
+    return changed(tiny, **changes)
+
+
+def changed(settings, **changes):
+    """The same settings with other values, unchecked."""
+    return settings.model_copy(update=changes)
 
 
 def trainer(photos, folder, **changes):

@@ -52,18 +52,18 @@ def synth(
         raise UsageError(f"--size is a multiple of 16, not {size}")
     options.check_folder(output, "the folder for the dataset")
 
-    from deblur_cli.train.pool import count_small, load_photos
-    from deblur_cli.train.sample_files import is_written, prepare_folder, write_sample
-    from deblur_cli.train.scores import fixed_sample
-    from deblur_cli.train.settings import LARGEST_SEED, blur_settings
+    from deblur_cli.train.datasets import count_small, load_photos
+    from deblur_cli.train.samples import is_written, prepare_folder, write_sample
+    from deblur_cli.train.settings import SEEDS, blur_settings
+    from deblur_cli.train.synthetic import fixed_sample
 
     overrides = {"shortest": shortest, "longest": longest, **parse_settings(set or [], "objects=3")}
     try:
         settings = blur_settings(overrides, size)
     except TrainingError as error:
         raise UsageError(str(error)) from error
-    if not 0 <= seed < LARGEST_SEED:
-        raise UsageError(f"--seed is a number from 0 to {LARGEST_SEED - 1}, not {seed}")
+    if not 0 <= seed < SEEDS:
+        raise UsageError(f"--seed is a number from 0 to {SEEDS - 1}, not {seed}")
     streams = Output(quiet=quiet)
     pool = load_photos(photos)
     if small := count_small(pool, size):

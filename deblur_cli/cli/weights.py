@@ -187,8 +187,8 @@ def take_full_numbers(source: Path, found: Path, loaded: "LoadedWeights") -> Non
             f"{found} is of step {steps} and {checkpoint.NAME} of step {state['step']}: let the run go on "
             "to its end, or stop it with Ctrl-C"
         )
-    checkpoint.check_weights(source, state, loaded.network)
-    loaded.network.load_state_dict(state["average"])
+    with checkpoint.refusing_damage(source):
+        loaded.network.load_state_dict(state["average"])
 
 
 def earlier_results(folder: Path, name: str, *, overwrite: bool) -> list[Path]:

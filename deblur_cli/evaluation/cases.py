@@ -14,7 +14,7 @@ from torch import Tensor
 from deblur_cli.errors import EvaluationError, TrainingError, UnreadableError
 from deblur_cli.photo.kinds import is_picture_name
 from deblur_cli.train.datasets import Pair, gopro_pairs, read_pair, reloblur_pairs
-from deblur_cli.train.sample_files import holds_samples, read_sample
+from deblur_cli.train.samples import holds_samples, read_sample
 
 BLURRED_FOLDERS = ("blur", "blurred", "input")  # names in common use for either half of a pair
 SHARP_FOLDERS = ("sharp", "target", "gt")

@@ -1,44 +1,82 @@
-"""From light to file: highlights, lens, colour mosaic, noise, tone, processing and JPEG, as in cameras."""
+"""From light to file: highlights, lens, color mosaic, noise, tone, processing, and JPEG, as in cameras."""
 
-from dataclasses import dataclass
+import math
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from deblur_cli.nets.richardson_lucy import to_encoded
-from deblur_cli.train.jpeg import compress
-from deblur_cli.train.optics import gaussian_blur
+from deblur_cli.train.settings import CameraSettings
 
-NEIGHBOURHOOD = 1.2  # pixels, standard deviation of the weights of what denoising looks at
+NEIGHBORHOOD = 1.2  # pixels, standard deviation of the weights of what denoising looks at
 SMOOTHED = 0.03  # largest deviation of encoded values that denoising takes for noise
 HALO = (0.7, 1.5)  # pixels, radius of the unsharp mask
 HIGHLIGHT = 0.7  # linear value from which a pixel of a finished photo may have been brighter
+WIDE = 3  # standard deviations that a Gaussian's kernel reaches to either side
+GAUSSIAN = 0.5  # standard deviation of the Gaussian that looks as soft as a disc of radius 1
+# Quantization tables of ITU-T T.81 (1992), Annex K, for quality 50
+LUMINANCE = (
+    (16, 11, 10, 16, 24, 40, 51, 61),
+    (12, 12, 14, 19, 26, 58, 60, 55),
+    (14, 13, 16, 24, 40, 57, 69, 56),
+    (14, 17, 22, 29, 51, 87, 80, 62),
+    (18, 22, 37, 56, 68, 109, 103, 77),
+    (24, 35, 55, 64, 81, 104, 113, 92),
+    (49, 64, 78, 87, 103, 121, 120, 101),
+    (72, 92, 95, 98, 112, 100, 103, 99),
+)
+CHROMINANCE = (
+    (17, 18, 24, 47, 99, 99, 99, 99),
+    (18, 21, 26, 66, 99, 99, 99, 99),
+    (24, 26, 56, 99, 99, 99, 99, 99),
+    (47, 66, 99, 99, 99, 99, 99, 99),
+    *((99,) * 8,) * 4,
+)
+# ITU-R BT.601, full range, as JFIF uses it
+YCBCR = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
 
 
-@dataclass(frozen=True)
-class CameraSettings:
-    """What each picture's camera is drawn from; shares are of pictures, 0-1.
+def gaussian_blur(image: Tensor, deviation: Tensor, largest: float) -> Tensor:
+    """Each picture of B C H W smoothed by a Gaussian of its own, the border replicated.
 
-    highlights: share with lamps and reflections up to `brightest` times white before clipping
-    noise: largest standard deviation at mid-grey, as a share of white; mosaic: share that went through a
-    colour filter array; softness: largest standard deviation of lens and file, in pixels, smaller ones being
-    more frequent; tone: largest change of the curve
-    denoising: share whose noise is smoothed away where there is little detail
-    sharpening: share made crisper by an unsharp mask, which leaves halos, of up to the amount `crispness`
-    quality: of the JPEG, lowest and highest
+    deviation: B 1 1 1 in pixels, at most `largest`; zero keeps the picture.
     """
+    count, channels, height, width = image.shape
+    reach = max(1, round(WIDE * largest))
+    place = torch.arange(-reach, reach + 1, device=image.device)
+    kernel = torch.exp(-(place.square() / (2 * deviation.view(-1, 1).square().clamp(min=1e-4))))
+    kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(channels, 0)[:, None, None]
+    planes = F.pad(image, (reach,) * 4, mode="replicate").reshape(1, count * channels, *padded(image, reach))
+    across = F.conv2d(planes, kernel, groups=count * channels)
+    down = F.conv2d(across, kernel.transpose(2, 3), groups=count * channels)
+    return down.reshape(count, channels, height, width)
 
-    highlights: float = 0.3
-    brightest: float = 6.0
-    noise: float = 0.012
-    mosaic: float = 0.4
-    softness: float = 1.3
-    tone: float = 0.2
-    denoising: float = 0.4
-    sharpening: float = 0.4
-    crispness: float = 1.2
-    quality: tuple[float, float] = (50.0, 98.0)
+
+def padded(image: Tensor, reach: int) -> tuple[int, int]:
+    """Height and width with a border of so many pixels."""
+    return image.shape[-2] + 2 * reach, image.shape[-1] + 2 * reach
+
+
+def out_of_focus(image: Tensor, radius: Tensor, round_lens: Tensor, largest: float) -> Tensor:
+    """Each picture of B C H W as a lens out of focus shows it, the border mirrored.
+
+    radius: B in pixels, at most `largest`, which is below H and W; round_lens: B, true for an even disc,
+    false for a Gaussian as soft as it.
+    """
+    reach = min(round(largest) + 2, *(side - 1 for side in image.shape[-2:]))
+    height, width = padded(image, reach)
+    down, across = (torch.fft.fftfreq(side, 1 / side, device=image.device) for side in (height, width))
+    distance = torch.hypot(down.view(-1, 1), across.view(1, -1))
+    radius = radius.view(-1, 1, 1)
+    disc = (radius + 0.5 - distance).clamp(0, 1)  # pixels on the edge count by how far they are inside
+    bell = torch.exp(-(distance / (GAUSSIAN * radius)).square() / 2)
+    kernel = torch.where(round_lens.view(-1, 1, 1), disc, bell)
+    kernel = kernel / kernel.sum((1, 2), keepdim=True)
+    planes = F.pad(image, (reach,) * 4, mode="reflect")
+    spectrum = torch.fft.rfft2(planes) * torch.fft.rfft2(kernel)[:, None]
+    soft = torch.fft.irfft2(spectrum, s=(height, width))[..., reach:-reach, reach:-reach]
+    return soft.clamp(min=0)  # of rounding in the transforms
 
 
 def draws(count: int, like: Tensor, generator: torch.Generator) -> Tensor:
@@ -70,7 +108,7 @@ def through_mosaic(linear: Tensor) -> Tensor:
 
 
 def as_soft_as_mosaic(linear: Tensor) -> Tensor:
-    """What `through_mosaic` smooths on average over the places of the colours, without their pattern."""
+    """What `through_mosaic` smooths on average over the places of the colors, without their pattern."""
     whole = torch.tensor([[1.0, 2.0, 1.0], [2.0, 4.0, 2.0], [1.0, 2.0, 1.0]], device=linear.device) / 16
     cross = torch.tensor([[0.0, 1.0, 0.0], [1.0, 4.0, 1.0], [0.0, 1.0, 0.0]], device=linear.device) / 8
     kernel = torch.stack([whole, cross, whole])[:, None]
@@ -78,7 +116,7 @@ def as_soft_as_mosaic(linear: Tensor) -> Tensor:
 
 
 def apply_tone(encoded: Tensor, gamma: Tensor, contrast: Tensor) -> Tensor:
-    """A camera's own curve in 0-1: a power, then an S around mid-grey; gamma, contrast B 1 1 1."""
+    """A camera's own curve in 0-1: a power, then an S around mid-gray; gamma, contrast B 1 1 1."""
     curved = encoded.clamp(0, 1) ** gamma
     return torch.lerp(curved, curved * curved * (3 - 2 * curved), contrast)
 
@@ -89,8 +127,8 @@ def denoise(encoded: Tensor, noise: Tensor) -> Tensor:
     The local mean and variance decide (J.-S. Lee, "Digital Image Enhancement and Noise Filtering by Use of
     Local Statistics", 1980), so that noise stays along edges, as in the photos of phones.
     """
-    around = noise.new_full((), NEIGHBOURHOOD).expand_as(noise)
-    mean, square = gaussian_blur(torch.cat([encoded, encoded.square()], 1), around, NEIGHBOURHOOD).chunk(2, 1)
+    around = noise.new_full((), NEIGHBORHOOD).expand_as(noise)
+    mean, square = gaussian_blur(torch.cat([encoded, encoded.square()], 1), around, NEIGHBORHOOD).chunk(2, 1)
     variance = (square - mean.square()).clamp(min=0).mean(1, keepdim=True)
     return torch.lerp(mean, encoded, variance / (variance + noise.square() + 1e-8))
 
@@ -145,3 +183,38 @@ def process(
 def chosen(which: Tensor) -> Tensor:
     """Numbers of the pictures chosen by B 1 1 1."""
     return which.flatten().nonzero().flatten()
+
+
+def compress(image: Tensor, quality: Tensor) -> Tensor:
+    """What a JPEG file of this quality keeps of a picture, with halved chroma (4:2:0).
+
+    image: B 3 H W in 0-1, sides whole multiples of 16; quality: B, 1-100. Returns B 3 H W in 0-1.
+    """
+    to_ycbcr = torch.tensor(YCBCR, device=image.device)
+    ycbcr = torch.einsum("ij,bjhw->bihw", to_ycbcr, image) * 255
+    luma = quantize(ycbcr[:, :1] - 128, LUMINANCE, quality) + 128
+    chroma = quantize(F.avg_pool2d(ycbcr[:, 1:], 2), CHROMINANCE, quality)
+    chroma = F.interpolate(chroma, scale_factor=2, mode="bilinear", align_corners=False)
+    restored = torch.einsum("ij,bjhw->bihw", to_ycbcr.inverse(), torch.cat([luma, chroma], 1))
+    return (restored.round() / 255).clamp(0, 1)
+
+
+def quantize(planes: Tensor, table: tuple[tuple[int, ...], ...], quality: Tensor) -> Tensor:
+    """Quantize each 8x8 block of B C H W in the cosine domain."""
+    scale = torch.where(quality < 50, 5000 / quality, 200 - 2 * quality).view(-1, 1, 1, 1, 1, 1)
+    steps = torch.tensor(table, device=planes.device, dtype=planes.dtype).view(1, 1, 1, 8, 1, 8)
+    steps = ((steps * scale + 50) / 100).floor().clamp(1, 255)
+    basis = cosine_basis(planes.device)
+    batch, channels, height, width = planes.shape
+    blocks = planes.reshape(batch, channels, height // 8, 8, width // 8, 8)
+    spectrum = torch.einsum("ui,bcyixj,vj->bcyuxv", basis, blocks, basis)
+    spectrum = (spectrum / steps).round() * steps
+    return torch.einsum("ui,bcyuxv,vj->bcyixj", basis, spectrum, basis).reshape(planes.shape)
+
+
+def cosine_basis(device: torch.device) -> Tensor:
+    """Orthonormal 8-point DCT-II matrix: frequency by sample."""
+    sample = torch.arange(8, device=device, dtype=torch.float32)
+    basis = torch.cos(math.pi / 8 * (sample + 0.5) * sample.unsqueeze(1)) / 2
+    basis[0] /= math.sqrt(2)
+    return basis

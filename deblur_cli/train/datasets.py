@@ -1,4 +1,4 @@
-"""Blurred and sharp photos of the same moment, in the folders that published datasets come in.
+"""What is learned from, as files: folders of sharp photos, and datasets of blurred and sharp pairs.
 
 GoPro (Nah et al. 2017): SCENE/blur/NAME.png and SCENE/sharp/NAME.png. A mask/NAME.png beside them, as
 `deblur synth` writes it, is used; without one the whole picture is taken for blurred.
@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deblur_cli.errors import TrainingError
-from deblur_cli.photo.decode import decode
-from deblur_cli.train.pool import pick, read_rgb
-from deblur_cli.train.synthetic import Sample
+from deblur_cli.photo.decode import decode, is_picture_name
+from deblur_cli.photo.samples import to_eight_bits
+from deblur_cli.train.samples import Sample
 
 NUMPY_NAMES = {  # all that a pickled array needs; anything else in a file could run code
     ("numpy", "ndarray"),
@@ -33,9 +33,7 @@ NUMPY_NAMES = {  # all that a pickled array needs; anything else in a file could
 }
 NUMBERS = "buif"  # kinds of arrays
 MASK_SUFFIXES = (".png", ".npy")
-PNG = (
-    b"\x89PNG\r\n\x1a\n"  # what such a file begins with; length and name of a chunk, width and height follow
-)
+PNG = b"\x89PNG\r\n\x1a\n"  # what such a file begins with; a chunk's length and name, width, height follow
 MULTIPLE = 16  # pixels; the network halves its input four times
 
 
@@ -46,6 +44,44 @@ class Pair:
     blurred: Path
     sharp: Path | None
     mask: Path | None = None
+
+
+def load_photos(folder: Path, device: str = "cpu") -> list[Tensor]:
+    """Every picture in a folder as uint8 tensors 3 H W on the device, in the order of their names.
+
+    Raises TrainingError where there is none, DecodeError for a damaged one.
+    """
+    return [read_rgb(path).to(device) for path in find_photos(folder)]
+
+
+def count_small(photos: Sequence[Tensor], size: int) -> int:
+    """How many photos 3 H W have a side below half of a patch's, so that patches of them are soft."""
+    return sum(2 * min(photo.shape[1:]) < size for photo in photos)
+
+
+def read_rgb(path: Path) -> Tensor:
+    """A picture file as uint8 3 H W, gray ones with three equal channels. Raises DecodeError."""
+    pixels = to_eight_bits(decode(path).pixels)
+    rgb = np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
+    return torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1)))
+
+
+def find_photos(folder: Path) -> list[Path]:
+    """Every picture file of a folder, by name. Raises TrainingError where there is none."""
+    if not folder.is_dir():
+        raise TrainingError(f"there is no folder {folder}: name a folder of sharp photos")
+    try:
+        paths = sorted(path for path in folder.iterdir() if is_picture_name(path))
+    except OSError as error:
+        raise TrainingError(f"cannot read {folder}: {error.strerror}") from error
+    if not paths:
+        raise TrainingError(f"no pictures in {folder}: name a folder of sharp photos")
+    return paths
+
+
+def pick(count: int, generator: torch.Generator) -> int:
+    """One of 0 .. count - 1."""
+    return int(torch.randint(count, (), generator=generator, device=generator.device))
 
 
 def find_pairs(folder: Path) -> list[Pair]:
@@ -209,7 +245,7 @@ def read_array(file: BinaryIO) -> Any:
 def cut_pair(pair: Pair, size: int, aware: float, generator: torch.Generator) -> Sample:
     """A patch of a pair, flipped and turned at random; blur-aware cropping after Li et al. (2023).
 
-    aware: probability that the patch is centred on a blurred pixel rather than cut anywhere.
+    aware: probability that the patch is centerd on a blurred pixel rather than cut anywhere.
     Raises TrainingError where the picture is smaller than the patch.
     """
     blurred, sharp, mask = read_pair(pair)

@@ -1,7 +1,9 @@
-"""What is taught: how a network answers a batch, what that costs, how it scores on held-out pictures."""
+"""What is taught: how a network answers a batch, what that costs, and how it scores on held-out pictures."""
 
+import logging
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -9,7 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from deblur_cli import weights
-from deblur_cli.errors import TrainingError
+from deblur_cli.errors import TrainingError, WeightsError
 from deblur_cli.nets import (
     DETECTOR,
     Detection,
@@ -23,57 +25,55 @@ from deblur_cli.nets import (
     place,
 )
 from deblur_cli.nets.richardson_lucy import richardson_lucy
-from deblur_cli.train.calibration import CANDIDATES
-from deblur_cli.train.losses import detector_terms, training_loss
+from deblur_cli.train.losses import detector_terms, stage_mask, training_loss
 from deblur_cli.train.records import detector_sheet, restorer_sheet
-from deblur_cli.train.scores import DetectorScores, Scores, score, score_detector
+from deblur_cli.train.samples import Sample
+from deblur_cli.train.scores import CANDIDATES, DetectorScores, Scores, score, score_detector
 from deblur_cli.train.settings import TrainSettings
-from deblur_cli.train.synthetic import Sample
+from deblur_cli.weights.model_card import history_of
 
+logger = logging.getLogger(__name__)
 N = TypeVar("N", bound=Network)
 
 
-class Lesson(Generic[N]):
-    """What the training loop asks of a lesson. A batch's answer is whatever the pass of `student` returns."""
+class Lesson(ABC, Generic[N]):
+    """What the training loop asks of a lesson.
+
+    masks: whether the network has a mask, for which an epsilon can be recommended
+    """
+
+    masks = True
 
     def __init__(self, settings: TrainSettings, device: str) -> None:
         self.settings, self.device = settings, device
 
+    @abstractmethod
     def create(self, pooling: int | None = None) -> N:
         """A fresh network; `pooling` is its averaging window in pixels, None for the whole picture."""
-        raise NotImplementedError
 
     def student(self, network: N) -> nn.Module:
-        """The pass of training as a module: B 3 H W, a mask B 1 H/8 W/8, what was found, -> an answer.
+        """The module whose pass is trained; on several GPUs, it is what gradients are averaged for."""
+        return network
 
-        Mask and findings may be None.
-        """
-        raise NotImplementedError
+    @abstractmethod
+    def answer(self, student: nn.Module, sample: Sample, true_mask: bool) -> Any:
+        """What the student makes of a batch, within the true mask or its own."""
 
-    def find(self, blurred: Tensor) -> Detection | None:  # noqa: ARG002
-        """What the network is told of a batch B 3 H W; None where it finds all by itself."""
-        return None
-
+    @abstractmethod
     def terms(self, answer: Any, sample: Sample) -> dict[str, Tensor]:
-        """The loss by name; "total" is what is minimized."""
-        raise NotImplementedError
+        """The loss of an answer by name; "total" is what is minimized."""
 
+    @abstractmethod
     def score(self, network: N, samples: Iterable[Sample], sharp: Sequence[Tensor]) -> Any:
         """A dataclass of scores on blurred pictures whose truth is known, and on sharp ones, 1 3 H W each."""
-        raise NotImplementedError
 
-    @property
-    def masks(self) -> bool:
-        """Whether there is a mask, for which an epsilon can be recommended."""
-        return True
-
+    @abstractmethod
     def outcome(self, network: N, picture: Tensor) -> tuple[Tensor, Tensor]:
         """Confidence B 1 H/8 W/8 and restored picture of B 3 H W, of a network with a mask."""
-        raise NotImplementedError
 
+    @abstractmethod
     def sheet(self, network: N, samples: Iterable[Sample]) -> Image.Image:
         """A picture of what the network makes of some samples."""
-        raise NotImplementedError
 
 
 def lesson_of(settings: TrainSettings, device: str) -> Lesson[Any]:
@@ -82,25 +82,39 @@ def lesson_of(settings: TrainSettings, device: str) -> Lesson[Any]:
     return kind(settings, device)
 
 
+def begin_from(name: str, network: Network) -> list[dict[str, Any]]:
+    """Take over trained weights, and return the runs that made them, oldest first.
+
+    Raises TrainingError for weights of another network, WeightsError.
+    """
+    loaded = weights.load(name)
+    trained, wanted = loaded.network.state_dict(), network.state_dict()
+    if [(key, value.shape) for key, value in trained.items()] != [(k, v.shape) for k, v in wanted.items()]:
+        raise TrainingError(f"{name} holds another network than the settings describe: adapt [network]")
+    network.load_state_dict(trained)
+    try:
+        return history_of(loaded.notes)
+    except WeightsError as error:
+        logger.warning("%s: %s; the new weights will tell of this run alone", name, error)
+        return []
+
+
 class RestorerPass(nn.Module):
-    """Restore within the network's own mask or a given one.
+    """Restore B 3 H W within the network's own mask or a given one, B 1 H/8 W/8.
 
     Unless the settings let the gradient through, mask and motion learn from their own truth alone. A guided
-    network follows what was found, which is not in training.
+    network follows the detection of another network, which is not in training.
     """
 
     def __init__(self, network: M2AENet, guidance_gradient: bool) -> None:
         super().__init__()
         self.network, self.guidance_gradient = network, guidance_gradient
 
-    def forward(
-        self, blurred: Tensor, mask: Tensor | None = None, found: Detection | None = None
-    ) -> Restoration:
-        if found is not None:
-            result = self.network.restore(self.network.follow(blurred, found), mask=mask)
-            return replace(
-                result, detection=replace(result.detection, probability=None, start=None, end=None)
-            )
+    def forward(self, blurred: Tensor, mask: Tensor | None, detection: Detection | None) -> Restoration:
+        if detection is not None:
+            result = self.network.restore(self.network.follow(blurred, detection), mask=mask)
+            untaught = replace(result.detection, probability=None, start=None, end=None)
+            return replace(result, detection=untaught)
         detection = self.network.detect(blurred)
         if detection.logits is None or detection.start is None or detection.end is None:
             return self.network.restore(detection)
@@ -118,10 +132,11 @@ class RestorerLesson(Lesson[M2AENet]):
     def __init__(self, settings: TrainSettings, device: str) -> None:
         super().__init__(settings, device)
         self.detector = load_detector(settings.follows, device) if settings.network.guided else None
+        self.masks = settings.network.mask and settings.network.architecture != "nafnet"
 
     def create(self, pooling: int | None = None) -> M2AENet:
         """Only the first `depth` blocks of the last encoder stage are in training; the others do nothing."""
-        network = create(**asdict(self.settings.network), pooling=pooling)
+        network = create(**self.settings.network.model_dump(), pooling=pooling)
         network.depth = min(self.settings.depth, self.settings.network.encoder[-1])
         for block in list(network.encoders[-1].children())[network.depth :]:
             block.requires_grad_(False)
@@ -130,19 +145,17 @@ class RestorerLesson(Lesson[M2AENet]):
     def student(self, network: M2AENet) -> nn.Module:
         return RestorerPass(network, self.settings.guidance_gradient)
 
-    @torch.no_grad()
-    def find(self, blurred: Tensor) -> Detection | None:
-        return None if self.detector is None else self.detector.detect(blurred)
+    def answer(self, student: nn.Module, sample: Sample, true_mask: bool) -> Restoration:
+        blurred = sample.blurred.contiguous(memory_format=torch.channels_last)
+        with torch.no_grad():
+            detection = None if self.detector is None else self.detector.detect(blurred)
+        return student(blurred, stage_mask(sample.mask) if true_mask else None, detection)
 
     def terms(self, answer: Restoration, sample: Sample) -> dict[str, Tensor]:
         return training_loss(answer, sample, self.settings.loss)
 
     def score(self, network: M2AENet, samples: Iterable[Sample], sharp: Sequence[Tensor]) -> Scores:
         return score(self.whole(network), samples, sharp)
-
-    @property
-    def masks(self) -> bool:
-        return self.settings.network.mask and self.settings.network.architecture != "nafnet"
 
     def outcome(self, network: M2AENet, picture: Tensor) -> tuple[Tensor, Tensor]:
         result = self.whole(network)(picture, epsilon=min(CANDIDATES))
@@ -165,26 +178,19 @@ def load_detector(name: str, device: str) -> Detector:
     return place(detector.eval().requires_grad_(False), device)
 
 
-class DetectorPass(nn.Module):
-    """Logit and motion of a batch; a detector needs neither mask nor findings."""
-
-    def __init__(self, network: Detector) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, blurred: Tensor, *_: object) -> tuple[Tensor, Tensor]:
-        logit, field = self.network(blurred)
-        return logit, field
-
-
 class DetectorLesson(Lesson[Detector]):
     """The detector: from the blurred picture to what moved, and along which path."""
 
     def create(self, pooling: int | None = None) -> Detector:
-        return create_detector(**asdict(self.settings.detector), pooling=pooling)
+        return create_detector(**self.settings.detector.model_dump(), pooling=pooling)
 
-    def student(self, network: Detector) -> nn.Module:
-        return DetectorPass(network)
+    def answer(
+        self,
+        student: nn.Module,
+        sample: Sample,
+        true_mask: bool,  # noqa: ARG002 - a detector is given no mask
+    ) -> tuple[Tensor, Tensor]:
+        return student(sample.blurred.contiguous(memory_format=torch.channels_last))
 
     def terms(self, answer: tuple[Tensor, Tensor], sample: Sample) -> dict[str, Tensor]:
         return detector_terms(*answer, sample, self.settings.detector_loss)
@@ -193,7 +199,7 @@ class DetectorLesson(Lesson[Detector]):
         return score_detector(network, samples, sharp, self.settings.detector_loss)
 
     def outcome(self, network: Detector, picture: Tensor) -> tuple[Tensor, Tensor]:
-        """A detector restores nothing; what it found is judged by Richardson-Lucy along the motion."""
+        """A detector restores nothing; Richardson-Lucy along the motion tells what its findings are worth."""
         found = network.detect(picture)
         assert found.probability is not None and found.start is not None and found.end is not None
         return found.probability, richardson_lucy(picture, found.probability, found.start, found.end)

@@ -4,9 +4,8 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, replace
+from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -20,24 +19,22 @@ from deblur_cli import weights
 from deblur_cli.errors import OutOfMemoryError, TrainingError, WeightsError
 from deblur_cli.nets import place
 from deblur_cli.restoration.device import memory_errors
-from deblur_cli.train import checkpoint, course, setup
-from deblur_cli.train.batches import Batches
-from deblur_cli.train.calibration import Calibration, calibrate
+from deblur_cli.train import checkpoint, data
 from deblur_cli.train.distributed import ALONE, Team
-from deblur_cli.train.lessons import lesson_of
-from deblur_cli.train.losses import stage_mask
+from deblur_cli.train.lessons import begin_from, lesson_of
 from deblur_cli.train.records import Means, append_row
+from deblur_cli.train.scores import Calibration, calibrate
 from deblur_cli.train.settings import TrainSettings
-from deblur_cli.train.synthetic import Sample
 
-LOG = logging.getLogger(__name__)
 LOST_STEPS = 100  # steps in a row without a finite gradient after which training is given up
 SHOWN = 4  # pictures of the validation set that are drawn whenever it is scored
 WEIGHTS_NAME = "weights.safetensors"
-UNTOLD: dict[str, Any] = {"photos": "", "pairs": (), "validation": "", "start": "", "follows": ""}  # paths
+PATHS = {"photos": "", "pairs": (), "validation": "", "start": "", "follows": ""}  # not told to others
 
 Report = Callable[[dict[str, float]], None]
 Stop = Callable[[], bool]
+
+logger = logging.getLogger(__name__)
 
 
 class Trainer:
@@ -58,25 +55,16 @@ class Trainer:
         self.team = team
         state = checkpoint.load(folder)
         if state is not None:
-            setup.check_state(state, settings, folder)
-        self.photos, self.held_out = setup.split_photos(settings, device)
-        self.scored_on = setup.scored_on(settings, self.photos, self.held_out) if team.leads else {}
-        self.batches = Batches(settings, self.photos, device, team, folder)
-        self.sharp = setup.sharp_crops(self.held_out)
-        setup.check_validation(settings)
-        torch.manual_seed(settings.seed)
-        self.lesson = lesson_of(settings, device)
-        self.network = place(self.lesson.create(), device)
-        self.history: list[dict[str, Any]] = []  # the runs that made the weights it began from
-        if settings.start and state is None:
-            self.history = setup.begin_from(settings.start, self.network)
-        # Exponential moving average: what is kept in the end. It pools over a window around each pixel as
-        # large as training saw, so that a large photo is treated as the patches were.
-        self.average = place(self.lesson.create(pooling=settings.patch * 3 // 2), device)
-        self.average.load_state_dict(self.network.state_dict())
-        self.forward = self.shared_forward()
-        self.optimizer = self.fresh_optimizer()
+            checkpoint.check_settings(folder, state, settings)
+        self.photos, self.held_out = data.split_photos(settings, device)
+        self.scored_on = data.scored_on(settings, self.photos, self.held_out) if team.leads else {}
+        self.batches = data.Batches(settings, self.photos, device, team, folder)
+        self.validation = partial(data.validation_set, settings, self.held_out, device)
+        self.sharp = data.sharp_crops(self.held_out)
+        data.check_validation(settings)
+        self.create_networks()
         self.step, self.elapsed = 0, 0.0
+        self.history: list[dict[str, Any]] = []  # the runs that made the weights it began from
         self.scores: Any = None  # a dataclass of the lesson
         self.calibration: Calibration | None = None
         self.lost_steps = 0
@@ -84,34 +72,40 @@ class Trainer:
         self.updating = False  # between the first and the last change that a step makes
         if state is not None:
             self.resume(state)
+        elif settings.start:
+            self.history = begin_from(settings.start, self.network)
+            self.average.load_state_dict(self.network.state_dict())
 
-    def shared_forward(self) -> nn.Module:
-        """The forward pass; on several GPUs, one whose gradients are averaged over all."""
-        if self.settings.compile:
-            setup.compile_blocks(self.network)
-        forward = self.lesson.student(self.network)
-        if self.team.size == 1:
-            return forward
-        return DistributedDataParallel(forward, broadcast_buffers=False)
-
-    def fresh_optimizer(self) -> torch.optim.AdamW:
-        """AdamW over the parameters in training."""
+    def create_networks(self) -> None:
+        """A fresh network, the average of its weights over the steps, and the optimizer."""
+        settings = self.settings
+        torch.manual_seed(settings.seed)
+        self.lesson = lesson_of(settings, self.device)
+        self.network = place(self.lesson.create(), self.device)
+        # What is kept in the end. It pools over a window around each pixel as large as training saw, so that
+        # a large photo is treated as the patches were.
+        self.average = place(self.lesson.create(pooling=settings.patch * 3 // 2), self.device)
+        self.average.load_state_dict(self.network.state_dict())
+        self.student = self.lesson.student(self.network)
+        if self.team.size > 1:  # gradients are averaged over all processes
+            self.student = DistributedDataParallel(self.student, broadcast_buffers=False)
         trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
-        rate, decay = self.settings.learning_rate, self.settings.weight_decay
-        return torch.optim.AdamW(trained, lr=rate, betas=self.settings.betas, weight_decay=decay, fused=True)
+        rate, decay = settings.learning_rate, settings.weight_decay
+        self.optimizer = torch.optim.AdamW(
+            trained, lr=rate, betas=settings.betas, weight_decay=decay, fused=True
+        )
 
     def resume(self, state: dict[str, Any]) -> None:
         """Go on from a state; what the settings say now holds from here on. Raises TrainingError."""
-        checkpoint.check_weights(self.folder, state, self.network)
-        self.network.load_state_dict(state["network"])
-        self.average.load_state_dict(state["average"])
-        if state["settings"]["depth"] == self.settings.depth:
-            checkpoint.check_optimizer(self.folder, state, self.optimizer)
-            self.optimizer.load_state_dict(state["optimizer"])
-            for group in self.optimizer.param_groups:  # the state brought its own settings along
-                group["betas"], group["weight_decay"] = self.settings.betas, self.settings.weight_decay
-        else:
-            LOG.warning("the optimizer starts afresh, as another depth is trained")
+        with checkpoint.refusing_damage(self.folder):
+            self.network.load_state_dict(state["network"])
+            self.average.load_state_dict(state["average"])
+            if state["settings"]["depth"] == self.settings.depth:
+                self.optimizer.load_state_dict(state["optimizer"])
+            else:
+                logger.warning("the optimizer starts afresh, as another depth is trained")
+        for group in self.optimizer.param_groups:  # the state brought its own settings along
+            group["betas"], group["weight_decay"] = self.settings.betas, self.settings.weight_decay
         self.step, self.elapsed = state["step"], state["elapsed"]
         self.history = state.get("history", [])
         if self.batches.pool is not None and state.get("patches"):
@@ -119,8 +113,8 @@ class Trainer:
 
     def save(self) -> None:
         """Write everything that `resume` needs."""
-        state: dict[str, Any] = {
-            "settings": asdict(self.settings),
+        state = {
+            "settings": self.settings.model_dump(),
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -129,16 +123,15 @@ class Trainer:
             "history": self.history,
             "patches": self.batches.pool.state if self.batches.pool else [],
         }
-        self.folder.mkdir(parents=True, exist_ok=True)
         checkpoint.save(self.folder, state)
 
     def progress(self) -> float:
         """Share of the run that is done, 0-1."""
-        return course.progress(self.settings, self.step, self.elapsed)
+        return self.settings.progress(self.step, self.elapsed)
 
     def learning_rate(self) -> float:
         """Rate of the coming step."""
-        return course.learning_rate(self.settings, self.step, self.progress())
+        return self.settings.rate_at(self.step, self.progress())
 
     def run(self, report: Report = lambda _: None, stop: Stop = lambda: False) -> None:
         """Train until steps or time run out, or until `stop` says so between two steps.
@@ -147,16 +140,23 @@ class Trainer:
         the logs: means of the loss terms, or scores. While no step was made nothing is written.
         Raises OutOfMemoryError and TrainingError.
         """
-        with memory_explained():
-            try:
-                finished = self.train_until_done(report, stop)
-            finally:
-                self.batches.close()
-                if self.team.leads and self.step and not self.updating:  # else the last saved state is whole
-                    self.save()
-                    self.log_means(report)
-            if self.team.leads and finished:
-                self.report_scores(report)
+        try:
+            with memory_errors():
+                self.train_and_score(report, stop)
+        except OutOfMemoryError as error:
+            raise OutOfMemoryError("out of memory while training: lower batch or patch") from error
+
+    def train_and_score(self, report: Report, stop: Stop) -> None:
+        """Train, save whatever ends that, and score where nothing but the end of the run did."""
+        try:
+            finished = self.train_until_done(report, stop)
+        finally:
+            self.batches.close()
+            if self.team.leads and self.step and not self.updating:  # else the last saved state is whole
+                self.save()
+                self.log_means(report)
+        if self.team.leads and finished:
+            self.report_scores(report)
 
     def train_until_done(self, report: Report, stop: Stop) -> bool:
         """Steps, and in between the log, the state and the scores; false where `stop` ended them."""
@@ -181,23 +181,17 @@ class Trainer:
 
     def train_step(self) -> dict[str, float]:
         """One batch. Its randomness depends on seed and step alone, so a resumed run repeats it exactly."""
-        sample = self.batches.make(self.step, course.blur_now(self.settings, self.progress()))
+        sample = self.batches.make(self.step, self.settings.blur_at(self.progress()))
         generator = torch.manual_seed(self.batches.seed(self.step))  # for the sampled mask too
         true_mask = float(torch.rand((), generator=generator)) < self.settings.true_masks
         self.network.train()
         with torch.autocast(torch.device(self.device).type, self.precision, self.precision != torch.float32):
-            answer = self.answer(sample, true_mask)
+            answer = self.lesson.answer(self.student, sample, true_mask)
         terms = self.lesson.terms(answer, sample)
         self.optimizer.zero_grad(set_to_none=True)
         terms["total"].backward()
         self.update()
         return {name: float(value.detach()) for name, value in terms.items()}
-
-    def answer(self, sample: Sample, true_mask: bool) -> Any:
-        """Forward pass, within the true mask or the network's own."""
-        blurred = sample.blurred.contiguous(memory_format=torch.channels_last)
-        found = self.lesson.find(blurred)
-        return self.forward(blurred, stage_mask(sample.mask) if true_mask else None, found)
 
     def update(self) -> None:
         """Move the weights along the gradient, unless that is not finite, and count the step."""
@@ -212,7 +206,7 @@ class Trainer:
         self.updating = False
         self.lost_steps = 0 if norm.isfinite() else self.lost_steps + 1
         if self.lost_steps:
-            LOG.warning("step %d: the gradient is not finite; the step is left out", self.step - 1)
+            logger.warning("step %d: the gradient is not finite; the step is left out", self.step - 1)
         if self.lost_steps >= LOST_STEPS:
             raise TrainingError(f"no finite gradient for {LOST_STEPS} steps: lower learning_rate")
 
@@ -220,14 +214,9 @@ class Trainer:
     def update_average(self) -> None:
         """Move the averaged weights towards the current ones, faster at the beginning."""
         decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
-        pairs = zip(self.average.parameters(), self.network.parameters(), strict=True)
-        for kept, current in pairs:
+        for kept, current in zip(self.average.parameters(), self.network.parameters(), strict=True):
             if current.requires_grad:
                 kept.lerp_(current, 1 - decay)
-
-    def validation(self) -> Iterator[Sample]:
-        """What the run is scored on, one by one."""
-        return setup.validation_set(self.settings, self.held_out, self.device)
 
     def report_scores(self, report: Report) -> None:
         """Score the averaged weights on what is not trained on; remember, log, draw and report."""
@@ -245,9 +234,9 @@ class Trainer:
     def log_means(self, report: Report) -> None:
         """Log and report the means of the loss terms over the steps since the last row, if there were any."""
         if self.means.count:
-            report(self.log(self.means.take()))
+            report(self.log(self.means.take(), "log.csv"))
 
-    def log(self, row: dict[str, float], name: str = "log.csv") -> dict[str, float]:
+    def log(self, row: dict[str, float], name: str) -> dict[str, float]:
         """Append a row to a CSV file in the folder and return it with step, time and learning rate."""
         row = {"step": self.step, "seconds": round(self.elapsed, 1), "rate": self.learning_rate(), **row}
         append_row(self.folder / name, row)
@@ -255,10 +244,8 @@ class Trainer:
 
     def notes(self) -> dict[str, str]:
         """What the weights learned from, for their metadata; `history` lists this run after those before."""
-        scores = None
-        if self.scores is not None:  # JSON knows neither NaN nor infinity
-            measured = asdict(self.scores).items()
-            scores = {name: value if math.isfinite(value) else None for name, value in measured}
+        measured = asdict(self.scores) if self.scores is not None else {}
+        scores = {name: value if math.isfinite(value) else None for name, value in measured.items()}
         sources = [self.settings.photos, *self.settings.pairs]
         run = {
             "learned_from": [Path(source).resolve().name for source in sources if source],
@@ -268,8 +255,8 @@ class Trainer:
             "hours": round(self.elapsed / 3600, 3),
             "device": self.device,
             "precision": str(self.precision).removeprefix("torch."),
-            "settings": asdict(replace(self.settings, **UNTOLD)),
-            "scores": scores,
+            "settings": self.settings.model_copy(update=PATHS).model_dump(),
+            "scores": scores or None,  # JSON knows neither NaN nor infinity
         }
         notes = {"history": json.dumps([*self.history, run])}
         if self.settings.follows:
@@ -284,16 +271,6 @@ class Trainer:
         try:
             weights.save(path, self.average, self.notes())
         except WeightsError as error:
-            LOG.warning("%s", error)
+            logger.warning("%s", error)
             weights.save(path, self.average, self.notes(), half=False)
         return path
-
-
-@contextmanager
-def memory_explained() -> Iterator[None]:
-    """Say what helps where memory runs out."""
-    try:
-        with memory_errors():
-            yield
-    except OutOfMemoryError as error:
-        raise OutOfMemoryError("out of memory while training: lower batch or patch") from error

@@ -1,6 +1,7 @@
-"""What training minimises (Section 3.4 of M²AENet)."""
+"""What training minimizes: the loss of restorers (Section 3.4 of M²AENet) and that of detectors.
 
-from dataclasses import asdict, dataclass
+Each term is a function; `training_loss` and `detector_terms` add them up by the weights of the settings.
+"""
 
 import torch
 import torch.nn.functional as F
@@ -10,28 +11,14 @@ from deblur_cli.cells import CELL
 from deblur_cli.metrics import ssim
 from deblur_cli.nets import Restoration
 from deblur_cli.nets.motion import to_double_angle, trajectory
-from deblur_cli.train.splatting import splat
-from deblur_cli.train.synthetic import Sample
+from deblur_cli.train.samples import Sample
+from deblur_cli.train.settings import DetectorLoss, LossWeights
 
 REBLUR_INSTANTS = 9  # N_2 of the paper
 
 PSNR_FLOOR = 1e-5  # mean square below which (50 dB) nothing is gained any more
 FIELD_FLOOR = 1e-4  # square of a distance in cells, so that the root has a gradient everywhere
 MASK_SHARE = 0.25  # share of a stage pixel's 8x8 photo pixels from which it counts as blurred
-
-
-@dataclass(frozen=True)
-class LossWeights:
-    """Weights of the terms; the paper gives fft 0.1 and mask 0.01 (Section 3.4.1)."""
-
-    ssim: float = 1.0
-    fft: float = 0.1
-    mask: float = 0.01
-    dice: float = 0.0  # our own: overlap of the masks, which counts small objects as much as large ones
-    reblur: float = 1.0
-    smooth: float = 0.002  # alpha of Eq. 10, to which the paper gives no value
-    motion: float = 0.02  # our own: distance to the displacements, where the synthesis knows them
-    psnr: float = 0.0  # our own: bels of PSNR_w, which counts dark and faint blur as much as bright
 
 
 def reconstruction_loss(image: Tensor, truth: Tensor, weights: LossWeights) -> Tensor:
@@ -111,8 +98,39 @@ def reblur_loss(start: Tensor, end: Tensor, blurred: Tensor, sharp: Tensor) -> T
     return F.mse_loss(total / seen.clamp(min=1), torch.where(seen > 0, blurred, torch.zeros_like(blurred)))
 
 
+def splat(image: Tensor, displacement: Tensor, importance: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Throw each pixel of B C H W by B 2 H W, (dy, dx) in pixels, sharing it among four neighbors.
+
+    importance: B 1 H W; where pixels meet, each counts in proportion to its exponential. None means that
+    all count alike. Returns the weighted mean B C H W, zero where nothing landed, and the landed weight
+    B 1 H W (with importance, relative to the largest of each picture). Differentiable in all three.
+    """
+    count, channels, height, width = image.shape
+    y, x = torch.arange(height, device=image.device), torch.arange(width, device=image.device)
+    pixels = torch.stack(torch.meshgrid(y, x, indexing="ij")).to(displacement.dtype)
+    target = displacement + pixels
+    corner = target.detach().floor()
+    fraction = target - corner
+    strength = torch.ones_like(image[:, :1])
+    if importance is not None:  # a common factor cancels in the mean and keeps the exponentials finite
+        strength = (importance - importance.amax((1, 2, 3), keepdim=True)).exp()
+    values = torch.cat([image * strength, strength], 1).flatten(2)
+    landed = values.new_zeros(count, channels + 1, height * width)
+    for down, right in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        row, column = corner[:, 0] + down, corner[:, 1] + right
+        inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+        share = (fraction[:, 0] if down else 1 - fraction[:, 0]) * (
+            fraction[:, 1] if right else 1 - fraction[:, 1]
+        )
+        index = (row * width + column).where(inside, torch.zeros_like(row)).long().flatten(1)
+        part = values * (share * inside).flatten(1).unsqueeze(1)
+        landed = landed.scatter_add(2, index.unsqueeze(1).expand_as(part), part)
+    total, weight = landed.view(count, channels + 1, height, width).split([channels, 1], 1)
+    return total / weight.clamp(min=torch.finfo(weight.dtype).tiny).where(weight > 0, 1.0), weight
+
+
 def total_variation(field: Tensor) -> Tensor:
-    """Mean absolute difference of neighbours of B C h w (TV of Eq. 10)."""
+    """Mean absolute difference of neighbors of B C h w (TV of Eq. 10)."""
     return field.diff(dim=2).abs().mean() + field.diff(dim=3).abs().mean()
 
 
@@ -132,7 +150,7 @@ def training_loss(result: Restoration, sample: Sample, weights: LossWeights) -> 
             terms["dice"] = dice_loss(result.probability, mask)
     if result.start is not None and result.end is not None:
         terms |= motion_terms(result.start.float(), result.end.float(), sample, mask, weights)
-    factors = {"reconstruction": 1.0, **asdict(weights)}
+    factors = {"reconstruction": 1.0, **weights.model_dump()}
     total = sum((factors[name] * term for name, term in terms.items()), torch.zeros_like(image.sum()))
     return {"total": total, **terms}
 
@@ -159,23 +177,6 @@ def stage_displacement(displacement: Tensor, mask: Tensor) -> Tensor:
     """Photo displacement B 2 H W averaged over the mask of each stage pixel: B 2 H/8 W/8 in stage pixels."""
     covered = F.avg_pool2d(mask, CELL).clamp(min=1e-6)
     return F.avg_pool2d(displacement * mask, CELL) / covered / CELL
-
-
-@dataclass(frozen=True)
-class DetectorLoss:
-    """What a detector is to mark, and the weights of its loss.
-
-    shortest_marked, longest_marked: pixels; blur of these lengths is to be marked, as it can be undone at
-    the scale at which it is seen
-    doubt: up to so many times beyond either end, neither answer counts
-    dice, motion: weights of the masks' overlap and of the distance to the displacements
-    """
-
-    shortest_marked: float = 3.0
-    longest_marked: float = 24.0
-    doubt: float = 1.4
-    dice: float = 0.3
-    motion: float = 1.0
 
 
 def detector_terms(logit: Tensor, field: Tensor, sample: Sample, weights: DetectorLoss) -> dict[str, Tensor]:

@@ -4,7 +4,6 @@ A second process at low priority makes the next set while the present one is lea
 a few times, turned and mirrored anew each time.
 """
 
-import logging
 import multiprocessing
 import os
 import shutil
@@ -20,10 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deblur_cli.errors import TrainingError
-from deblur_cli.train.pool import load_photos
-from deblur_cli.train.synthetic import BlurSettings, Sample, synthesise
-
-LOG = logging.getLogger(__name__)
+from deblur_cli.train.datasets import load_photos
+from deblur_cli.train.samples import Sample
+from deblur_cli.train.settings import BlurSettings
+from deblur_cli.train.synthetic import synthesize
 
 NICENESS = 15  # of the process that makes patches
 AT_ONCE = 4  # patches made in one go; small batches stay in the processor's cache
@@ -31,18 +30,6 @@ DTYPES = {"blurred": np.uint8, "sharp": np.uint8, "mask": np.uint8, "start": np.
 CHANNELS = {"blurred": 3, "sharp": 3, "mask": 1, "start": 2, "end": 2}
 
 Arrays = Mapping[str, NDArray[Any]]
-
-
-@dataclass(frozen=True)
-class PatchSettings:
-    """Patches made ahead.
-
-    count: in a set; 0 makes each batch when it is needed, as suits a GPU
-    views: how often each is learned from before the set is replaced, if the next one is ready by then
-    """
-
-    count: int = 0
-    views: int = 3
 
 
 @dataclass(frozen=True)
@@ -64,7 +51,7 @@ class Recipe:
         """Patches `place` to `place + AT_ONCE` of set `number`."""
         mixed = np.random.SeedSequence([self.seed, number, place]).generate_state(1)
         generator = torch.Generator().manual_seed(int(mixed[0]))
-        return synthesise(photos, AT_ONCE, self.size, self.blur, generator)
+        return synthesize(photos, AT_ONCE, self.size, self.blur, generator)
 
 
 def write_set(recipe: Recipe, number: int, folder: Path, wanted: Callable[[], bool] = lambda: True) -> None:

@@ -1,6 +1,7 @@
 """What a run leaves for people to look at: tables, and pictures of what the network does."""
 
 import csv
+import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 
 from deblur_cli.cells import CELL
+from deblur_cli.files import write_file
 from deblur_cli.nets import Detector, Network, Restoration
 from deblur_cli.pictures import Pixels8, mask_overlay, trajectory_overlay
 from deblur_cli.pictures.maps import Floats
-from deblur_cli.train.synthetic import Sample
+from deblur_cli.train.samples import Sample, to_pixels
 
 EPSILON = 0.5  # threshold of the masks in the pictures
 
@@ -39,26 +40,21 @@ class Means:
 
 
 def append_row(path: Path, row: dict[str, float]) -> None:
-    """Append a row to a CSV file; where it has other columns than the rows before, all get all columns."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows: list[dict[str, str]] = []
-    names: list[str] = []
+    """Append a row to a CSV file; new columns are added to the rows before."""
+    names, rows = list[str](), list[dict[str, str]]()
     if path.exists():
         with path.open(newline="", encoding="utf-8") as file:
             reader = csv.DictReader(file)
-            names = list(reader.fieldnames or [])
-            rows = list(reader) if set(row) != set(names) else []
+            names, rows = list(reader.fieldnames or []), list(reader)
     if set(row) <= set(names):
         with path.open("a", newline="", encoding="utf-8") as file:
             csv.DictWriter(file, names).writerow(row)
         return
-    names += [name for name in row if name not in names]
-    partial = path.with_suffix(".part")
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows([*rows, row])
-    partial.replace(path)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(dict.fromkeys([*names, *row])))
+    writer.writeheader()
+    writer.writerows([*rows, row])
+    write_file(path, [text.getvalue().encode()], overwrite=True)
 
 
 @dataclass(frozen=True)
@@ -72,26 +68,25 @@ class SampleMaps:
 
 @torch.no_grad()
 def restorer_sheet(network: Network, samples: Iterable[Sample]) -> Image.Image:
-    """A row for each sample: blurred, restored, sharp, the mask that was found, the true mask."""
+    """A row for each sample: blurred, restored, sharp, the detected mask, the true mask."""
     network.eval()
     rows = [restorer_row(network(sample.blurred, epsilon=EPSILON), sample) for sample in samples]
     return Image.fromarray(np.concatenate(rows, 0))
 
 
 def restorer_row(result: Restoration, sample: Sample) -> Pixels8:
-    """Five pictures side by side: H 5W 3."""
+    """Five pictures side by side: H 5W 3; four of a network without a mask."""
     panels = [to_pixels(image) for image in (sample.blurred, result.image, sample.sharp)]
     if result.probability is not None:
-        found = result.probability[0, 0].float().cpu().numpy()
-        empty = np.zeros((2, *found.shape), np.float32)
-        panels.append(mask_overlay(panels[0], SampleMaps(found, empty, empty), EPSILON))
-    panels.append(to_pixels(sample.mask.expand(-1, 3, -1, -1)))
-    return np.concatenate(panels, 1)
+        probability = result.probability[0, 0].float().cpu().numpy()
+        still = np.zeros((2, *probability.shape), np.float32)
+        panels.append(mask_overlay(panels[0], SampleMaps(probability, still, still), EPSILON))
+    return np.concatenate([*panels, to_pixels(sample.mask.expand(-1, 3, -1, -1))], 1)
 
 
 @torch.no_grad()
 def detector_sheet(network: Detector, samples: Iterable[Sample]) -> Image.Image:
-    """A row for each sample: blurred, the mask and the trajectories that were found, the true mask."""
+    """A row for each sample: blurred, the detected mask and trajectories, the true mask."""
     network.eval()
     return Image.fromarray(np.concatenate([detector_row(network, sample) for sample in samples], 0))
 
@@ -105,9 +100,3 @@ def detector_row(network: Detector, sample: Sample) -> Pixels8:
     blurred = to_pixels(sample.blurred)
     drawn = mask_overlay(blurred, maps, EPSILON), trajectory_overlay(blurred, maps, EPSILON)
     return np.concatenate([blurred, *drawn, to_pixels(sample.mask.expand(-1, 3, -1, -1))], 1)
-
-
-def to_pixels(image: Tensor) -> Pixels8:
-    """First picture of B 3 H W in 0-1 as H W 3."""
-    values = image[0].float().clamp(0, 1).mul(255).round().byte().permute(1, 2, 0)
-    return np.ascontiguousarray(values.cpu().numpy())

@@ -1,8 +1,9 @@
-"""How well a network does on synthetic blur whose truth is known."""
+"""How well a network does on blur whose truth is known, and the epsilon that its weights recommend."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,11 +13,17 @@ from deblur_cli.cells import CELL
 from deblur_cli.metrics import mask_iou, ssim_map, weighted_psnr
 from deblur_cli.nets import Detection, Detector, Network, Restoration
 from deblur_cli.nets.richardson_lucy import richardson_lucy
-from deblur_cli.train.losses import DetectorLoss
-from deblur_cli.train.synthetic import BlurSettings, Sample, synthesise
+from deblur_cli.restoration.mask import overlay_weights, settle
+from deblur_cli.train.samples import Sample
+from deblur_cli.train.settings import DetectorLoss
 
 LENGTHS = ((0.0, 8.0), (8.0, 16.0), (16.0, float("inf")))  # pixels, of the gains by length
 SOFT_DETAIL = 2 / 255  # second difference from which there is detail that motion would blur
+CANDIDATES = tuple(number / 20 for number in range(1, 19))  # 0.05 to 0.9
+MOST_TOUCHED = 0.02  # of the area of sharp photos, on average
+
+# A picture B 3 H W -> the confidence of its cells, B 1 H/8 W/8, and what the network makes of it, B 3 H W
+Outcome = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -68,28 +75,6 @@ class DetectorScores:
     wrongly_marked: float
     soft_marked: float
     endpoint_error: float
-
-
-def fixed_set(
-    photos: Sequence[Tensor], count: int, size: int, settings: BlurSettings, seed: int
-) -> Iterator[Sample]:
-    """`count` pictures one by one, each of which holds motion; the same seed gives the same set.
-
-    Synthesis starts each picture from its own seed, so that picture n is the same in a set of any size.
-    """
-    for number in range(count):
-        yield fixed_sample(photos, number, size, settings, seed)
-
-
-def fixed_sample(
-    photos: Sequence[Tensor], number: int, size: int, settings: BlurSettings, seed: int
-) -> Sample:
-    """Picture `number` of such a set."""
-    generator = torch.Generator(device=photos[0].device).manual_seed(seed * 1_000_003 + number)
-    sample = synthesise(photos, 1, size, settings, generator)
-    while not sample.mask.any():
-        sample = synthesise(photos, 1, size, settings, generator)
-    return sample
 
 
 @torch.no_grad()
@@ -179,11 +164,6 @@ def endpoint_error(result: Restoration, sample: Sample) -> Tensor:
     return metrics.endpoint_error(start, end, sample.start, sample.end, sample.mask).mean()
 
 
-def only_motion(settings: BlurSettings) -> BlurSettings:
-    """The settings without motion of the whole frame, for sets that measure that of objects."""
-    return replace(settings, shake=0.0, panning=0.0)
-
-
 @torch.no_grad()
 def score_detector(
     network: Detector, samples: Iterable[Sample], sharp: Sequence[Tensor], loss: DetectorLoss
@@ -218,3 +198,47 @@ def score_findings(found: Detection, sample: Sample, loss: DetectorLoss) -> list
         metrics.endpoint_error(start, end, sample.start, sample.end, mask),
     ]
     return [value.double().mean() for value in values]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A recommended threshold and what it does, as `deblur run` lays restored pixels over a photo.
+
+    kept_gain: dB of PSNR in the blur; sharp_touched: share of the area of sharp photos that changes
+    """
+
+    epsilon: float
+    kept_gain: float
+    sharp_touched: float
+
+
+@torch.no_grad()
+def calibrate(outcome: Outcome, samples: Iterable[Sample], sharp: Sequence[Tensor]) -> Calibration:
+    """The candidate of largest mean gain on the samples among those that hardly touch sharp pictures 1 3 H W.
+
+    Where all touch more than MOST_TOUCHED, the one that touches least.
+    """
+    gains = np.mean([gains_of(outcome, sample) for sample in samples], 0)
+    confidences = [outcome(picture)[0][0, 0].float().cpu().numpy() for picture in sharp]
+    touched = [
+        float(np.mean([(settle(found, epsilon) > epsilon).mean() for found in confidences])) if sharp else 0.0
+        for epsilon in CANDIDATES
+    ]
+    allowed = [place for place, share in enumerate(touched) if share <= MOST_TOUCHED]
+    best = max(allowed, key=lambda place: gains[place]) if allowed else int(np.argmin(touched))
+    return Calibration(CANDIDATES[best], float(gains[best]), touched[best])
+
+
+def gains_of(outcome: Outcome, sample: Sample) -> list[float]:
+    """Gain of PSNR_w in dB with each candidate, of one picture."""
+    confidence, restored = outcome(sample.blurred)
+    found, change = confidence[0, 0].float().cpu().numpy(), restored.float().clamp(0, 1) - sample.blurred
+    before = weighted_psnr(sample.blurred, sample.sharp, sample.mask)
+    height, width = change.shape[-2:]
+    gains = []
+    for epsilon in CANDIDATES:
+        mask = (settle(found, epsilon) > epsilon).astype(np.float32)
+        weights = torch.from_numpy(overlay_weights(mask, slice(0, height), slice(0, width)))
+        result = sample.blurred + change * weights.to(change.device)
+        gains.append(float(weighted_psnr(result, sample.sharp, sample.mask) - before))
+    return gains

@@ -5,19 +5,17 @@ and grow a little, the frame itself may move, and some of it is out of focus; wh
 average over many instants in linear light.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from deblur_cli.nets.richardson_lucy import to_linear
-from deblur_cli.train.camera import CameraSettings, brighten_highlights, chosen, record
-from deblur_cli.train.optics import out_of_focus
-from deblur_cli.train.pool import cut_patches
-from deblur_cli.train.shapes import random_silhouette, segments
-from deblur_cli.train.textures import patterned
+from deblur_cli.train.camera import brighten_highlights, chosen, out_of_focus, record
+from deblur_cli.train.material import cut_patches, patterned, random_silhouette, segments
+from deblur_cli.train.samples import Sample
+from deblur_cli.train.settings import BlurSettings
 from deblur_cli.train.trajectory import (
     Motion,
     expose,
@@ -31,82 +29,10 @@ from deblur_cli.train.trajectory import (
 MASK_COVERAGE = 0.1  # share of the exposure from which a pixel touched by a moving object counts as blurred
 VISIBLE = 0.75  # pixels to start and end together from which motion is blur
 HIDDEN = 0.5  # of the radius of defocus: shorter motion does not show in what is out of focus
-TENSORS = ("blurred", "sharp", "mask", "start", "end")  # of a sample
 TRIES = 3  # textures drawn for an object, of which that with most detail is taken
 OPAQUE_COVERAGE = 0.95  # share from which a layer hides the motion behind it
 SLIGHTEST_DEFOCUS = 0.7  # pixels of radius
 LAYER_DEFOCUS = 0.4  # layers are out of focus so many times as often as backgrounds
-
-
-@dataclass(frozen=True)
-class BlurSettings:
-    """What the synthesis draws from. Lengths are in pixels, from start to end of the exposure; shares in 0-1.
-
-    objects: layers over the background, each of which moves, stands still (share `still`) or is absent
-    segmented, joined: shares of layers cut along the outlines of their texture, or made of two shapes
-    spread: objects are those of pictures up to so many times as large as the patch
-    sharp: share of pictures in which nothing moves
-    shake: share of the others in which the whole frame moves: shifts, rolls, zooms. What is in front moves up
-    to 1 + `parallax` times as far as the background; the way of the nearest is within the lengths, and
-    layers have motion of their own on top
-    panning: share of the others in which the background moves and the layer in front does not
-    defocus: share with a background that is out of focus (not motion), as a whole, in a region or more and
-    more to one side, by up to `defocus_radius` pixels, slight defocus being as frequent as strong; layers
-    are so less often
-    patterns: share of textures that look like motion and are none: stripes, grids, lines, smooth gradients
-    gaps: share in which the shutter is closed for a part of the exposure
-    shrink, enlarge: how far photos are resampled, each 1 or more; enlarged ones look softer
-    """
-
-    shortest: float = 4.0
-    longest: float = 16.0
-    objects: int = 2
-    still: float = 0.25
-    absent: float = 0.25
-    segmented: float = 0.25
-    joined: float = 0.2
-    spread: float = 2.0
-    sharp: float = 0.05
-    shake: float = 0.06
-    parallax: float = 1.0
-    panning: float = 0.02
-    defocus: float = 0.4
-    defocus_radius: float = 8.0
-    patterns: float = 0.1
-    gaps: float = 0.1
-    shrink: float = 2.0
-    enlarge: float = 1.6
-    camera: CameraSettings = field(default_factory=CameraSettings)
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A batch of blurred pictures and their truth.
-
-    blurred, sharp: B 3 H W in 0-1, sRGB; sharp shows the middle of the exposure
-    mask: B 1 H W of zeros and ones, ones where something moved
-    start, end: B 2 H W, (dy, dx) in pixels from mid-exposure to start and end; zero off the mask
-    measured: both pictures come from cameras, so that nobody knows the displacements
-    """
-
-    blurred: Tensor
-    sharp: Tensor
-    mask: Tensor
-    start: Tensor
-    end: Tensor
-    measured: bool = False
-
-    def to(self, device: str) -> "Sample":
-        """The same on a device."""
-        return replace(self, **{name: getattr(self, name).to(device) for name in TENSORS})
-
-
-def join(samples: Sequence[Sample]) -> Sample:
-    """Batches of the same kind as a single one."""
-    joined: dict[str, Any] = {
-        name: torch.cat([getattr(sample, name) for sample in samples]) for name in TENSORS
-    }
-    return replace(samples[0], **joined)
 
 
 @dataclass
@@ -128,7 +54,7 @@ class Scene:
         return cls(background.clone(), background, mask, start, end)
 
     def lay_over(self, layer: Tensor, motion: Motion, weights: Tensor, defocus: Tensor) -> None:
-        """Lay a layer over the scene: B 4 H W, colour times coverage, then coverage.
+        """Lay a layer over the scene: B 4 H W, color times coverage, then coverage.
 
         weights: B instants, how long the shutter is open at each instant (`expose`); defocus: B 1 H W or
         B 1 1 1, the radius by which the layer is out of focus
@@ -171,7 +97,7 @@ class Frame:
         return motion.scaled((~followed & ~self.quiet).float())
 
 
-def synthesise(
+def synthesize(
     photos: Sequence[Tensor], count: int, size: int, settings: BlurSettings, generator: torch.Generator
 ) -> Sample:
     """A batch of `count` pictures of size x size (a multiple of 16) from uint8 photos 3 H W.
@@ -185,11 +111,11 @@ def synthesise(
     whole = torch.cat([background, torch.ones_like(background[:, :1])], 1)
     scene.lay_over(whole, frame.background, open_shutter(frame.background, size, settings, generator), radius)
     for number in range(settings.objects):
-        silhouette, centre, texture = draw_object(photos, count, size, settings, generator)
+        silhouette, center, texture = draw_object(photos, count, size, settings, generator)
         present, moving = draw_fate(count, settings, generator)
         present = present | (frame.panned & (number + 1 == settings.objects))
         lengths = (settings.shortest, settings.longest)
-        own = random_motion(centre, size, lengths, settings.spread, generator).scaled(moving.float())
+        own = random_motion(center, size, lengths, settings.spread, generator).scaled(moving.float())
         motion = frame.carried(own, number, settings)
         layer = torch.cat([texture * silhouette, silhouette], 1) * present.view(-1, 1, 1, 1)
         layer, radius = defocus_layer(layer, settings, generator)
@@ -197,6 +123,28 @@ def synthesise(
         scene.lay_over(layer, motion, weights, radius)
     blurred, sharp = record(scene.blurred, scene.sharp, settings.camera, generator)
     return Sample(blurred, sharp, scene.mask, scene.start, scene.end)
+
+
+def fixed_set(
+    photos: Sequence[Tensor], count: int, size: int, settings: BlurSettings, seed: int
+) -> Iterator[Sample]:
+    """`count` pictures one by one, each of which holds motion; the same seed gives the same set.
+
+    Synthesis starts each picture from its own seed, so that picture n is the same in a set of any size.
+    """
+    for number in range(count):
+        yield fixed_sample(photos, number, size, settings, seed)
+
+
+def fixed_sample(
+    photos: Sequence[Tensor], number: int, size: int, settings: BlurSettings, seed: int
+) -> Sample:
+    """Picture `number` of such a set."""
+    generator = torch.Generator(device=photos[0].device).manual_seed(seed * 1_000_003 + number)
+    sample = synthesize(photos, 1, size, settings, generator)
+    while not sample.mask.any():
+        sample = synthesize(photos, 1, size, settings, generator)
+    return sample
 
 
 def cut(
@@ -231,8 +179,8 @@ def draw_frame(count: int, size: int, settings: BlurSettings, generator: torch.G
     shaken = (shaken < settings.shake) & (quiet >= settings.sharp)
     panned = (panned < settings.panning) & ~shaken & (quiet >= settings.sharp)
     lengths = (settings.shortest, settings.longest)
-    centre = torch.full((count, 2), size / 2, device=generator.device)
-    pan = random_motion(centre, size, lengths, settings.spread, generator)
+    center = torch.full((count, 2), size / 2, device=generator.device)
+    pan = random_motion(center, size, lengths, settings.spread, generator)
     shake = hand_shake(count, size, lengths, generator)
     moving = pan.scaled(panned.float()).over(shake.scaled(shaken.float()))
     nearest = 1 + settings.parallax * nearest * (deep < 0.5)  # a camera that only turns knows no near and far
@@ -247,17 +195,17 @@ def open_shutter(motion: Motion, size: int, settings: BlurSettings, generator: t
 def draw_object(
     photos: Sequence[Tensor], count: int, size: int, settings: BlurSettings, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Silhouettes B 1 H W, centres B 2 and textures B 3 H W in linear light."""
-    silhouette, centre = random_silhouette(count, size, generator, settings.spread)
+    """Silhouettes B 1 H W, centers B 2 and textures B 3 H W in linear light."""
+    silhouette, center = random_silhouette(count, size, generator, settings.spread)
     second, _ = random_silhouette(count, size, generator, settings.spread)
     encoded = cut(photos, count, size, settings, generator, TRIES)
     kind = uniform(count, generator).view(-1, 1, 1, 1)
     joined, segmented = kind > 1 - settings.joined, kind < settings.segmented
     silhouette = torch.where(joined, torch.maximum(silhouette, second), silhouette)
     if segmented.any():
-        silhouette = torch.where(segmented, segments(encoded, centre, generator), silhouette)
+        silhouette = torch.where(segmented, segments(encoded, center, generator), silhouette)
     texture = brighten_highlights(to_linear(encoded), settings.camera, generator)
-    return silhouette, centre, texture
+    return silhouette, center, texture
 
 
 def draw_fate(count: int, settings: BlurSettings, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -274,10 +222,10 @@ def defocus_region(
     A third of them is out of focus as a whole, a third in a region, a third more and more to one side.
     """
     size = image.shape[-1]
-    region, centre = random_silhouette(len(image), size, generator, settings.spread)
+    region, center = random_silhouette(len(image), size, generator, settings.spread)
     radius, soft = defocus(image, settings.defocus, settings, generator)
     kind = 3 * uniform(len(image), generator).view(-1, 1, 1, 1)
-    slope = (centre / size - 0.5).view(-1, 2, 1, 1)
+    slope = (center / size - 0.5).view(-1, 2, 1, 1)
     offset = pixel_grid(size, size, image.device) - size / 2
     to_side = (0.5 + 4 * (slope * offset).sum(1, keepdim=True) / size).clamp(0, 1)
     region = torch.where(kind < 1, region, torch.where(kind < 2, to_side, torch.ones_like(region)))
@@ -285,7 +233,7 @@ def defocus_region(
 
 
 def defocus_layer(layer: Tensor, settings: BlurSettings, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Blur some layers B 4 H W, colour and coverage, as a lens out of focus does. Radii: B 1 1 1."""
+    """Blur some layers B 4 H W, color and coverage, as a lens out of focus does. Radii: B 1 1 1."""
     radius, soft = defocus(layer, LAYER_DEFOCUS * settings.defocus, settings, generator)
     return soft, radius
 

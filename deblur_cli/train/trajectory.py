@@ -15,22 +15,22 @@ SWERVE = 3 * math.sqrt(3) / 2  # makes the largest value of t - t³ over 0-1 one
 
 @dataclass(frozen=True)
 class Motion:
-    """Motion of a layer: displacement of its centre, turning and growth; each B ... for a batch.
+    """Motion of a layer: displacement of its center, turning and growth; each B ... for a batch.
 
-    start, end, centre: B 2 as (y, x) in pixels; turn: B, radians from mid-exposure to the end; growth: B,
+    start, end, center: B 2 as (y, x) in pixels; turn: B, radians from mid-exposure to the end; growth: B,
     logarithm of the scale at the end; wobble: B 2, how far the path swerves from the parabola through start,
     mid-exposure and end, where it is none
     """
 
     start: Tensor
     end: Tensor
-    centre: Tensor
+    center: Tensor
     turn: Tensor
     growth: Tensor
     wobble: Tensor = field(default_factory=lambda: torch.zeros(()))
 
     def shift(self, time: float | Tensor) -> Tensor:
-        """Displacement of the centre at time -1 (start) to 1 (end), of all or B: B 2."""
+        """Displacement of the center at time -1 (start) to 1 (end), of all or B: B 2."""
         time = time.unsqueeze(1) if isinstance(time, Tensor) else time
         return displacement_at(time, self.start, self.end) + self.wobble * (SWERVE * (time - time**3))
 
@@ -42,12 +42,12 @@ class Motion:
 
     def at(self, places: Tensor, time: float | Tensor) -> Tensor:
         """How far what is at places (B 2 N in pixels) at mid-exposure has gone at that time: B 2 N."""
-        offset = places - self.centre.unsqueeze(2)
+        offset = places - self.center.unsqueeze(2)
         return self.linear(time) @ offset - offset + self.shift(time).unsqueeze(2)
 
     def displacement(self, height: int, width: int, time: float) -> Tensor:
         """Where each pixel of mid-exposure is at that time, relative to itself: B 2 H W."""
-        offset = pixel_grid(height, width, self.start.device) - self.centre.view(-1, 2, 1, 1)
+        offset = pixel_grid(height, width, self.start.device) - self.center.view(-1, 2, 1, 1)
         moved = torch.einsum("bij,bjhw->bihw", self.linear(time), offset)
         return moved - offset + self.shift(time).view(-1, 2, 1, 1)
 
@@ -57,7 +57,7 @@ class Motion:
         Pixels are (y, x, 1); places (x, y) in the -1 to 1 of grid_sample, the outermost pixels' edges.
         """
         inverse = self.linear(-time)  # turns and shrinks back
-        offset = self.centre - torch.einsum("bij,bj->bi", inverse, self.centre + self.shift(time))
+        offset = self.center - torch.einsum("bij,bj->bi", inverse, self.center + self.shift(time))
         affine = torch.cat([2 * inverse, 2 * offset.unsqueeze(2) + 1], 2) / size
         return (affine - affine.new_tensor([0, 0, 1])).flip(1)
 
@@ -80,27 +80,27 @@ class Motion:
         """A part or a multiple of the motion (factor B); zero stops it."""
         wide = factor.unsqueeze(1)
         start, end, wobble = self.start * wide, self.end * wide, self.wobble * wide
-        return Motion(start, end, self.centre, self.turn * factor, self.growth * factor, wobble)
+        return Motion(start, end, self.center, self.turn * factor, self.growth * factor, wobble)
 
     def picked(self, rows: Tensor) -> "Motion":
         """The motions of these rows of the batch."""
         wobble = self.wobble + torch.zeros_like(self.start)  # on one device, even if none was given
-        parts = (self.start, self.end, self.centre, self.turn, self.growth, wobble)
+        parts = (self.start, self.end, self.center, self.turn, self.growth, wobble)
         return Motion(*(part[rows] for part in parts))
 
     def nearer(self, factor: Tensor) -> "Motion":
         """What is `factor` (B) times as near to a camera that moves: it goes farther, but turns as much."""
         wide = factor.unsqueeze(1)
         start, end, wobble = self.start * wide, self.end * wide, self.wobble * wide
-        return Motion(start, end, self.centre, self.turn, self.growth, wobble)
+        return Motion(start, end, self.center, self.turn, self.growth, wobble)
 
     def over(self, frame: "Motion") -> "Motion":
         """On top of a frame's motion: what something does that moves along with it and on its own."""
-        start, end = (frame.at(self.centre.unsqueeze(2), time).squeeze(2) for time in (-1, 1))
+        start, end = (frame.at(self.center.unsqueeze(2), time).squeeze(2) for time in (-1, 1))
         return Motion(
             self.start + start,
             self.end + end,
-            self.centre,
+            self.center,
             self.turn + frame.turn,
             self.growth + frame.growth,
             self.wobble + frame.wobble,
@@ -124,13 +124,13 @@ def look_up(layer: Tensor, placing: Tensor) -> Tensor:
 
 
 def random_motion(
-    centre: Tensor, size: int, lengths: tuple[float, float], spread: float, generator: torch.Generator
+    center: Tensor, size: int, lengths: tuple[float, float], spread: float, generator: torch.Generator
 ) -> Motion:
     """Length log-uniform, any direction, a slight bend, and turning that moves no edge farther than that.
 
-    centre: B 2 in pixels of a patch of `size`, whose objects belong to pictures `spread` times as large.
+    center: B 2 in pixels of a patch of `size`, whose objects belong to pictures `spread` times as large.
     """
-    uniform = torch.rand(6, len(centre), generator=generator, device=generator.device).to(centre.device)
+    uniform = torch.rand(6, len(center), generator=generator, device=generator.device).to(center.device)
     length = log_uniform(uniform[0], lengths)
     angle = 2 * math.pi * uniform[1]
     direction = torch.stack([angle.sin(), angle.cos()], 1)
@@ -138,7 +138,7 @@ def random_motion(
     bend = across(direction) * (length * (uniform[2] - 0.5) * 0.4).view(-1, 1)
     swing = length / size / spread  # radians that move the edge of an object by about half its blur
     turn = swing * (uniform[3] - 0.5) * (uniform[4] < 0.5)
-    return Motion(bend - half, bend + half, centre, turn, swing * (uniform[5] - 0.5) * 0.5)
+    return Motion(bend - half, bend + half, center, turn, swing * (uniform[5] - 0.5) * 0.5)
 
 
 def log_uniform(uniform: Tensor, bounds: tuple[float, float]) -> Tensor:
@@ -160,8 +160,8 @@ def hand_shake(count: int, size: int, lengths: tuple[float, float], generator: t
     """
     uniform = torch.rand(10, count, generator=generator, device=generator.device)
     length = log_uniform(uniform[0], lengths)
-    centre = size / 2 + (2.5 * uniform[1:3].t() - 1.25) * size
-    reach = ((centre - size / 2).abs() + size / 2).norm(dim=1)  # to the farthest corner
+    center = size / 2 + (2.5 * uniform[1:3].t() - 1.25) * size
+    reach = ((center - size / 2).abs() + size / 2).norm(dim=1)  # to the farthest corner
     roll = signed_part(uniform[3], 0.5)
     zoom = signed_part(uniform[4], 0.25)
     shift = torch.where((roll != 0) | (zoom != 0), uniform[5], 1.0)
@@ -171,7 +171,7 @@ def hand_shake(count: int, size: int, lengths: tuple[float, float], generator: t
     half = direction * (part * shift).view(-1, 1)
     bend = across(direction) * (part * shift * (uniform[7] - 0.5)).view(-1, 1)
     swerve = (uniform[8:10].t() - 0.5) * 0.6 * (part * shift).view(-1, 1)
-    return Motion(bend - half, bend + half, centre, part * roll / reach, part * zoom / reach, swerve)
+    return Motion(bend - half, bend + half, center, part * roll / reach, part * zoom / reach, swerve)
 
 
 def signed_part(uniform: Tensor, share: float) -> Tensor:

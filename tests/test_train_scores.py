@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from deblur_cli.train.calibration import CANDIDATES, MOST_TOUCHED, calibrate
-from deblur_cli.train.synthetic import Sample
+from deblur_cli.train.samples import Sample
+from deblur_cli.train.scores import CANDIDATES, MOST_TOUCHED, calibrate
 
 SIDE = 64
 

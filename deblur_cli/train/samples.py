@@ -1,7 +1,7 @@
-"""Synthetic samples as files, in GoPro's layout with masks and displacements beside it.
+"""Blurred pictures and their truth, in memory and as files in GoPro's layout.
 
 FOLDER/blur/0000.png, sharp/0000.png, mask/0000.png (0 or 255), motion/0000.npz (start, end: 2 H W,
-float16, pixels from mid-exposure) and synthesis.json, which says how they were made.
+float16, pixels from mid-exposure), and synthesis.json, which says how they were made.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ import logging
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,17 +23,53 @@ from torch import Tensor
 from deblur_cli import locks
 from deblur_cli.errors import TrainingError
 from deblur_cli.files import PARTIAL, write_file
-from deblur_cli.train.synthetic import BlurSettings, Sample
+from deblur_cli.train.settings import BlurSettings
 
+TENSORS = ("blurred", "sharp", "mask", "start", "end")  # of a sample
 DESCRIPTION = "synthesis.json"
 FILES = {"blur": ".png", "sharp": ".png", "mask": ".png", "motion": ".npz"}
-
 DAMAGED = (  # what Pillow and numpy raise for files that are not what they should be
     *(OSError, ValueError, KeyError, EOFError, SyntaxError, zipfile.BadZipFile, zlib.error),
     Image.DecompressionBombError,
 )
 
-LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A batch of blurred pictures and their truth.
+
+    blurred, sharp: B 3 H W in 0-1, sRGB; sharp shows the middle of the exposure
+    mask: B 1 H W of zeros and ones, ones where something moved
+    start, end: B 2 H W, (dy, dx) in pixels from mid-exposure to start and end; zero off the mask
+    measured: both pictures come from cameras, so that nobody knows the displacements
+    """
+
+    blurred: Tensor
+    sharp: Tensor
+    mask: Tensor
+    start: Tensor
+    end: Tensor
+    measured: bool = False
+
+    def to(self, device: str) -> "Sample":
+        """The same on a device."""
+        return replace(self, **{name: getattr(self, name).to(device) for name in TENSORS})
+
+
+def join(samples: Sequence[Sample]) -> Sample:
+    """Batches of the same kind as a single one."""
+    joined: dict[str, Any] = {
+        name: torch.cat([getattr(sample, name) for sample in samples]) for name in TENSORS
+    }
+    return replace(samples[0], **joined)
+
+
+def to_pixels(image: Tensor) -> NDArray[np.uint8]:
+    """The first picture of B C H W in 0-1: H W C, or H W of a single channel, uint8."""
+    values = image[0].float().clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
+    return np.ascontiguousarray(values[..., 0] if values.shape[2] == 1 else values)
 
 
 def prepare_folder(
@@ -44,7 +80,7 @@ def prepare_folder(
     Raises TrainingError where samples made in another way are there already, or nothing can be written.
     """
     digest = photos_digest(photos)
-    facts = {"blur": asdict(settings), "size": size, "seed": seed, "photos_sha256": digest}
+    facts = {"blur": settings.model_dump(), "size": size, "seed": seed, "photos_sha256": digest}
     wanted = json.dumps(facts, indent=2, sort_keys=True) + "\n"
     note = folder / DESCRIPTION
     try:
@@ -83,7 +119,7 @@ def read_digest(folder: Path) -> str:
         facts: Any = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
         return str(facts["photos_sha256"])
     except (OSError, ValueError, LookupError, TypeError) as error:
-        LOG.warning("%s does not say what its samples were made from: %s", folder / DESCRIPTION, error)
+        logger.warning("%s does not say what its samples were made from: %s", folder / DESCRIPTION, error)
         return ""
 
 
@@ -116,12 +152,6 @@ def write_part(file: BinaryIO, part: str, sample: Sample) -> None:
         return
     images = {"blur": sample.blurred, "sharp": sample.sharp, "mask": sample.mask}
     Image.fromarray(to_pixels(images[part])).save(file, "PNG")
-
-
-def to_pixels(image: Tensor) -> NDArray[np.uint8]:
-    """1 C H W in 0-1 -> H W 3 or H W, uint8."""
-    values = (image[0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
-    return np.asarray(values[..., 0] if values.shape[2] == 1 else values)
 
 
 def holds_samples(folder: Path) -> bool:

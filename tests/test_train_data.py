@@ -9,16 +9,15 @@ from hypothesis import strategies as st
 from PIL import Image
 from train_helpers import NETWORK, tensors
 
-from deblur_cli.train.batches import Batches
+from deblur_cli.train.data import Batches
 from deblur_cli.train.distributed import ALONE, Team
-from deblur_cli.train.settings import TrainSettings
-from deblur_cli.train.synthetic import BlurSettings
+from deblur_cli.train.settings import BlurSettings, TrainSettings
 
 BLUR = BlurSettings(longest=8.0)
 
 
 def write_pairs(folder, level, count=3):
-    """Pictures of one grey level, so that a patch tells where it comes from."""
+    """Pictures of one gray level, so that a patch tells where it comes from."""
     for part in ("blur", "sharp"):
         (folder / part).mkdir(parents=True)
         for number in range(count):
