@@ -29,11 +29,11 @@ from deblur_cli.nets import create
 from deblur_cli.photo import encode
 from deblur_cli.photo.photo import Photo
 from deblur_cli.restoration.findings import everywhere
-from deblur_cli.weights import CatalogueEntry, LoadedWeights
+from deblur_cli.weights import CatalogEntry, LoadedWeights
 
 INSTALLED = [
-    CatalogueEntry("m2aenet-guided", "m2aenet", Path(__file__), 9_500_000, "", "synthetic blur"),
-    CatalogueEntry("nafnet-gopro", "nafnet", Path("gone.safetensors"), 68_671_121, "", "GoPro"),
+    CatalogEntry("m2aenet-guided", "m2aenet", Path(__file__), 9_500_000, "", "synthetic blur"),
+    CatalogEntry("nafnet-gopro", "nafnet", Path("gone.safetensors"), 68_671_121, "", "GoPro"),
 ]
 
 

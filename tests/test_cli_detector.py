@@ -12,7 +12,7 @@ from test_evaluation import dataset
 
 from deblur_cli import weights
 from deblur_cli.errors import WeightsError
-from deblur_cli.weights import catalogue as catalogue_module
+from deblur_cli.weights import catalog as catalog_module
 
 TOLD = {"encoder": (1, 1, 2), "decoder": (1, 1, 1), "stem": 2, "guided": True}
 CPU = ("--device", "cpu", "--precision", "fp32")
@@ -176,9 +176,9 @@ def test_resuming_notices_another_detector_and_another_epsilon(photo, files, tmp
 
 
 @pytest.fixture
-def catalogue(tmp_path, monkeypatch):
-    """A catalogue whose default weights name a detector that was added with its file and lines alone."""
-    folder = tmp_path / "catalogue"
+def catalog(tmp_path, monkeypatch):
+    """A catalog whose default weights name a detector that was added with its file and lines alone."""
+    folder = tmp_path / "catalog"
     folder.mkdir()
     lines = []
     networks = {
@@ -193,14 +193,14 @@ def catalogue(tmp_path, monkeypatch):
         lines += [f"bytes = {path.stat().st_size}", f'sha256 = "{loaded.sha256}"', 'training = "nothing"']
         lines += ['detector = "detector-small"'] if name == weights.DEFAULT else []
         lines += [f"fingerprint = {list(weights.loading.fingerprint(loaded.network))}"]
-    (folder / "catalogue.toml").write_text("\n".join(lines) + "\n")
-    monkeypatch.setattr(catalogue_module, "catalogue_folder", lambda: folder)
+    (folder / "catalog.toml").write_text("\n".join(lines) + "\n")
+    monkeypatch.setattr(catalog_module, "catalog_folder", lambda: folder)
     weights.installed.cache_clear()
     yield folder
     weights.installed.cache_clear()
 
 
-def test_the_catalogue_names_the_detector_of_the_default_weights(catalogue, photo):
+def test_the_catalog_names_the_detector_of_the_default_weights(catalog, photo):
     (done, _) = run(photo)
     assert (done["weights"], done["detector"]) == ("m2aenet-guided", "detector-small")
     assert (done["epsilon"], done["blurred_share"]) == (0.4, 1)
@@ -210,7 +210,7 @@ def test_the_catalogue_names_the_detector_of_the_default_weights(catalogue, phot
     assert label.startswith("m2aenet-guided ") and " + detector-small " in label
 
 
-def test_detectors_are_listed_verified_and_told_by_info(catalogue):
+def test_detectors_are_listed_verified_and_told_by_info(catalog):
     listed = deblur("weights", "list").stdout
     assert "m2aenet + detector-small" in listed
     (line,) = (line for line in listed.splitlines() if line.startswith("detector-small"))
