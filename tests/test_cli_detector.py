@@ -11,7 +11,6 @@ from safetensors.torch import load_file, save_file
 from test_evaluation import dataset
 
 from deblur_cli import weights
-from deblur_cli.errors import WeightsError
 from deblur_cli.weights import catalogue as catalogue_module
 
 TOLD = {"encoder": (1, 1, 2), "decoder": (1, 1, 1), "stem": 2, "guided": True}
@@ -118,10 +117,9 @@ def test_weights_that_have_to_be_told_are_refused_alone(photo, files):
     assert done["changed"] and done["trajectory"]
 
 
-@pytest.mark.parametrize("command", ["run", "epsilon", "bench", "evaluate"])
+@pytest.mark.parametrize("command", ["run", "evaluate"])
 def test_what_is_no_detector_or_no_restorer_is_one_line(command, photo, files):
-    target = {"run": [photo], "epsilon": [photo], "bench": [], "evaluate": [dataset(photo.parent / "set", 1)]}
-    words = (command, *target[command])
+    words = (command, photo if command == "run" else dataset(photo.parent / "set", 1))
     assert "holds a detector, which restores nothing" in refused(*words, "-w", files["sure"])
     line = refused(*words, "-w", files["blind"], "--detector", files["told"])
     assert "told.safetensors holds a restorer, not a detector" in line
@@ -255,15 +253,3 @@ def test_weights_note_the_detector_that_they_follow(photo, files, tmp_path):
     line = refused("run", photo, "-w", path, "--suffix", "_x")
     assert "follower.safetensors follows the detector lost.safetensors" in line and "--detector" in line
     assert run(photo, "-w", path, "--detector", files["sure"], "--suffix", "_x")[0]["changed"]
-
-
-def test_a_loaded_detector_is_a_network_of_both(files):
-    loaded = weights.load(str(files["blind"]))
-    assert weights.guide(loaded) is loaded and weights.guide(loaded, "own") is loaded
-    guided = weights.guide(loaded, str(files["sure"]))
-    assert (loaded.epsilon, guided.epsilon, guided.sha256) == (0.25, 0.4, loaded.sha256)
-    assert guided.network.restorer is loaded.network and not guided.network.training
-    again = weights.guide(guided, str(files["unsure"]))
-    assert again.network.restorer is loaded.network and again.epsilon is None
-    with pytest.raises(WeightsError, match="restores nothing"):
-        weights.guide(weights.load(str(files["sure"])), "own")

@@ -10,7 +10,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from deblur_cli.nets.macs import count_restoration, count_spared
 from deblur_cli.photo.photo import Photo
-from deblur_cli.restoration import Deblurrer, Findings, Request, Tiling
+from deblur_cli.restoration.deblurrer import Deblurrer, Request
+from deblur_cli.restoration.findings import Findings
+from deblur_cli.restoration.limits import Tiling
 from deblur_cli.restoration.macs import detection_macs, restoration_macs, restored_parts
 
 
