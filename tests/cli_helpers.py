@@ -22,13 +22,18 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 import deblur_cli
-from deblur_cli import restoration, weights
+from deblur_cli import weights
 from deblur_cli.cli.app import app
 from deblur_cli.errors import EncodeError, OutOfMemoryError, WeightsError
 from deblur_cli.nets import create
 from deblur_cli.photo import encode
 from deblur_cli.photo.photo import Photo
-from deblur_cli.restoration.findings import everywhere
+from deblur_cli.restoration import deblurrer
+from deblur_cli.restoration.deblurrer import Request, untouched
+from deblur_cli.restoration.deblurrer import Result as Restored
+from deblur_cli.restoration.engine import Progress
+from deblur_cli.restoration.findings import Findings, everywhere
+from deblur_cli.restoration.limits import SCALES, Tiling
 from deblur_cli.weights import CatalogEntry, LoadedWeights
 
 INSTALLED = [
@@ -37,25 +42,25 @@ INSTALLED = [
 ]
 
 
-class Deblurrer(restoration.Deblurrer):
+class Deblurrer(deblurrer.Deblurrer):
     """Looks at names instead of pixels; `looked_at` and `runs` are what was asked of all of them."""
 
     made: ClassVar[list["Deblurrer"]] = []
     looked_at: ClassVar[list[str]] = []
-    runs: ClassVar[list[restoration.Request]] = []
+    runs: ClassVar[list[Request]] = []
 
     def __init__(
         self,
         weights: LoadedWeights,
         device: str = "auto",
         precision: str = "auto",
-        tiling: restoration.Tiling | None = None,
-        scales: Sequence[int] = restoration.SCALES,
+        tiling: Tiling | None = None,
+        scales: Sequence[int] = SCALES,
     ):
         super().__init__(weights, device, "fp32" if precision == "auto" else precision, tiling, scales)
         Deblurrer.made.append(self)
 
-    def detect(self, photo: Photo, progress: restoration.Progress | None = None) -> restoration.Findings:
+    def detect(self, photo: Photo, progress: Progress | None = None) -> Findings:
         name = photo.source.name
         Deblurrer.looked_at.append(name)
         if "crash" in name:
@@ -73,12 +78,12 @@ class Deblurrer(restoration.Deblurrer):
     def restore(
         self,
         photo: Photo,
-        findings: restoration.Findings,
-        request: restoration.Request,
-        progress: restoration.Progress | None = None,
-    ) -> restoration.Result:
+        findings: Findings,
+        request: Request,
+        progress: Progress | None = None,
+    ) -> Restored:
         Deblurrer.runs.append(request)
-        seen = restoration.untouched(photo, findings, request)
+        seen = untouched(photo, findings, request)
         if progress is not None:
             progress(1, 1, "restore")
         if not seen.blurred_share:
@@ -87,7 +92,7 @@ class Deblurrer(restoration.Deblurrer):
         return replace(seen, photo=inverted, tiles_restored=1, changed=True)
 
 
-def found_in(photo: Photo, notes: tuple[str, ...] = ()) -> restoration.Findings:
+def found_in(photo: Photo, notes: tuple[str, ...] = ()) -> Findings:
     """The upper half of any photo but a calm one is blurred by a motion of 6 pixels down and to the right."""
     findings = everywhere(photo.height, photo.width, 0.0)
     rows = len(findings.probability)
@@ -103,7 +108,7 @@ def load(name: str) -> LoadedWeights:
 
 def install(monkeypatch: pytest.MonkeyPatch) -> None:
     """Put the stand-in network where the command line looks for the real one."""
-    monkeypatch.setattr(restoration, "Deblurrer", Deblurrer)
+    monkeypatch.setattr(deblurrer, "Deblurrer", Deblurrer)
     monkeypatch.setattr(weights, "load", load)
     monkeypatch.setattr(weights, "sha256", lambda path: "ab" * 32)
     monkeypatch.setattr(weights, "notes_of", lambda name: {})  # the stand-in finds the blur itself
@@ -136,12 +141,12 @@ def deblur(*words: object) -> Result:
 
 @contextmanager
 def started(
-    *words: object, stderr: int = subprocess.PIPE, **environment: str
+    *words: object, stdin: int = subprocess.DEVNULL, stderr: int = subprocess.PIPE, **environment: str
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run `deblur` with the stand-in network in a process of its own, which ends with the block."""
     command = [sys.executable, __file__, *(str(word) for word in words)]
     env = process_environment() | environment
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, env=env) as process:
+    with subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, stderr=stderr, env=env) as process:
         try:
             yield process
         finally:

@@ -110,14 +110,6 @@ def test_existing_results_are_refused_replaced_or_left_out(tmp_path, monkeypatch
     np.testing.assert_array_equal(pixels_of(result), 255 - pixels_of(old))
 
 
-def test_skip_existing_adds_what_is_missing_and_keeps_the_rest(tmp_path):
-    photo = make_photo(tmp_path / "a.png")
-    (tmp_path / "a_deblurred.png").write_bytes(b"precious")
-    result = deblur("run", photo, "--skip-existing", "--mask")
-    assert result.stdout == f"{tmp_path / 'a_mask.png'}\n"
-    assert (tmp_path / "a_deblurred.png").read_bytes() == b"precious"
-
-
 def test_full_disk_ends_the_run_and_keeps_what_was_finished(tmp_path):
     for name in ("a.png", "b.png", "c.png"):
         make_photo(tmp_path / name)

@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from cli_helpers import Deblurrer, deblur, install, make_photo, pixels_of
+from cli_helpers import deblur, install, make_photo, pixels_of
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -80,13 +80,6 @@ def test_only_what_the_edited_mask_holds_changes(photo, network):
     assert not differs[:, 80 + 12 :].any()
 
 
-def test_an_emptied_mask_leaves_the_photo_as_it_is(photo, network):
-    file = edited(found(photo, network), probability=np.zeros_like)
-    result = deblur("run", photo, *network, "--findings", file, "--suffix", "_same")
-    assert "nothing blurred" in result.stderr
-    np.testing.assert_array_equal(pixels_of(photo.with_name("photo_same.png")), pixels_of(photo))
-
-
 def test_the_scale_that_a_file_gives_is_the_one_restored_at(photo, network):
     file = edited(found(photo, network), scale=lambda scale: np.full_like(scale, 2), probability=np.ones_like)
     result = deblur("run", photo, *network, "--findings", file, "--suffix", "_half", "--json")
@@ -106,14 +99,6 @@ def test_a_mask_of_true_and_false_is_a_probability(photo, network):
     path = edited(found(photo, network), probability=lambda values: values > np.median(values))
     assert set(np.unique(read_npz(path).probability)) == {0, 1}
     assert deblur("run", photo, *network, "--findings", path, "--overwrite").exit_code == 0
-
-
-def test_nothing_is_looked_at(photo, monkeypatch):
-    install(monkeypatch)
-    file = found(photo, ())
-    Deblurrer.looked_at.clear()
-    assert deblur("run", photo, "--findings", file, "--suffix", "_again").exit_code == 0
-    assert Deblurrer.looked_at == []
 
 
 @pytest.fixture

@@ -2,22 +2,20 @@
 
 import errno
 import json
-import os
-import pty
 import signal
 import subprocess
-import sys
 import tempfile
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 
-import cli_helpers
 import pytest
-from cli_helpers import deblur, install, make_photo, process_environment
+from cli_helpers import deblur, install, make_photo, started
 from PIL import Image
 from typer.testing import CliRunner
 
 from deblur_cli.cli.app import app
+from deblur_cli.cli.run import pipes
 
 
 @pytest.fixture(autouse=True)
@@ -48,21 +46,17 @@ def test_a_photo_goes_in_and_what_a_file_would_hold_comes_out(tmp_path, suffix, 
     assert result.exit_code == 0
     (written,) = deblur("run", photo).stdout.splitlines()
     assert result.stdout_bytes == Path(written).read_bytes()
+    assert result.stderr.startswith("stdin: 50.0% blurred, ") and result.stderr.count("\n") == 1
     with Image.open(BytesIO(result.stdout_bytes)) as image:
         assert image.format == answer
-    assert result.stderr.startswith("stdin: 50.0% blurred, ")
-    assert result.stderr.count("\n") == 1
 
 
-def test_the_format_may_be_another(photo):
+def test_a_photo_without_blur_comes_out_byte_for_byte_or_in_another_format(tmp_path):
+    photo = make_photo(tmp_path / "calm.jpg")
+    assert piped(b"", photo, "-o", "-").stdout_bytes == photo.read_bytes()
     result = piped(photo.read_bytes(), "-", "-o", "-", "--format", "tiff")
     with Image.open(BytesIO(result.stdout_bytes)) as image:
         assert image.format == "TIFF"
-
-
-def test_a_photo_without_blur_comes_out_byte_for_byte(tmp_path):
-    photo = make_photo(tmp_path / "calm.jpg")
-    assert piped(b"", photo, "-o", "-").stdout_bytes == photo.read_bytes()
 
 
 def test_either_end_may_be_a_file(photo, tmp_path):
@@ -117,35 +111,14 @@ def test_what_cannot_go_with_a_dash_is_wrong_usage(tmp_path, monkeypatch, words,
     assert named in result.stderr
 
 
-def run_on_terminal(*words: object, **streams: object) -> subprocess.CompletedProcess[bytes]:
-    """Run in a process of its own, with a terminal for each stream that is given as True."""
-    screen, terminal = pty.openpty()
-    try:
-        given = {name: terminal if value is True else value for name, value in streams.items()}
-        command = [sys.executable, cli_helpers.__file__, "run", *map(str, words)]
-        return subprocess.run(
-            command, stderr=subprocess.PIPE, env=process_environment(), check=False, **given
-        )
-    finally:
-        os.close(terminal)
-        os.close(screen)
-
-
-def test_a_terminal_is_neither_written_to_nor_read_from(photo):
-    to_screen = run_on_terminal(photo, "-o", "-", stdout=True, stdin=subprocess.DEVNULL)
-    from_keys = run_on_terminal("-", "-o", "-", stdin=True, stdout=subprocess.DEVNULL)
-    for done, stream in ((to_screen, b"stdout"), (from_keys, b"stdin")):
-        assert (done.returncode, done.stderr.count(b"\n")) == (2, 1)
-        assert stream + b" is a terminal" in done.stderr
-
-
-def test_a_reader_that_goes_away_is_a_failure_without_a_traceback(tmp_path):
-    photo = make_photo(tmp_path / "large.png", (600, 500))
-    reading, writing = os.pipe()
-    os.close(reading)
-    done = run_on_terminal(photo, "-o", "-", "-q", stdout=writing, stdin=subprocess.DEVNULL)
-    os.close(writing)
-    assert (done.returncode, done.stderr) == (1, b"")
+def test_a_terminal_is_neither_written_to_nor_read_from(photo, monkeypatch):
+    terminal, file = (SimpleNamespace(isatty=lambda is_one=is_one: is_one) for is_one in (True, False))
+    for name, words in (("stdout", (photo, "-o", "-")), ("stdin", ("-", "-o", "-"))):
+        streams = {"stdin": file, "stdout": file} | {name: terminal}
+        monkeypatch.setattr(pipes, "sys", SimpleNamespace(**streams))
+        result = deblur("run", *words)
+        assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+        assert f"{name} is a terminal" in result.stderr
 
 
 def test_a_full_disk_for_stdin_names_the_way_out(photo, monkeypatch):
@@ -160,10 +133,7 @@ def test_a_full_disk_for_stdin_names_the_way_out(photo, monkeypatch):
 
 
 def test_a_run_stopped_while_it_reads_stdin_leaves_nothing_behind(tmp_path):
-    command = [sys.executable, cli_helpers.__file__, "run", "-", "-o", "-"]
-    environment = process_environment() | {"TMPDIR": str(tmp_path / "private")}
-    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    with subprocess.Popen(command, env=environment, **pipes) as run:
+    with started("run", "-", "-o", "-", stdin=subprocess.PIPE, TMPDIR=str(tmp_path / "private")) as run:
         run.stdin.write(b"x" * 1_000_000)  # more than a pipe holds, so it is being read when this returns
         run.stdin.flush()
         run.send_signal(signal.SIGTERM)

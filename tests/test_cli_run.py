@@ -15,7 +15,9 @@ from PIL import Image
 
 from deblur_cli.cli import options
 from deblur_cli.errors import UsageError
-from deblur_cli.restoration import SCALES, Request, Tiling
+from deblur_cli.restoration.deblurrer import Request
+from deblur_cli.restoration.limits import SCALES, Tiling
+from deblur_cli.restoration.tiles import Grid
 
 
 @pytest.fixture(autouse=True)
@@ -224,10 +226,10 @@ def test_epsilon_is_taken_exactly_if_it_is_a_number_from_0_to_1(text):
 def test_tiles_that_pass_the_check_can_be_cut(text, overlap):
     try:
         size = options.parse_tile(text)
-        options.check_tiling(size, options.parse_overlap(str(overlap)))
+        tiling = Tiling(size, options.parse_overlap(str(overlap)))
     except UsageError:
         return
-    Tiling(size, overlap)  # raises what the network cannot use
+    Grid(700, 500, tiling.size or tiling.least, overlap)  # raises ValueError for what cannot be cut
     assert size is None or int(text) == size
 
 

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from networks import guided_by, lively, lively_detector, weights_of
 
 from deblur_cli.photo.photo import Photo
-from deblur_cli.restoration import Deblurrer, Request, Tiling, engine, forecast
+from deblur_cli.restoration import engine, forecast
+from deblur_cli.restoration.deblurrer import Deblurrer, Request
 from deblur_cli.restoration.findings import everywhere
+from deblur_cli.restoration.limits import Tiling
 
 LOOKING, RESTORING = 1e-6, 7e-6  # seconds for each pixel
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from networks import lively_detector
 
 from deblur_cli import weights
-from deblur_cli.nets import CELL, cues
+from deblur_cli.cells import CELL
+from deblur_cli.nets import cues
 
 BORDER = 6  # cells at which blur meets the border of the picture
 

@@ -29,7 +29,7 @@ from deblur_cli.nets import accelerate, create
 from deblur_cli.nets.detector import Detector
 from deblur_cli.photo.color import with_network_view
 from deblur_cli.photo.photo import Metadata, Photo
-from deblur_cli.restoration import Request, untouched
+from deblur_cli.restoration.deblurrer import Request, untouched
 from deblur_cli.restoration.engine import Engine
 from deblur_cli.restoration.findings import everywhere
 from deblur_cli.restoration.mask import overlay_weights, settle

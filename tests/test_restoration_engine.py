@@ -20,8 +20,10 @@ from restoration_helpers import (
 from deblur_cli.errors import OutOfMemoryError, UsageError
 from deblur_cli.nets import cues
 from deblur_cli.nets.blocks import NAFBlock
-from deblur_cli.restoration import SCALES, Request, Tiling, engine
+from deblur_cli.restoration import engine
+from deblur_cli.restoration.deblurrer import Request
 from deblur_cli.restoration.engine import Engine
+from deblur_cli.restoration.limits import SCALES, Tiling
 
 ERRORS = {
     "python": MemoryError(),

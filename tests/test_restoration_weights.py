@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from deblur_cli import weights
 from deblur_cli.cli.app import app
 from deblur_cli.nets.richardson_lucy import to_encoded, to_linear
-from deblur_cli.restoration import Deblurrer
+from deblur_cli.restoration.deblurrer import Deblurrer
 from deblur_cli.train.trajectory import Motion, expose
 
 SIDE = 512

@@ -17,7 +17,7 @@ from deblur_cli.errors import UsageError
 from deblur_cli.nets import Detection, Detector, GuidedM2AENet, M2AENet, Network, create
 from deblur_cli.photo.decode import decode
 from deblur_cli.photo.encode import encode
-from deblur_cli.restoration import Deblurrer, untouched
+from deblur_cli.restoration.deblurrer import Deblurrer, untouched
 from deblur_cli.restoration.device import memory_errors
 from deblur_cli.restoration.findings import everywhere
 from deblur_cli.restoration.macs import dense_macs, detection_macs, restoration_macs, restored_parts

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from deblur_cli.cells import CELL, cells_of
 from deblur_cli.errors import UsageError
-from deblur_cli.nets import CELL
 from deblur_cli.photo.photo import Photo
-from deblur_cli.restoration import SCALES, Deblurrer, Findings, Request, Result, Tiling
-from deblur_cli.restoration.findings import Floats
-from deblur_cli.restoration.mask import cells_of
+from deblur_cli.restoration.deblurrer import Deblurrer, Request, Result
+from deblur_cli.restoration.findings import Findings, Floats
+from deblur_cli.restoration.limits import SCALES, Tiling
 from deblur_cli.restoration.scales import Level, choose
 from deblur_cli.weights import LoadedWeights
 

@@ -13,6 +13,7 @@ from deblur_cli.cli.output import Output
 from deblur_cli.cli.plotting import check_plot, save_plot
 from deblur_cli.cli.signals import terminate_like_interrupt
 from deblur_cli.errors import UsageError
+from deblur_cli.restoration.limits import Tiling
 
 if TYPE_CHECKING:
     from deblur_cli.benchmark.measuring import Timing
@@ -89,7 +90,7 @@ def bench(
 ) -> None:
     """Time deblurring a photo against the same network run densely in float32 over all tiles."""
     del debug  # read where errors are translated
-    options.check_tiling(tile, overlap)
+    tiling = Tiling(tile, overlap)
     width, height = parse_size(size)
     if not 0 <= blurred <= 1:
         raise UsageError(f"--blurred is a number from 0 to 1, not {blurred}")
@@ -108,11 +109,10 @@ def bench(
 
     from deblur_cli.benchmark.scene import Setting
     from deblur_cli.cli.catalogue import load_weights
-    from deblur_cli.restoration import Tiling
 
     streams = Output(quiet=quiet)
     network = load_weights(weights, detector, streams)
-    setting = Setting(network, Tiling(tile, overlap), device, precision)
+    setting = Setting(network, tiling, device, precision)
 
     def step(name: str) -> None:
         streams.say(f"timing: {name}")

@@ -213,7 +213,7 @@ def epsilon_for(loaded: "LoadedWeights", asked: float | None) -> float:
 
     Raises WeightsError where the recommendation is damaged.
     """
-    from deblur_cli.restoration import Request
+    from deblur_cli.restoration.deblurrer import Request
 
     if asked is not None:
         return asked

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deblur_cli.cli import options
+from deblur_cli.restoration.limits import Tiling
 
 if TYPE_CHECKING:
     from deblur_cli.restoration.forecast import Outlook
@@ -37,10 +38,9 @@ def epsilon(
     """Draw what would be restored at several epsilon, from one detection, to choose one by eye."""
     options.exclude("--verbose", verbose, "--quiet", quiet)
     epsilons = options.parse_epsilons(values)
-    options.check_tiling(tile, overlap)
+    tiling = Tiling(tile, overlap)
     sheet = _sheet_path(photo, output)
 
-    from deblur_cli import restoration
     from deblur_cli.cli.catalogue import load_weights
     from deblur_cli.cli.output import Output
     from deblur_cli.files import check_target
@@ -49,18 +49,18 @@ def epsilon(
     from deblur_cli.photo.photo import Photo
     from deblur_cli.photo.view import eight_bits, rgb_profile
     from deblur_cli.pictures import Step, draw_sheet
+    from deblur_cli.restoration.deblurrer import Deblurrer, Request
     from deblur_cli.restoration.forecast import foresee
 
     streams = Output(quiet=quiet, verbose=verbose)
     check_target(sheet, photo, overwrite=overwrite)
     with streams.log_lines():
         loaded = load_weights(weights, detector, streams)
-        tiling = restoration.Tiling(tile, overlap)
-        network = restoration.Deblurrer(loaded, device, precision, tiling, scales)
+        network = Deblurrer(loaded, device, precision, tiling, scales)
     with streams.log_lines(), streams.about(photo), streams.bars(1) as bars:
         seen = decode(photo, max_megapixels)
         bars.begin(photo.name)
-        requests = [restoration.Request(epsilon, keep_sharp) for epsilon in epsilons]
+        requests = [Request(epsilon, keep_sharp) for epsilon in epsilons]
         found = foresee(network, seen, requests, bars.report)
         steps = [Step(one.seen.epsilon, one.seen.findings, _lines(one)) for one in found]
         first = (f"{seen.width} x {seen.height} pixels", f"{network.weights.title}, {network.device}")

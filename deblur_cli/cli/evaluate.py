@@ -17,6 +17,7 @@ from deblur_cli.cli.output import Output
 from deblur_cli.cli.plotting import check_plot, save_plot
 from deblur_cli.cli.signals import terminate_like_interrupt
 from deblur_cli.errors import EvaluationError, UsageError
+from deblur_cli.restoration.limits import SCALES, Tiling
 
 if TYPE_CHECKING:
     from deblur_cli.evaluation.loop import Evaluated
@@ -100,12 +101,12 @@ def evaluate(
     """
     del debug  # read where errors are translated
     epsilons = None if epsilon == "auto" else options.parse_epsilons(epsilon, "--epsilon", math.inf)
-    options.check_tiling(tile, overlap)
+    tiling = Tiling(tile, overlap)
     if limit is not None and limit < 1:
         raise UsageError(f"--limit is a number above zero, not {limit}")
     if whole and tile is not None:
         raise UsageError("--whole takes pictures in one piece; leave out --tile")
-    if whole and tuple(scales) not in (options.SCALES, (1,)):
+    if whole and tuple(scales) not in (SCALES, (1,)):
         raise UsageError("--whole takes pictures at their own size; leave out --scales")
     if output is not None:
         options.check_folder(output, "the folder for the results")
@@ -116,7 +117,6 @@ def evaluate(
     from deblur_cli.evaluation.loop import enter
     from deblur_cli.evaluation.loop import evaluate as run
     from deblur_cli.evaluation.results import Results
-    from deblur_cli.restoration import Tiling
     from deblur_cli.weights import DEFAULT
 
     cases = find_cases(dataset, layout.value)[:limit]
@@ -129,7 +129,7 @@ def evaluate(
                 [epsilon_for(loaded, None)] if epsilons is None else epsilons,
                 whole=whole,
                 keep_sharp=keep_sharp,
-                tiling=Tiling(tile, overlap),
+                tiling=tiling,
                 scales=tuple(scales),
                 device=device,
                 precision=precision,

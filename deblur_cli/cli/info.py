@@ -83,7 +83,7 @@ def found_weights() -> dict[str, Any]:
 def used_weights() -> dict[str, Any]:
     """Tell what `deblur run` uses unless told otherwise, or what is wrong with that."""
     from deblur_cli import weights
-    from deblur_cli.restoration import Request
+    from deblur_cli.restoration.deblurrer import Request
 
     try:
         notes = weights.notes_of(weights.DEFAULT)

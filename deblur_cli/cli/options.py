@@ -15,14 +15,11 @@ from typing import Annotated, Any, Literal, TypeVar
 import typer
 
 from deblur_cli.errors import UsageError
+from deblur_cli.restoration.limits import OVERLAP_RULE, OVERLAPS, SCALES, TILE_RULE, TILE_SIDES, Tiling
 
 AUTO: Any = "auto"  # a default that the help shows; Typer parses it as if the user had typed it
 DEFAULT_MAX_MEGAPIXELS = 250.0
-DEFAULT_OVERLAP = 32  # pixels
-STEP = 16  # pixels; the network halves its input four times
-TILE_RANGE = (128, 16384)  # pixels; below it a tile is all overlap, above it nothing is gained
-OVERLAP_RANGE = (32, 1024)  # pixels
-SCALES = (1, 2, 4, 8)  # how many times smaller photos can be looked at
+DEFAULT_OVERLAP = Tiling.overlap
 MOST_EPSILONS = 24  # pictures on a sheet
 
 Options = TypeVar("Options")
@@ -76,10 +73,10 @@ def number(text: str, rule: str, fits: Callable[[float], bool]) -> float:
     return value
 
 
-def whole_number(text: str, rule: str, fits: Callable[[int], bool]) -> int:
+def whole_number(text: str, rule: str, allowed: range) -> int:
     """Return the whole number that an option gives, as `number` does."""
     value = int(text) if re.fullmatch(r"[0-9]{1,9}", str(text)) else -1
-    if not fits(value):
+    if value not in allowed:
         raise UsageError(f"{rule}, not {text!r}")
     return value
 
@@ -112,23 +109,12 @@ def parse_device(name: str) -> str:
 
 def parse_tile(text: str) -> int | None:
     """Return the tile size in pixels, None for auto."""
-    low, high = TILE_RANGE
-    rule = f"--tile must be auto or a multiple of {STEP} from {low} to {high}"
-    return None if text == "auto" else whole_number(text, rule, lambda n: low <= n <= high and n % STEP == 0)
+    return None if text == "auto" else whole_number(text, TILE_RULE, TILE_SIDES)
 
 
 def parse_overlap(text: str) -> int:
     """Return how many pixels tiles overlap."""
-    low, high = OVERLAP_RANGE
-    rule = f"--overlap must be a multiple of {STEP} from {low} to {high}"
-    return whole_number(text, rule, lambda n: low <= n <= high and n % STEP == 0)
-
-
-def check_tiling(tile: int | None, overlap: int) -> None:
-    """Refuse tiles that are too small for their overlap."""
-    least = 2 * overlap + STEP
-    if tile is not None and tile < least:
-        raise UsageError(f"--tile must be at least {least} with --overlap {overlap}, not {tile}")
+    return whole_number(text, OVERLAP_RULE, OVERLAPS)
 
 
 def parse_scales(text: str) -> tuple[int, ...]:

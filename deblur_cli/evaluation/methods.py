@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from deblur_cli.cells import CELL, cells_of
 from deblur_cli.errors import OutOfMemoryError
 from deblur_cli.nets import (
-    CELL,
     Detection,
     Guided,
     LMDViT,
@@ -31,10 +31,11 @@ from deblur_cli.nets import (
 from deblur_cli.nets.macs import count_detection, count_restoration, count_spared, count_windows
 from deblur_cli.nets.network import fit
 from deblur_cli.photo.photo import Photo
-from deblur_cli.restoration import Deblurrer, Findings, Request, Result
+from deblur_cli.restoration.deblurrer import Deblurrer, Request, Result
 from deblur_cli.restoration.device import memory_errors
+from deblur_cli.restoration.findings import Findings
 from deblur_cli.restoration.macs import dense_macs, detection_macs, parts_macs, restored_parts
-from deblur_cli.restoration.mask import cells_of, overlay_weights, settle
+from deblur_cli.restoration.mask import overlay_weights, settle
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from deblur_cli.nets.fast import accelerate
 from deblur_cli.nets.guided import Guided, GuidedM2AENet, restorer_of
 from deblur_cli.nets.lmd_vit import LMDConfig, LMDViT, WindowRestoration
 from deblur_cli.nets.m2aenet import Config, M2AENet
-from deblur_cli.nets.network import CELL, Detection, Network, Restoration, place
+from deblur_cli.nets.network import Detection, Network, Restoration, place
 
 ARCHITECTURES = ("m2aenet", "nafnet")  # what `create` makes, and what is trained
 DETECTOR = "detector"
@@ -16,7 +16,6 @@ LMD_VIT = "lmd_vit"
 
 __all__ = [
     "ARCHITECTURES",
-    "CELL",
     "DETECTOR",
     "LMD_VIT",
     "Config",

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deblur_cli.nets.network import CELL
+from deblur_cli.cells import CELL
 
 DIRECTIONS = 12  # 15 degrees apart
 SMOOTHING = 5  # cells over whose square the statistics are averaged

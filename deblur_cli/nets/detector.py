@@ -7,10 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from deblur_cli.cells import CELL
 from deblur_cli.nets.blocks import NAFBlock
 from deblur_cli.nets.cues import CHANNELS, MotionCues
 from deblur_cli.nets.motion import from_double_angle
-from deblur_cli.nets.network import CELL, Detection, Network, Restoration
+from deblur_cli.nets.network import Detection, Network, Restoration
 
 BYTES_PER_CHANNEL = 5  # at the peak, for each photo pixel and each channel of the width, in float32
 

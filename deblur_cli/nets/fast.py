@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from deblur_cli.cells import CELL
 from deblur_cli.nets.blocks import Average, Guidance, MotionBlock, NAFBlock, kernel_of
 from deblur_cli.nets.lmd_vit import KeptWindows, WindowBlock, WindowLayer
 from deblur_cli.nets.m2aenet import M2AENet
-from deblur_cli.nets.network import CELL, N, Network
+from deblur_cli.nets.network import N, Network
 from deblur_cli.nets.pruning import depthwise, gather, scatter
 
 

@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from deblur_cli.cells import CELL
 from deblur_cli.nets.blocks import MaskPredictor, threshold_mask
-from deblur_cli.nets.network import CELL, Detection, Network, Restoration
+from deblur_cli.nets.network import Detection, Network, Restoration
 from deblur_cli.nets.pruning import WindowGrid
 
 LEAST_GATE = 0.1  # the output gate is never closed further

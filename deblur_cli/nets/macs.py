@@ -22,12 +22,13 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from deblur_cli.cells import CELL
 from deblur_cli.nets.cues import CHANNELS
 from deblur_cli.nets.detector import Detector
 from deblur_cli.nets.guided import GuidedM2AENet
 from deblur_cli.nets.lmd_vit import PREDICTING, LMDViT, WindowBlock
 from deblur_cli.nets.m2aenet import M2AENet
-from deblur_cli.nets.network import CELL, Detection, N, Network
+from deblur_cli.nets.network import Detection, N, Network
 from deblur_cli.nets.pruning import dilate
 
 Count = TypeVar("Count")

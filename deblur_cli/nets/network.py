@@ -9,8 +9,6 @@ from torch import Tensor, nn
 
 from deblur_cli.nets.motion import in_order_of
 
-CELL = 8  # photo pixels, the side of a cell: masks and motion have one value for each
-
 
 @dataclass(frozen=True)
 class Detection:

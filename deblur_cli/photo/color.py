@@ -15,9 +15,9 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
-from deblur_cli.photo.photo import Photo
+from deblur_cli.photo.photo import Photo, white
 from deblur_cli.photo.profiles import space_profile
-from deblur_cli.photo.samples import Samples, full_scale
+from deblur_cli.photo.samples import Samples
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ def _linear_curve(photo: Photo) -> Samples | None:
     channels = photo.pixels.shape[2]
     if icc is None or icc_space(icc) != ("RGB" if channels == 3 else "GRAY"):
         return None
-    full = full_scale(photo.pixels)
+    full = white(photo.pixels)
     ramp = np.arange(full + 1, dtype=np.uint16 if full > 255 else np.uint8)
     greys = np.ascontiguousarray(np.broadcast_to(ramp[np.newaxis, :, np.newaxis], (1, full + 1, channels)))
     try:
@@ -158,7 +158,7 @@ def _bands(array: Samples) -> Iterator[slice]:
 
 def _plain_view(cmyk: Samples) -> Samples:
     """Light that passes each ink and the black: R = (1 - C) (1 - K)."""
-    full = full_scale(cmyk)
+    full = white(cmyk)
     rgb = np.empty((*cmyk.shape[:2], 3), dtype=cmyk.dtype)
     for band in _bands(cmyk):
         light = (full - cmyk[band]).astype(np.float32)
@@ -168,10 +168,10 @@ def _plain_view(cmyk: Samples) -> Samples:
 
 def _plain_inks(rgb: Samples, former_black: Samples) -> Samples:
     """The inverse of `_plain_view` that keeps the black if it can."""
-    full = full_scale(rgb)
+    full = white(rgb)
     black = np.minimum(former_black, full - rgb.max(axis=-1)).astype(np.float32)[..., np.newaxis]
-    white = np.maximum(full - black, 1)
-    colours = np.clip((full - black - rgb) * full / white, 0, full)
+    room = np.maximum(full - black, 1)
+    colours = np.clip((full - black - rgb) * full / room, 0, full)
     inks: Samples = np.rint(np.concatenate([colours, black], axis=-1)).astype(rgb.dtype)
     return inks
 

@@ -7,6 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+def white(samples: NDArray[np.generic]) -> int:
+    """The value of full light (or full ink) in samples of this type: 255 or 65535."""
+    return 255 if samples.dtype == np.uint8 else 65535
+
+
 @dataclass(frozen=True)
 class JpegSettings:
     """How the source JPEG was written, in terms of the upright picture, to write the result alike.

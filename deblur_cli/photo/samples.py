@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from deblur_cli.errors import DecodeError
+from deblur_cli.photo.photo import white
 
 Deep = NDArray[np.uint16]
 Samples = NDArray[Any]  # uint8 or uint16
@@ -34,11 +35,6 @@ class Channels(NamedTuple):
 
     colour: Samples
     alpha: Samples | None
-
-
-def full_scale(array: NDArray[np.generic]) -> int:
-    """The value of full light or ink: 255 or 65535."""
-    return 255 if array.dtype == np.uint8 else 65535
 
 
 def plain_mode(image: Image.Image) -> str:
@@ -75,7 +71,7 @@ def read_channels(image: Image.Image, grey_bits: int = 8) -> Channels:
 def key_alpha(colour: Samples, key: Any) -> Samples:
     """Alpha of a picture in which one colour, `key`, is declared transparent."""
     transparent = np.all(colour == np.asarray(key, dtype=np.int64), axis=2)
-    return np.where(transparent, 0, full_scale(colour)).astype(colour.dtype)
+    return np.where(transparent, 0, white(colour)).astype(colour.dtype)
 
 
 def spread_bits(array: Deep, bits: int) -> None:
@@ -98,7 +94,7 @@ def gather_bits(array: Deep, bits: int) -> Deep:
 
 def divide_by_alpha(colour: Samples, alpha: Samples) -> None:
     """Takes alpha out of colours that it was multiplied into, in place; H W C and H W."""
-    full = np.float32(full_scale(colour))
+    full = np.float32(white(colour))
     rows = max(1, _BAND // colour.shape[1])
     for start in range(0, colour.shape[0], rows):
         band = slice(start, start + rows)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from deblur_cli.nets import CELL
+from deblur_cli.cells import CELL
 
 BAND = 256  # rows that are worked on at once, which bounds the memory
 _LEAST_MOTION = 0.25  # photo pixels; what moved less has no direction to draw

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from deblur_cli.nets import CELL
+from deblur_cli.cells import CELL
 from deblur_cli.nets.motion import trajectory
 from deblur_cli.pictures.colors import as_rgb, dimming, direction_colours, subdued
 from deblur_cli.pictures.legend import add_motion_legend

@@ -15,7 +15,7 @@ from deblur_cli.pictures.maps import reduced
 
 if TYPE_CHECKING:
     from deblur_cli.photo.photo import Photo
-    from deblur_cli.restoration import Result
+    from deblur_cli.restoration.deblurrer import Result
 
 _THUMBNAIL = 480  # pixels, the longer side
 _DRAWING = 2000

@@ -23,7 +23,7 @@ from deblur_cli.report.pictures import write_pictures
 
 if TYPE_CHECKING:
     from deblur_cli.photo.photo import Photo
-    from deblur_cli.restoration import Result
+    from deblur_cli.restoration.deblurrer import Result
 
 logger = logging.getLogger(__name__)
 

@@ -1,7 +1,9 @@
-"""One photo: what moved in it, and what it becomes without the blur."""
+"""One photo: where it is blurred by motion, and what it becomes without the blur.
 
-from deblur_cli.restoration.deblurrer import Deblurrer, Request, Result, untouched
-from deblur_cli.restoration.engine import Progress, Tiling
-from deblur_cli.restoration.findings import SCALES, Findings
-
-__all__ = ["SCALES", "Deblurrer", "Findings", "Progress", "Request", "Result", "Tiling", "untouched"]
+detect   deblurrer.py: `Deblurrer.detect` runs the detector over the photo at 1, 1/2, 1/4 and 1/8
+         (scales.py), tile by tile (tiles.py, engine.py, device.py), and merges the maps into `Findings`
+restore  deblurrer.py: `Deblurrer.restore` takes the regions over epsilon and feathers their mask (mask.py),
+         restores the parts of tiles that change, each cell at its scale, and adds the changes to the photo
+ahead    forecast.py: what a run would do, how long it would take, and its multiply-accumulates
+limits.py holds the values that options are checked against and imports nothing heavy.
+"""

@@ -6,13 +6,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from deblur_cli.cells import CELL
 from deblur_cli.errors import UsageError
-from deblur_cli.nets import CELL, Guided, restorer_of
+from deblur_cli.nets import Guided, restorer_of
 from deblur_cli.photo.color import replace_pixels
-from deblur_cli.photo.photo import Photo
+from deblur_cli.photo.photo import Photo, white
 from deblur_cli.restoration.device import choose_device, choose_precision, keep_freed_memory
-from deblur_cli.restoration.engine import Engine, Progress, Tiling
-from deblur_cli.restoration.findings import SCALES, Findings, everywhere
+from deblur_cli.restoration.engine import Engine, Progress
+from deblur_cli.restoration.findings import Findings, everywhere
+from deblur_cli.restoration.limits import SCALES, Tiling
 from deblur_cli.restoration.mask import covered_share, overlay_weights, settle, smooth_weights
 from deblur_cli.restoration.scales import (
     Level,
@@ -23,7 +25,6 @@ from deblur_cli.restoration.scales import (
     pyramid,
     shares,
     usable,
-    white,
 )
 from deblur_cli.restoration.tiles import Grid, Mosaic, Tile, changed_part, masked_part
 from deblur_cli.weights import LoadedWeights

@@ -4,7 +4,7 @@ import copy
 import gc
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -13,17 +13,17 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deblur_cli.errors import OutOfMemoryError, UsageError
-from deblur_cli.nets import CELL, Detection, Network, accelerate, place
+from deblur_cli.cells import CELL, cells_of
+from deblur_cli.errors import OutOfMemoryError
+from deblur_cli.nets import Detection, Network, accelerate, place
 from deblur_cli.nets.network import fit
 from deblur_cli.restoration.device import Precision, free_memory, memory_errors
-from deblur_cli.restoration.mask import cells_of
-from deblur_cli.restoration.tiles import ALIGNMENT, Grid, Tile, cell_weights
+from deblur_cli.restoration.limits import ALIGNMENT, Tiling
+from deblur_cli.restoration.tiles import Grid, Tile, cell_weights
 
 LOG = logging.getLogger(__name__)
 
 TILE_SIZES = (1024, 768, 512, 384, 256)  # what "automatic" chooses from
-SMALLEST_TILE = 128
 # What a tile may take on a CPU, where larger ones gain no time: 1024 pixels at width 16, 512 at width 32.
 CPU_BYTES = 1_100_000_000
 MEMORY_SHARE = 0.5  # of the free memory that the tile may take
@@ -44,33 +44,6 @@ class Picture(Protocol):
 
     def cut(self, tile: Tile) -> Tensor:
         """The picture in a tile, 1 3 h w."""
-
-
-@dataclass(frozen=True)
-class Tiling:
-    """How pictures are cut. size: pixels of a tile, None for automatic; overlap: pixels shared at least."""
-
-    size: int | None = None
-    overlap: int = 32
-
-    def __post_init__(self) -> None:
-        if self.overlap % ALIGNMENT or self.overlap < 2 * ALIGNMENT:
-            raise UsageError(f"overlap is {self.overlap}: it must be a multiple of {ALIGNMENT}, at least 32")
-        if self.size is None:
-            return
-        if self.size % ALIGNMENT or self.size < SMALLEST_TILE:
-            raise UsageError(
-                f"tile is {self.size}: it must be a multiple of {ALIGNMENT}, at least {SMALLEST_TILE}"
-            )
-        if self.size < self.least:
-            raise UsageError(
-                f"tile {self.size} is too small for overlap {self.overlap}: at least twice that and 16"
-            )
-
-    @property
-    def least(self) -> int:
-        """The smallest tile that has an inside."""
-        return 2 * self.overlap + ALIGNMENT
 
 
 class Engine:
@@ -101,7 +74,7 @@ class Engine:
         The network judges a pixel by its surroundings, so that its confidence jumps where tiles meet.
         """
         if self.device == "cpu" and self.fits(height * width):
-            least = max(height, width, SMALLEST_TILE, self.tiling.least)
+            least = max(height, width, self.tiling.least)
             return -(-least // ALIGNMENT) * ALIGNMENT
         for size in TILE_SIZES:
             if self.fits(size * size) and size >= self.tiling.least:
@@ -136,7 +109,7 @@ class Engine:
     def smaller(self, size: int) -> int:
         """Half the tile, still a whole multiple of the alignment."""
         smaller = size // 2 // ALIGNMENT * ALIGNMENT
-        if smaller < max(SMALLEST_TILE, self.tiling.least):
+        if smaller < self.tiling.least:
             raise OutOfMemoryError(
                 f"out of memory even with tiles of {size} pixels: close other programs, lower --overlap, "
                 "or use --device cpu"

@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from deblur_cli.cells import CELL, cells_of
 from deblur_cli.errors import DecodeError
-from deblur_cli.nets import CELL
-from deblur_cli.restoration.mask import cells_of
+from deblur_cli.restoration.limits import SCALES
 
 Floats = NDArray[np.float32]
 
-SCALES = (1, 2, 4, 8)  # how many times smaller a photo is looked at and restored
 VERSION = 2  # of the file; 1 had no scales
 # what reading a damaged zip may raise: RuntimeError where a bit says that it is encrypted or compressed oddly
 DAMAGED: tuple[type[Exception], ...] = (OSError, ValueError, EOFError, RuntimeError, MemoryError)

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 
 import torch
 
-from deblur_cli.nets import CELL, M2AENet, Network
+from deblur_cli.cells import CELL
+from deblur_cli.nets import M2AENet, Network
 from deblur_cli.nets.macs import count_detection, count_restoration, count_spared
 from deblur_cli.photo.photo import Photo
 from deblur_cli.restoration.deblurrer import Deblurrer, Request, Restoration

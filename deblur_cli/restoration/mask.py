@@ -6,16 +6,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deblur_cli.nets import CELL
+from deblur_cli.cells import CELL
 
 SMOOTHING = 3  # cells; smaller than anything that could be seen to move
 
 Floats = NDArray[np.float32]
-
-
-def cells_of(size: tuple[int, int]) -> tuple[int, int]:
-    """Height and width of the maps of a picture, whose last cells may be part cells."""
-    return -(-size[0] // CELL), -(-size[1] // CELL)
 
 
 def settle(probability: Floats, epsilon: float) -> Floats:

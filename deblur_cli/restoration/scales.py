@@ -14,9 +14,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from deblur_cli.cells import cells_of
 from deblur_cli.nets.motion import from_double_angle, to_double_angle
+from deblur_cli.photo.photo import white
 from deblur_cli.restoration.findings import Findings
-from deblur_cli.restoration.mask import cells_of, enlarge_window, surroundings
+from deblur_cli.restoration.mask import enlarge_window, surroundings
 from deblur_cli.restoration.tiles import Tile
 
 SMALLEST_SIDE = 64  # pixels; a photo is not looked at where its shorter side would be less
@@ -49,11 +51,6 @@ class Level:
         window = self.pixels[tile.index]
         values = torch.from_numpy(window.astype(np.float32) / white(window))
         return values.permute(2, 0, 1)[None].expand(1, 3, -1, -1)  # h w C -> 1 3 h w
-
-
-def white(pixels: NDArray[np.generic]) -> np.float32:
-    """Largest value of the samples: 255 or 65535."""
-    return np.float32(255 if pixels.dtype == np.uint8 else 65535)
 
 
 def usable(scales: tuple[int, ...], height: int, width: int) -> tuple[int, ...]:

@@ -10,10 +10,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from deblur_cli.nets import CELL
+from deblur_cli.cells import CELL
+from deblur_cli.restoration.limits import ALIGNMENT
 from deblur_cli.restoration.mask import overlay_weights
 
-ALIGNMENT = 16  # pixels; tiles begin on the network's coarsest grid, so that its stages line up everywhere
 CONTEXT = 32  # pixels around what changes; a tile's own border comes as near as half its overlap
 
 Floats = NDArray[np.float32]

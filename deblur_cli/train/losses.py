@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from deblur_cli.cells import CELL
 from deblur_cli.metrics import ssim
-from deblur_cli.nets import CELL, Restoration
+from deblur_cli.nets import Restoration
 from deblur_cli.nets.motion import to_double_angle, trajectory
 from deblur_cli.train.splatting import splat
 from deblur_cli.train.synthetic import Sample

@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from deblur_cli.nets import CELL, Detector, Network, Restoration
+from deblur_cli.cells import CELL
+from deblur_cli.nets import Detector, Network, Restoration
 from deblur_cli.pictures import Pixels8, mask_overlay, trajectory_overlay
 from deblur_cli.pictures.maps import Floats
 from deblur_cli.train.synthetic import Sample

@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deblur_cli import metrics
+from deblur_cli.cells import CELL
 from deblur_cli.metrics import mask_iou, ssim_map, weighted_psnr
-from deblur_cli.nets import CELL, Detection, Detector, Network, Restoration
+from deblur_cli.nets import Detection, Detector, Network, Restoration
 from deblur_cli.nets.richardson_lucy import richardson_lucy
 from deblur_cli.train.losses import DetectorLoss
 from deblur_cli.train.synthetic import BlurSettings, Sample, synthesise

@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from deblur_cli.cells import CELL
 from deblur_cli.errors import WeightsError
-from deblur_cli.nets import CELL, Detection, Detector, Network
+from deblur_cli.nets import Detection, Detector, Network
 
 SIZE = 64  # pixels, as high as wide
 MOTION = (0.25, 0.5)  # cells down and to the right from the middle of the exposure to its end

@@ -12,9 +12,11 @@ from deblur_cli.errors import PhotoError, PhotoTooLargeError, UsageError
 
 if TYPE_CHECKING:
     from deblur_cli.cli.output import Output
+    from deblur_cli.cli.run.journal import Journal
     from deblur_cli.cli.run.messages import Forecast
     from deblur_cli.cli.run.plan import Job, Plan
-    from deblur_cli.restoration import Deblurrer, Findings, Request
+    from deblur_cli.restoration.deblurrer import Deblurrer, Request
+    from deblur_cli.restoration.findings import Findings
 
 
 @takes(RunOptions)
@@ -43,18 +45,25 @@ def run(options: RunOptions) -> None:
             with streams.log_lines():
                 code = dry_run(plan, options, streams)
         else:
-            from deblur_cli.cli.run.batch import Batch
-            from deblur_cli.cli.run.inputs import REPORT_FOLDER
-            from deblur_cli.cli.run.plan import result_folder
-            from deblur_cli.report import Report
-
-            report = Report(result_folder(options) / REPORT_FOLDER) if options.report else None
-            if report is not None:
-                report.prepare()
-            network = load(options, streams) if plan.jobs else None
-            code = Batch(options, streams, journal, findings, report).run(plan, network)
+            code = deblur(plan, options, journal, findings, streams)
         if code:
             raise typer.Exit(code)
+
+
+def deblur(
+    plan: "Plan", options: RunOptions, journal: "Journal", findings: "Findings | None", streams: "Output"
+) -> int:
+    """Do what is planned and return the exit code."""
+    from deblur_cli.cli.run.batch import Batch
+    from deblur_cli.cli.run.inputs import REPORT_FOLDER
+    from deblur_cli.cli.run.plan import result_folder
+    from deblur_cli.report import Report
+
+    report = Report(result_folder(options) / REPORT_FOLDER) if options.report else None
+    if report is not None:
+        report.prepare()
+    batch = Batch(options, streams, journal, findings, report)  # here its time begins
+    return batch.run(plan, load(options, streams) if plan.jobs else None)
 
 
 def _read_findings(options: RunOptions) -> "tuple[RunOptions, Findings | None]":
@@ -78,8 +87,8 @@ def _check_kept(path: Path | None, plan: "Plan") -> None:
 
 def load(options: RunOptions, streams: "Output") -> "tuple[Deblurrer, Request]":
     """Return what deblurs the photos of a run, and what it shall do with each."""
-    from deblur_cli import restoration
     from deblur_cli.cli.catalogue import epsilon_for, load_weights
+    from deblur_cli.restoration.deblurrer import Deblurrer, Request
 
     loaded = load_weights(options.weights, options.detector, streams)
     if Kind.trajectory in options.kinds and not loaded.network.traces:
@@ -87,10 +96,9 @@ def load(options: RunOptions, streams: "Output") -> "tuple[Deblurrer, Request]":
             f"{loaded.name} is of {loaded.architecture}, which does not estimate motion: leave out "
             "--trajectory (--only-maps draws the mask alone with --mask)"
         )
-    request = restoration.Request(epsilon_for(loaded, options.epsilon), options.keep_sharp)
-    tiling = restoration.Tiling(options.tile, options.overlap)
+    request = Request(epsilon_for(loaded, options.epsilon), options.keep_sharp)
     place = (options.device, options.precision)
-    return restoration.Deblurrer(loaded, *place, tiling, options.scales), request
+    return Deblurrer(loaded, *place, options.tiling, options.scales), request
 
 
 def dry_run(plan: "Plan", options: RunOptions, streams: "Output") -> int:

@@ -103,13 +103,9 @@ def _add(traces: dict[Path, Trace], record: Mapping[str, Any]) -> None:
 
 
 class Journal:
-    """What an earlier run left to go on with, and the record of this one.
-
-    existing: what happens to results that exist, as the options or the earlier run have it
-    """
+    """What an earlier run left to go on with, and the record of this one."""
 
     def __init__(self, options: RunOptions) -> None:
-        """Look for an earlier run; `look_back` does, and `open` begins the record."""
         single_file = options.output is not None and names_a_file(options.output)
         self._path = None if single_file else result_folder(options) / NAME
         self._options = options
@@ -118,17 +114,24 @@ class Journal:
         self._lock = threading.Lock()
         self._file: FileIO | None = None
         self._opened = ExitStack()  # the journal and the lock of its folder
-        self.existing = options.existing
 
     @property
     def is_kept(self) -> bool:
         """Whether the run can be resumed."""
         return self._file is not None
 
-    def look_back(self, output: Output) -> None:
+    @property
+    def existing(self) -> Existing:
+        """What happens to results that exist: as the options say, else as in the run that is resumed."""
+        asked = self._options.existing
+        if asked is not Existing.refuse or not self._options.resume or self._path is None:
+            return asked
+        return self._past.existing if self._past else Existing.skip
+
+    def look_back(self, streams: Output) -> None:
         """Find out what there is to go on with, and say so if that is not what the user expects.
 
-        Raises UsageError where the settings are other ones, unless --overwrite asks to start over.
+        Raises UsageError where the settings were different, unless --overwrite asks to start over.
         """
         if self._path is None:
             return
@@ -139,26 +142,20 @@ class Journal:
             if not resume:  # then whether it can be written is soon seen
                 return
             raise DeblurError(f"{self._path} cannot be read: {error.strerror}") from error
-        if not resume:
-            if past is not None:
-                output.warn(f"{self._path} is left from an unfinished run, which --resume would continue")
-        elif past is None:
-            output.warn(f"there is no unfinished run in {self._path.parent}; existing results are kept")
-            self._replace_refusal(Existing.skip)
+        if past is None:
+            if resume:
+                streams.warn(f"there is no unfinished run in {self._path.parent}; existing results are kept")
+        elif not resume:
+            streams.warn(f"{self._path} is left from an unfinished run, which --resume would continue")
         elif self._agrees_with(past):
             self._past = past
-            self._replace_refusal(past.existing)
-
-    def _replace_refusal(self, existing: Existing) -> None:
-        if self.existing is Existing.refuse:
-            self.existing = existing
 
     def _agrees_with(self, past: Past) -> bool:
         hashes = hashes_of(self._options.weights, self._options.detector)
         changes = differences(past.settings, self._settings | hashes)
         if changes and not self._options.overwrite:
             raise UsageError(
-                f"the unfinished run in {result_folder(self._options)} had other settings "
+                f"the unfinished run in {result_folder(self._options)} had different settings "
                 f"({'; '.join(changes)}); repeat them, or start over with --overwrite"
             )
         return not changes
@@ -187,7 +184,7 @@ class Journal:
         whole = not altered and all(now.values()) and is_same(stamp(job.source), trace.source)
         return replace(job, state=State.finished) if whole else again
 
-    def open(self, photos: int, weights: "LoadedWeights | None", output: Output) -> None:
+    def open(self, photos: int, weights: "LoadedWeights | None", streams: Output) -> None:
         """Begin the record of a run over so many photos, or go on with that of the earlier run.
 
         weights: None if none are used. Raises InUseError where the run to go on with is still alive,
@@ -200,11 +197,11 @@ class Journal:
         except InUseError as error:
             if self._past is not None:
                 raise
-            output.warn(f"{error}; this run keeps no journal, so it cannot be resumed")
+            streams.warn(f"{error}; this run keeps no journal, so it cannot be resumed")
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise explain(self._path, error) from error
-            output.warn(f"{explain(self._path, error)}; without its journal this run cannot be resumed")
+            streams.warn(f"{explain(self._path, error)}; without its journal this run cannot be resumed")
 
     def _open(self, path: Path, settings: Mapping[str, Any]) -> None:
         with ExitStack() as opened:

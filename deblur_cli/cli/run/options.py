@@ -9,6 +9,7 @@ import typer
 
 from deblur_cli.cli import options as shared
 from deblur_cli.errors import UsageError
+from deblur_cli.restoration.limits import Tiling
 
 DEFAULT_SUFFIX = "_deblurred"
 MOST_JOBS = 64
@@ -59,7 +60,7 @@ def parse_format(name: str) -> str:
 
 def parse_quality(text: str) -> int:
     """Return a quality of JPEG, WebP and AVIF."""
-    return shared.whole_number(text, "--quality must be a number from 1 to 100", lambda n: 1 <= n <= 100)
+    return shared.whole_number(text, "--quality must be a number from 1 to 100", range(1, 101))
 
 
 def parse_exposure(text: str) -> float:
@@ -71,7 +72,7 @@ def parse_exposure(text: str) -> float:
 def parse_jobs(text: str) -> int | None:
     """Return a number of photos, None for auto."""
     rule = f"--jobs must be auto or a number from 1 to {MOST_JOBS}"
-    return None if text == "auto" else shared.whole_number(text, rule, lambda n: 1 <= n <= MOST_JOBS)
+    return None if text == "auto" else shared.whole_number(text, rule, range(1, MOST_JOBS + 1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,11 +227,16 @@ class RunOptions:
     debug: shared.Debug = False  # read where errors are shown
 
     def __post_init__(self) -> None:
-        shared.check_tiling(self.tile, self.overlap)
+        _ = self.tiling  # raises UsageError where the two do not go together
         shared.exclude("--overwrite", self.overwrite, "--skip-existing", self.skip_existing)
         shared.exclude("--verbose", self.verbose, "--quiet", self.quiet)
         if self.findings is not None and (len(self.inputs) > 1 or self.inputs[0].is_dir()):
             raise UsageError(f"--findings {self.findings} describes one photo: give exactly that photo")
+
+    @property
+    def tiling(self) -> Tiling:
+        """How photos are cut."""
+        return Tiling(self.tile, self.overlap)
 
     @property
     def kinds(self) -> tuple[Kind, ...]:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from deblur_cli.cli.run.messages import Outcome
     from deblur_cli.cli.run.plan import Job
     from deblur_cli.photo.photo import Photo
-    from deblur_cli.restoration import Findings, Result
+    from deblur_cli.restoration.deblurrer import Result
+    from deblur_cli.restoration.findings import Findings
 
     Deblurred = tuple[Findings, Result]  # what was detected, before regions were judged, and what was done
 

@@ -11,16 +11,16 @@ from deblur_cli.cli.run.options import Kind, RunOptions
 from deblur_cli.cli.run.plan import Job
 from deblur_cli.files import check_target, write_file
 from deblur_cli.photo import encode
-from deblur_cli.photo.photo import Photo
+from deblur_cli.photo.photo import Photo, white
 from deblur_cli.photo.view import eight_bits, rgb_profile
 from deblur_cli.pictures import flow_overlay, mask_overlay, trajectory_overlay
 from deblur_cli.pictures.maps import bands
 from deblur_cli.restoration.findings import to_npz
 from deblur_cli.restoration.mask import overlay_weights
-from deblur_cli.restoration.scales import white
 
 if TYPE_CHECKING:
-    from deblur_cli.restoration import Findings, Result
+    from deblur_cli.restoration.deblurrer import Result
+    from deblur_cli.restoration.findings import Findings
 
 
 def save(
