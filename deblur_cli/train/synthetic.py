@@ -104,23 +104,21 @@ def synthesize(
 
     All randomness comes from the generator, so the same state gives the same pictures.
     """
-    frame = draw_frame(count, size, settings, generator)
-    background = draw_texture(photos, count, size, settings, generator)
-    background, radius = defocus_region(background, settings, generator)
+    draw = Draw(photos, count, size, settings, generator)
+    frame = draw.frame()
+    background, radius = draw.defocus_region(draw.lit(draw.patches()))
     scene = Scene.still(background)
     whole = torch.cat([background, torch.ones_like(background[:, :1])], 1)
-    scene.lay_over(whole, frame.background, open_shutter(frame.background, size, settings, generator), radius)
+    scene.lay_over(whole, frame.background, draw.shutter(frame.background), radius)
     for number in range(settings.objects):
-        silhouette, center, texture = draw_object(photos, count, size, settings, generator)
-        present, moving = draw_fate(count, settings, generator)
-        present = present | (frame.panned & (number + 1 == settings.objects))
-        lengths = (settings.shortest, settings.longest)
-        own = random_motion(center, size, lengths, settings.spread, generator).scaled(moving.float())
+        silhouette, center, texture = draw.object()
+        fate = draw.uniform()
+        present = (fate >= settings.absent) | (frame.panned & (number + 1 == settings.objects))
+        own = draw.motion(center).scaled((fate >= settings.absent + settings.still).float())
         motion = frame.carried(own, number, settings)
         layer = torch.cat([texture * silhouette, silhouette], 1) * present.view(-1, 1, 1, 1)
-        layer, radius = defocus_layer(layer, settings, generator)
-        weights = open_shutter(motion.scaled(present.float()), size, settings, generator)
-        scene.lay_over(layer, motion, weights, radius)
+        layer, radius = draw.defocus_layer(layer)
+        scene.lay_over(layer, motion, draw.shutter(motion.scaled(present.float())), radius)
     blurred, sharp = record(scene.blurred, scene.sharp, settings.camera, generator)
     return Sample(blurred, sharp, scene.mask, scene.start, scene.end)
 
@@ -147,105 +145,93 @@ def fixed_sample(
     return sample
 
 
-def cut(
-    photos: Sequence[Tensor],
-    count: int,
-    size: int,
-    settings: BlurSettings,
-    generator: torch.Generator,
-    tries: int = 1,
-) -> Tensor:
-    """Patches, count 3 size size, resampled as the settings say, some with a pattern."""
-    patches = cut_patches(photos, count, size, generator, tries, settings.shrink, settings.enlarge)
-    return patterned(patches, settings.patterns, generator)
+@dataclass(frozen=True)
+class Draw:
+    """Draws what `count` pictures of size x size show. Each call goes on from the generator's state."""
 
+    photos: Sequence[Tensor]
+    count: int
+    size: int
+    settings: BlurSettings
+    generator: torch.Generator
 
-def draw_texture(
-    photos: Sequence[Tensor], count: int, size: int, settings: BlurSettings, generator: torch.Generator
-) -> Tensor:
-    """What backgrounds show: B 3 H W in linear light, lamps above one."""
-    encoded = cut(photos, count, size, settings, generator)
-    return brighten_highlights(to_linear(encoded), settings.camera, generator)
+    def uniform(self, *shape: int) -> Tensor:
+        """Numbers in 0-1 for each picture: shape, then B."""
+        return torch.rand(*shape, self.count, generator=self.generator, device=self.generator.device)
 
+    def patches(self, tries: int = 1) -> Tensor:
+        """Patches of the photos, B 3 H W, resampled as the settings say, some with a pattern."""
+        shrink, enlarge = self.settings.shrink, self.settings.enlarge
+        cut = cut_patches(self.photos, self.count, self.size, self.generator, tries, shrink, enlarge)
+        return patterned(cut, self.settings.patterns, self.generator)
 
-def uniform(count: int, generator: torch.Generator) -> Tensor:
-    """A number in 0-1 for each picture, B."""
-    return torch.rand(count, generator=generator, device=generator.device)
+    def lit(self, patches: Tensor) -> Tensor:
+        """Encoded patches in linear light, lamps above one."""
+        return brighten_highlights(to_linear(patches), self.settings.camera, self.generator)
 
+    def motion(self, center: Tensor) -> Motion:
+        """Motion of objects around centers B 2."""
+        lengths = (self.settings.shortest, self.settings.longest)
+        return random_motion(center, self.size, lengths, self.settings.spread, self.generator)
 
-def draw_frame(count: int, size: int, settings: BlurSettings, generator: torch.Generator) -> Frame:
-    """Which pictures are still, shaken or panned, and how."""
-    quiet, shaken, panned, deep, nearest = (uniform(count, generator) for _ in range(5))
-    shaken = (shaken < settings.shake) & (quiet >= settings.sharp)
-    panned = (panned < settings.panning) & ~shaken & (quiet >= settings.sharp)
-    lengths = (settings.shortest, settings.longest)
-    center = torch.full((count, 2), size / 2, device=generator.device)
-    pan = random_motion(center, size, lengths, settings.spread, generator)
-    shake = hand_shake(count, size, lengths, generator)
-    moving = pan.scaled(panned.float()).over(shake.scaled(shaken.float()))
-    nearest = 1 + settings.parallax * nearest * (deep < 0.5)  # a camera that only turns knows no near and far
-    return Frame(moving.nearer(1 / nearest), nearest, quiet < settings.sharp, panned)
+    def frame(self) -> Frame:
+        """Which pictures are still, shaken, or panned, and how."""
+        settings = self.settings
+        quiet, shaken, panned, deep, nearest = (self.uniform() for _ in range(5))
+        shaken = (shaken < settings.shake) & (quiet >= settings.sharp)
+        panned = (panned < settings.panning) & ~shaken & (quiet >= settings.sharp)
+        pan = self.motion(torch.full((self.count, 2), self.size / 2, device=self.generator.device))
+        shake = hand_shake(self.count, self.size, (settings.shortest, settings.longest), self.generator)
+        moving = pan.scaled(panned.float()).over(shake.scaled(shaken.float()))
+        nearest = 1 + settings.parallax * nearest * (deep < 0.5)  # turning alone, a camera sees no depth
+        return Frame(moving.nearer(1 / nearest), nearest, quiet < settings.sharp, panned)
 
+    def shutter(self, motion: Motion) -> Tensor:
+        """When the shutter is open while this moves: B instants, as `expose` takes them."""
+        return shutter(motion.instants(self.size), self.settings.gaps, self.generator)
 
-def open_shutter(motion: Motion, size: int, settings: BlurSettings, generator: torch.Generator) -> Tensor:
-    """When the shutter is open while this moves: B instants, as `expose` takes them."""
-    return shutter(motion.instants(size), settings.gaps, generator)
+    def silhouette(self) -> tuple[Tensor, Tensor]:
+        """Silhouettes B 1 H W and their centers B 2."""
+        return random_silhouette(self.count, self.size, self.generator, self.settings.spread)
 
+    def object(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Silhouettes B 1 H W, centers B 2 and textures B 3 H W in linear light."""
+        silhouette, center = self.silhouette()
+        second, _ = self.silhouette()
+        patches = self.patches(TRIES)
+        kind = self.uniform().view(-1, 1, 1, 1)
+        joined, segmented = kind > 1 - self.settings.joined, kind < self.settings.segmented
+        silhouette = torch.where(joined, torch.maximum(silhouette, second), silhouette)
+        if segmented.any():
+            silhouette = torch.where(segmented, segments(patches, center, self.generator), silhouette)
+        return silhouette, center, self.lit(patches)
 
-def draw_object(
-    photos: Sequence[Tensor], count: int, size: int, settings: BlurSettings, generator: torch.Generator
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Silhouettes B 1 H W, centers B 2 and textures B 3 H W in linear light."""
-    silhouette, center = random_silhouette(count, size, generator, settings.spread)
-    second, _ = random_silhouette(count, size, generator, settings.spread)
-    encoded = cut(photos, count, size, settings, generator, TRIES)
-    kind = uniform(count, generator).view(-1, 1, 1, 1)
-    joined, segmented = kind > 1 - settings.joined, kind < settings.segmented
-    silhouette = torch.where(joined, torch.maximum(silhouette, second), silhouette)
-    if segmented.any():
-        silhouette = torch.where(segmented, segments(encoded, center, generator), silhouette)
-    texture = brighten_highlights(to_linear(encoded), settings.camera, generator)
-    return silhouette, center, texture
+    def defocus_region(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Blur some pictures B 3 H W as a lens out of focus does; the truth keeps it. Radii: B 1 H W.
 
+        A third of them is out of focus as a whole, a third in a region, a third more and more to one side.
+        """
+        size = self.size
+        region, center = self.silhouette()
+        radius, soft = self.defocus(image, self.settings.defocus)
+        kind = 3 * self.uniform().view(-1, 1, 1, 1)
+        slope = (center / size - 0.5).view(-1, 2, 1, 1)
+        offset = pixel_grid(size, size, image.device) - size / 2
+        to_side = (0.5 + 4 * (slope * offset).sum(1, keepdim=True) / size).clamp(0, 1)
+        region = torch.where(kind < 1, region, torch.where(kind < 2, to_side, torch.ones_like(region)))
+        return torch.lerp(image, soft, region), region * radius
 
-def draw_fate(count: int, settings: BlurSettings, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Which layers are there, and which of them move by themselves: B each."""
-    fate = uniform(count, generator)
-    return fate >= settings.absent, fate >= settings.absent + settings.still
+    def defocus_layer(self, layer: Tensor) -> tuple[Tensor, Tensor]:
+        """Blur some layers B 4 H W, color and coverage, as a lens out of focus does. Radii: B 1 1 1."""
+        radius, soft = self.defocus(layer, LAYER_DEFOCUS * self.settings.defocus)
+        return soft, radius
 
-
-def defocus_region(
-    image: Tensor, settings: BlurSettings, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Blur some pictures B 3 H W as a lens out of focus does; the truth keeps it. Radii: B 1 H W.
-
-    A third of them is out of focus as a whole, a third in a region, a third more and more to one side.
-    """
-    size = image.shape[-1]
-    region, center = random_silhouette(len(image), size, generator, settings.spread)
-    radius, soft = defocus(image, settings.defocus, settings, generator)
-    kind = 3 * uniform(len(image), generator).view(-1, 1, 1, 1)
-    slope = (center / size - 0.5).view(-1, 2, 1, 1)
-    offset = pixel_grid(size, size, image.device) - size / 2
-    to_side = (0.5 + 4 * (slope * offset).sum(1, keepdim=True) / size).clamp(0, 1)
-    region = torch.where(kind < 1, region, torch.where(kind < 2, to_side, torch.ones_like(region)))
-    return torch.lerp(image, soft, region), region * radius
-
-
-def defocus_layer(layer: Tensor, settings: BlurSettings, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Blur some layers B 4 H W, color and coverage, as a lens out of focus does. Radii: B 1 1 1."""
-    radius, soft = defocus(layer, LAYER_DEFOCUS * settings.defocus, settings, generator)
-    return soft, radius
-
-
-def defocus(
-    image: Tensor, share: float, settings: BlurSettings, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """A share of the pictures B C H W out of focus, by a radius of each one's own: B 1 1 1, or zero."""
-    lot, radius, lens = torch.rand(3, len(image), generator=generator, device=generator.device)
-    radius = log_uniform(radius, (min(SLIGHTEST_DEFOCUS, settings.defocus_radius), settings.defocus_radius))
-    radius = radius * (lot < share)
-    if (rows := chosen(radius)).numel():
-        soft = out_of_focus(image[rows], radius[rows], lens[rows] < 0.5, settings.defocus_radius)
-        image = image.index_copy(0, rows, soft)
-    return radius.view(-1, 1, 1, 1), image
+    def defocus(self, image: Tensor, share: float) -> tuple[Tensor, Tensor]:
+        """Radii B 1 1 1, above zero for a share of the pictures B C H W, and these out of focus by them."""
+        largest = self.settings.defocus_radius
+        lot, radius, lens = self.uniform(3)
+        radius = log_uniform(radius, (min(SLIGHTEST_DEFOCUS, largest), largest)) * (lot < share)
+        if (rows := chosen(radius)).numel():
+            soft = out_of_focus(image[rows], radius[rows], lens[rows] < 0.5, largest)
+            image = image.index_copy(0, rows, soft)
+        return radius.view(-1, 1, 1, 1), image
