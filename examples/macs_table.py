@@ -8,7 +8,8 @@ from dataclasses import asdict
 import torch
 
 from deblur_cli.benchmark.scene import disc
-from deblur_cli.nets import CELL, M2AENet, create
+from deblur_cli.cells import CELL
+from deblur_cli.nets import M2AENet, create
 from deblur_cli.nets.macs import count_restoration, count_spared
 from deblur_cli.train.settings import find_config, read_settings
 
