@@ -50,7 +50,7 @@ def epsilon(
     from deblur_cli.photo.view import eight_bits, rgb_profile
     from deblur_cli.pictures import Step, draw_sheet
     from deblur_cli.restoration.deblurrer import Deblurrer, Request
-    from deblur_cli.restoration.forecast import foresee
+    from deblur_cli.restoration.forecast import forecast
 
     streams = Output(quiet=quiet, verbose=verbose)
     check_target(sheet, photo, overwrite=overwrite)
@@ -61,13 +61,13 @@ def epsilon(
         seen = decode(photo, max_megapixels)
         bars.begin(photo.name)
         requests = [Request(epsilon, keep_sharp) for epsilon in epsilons]
-        found = foresee(network, seen, requests, bars.report)
-        steps = [Step(one.seen.epsilon, one.seen.findings, _lines(one)) for one in found]
+        outlooks = forecast(network, seen, requests, bars.report)
+        steps = [Step(one.result.epsilon, one.result.findings, _lines(one)) for one in outlooks]
         first = (f"{seen.width} x {seen.height} pixels", f"{network.weights.title}, {network.device}")
         pixels = draw_sheet(eight_bits(seen), steps, first)
         drawn = Photo(pixels=pixels, source=photo, format="PNG", metadata=rgb_profile(seen))
         encode.encode(drawn, sheet, format="PNG", overwrite=overwrite)
-    for outlook in found:
+    for outlook in outlooks:
         streams.say(f"{photo}: {', '.join(_lines(outlook))}")
         if json:
             streams.json_line(_record(outlook))
@@ -91,11 +91,11 @@ def _sheet_path(photo: Path, output: Path | None) -> Path:
 
 def _lines(outlook: "Outlook") -> tuple[str, str]:
     from deblur_cli.pictures import blurred
-    from deblur_cli.restoration.forecast import spoken
+    from deblur_cli.restoration.forecast import duration
 
     tiles = "1 tile" if outlook.tiles_restored == 1 else f"{outlook.tiles_restored} tiles"
-    share = f"epsilon {outlook.seen.epsilon:g}: {blurred(outlook.seen.blurred_share)}"
-    return share, f"{tiles} to restore, about {spoken(outlook.seconds)}"
+    share = f"epsilon {outlook.result.epsilon:g}: {blurred(outlook.result.blurred_share)}"
+    return share, f"{tiles} to restore, about {duration(outlook.seconds)}"
 
 
 def _record(outlook: "Outlook") -> dict[str, object]:
@@ -103,10 +103,10 @@ def _record(outlook: "Outlook") -> dict[str, object]:
 
     return {
         "type": "epsilon",
-        "epsilon": outlook.seen.epsilon,
-        "blurred_share": round(outlook.seen.blurred_share, 6),
-        "scales": scales_of(outlook.seen),
-        "tiles": outlook.seen.tiles,
+        "epsilon": outlook.result.epsilon,
+        "blurred_share": round(outlook.result.blurred_share, 6),
+        "scales": scales_of(outlook.result),
+        "tiles": outlook.result.tiles,
         "tiles_restored": outlook.tiles_restored,
         "seconds": round(outlook.seconds, 3),
     }
