@@ -1,18 +1,18 @@
-"""Locks on files, so that two runs at once do not write into the same folder."""
+"""Locks on folders, so that two runs at once do not write into the same one."""
 
-import errno
-import os
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from io import FileIO
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from deblur_cli.errors import DeblurError
 
-NAME = ".deblur-lock"  # of the file that `held` keeps in a folder while it is being written into
+NAME = ".deblur-lock"  # the file in a folder that is locked while a run writes there
 
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
+logger = logging.getLogger(__name__)
 
 
 class InUseError(DeblurError):
@@ -25,87 +25,38 @@ def held(folder: Path) -> Iterator[None]:
 
     Raises InUseError where another run holds it, OSError where the folder cannot be written.
     """
-    made = make_folder(folder)
-    path = folder / NAME
-    try:
-        file = open_locked(path)
-    except BaseException:
-        _remove_empty(made)
-        raise
-    try:
-        yield
-    finally:
-        remove_locked(file, path)
-        _remove_empty(made)
-
-
-def make_folder(folder: Path) -> list[Path]:
-    """Make a folder and return those that were missing, the deepest first."""
     missing = [place for place in (folder, *folder.parents) if not place.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    return missing
-
-
-def _remove_empty(folders: list[Path]) -> None:
-    for folder in folders:
-        with suppress(OSError):  # something is in it
-            folder.rmdir()
-
-
-def remove_locked(file: FileIO, path: Path) -> None:
-    """Remove a locked file and let go of it."""
-    if sys.platform != "win32":  # while it is still locked
-        path.unlink(missing_ok=True)
-    file.close()
-    if sys.platform == "win32":
-        with suppress(OSError):  # another run has opened it just now
-            path.unlink(missing_ok=True)
-
-
-def open_locked(path: Path) -> FileIO:
-    """Open a file, made where it is missing, that stays locked until it is closed or this process ends.
-
-    Raises InUseError where another run holds it, OSError where it cannot be written.
-    """
-    while True:
-        file = FileIO(path, "r+", opener=_open_or_create)
+    lock = FileLock(folder / NAME, thread_local=False, fallback_to_soft=False)
+    try:
+        _acquire(lock, folder)
         try:
-            _lock(file.fileno(), path)
-            if is_same_file(file.fileno(), path):
-                return file
-        except BaseException:
-            file.close()
-            raise
-        file.close()  # the run that held it came to its end just now, and removed it
+            yield
+        finally:
+            _remove(lock)
+    finally:
+        for made in missing:
+            with suppress(OSError):  # something is in it
+                made.rmdir()
 
 
-def _open_or_create(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CREAT, 0o666)
-
-
-def is_same_file(descriptor: int, path: Path) -> bool:
-    """Tell whether an open file still has its name."""
+def _acquire(lock: FileLock, folder: Path) -> None:
     try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-def _lock(descriptor: int, path: Path) -> None:
-    """Lock a file until it is closed or this process ends, however it does."""
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            os.lseek(descriptor, 1 << 30, os.SEEK_SET)
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in _NO_LOCKS:  # some network disks; two runs at once are then the user's care
-            return
+        lock.acquire(blocking=False)
+    except Timeout as error:
         raise InUseError(
-            f"another run is using {path.parent}; wait until it ends, or choose another -o"
+            f"another run is using {folder}; wait until it ends, or choose another folder with -o"
         ) from error
+    except NotImplementedError:
+        logger.warning("%s: this disk knows no locks, so do not let two runs write there at once", folder)
+
+
+def _remove(lock: FileLock) -> None:
+    """Let go of a lock and delete its file: while it is held, where the system allows that."""
+    path = Path(lock.lock_file)
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
+    lock.release()
+    with suppress(OSError):  # Windows deletes closed files only, and another run may have opened this one
+        if sys.platform == "win32":
+            path.unlink(missing_ok=True)

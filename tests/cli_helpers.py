@@ -34,11 +34,11 @@ from deblur_cli.restoration.deblurrer import Result as Restored
 from deblur_cli.restoration.engine import Progress
 from deblur_cli.restoration.findings import Findings, everywhere
 from deblur_cli.restoration.limits import SCALES, Tiling
-from deblur_cli.weights import CatalogueEntry, LoadedWeights
+from deblur_cli.weights import CatalogEntry, LoadedWeights
 
 INSTALLED = [
-    CatalogueEntry("m2aenet-guided", "m2aenet", Path(__file__), 9_500_000, "", "synthetic blur"),
-    CatalogueEntry("nafnet-gopro", "nafnet", Path("gone.safetensors"), 68_671_121, "", "GoPro"),
+    CatalogEntry("m2aenet-guided", "m2aenet", Path(__file__), 9_500_000, "", "synthetic blur"),
+    CatalogEntry("nafnet-gopro", "nafnet", Path("gone.safetensors"), 68_671_121, "", "GoPro"),
 ]
 
 

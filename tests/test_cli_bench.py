@@ -12,7 +12,7 @@ from networks import guided_by, lively, lively_detector, lively_lmd_vit, weights
 from PIL import Image
 from typer.testing import CliRunner
 
-from deblur_cli import weights as catalogue
+from deblur_cli import weights as catalog
 from deblur_cli.benchmark import profiling, run, scene, sweep
 from deblur_cli.benchmark.measuring import Timing
 from deblur_cli.cli.app import app
@@ -27,7 +27,7 @@ SMALL = ["--size", "640x128", "--repeats", "1", "--tile", "128", "--overlap", "3
 @pytest.fixture(scope="module")
 def weights_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    catalogue.save(path, lively(), {}, half=False)
+    catalog.save(path, lively(), {}, half=False)
     return path
 
 
@@ -76,7 +76,7 @@ def test_work_is_counted_for_each_variant(weights_file):
 @pytest.fixture(scope="module")
 def detector_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("detectors") / "finder.safetensors"
-    catalogue.save(path, lively_detector(), {}, half=False)
+    catalog.save(path, lively_detector(), {}, half=False)
     return path
 
 

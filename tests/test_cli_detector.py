@@ -11,7 +11,6 @@ from safetensors.torch import load_file, save_file
 from test_evaluation import dataset
 
 from deblur_cli import weights
-from deblur_cli.weights import catalogue as catalogue_module
 
 TOLD = {"encoder": (1, 1, 2), "decoder": (1, 1, 1), "stem": 2, "guided": True}
 CPU = ("--device", "cpu", "--precision", "fp32")
@@ -153,8 +152,6 @@ def test_evaluate_takes_a_detector_and_its_recommendation(tmp_path, files):
     assert (found["detector"], found["epsilon"]) == (str(files["sure"]), 0.4)
     assert own["measures"]["marked_share"]["mean"] == 0
     assert found["measures"]["marked_share"]["mean"] == 1
-    several = deblur(*words, "--detector", files["sure"], "-e", "0.4,0.7", "--whole").stdout.splitlines()
-    assert [json.loads(line)["epsilon"] for line in several] == [0.4, 0.7]
 
 
 def test_resuming_notices_another_detector_and_another_epsilon(photo, files, tmp_path):
@@ -173,61 +170,15 @@ def test_resuming_notices_another_detector_and_another_epsilon(photo, files, tmp
     assert (tmp_path / "out" / "second_deblurred.png").is_file()
 
 
-@pytest.fixture
-def catalogue(tmp_path, monkeypatch):
-    """A catalogue whose default weights name a detector that was added with its file and lines alone."""
-    folder = tmp_path / "catalogue"
-    folder.mkdir()
-    lines = []
-    networks = {
-        "m2aenet-guided": (finds_nothing(lively(pooling=64)), {}),
-        "detector-small": (finds(lively_detector(), 0.8), {"epsilon": "0.4"}),
-    }
-    for name, (network, notes) in networks.items():
-        path = folder / f"{name}.safetensors"
-        weights.save(path, network, notes)
-        loaded = weights.load(str(path))
-        lines += [f"[{name}]", f'architecture = "{loaded.architecture}"', f'file = "{path.name}"']
-        lines += [f"bytes = {path.stat().st_size}", f'sha256 = "{loaded.sha256}"', 'training = "nothing"']
-        lines += ['detector = "detector-small"'] if name == weights.DEFAULT else []
-        lines += [f"fingerprint = {list(weights.loading.fingerprint(loaded.network))}"]
-    (folder / "catalogue.toml").write_text("\n".join(lines) + "\n")
-    monkeypatch.setattr(catalogue_module, "catalogue_folder", lambda: folder)
-    weights.installed.cache_clear()
-    yield folder
-    weights.installed.cache_clear()
-
-
-def test_the_catalogue_names_the_detector_of_the_default_weights(catalogue, photo):
+def test_the_catalog_names_the_detector_of_the_default_weights(photo):
     (done, _) = run(photo)
     assert (done["weights"], done["detector"]) == ("m2aenet-guided", "detector-small")
-    assert (done["epsilon"], done["blurred_share"]) == (0.4, 1)
-    (own, _) = run(photo, "--detector", "own", "--suffix", "_own")
-    assert (own["detector"], own["epsilon"], own["blurred_share"]) == (None, 0.5, 0)
-    label = weights.guide(weights.load()).label
-    assert label.startswith("m2aenet-guided ") and " + detector-small " in label
-
-
-def test_detectors_are_listed_verified_and_told_by_info(catalogue):
-    listed = deblur("weights", "list").stdout
-    assert "m2aenet + detector-small" in listed
-    (line,) = (line for line in listed.splitlines() if line.startswith("detector-small"))
-    assert line.split()[1] == "detector" and "embedded" in line
+    told = json.loads(deblur("info", "--json").stdout)["used"]
+    assert (told["detector"], told["epsilon"], told["problem"]) == ("detector-small", done["epsilon"], None)
+    assert f"m2aenet-guided, detector detector-small, epsilon {done['epsilon']:g}" in deblur("info").stdout
     entries = [json.loads(line) for line in deblur("weights", "list", "--json").stdout.splitlines()]
-    assert [(entry["architecture"], entry["detector"]) for entry in entries] == [
-        ("m2aenet", "detector-small"),
-        ("detector", None),
-    ]
-    verified = deblur("weights", "verify", "--all").stdout
-    assert "detector-small: hash right, fingerprint right" in verified
-    used = json.loads(deblur("info", "--json").stdout)["used"]
-    assert used == {
-        "weights": "m2aenet-guided",
-        "detector": "detector-small",
-        "epsilon": 0.4,
-        "problem": None,
-    }
-    assert "m2aenet-guided, detector detector-small, epsilon 0.4" in deblur("info").stdout
+    detectors = {entry["name"]: entry["detector"] for entry in entries}
+    assert (detectors["m2aenet-guided"], detectors["detector-small"]) == ("detector-small", None)
 
 
 def test_verify_notices_a_detector_that_computes_something_else(tmp_path):

@@ -8,7 +8,7 @@ from test_evaluation import dataset
 from typer.testing import CliRunner
 
 from deblur_cli import locks
-from deblur_cli import weights as catalogue
+from deblur_cli import weights as catalog
 from deblur_cli.cli.app import app
 from deblur_cli.evaluation import loop
 
@@ -16,7 +16,7 @@ from deblur_cli.evaluation import loop
 @pytest.fixture(scope="module")
 def weights_file(tmp_path_factory):
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    catalogue.save(path, lively(pooling=64), {}, half=False)
+    catalog.save(path, lively(pooling=64), {}, half=False)
     return path
 
 
@@ -28,7 +28,7 @@ def evaluate(*words):
 def test_several_weights_and_epsilons_in_one_pass(tmp_path, weights_file):
     folder = dataset(tmp_path / "set", 2)
     other = tmp_path / "nafnet.safetensors"
-    catalogue.save(other, lively("nafnet"), {}, half=False)
+    catalog.save(other, lively("nafnet"), {}, half=False)
     words = [folder, "-w", weights_file, "-w", other, "-e", "0.6, 0.3", "-o", tmp_path / "out", "--json"]
     done = evaluate(*words)
     assert done.exit_code == 0, done.stderr
@@ -75,7 +75,7 @@ def test_a_plot_that_cannot_be_is_told_before_any_work(tmp_path, weights_file):
         assert ".png, .svg or .pdf" in done.stderr
         assert not done.stdout
     plain = tmp_path / "nafnet.safetensors"
-    catalogue.save(plain, lively("nafnet"), {}, half=False)
+    catalog.save(plain, lively("nafnet"), {}, half=False)
     done = evaluate(folder, "-w", plain, "--plot", tmp_path / "e.png")
     assert done.exit_code == 1
     assert "no mask" in done.stderr

@@ -12,7 +12,7 @@ from deblur_cli import nets, weights
 
 
 @pytest.fixture(autouse=True)
-def no_catalogue(monkeypatch):
+def no_catalog(monkeypatch):
     monkeypatch.setattr(weights, "installed", lambda: ())
 
 

@@ -121,13 +121,6 @@ def test_a_terminal_is_neither_written_to_nor_read_from(photo, monkeypatch):
         assert f"{name} is a terminal" in result.stderr
 
 
-def test_a_reader_that_goes_away_is_a_failure_without_a_traceback(tmp_path):
-    photo = make_photo(tmp_path / "large.png", (600, 500))
-    with started("run", photo, "-o", "-", "-q") as run:
-        run.stdout.close()
-        assert (run.stderr.read(), run.wait(100)) == (b"", 1)
-
-
 def test_a_full_disk_for_stdin_names_the_way_out(photo, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -288,7 +288,7 @@ def test_wrong_folders_are_one_line_and_write_nothing(photos, tmp_path):
     assert_refused(synth(file, folder), 1, "there is no folder")
     assert_refused(synth(empty, folder), 1, "no pictures in")
     assert_refused(synth(damaged, folder), 1, "b.png")
-    assert_refused(synth(photos, file), 2, "is a file: -o names the folder for the dataset")
+    assert_refused(synth(photos, file), 2, "is a file, but -o names the folder for the dataset")
     assert_refused(synth(photos, file / "inside"), 2, "cannot write to")
     assert_refused(deblur("synth", photos), 2, "--output")
     assert not folder.exists()

@@ -158,7 +158,7 @@ def test_earlier_files_stay_where_the_new_ones_cannot_be_written(run_folder, tmp
 
     monkeypatch.setattr("os.fsync", full)
     result = convert(run_folder, out, "--name", "mine", "--overwrite", "--part-size", "1MB")
-    assert refused(result, 1, "No space left on device")
+    assert refused(result, 1, "the disk is full")
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
@@ -339,7 +339,7 @@ def test_a_folder_that_cannot_be_made_is_named(run_folder, tmp_path):
     result = deblur("weights", "convert", run_folder, "-o", tmp_path / "file.txt" / "out")
     assert refused(result, 2, "cannot write to")
     result = convert(run_folder, tmp_path / "file.txt")
-    assert refused(result, 2, "file.txt is a file: -o names the folder for weights and card")
+    assert refused(result, 2, "file.txt is a file, but -o names the folder for weights and card")
 
 
 @pytest.mark.parametrize(("text", "size"), [("16MB", 16_000_000), ("16 MiB", 2**24), ("2000000", 2_000_000)])

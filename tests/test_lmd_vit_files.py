@@ -82,7 +82,7 @@ def test_a_converted_checkpoint_is_the_same_network_and_says_where_it_is_from(tm
             lambda state: state.update(
                 {"conv.blocks.0.attn.relative_position_bias_table": torch.zeros(225, 3)}
             ),
-            "configuration that cannot be built: the channels of a layer are a multiple of its heads",
+            "configuration that cannot be built: the channels of each layer must be a multiple of its heads",
         ),
     ],
 )
@@ -152,7 +152,7 @@ def test_motion_that_it_does_not_tell_is_refused_before_a_photo_is_opened(tmp_pa
     file = saved(tmp_path / "tiny.safetensors", network)
     done = deblur("run", photo, "--weights", file, *words)
     assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-    assert "does not tell motion" in done.stderr
+    assert "does not estimate motion" in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photo.png", "tiny.safetensors"]
 
 

@@ -54,9 +54,9 @@ def test_wheel_carries_licence_types_and_training_settings(unpacked):
     } <= names
 
 
-def test_every_catalogue_entry_has_a_model_card():
+def test_every_catalog_entry_has_a_model_card():
     from deblur_cli import weights
 
     for entry in weights.installed():
-        card = (weights.catalogue_folder() / f"{entry.name}.md").read_text(encoding="utf-8")
+        card = (weights.catalog_folder() / f"{entry.name}.md").read_text(encoding="utf-8")
         assert entry.sha256 in card

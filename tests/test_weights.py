@@ -11,19 +11,19 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from deblur_cli import weights
-from deblur_cli.errors import WeightsError
-from deblur_cli.weights import catalogue as catalogue_module
+from deblur_cli.errors import EncodeError, WeightsError
+from deblur_cli.weights import catalog as catalog_module
 from deblur_cli.weights.fingerprint import agrees, fingerprint
 
 
 @pytest.fixture
-def catalogue(tmp_path, monkeypatch):
-    """A catalogue with a single entry, whose file is intact."""
-    folder = tmp_path / "catalogue"
+def catalog(tmp_path, monkeypatch):
+    """A catalog with a single entry, whose file is intact."""
+    folder = tmp_path / "catalog"
     folder.mkdir()
     weights.save(folder / "small.safetensors", lively(), {})
     data = (folder / "small.safetensors").read_bytes()
-    (folder / "catalogue.toml").write_text(
+    (folder / "catalog.toml").write_text(
         "[m2aenet-guided]\n"
         'architecture = "m2aenet"\n'
         'file = "small.safetensors"\n'
@@ -31,7 +31,7 @@ def catalogue(tmp_path, monkeypatch):
         f'sha256 = "{hashlib.sha256(data).hexdigest()}"\n'
         'training = "nothing at all"\n'
     )
-    monkeypatch.setattr(catalogue_module, "catalogue_folder", lambda: folder)
+    monkeypatch.setattr(catalog_module, "catalog_folder", lambda: folder)
     weights.installed.cache_clear()
     yield folder
     weights.installed.cache_clear()
@@ -100,10 +100,8 @@ def test_what_half_precision_cannot_hold_is_not_written(tmp_path):
 
 
 def test_a_write_that_fails_leaves_nothing_half_written(tmp_path):
-    with pytest.raises(WeightsError, match="cannot write"):
-        weights.save(tmp_path / "gone" / "net.safetensors", lively(), {})
     (tmp_path / "taken.safetensors").mkdir()
-    with pytest.raises(WeightsError, match="cannot write"):
+    with pytest.raises(EncodeError, match="cannot be written"):
         weights.save(tmp_path / "taken.safetensors", lively(), {})
     assert [path.name for path in tmp_path.iterdir()] == ["taken.safetensors"]
 
@@ -263,31 +261,31 @@ def test_a_pickle_is_refused_and_nothing_in_it_runs(tmp_path):
     assert sign.exists()
 
 
-def test_catalogue_names_load_and_are_told_by_what_they_learned_from(catalogue):
+def test_catalog_names_load_and_are_told_by_what_they_learned_from(catalog):
     entry = weights.installed()[0]
     assert (entry.name, entry.architecture, entry.training) == ("m2aenet-guided", "m2aenet", "nothing at all")
     loaded = weights.load(weights.DEFAULT)
     assert (loaded.name, loaded.sha256) == ("m2aenet-guided", entry.sha256)
 
 
-def test_unknown_names_and_missing_files_list_what_is_known(catalogue, tmp_path):
+def test_unknown_names_and_missing_files_list_what_is_known(catalog, tmp_path):
     refused("m2aenet-huge", "unknown weights 'm2aenet-huge': choose one of m2aenet-guided")
     refused(tmp_path / "gone.safetensors", r"no weights file .*gone\.safetensors.*m2aenet-guided")
 
 
-def test_a_damaged_embedded_file_is_refused(catalogue):
-    path = catalogue / "small.safetensors"
+def test_a_damaged_embedded_file_is_refused(catalog):
+    path = catalog / "small.safetensors"
     data = bytearray(path.read_bytes())
     data[-1] ^= 1  # a single bit of the last weight: the file itself still reads
     path.write_bytes(data)
     refused("m2aenet-guided", "damaged .*install deblur again")
 
 
-def test_a_missing_catalogue_stands_in_nobodys_way_who_gives_a_file(saved, monkeypatch):
+def test_a_missing_catalog_stands_in_nobodys_way_who_gives_a_file(saved, monkeypatch):
     def fail():
         raise WeightsError("the embedded weights are missing: install deblur again")
 
-    monkeypatch.setattr(catalogue_module, "installed", fail)
+    monkeypatch.setattr(catalog_module, "installed", fail)
     assert weights.load(str(saved)).architecture == "m2aenet"
     refused("m2aenet-guided", "embedded weights are missing")
 

@@ -1,7 +1,5 @@
 """`deblur weights list|pull|path|verify|remove`: weights known by name, and where they lie."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,20 +13,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from deblur_cli.cli.output import Output
-    from deblur_cli.weights import CatalogueEntry, LoadedWeights, Source
-    from deblur_cli.weights.hub import Progress
+    from deblur_cli.weights import CatalogEntry, LoadedWeights, Source
 
 PIPED = 1000  # columns of what is no terminal
 
 Names = Annotated[
     list[str] | None,
-    typer.Argument(metavar="NAME...", help="Catalogue names, or hf://owner/repo/file[@revision]."),
+    typer.Argument(metavar="NAME...", help="Catalog names, or hf://owner/repo/file[@revision]."),
 ]
 OneName = Annotated[
-    str, typer.Argument(metavar="NAME", help="Catalogue name, hf:// address or file.", show_default=False)
+    str, typer.Argument(metavar="NAME", help="Catalog name, hf:// address or file.", show_default=False)
 ]
-All = Annotated[bool, typer.Option("--all", help="All of the catalogue.")]
-Downloaded = Annotated[bool, typer.Option("--all", help="All of the catalogue that are here.")]
+All = Annotated[bool, typer.Option("--all", help="All of the catalog.")]
+Downloaded = Annotated[bool, typer.Option("--all", help="All of the catalog that are here.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -41,7 +38,7 @@ def register(app: typer.Typer) -> None:
 
 
 def list_weights(json: options.Json = False, debug: options.Debug = False) -> None:
-    """Show the weights of the catalogue: what is here, size, scores, licence."""
+    """Show the weights of the catalog: what is here, size, scores, license."""
     del debug  # read where errors are translated
     from deblur_cli import weights
     from deblur_cli.cli.output import Output
@@ -56,7 +53,7 @@ def list_weights(json: options.Json = False, debug: options.Debug = False) -> No
         streams.result(line)
 
 
-def describe(entry: "CatalogueEntry") -> dict[str, Any]:
+def describe(entry: "CatalogEntry") -> dict[str, Any]:
     """Return an entry as plain values."""
     from deblur_cli import weights
 
@@ -69,7 +66,7 @@ def describe(entry: "CatalogueEntry") -> dict[str, Any]:
         "source": "embedded" if entry.hub is None else str(entry.hub),
         "bytes": entry.bytes,
         "sha256": entry.sha256,
-        "licence": entry.licence,
+        "license": entry.license,
         "training": entry.training,
         "scores": dict(entry.scores),
         "detector": entry.detector,
@@ -79,13 +76,13 @@ def describe(entry: "CatalogueEntry") -> dict[str, Any]:
 
 def table(entries: list[dict[str, Any]], width: int = PIPED) -> list[str]:
     """Lay entries out in columns; where those do not fit the width, scores stand on lines of their own."""
-    rows = [("NAME", "NETWORK", "SIZE", "HERE", "LICENCE", "SCORES")]
+    rows = [("NAME", "NETWORK", "SIZE", "HERE", "LICENSE", "SCORES")]
     for entry in entries:
         here = "embedded" if entry["source"] == "embedded" else "yes" if entry["here"] else "no"
         size = f"{entry['bytes'] / 1e6:.1f} MB" if entry["bytes"] else "unknown"
         scores = "; ".join(f"{words} {value}" for words, value in entry["scores"].items())
         kind = " + ".join(filter(None, (entry["architecture"], entry["detector"])))
-        rows.append((entry["name"], kind, size, here, entry["licence"], scores))
+        rows.append((entry["name"], kind, size, here, entry["license"], scores))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:
@@ -205,9 +202,9 @@ def load_weights(name: str | None, detector: str, streams: "Output") -> "LoadedW
     if weights.is_remote(name):
         bring(name, streams)
     loaded = weights.load(name)
-    finder = weights.detector_for(loaded.notes, detector)
-    if finder is not None and weights.is_remote(finder):
-        bring(finder, streams)
+    detector_name = weights.detector_for(loaded.notes, detector)
+    if detector_name is not None and weights.is_remote(detector_name):
+        bring(detector_name, streams)
     return weights.guide(loaded, detector)
 
 
@@ -251,33 +248,15 @@ def to_download(name: str) -> str | None:
 
 
 def bring(name: str, streams: "Output") -> "Path":
-    """Return the path of weights; those to be downloaded are told first, with a progress bar.
+    """Return the path of weights; those that are not here are named and downloaded. Raises WeightsError."""
+    from huggingface_hub.utils.tqdm import disable_progress_bars
 
-    Raises WeightsError.
-    """
     from deblur_cli import weights
 
-    source = weights.source_of(name)
-    if source.path is not None or source.hub is None:
-        return weights.pull(source.name)
-    streams.say(f"downloading {to_download(name)}")
-    with progress_bar(streams, source.hub.file) as progress:
-        return weights.pull(source.name, progress)
-
-
-@contextmanager
-def progress_bar(streams: "Output", name: str) -> Iterator["Progress"]:
-    """Show a download, on a terminal only and unless HF_HUB_DISABLE_PROGRESS_BARS is set."""
-    from huggingface_hub.utils.tqdm import are_progress_bars_disabled
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-
-    hidden = streams.quiet or not streams.console.is_terminal or are_progress_bars_disabled()
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-    )
-    with Progress(*columns, console=streams.console, transient=True, disable=hidden) as bars:
-        task = bars.add_task(name, total=None)
-        yield lambda done, size: bars.update(task, completed=done, total=size)
+    if (missing := to_download(name)) is None:
+        return weights.pull(name)
+    streams.say(f"downloading {missing}")
+    if streams.quiet:
+        with disable_progress_bars():
+            return weights.pull(name)
+    return weights.pull(name)

@@ -58,7 +58,7 @@ def gather() -> dict[str, Any]:
 
 
 def found_weights() -> dict[str, Any]:
-    """Describe the weights of the catalogue, or say why there is none."""
+    """Describe the weights of the catalog, or say why there is none."""
     from deblur_cli import weights
 
     try:

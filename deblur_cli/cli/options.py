@@ -73,10 +73,10 @@ def number(text: str, rule: str, fits: Callable[[float], bool]) -> float:
     return value
 
 
-def whole_number(text: str, rule: str, fits: Callable[[int], bool]) -> int:
+def whole_number(text: str, rule: str, allowed: range) -> int:
     """Return the whole number that an option gives, as `number` does."""
     value = int(text) if re.fullmatch(r"[0-9]{1,9}", str(text)) else -1
-    if not fits(value):
+    if value not in allowed:
         raise UsageError(f"{rule}, not {text!r}")
     return value
 
@@ -109,12 +109,12 @@ def parse_device(name: str) -> str:
 
 def parse_tile(text: str) -> int | None:
     """Return the tile size in pixels, None for auto."""
-    return None if text == "auto" else whole_number(text, TILE_RULE, TILE_SIDES.__contains__)
+    return None if text == "auto" else whole_number(text, TILE_RULE, TILE_SIDES)
 
 
 def parse_overlap(text: str) -> int:
     """Return how many pixels tiles overlap."""
-    return whole_number(text, OVERLAP_RULE, OVERLAPS.__contains__)
+    return whole_number(text, OVERLAP_RULE, OVERLAPS)
 
 
 def parse_scales(text: str) -> tuple[int, ...]:

@@ -22,8 +22,8 @@ File = Annotated[
 Repository = Annotated[
     str, typer.Option("--to", metavar="OWNER/NAME", help="Repository, made if there is none.")
 ]
-Licence = Annotated[
-    str, typer.Option("--licence", metavar="ID", help="Licence as the Hub names it, such as apache-2.0.")
+License = Annotated[
+    str, typer.Option("--license", metavar="ID", help="License as the Hub names it, such as apache-2.0.")
 ]
 Card = Annotated[
     Path | None,
@@ -38,20 +38,21 @@ def publish(
     file: File,
     *,
     repository: Repository,
-    licence: Licence,
+    license: License,
     card: Card = None,
     private: Private = False,
     debug: options.Debug = False,
 ) -> None:
-    """Upload weights with their model card, and show their entry for a catalogue. Needs HF_TOKEN."""
+    """Upload weights with their model card, and show their entry for a catalog. Needs HF_TOKEN."""
     del debug  # read where errors are translated
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
         raise UsageError(f"--to is OWNER/NAME, not {repository!r}")
-    if not re.fullmatch(r"[a-z0-9.+-]+", licence):
-        raise UsageError(f"--licence is a name such as apache-2.0 or mit, not {licence!r}")
+    if not re.fullmatch(r"[a-z0-9.+-]+", license):
+        raise UsageError(f"--license is a name such as apache-2.0 or mit, not {license!r}")
     from deblur_cli import weights
     from deblur_cli.cli.output import Output
-    from deblur_cli.weights.publishing import publish as upload
+    from deblur_cli.nets import Detector
+    from deblur_cli.weights import hub
 
     loaded = weights.load(str(file))  # nothing is published that does not run
     stem = file.name.removesuffix(".index.json").removesuffix(".safetensors")
@@ -64,25 +65,23 @@ def publish(
         ) from error
     parts = weights.parts(file)
     uploaded = parts if file in parts else [*parts, file]
-    commit = upload(repository, uploaded, text, licence, private=private)
+    task = "image-segmentation" if isinstance(loaded.network, Detector) else "image-to-image"
+    front = f"---\nlicense: {license}\nlibrary_name: deblur\npipeline_tag: {task}\n---\n\n"
+    commit = hub.publish(repository, uploaded, front + text, private=private)
     streams = Output()
     streams.say(f"published as hf://{repository}/{file.name}@{commit}")
-    for line in entry_lines(stem, loaded.architecture, repository, commit, file, loaded.sha256, licence):
-        streams.result(line)
-
-
-def entry_lines(
-    name: str, architecture: str, repository: str, commit: str, file: Path, sha256: str, licence: str
-) -> list[str]:
-    """Return the entry of a catalogue, as TOML; what it learned from is left to its author."""
     fields = {
-        "architecture": architecture,
+        "architecture": loaded.architecture,
         "repository": repository,
         "revision": commit,
         "file": file.name,
         "bytes": file.stat().st_size,
-        "sha256": sha256,
-        "licence": licence,
-        "training": "",
+        "sha256": loaded.sha256,
+        "license": license,
+        "training": "",  # for its author to fill in
     }
-    return [f"[{json.dumps(name)}]", *(f"{key} = {json.dumps(value)}" for key, value in fields.items())]
+    if detector := loaded.notes.get("detector"):
+        fields["detector"] = detector
+    streams.result(f"[{json.dumps(stem)}]")
+    for key, value in fields.items():
+        streams.result(f"{key} = {json.dumps(value)}")

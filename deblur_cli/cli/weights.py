@@ -26,7 +26,7 @@ Source = Annotated[
     typer.Argument(
         metavar="SOURCE",
         help="Folder of a training run, a .safetensors or .pth file, the index of several, a name of the "
-        "catalogue, or hf://owner/repo/file[@revision].",
+        "catalog, or hf://owner/repo/file[@revision].",
         show_default=False,
     ),
 ]
@@ -85,6 +85,7 @@ def convert(
     options.check_folder(output, "the folder for weights and card")
 
     from deblur_cli import weights as files
+    from deblur_cli.files import write_file
     from deblur_cli.weights.model_card import model_card
 
     check_network(network)
@@ -109,7 +110,7 @@ def convert(
     streams = Output()
     with streams.log_lines():
         text = model_card(chosen, loaded.network, loaded.notes, listed, files.sha256(written), curve(source))
-    files.write(card, text.encode())
+    write_file(card, [text.encode()], overwrite=True)
     for stale in {*before} - {written, card, *parts}:  # what another --part-size had made
         stale.unlink(missing_ok=True)
     for result in (written, card):

@@ -1,4 +1,4 @@
-"""Weights: the catalogue, where they come from, and files turned into networks.
+"""Weights: the catalog, where they come from, and files turned into networks.
 
 What turns files into networks is imported on its first use, with torch: finding and downloading do without.
 """
@@ -6,7 +6,25 @@ What turns files into networks is imported on its first use, with torch: finding
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from deblur_cli.weights.catalogue import DEFAULT, CatalogueEntry, catalogue_folder, entry_named, installed
+from deblur_cli.weights.catalog import (
+    AUTO,
+    DEFAULT,
+    OWN,
+    CatalogEntry,
+    Source,
+    catalog_folder,
+    detector_for,
+    entry_named,
+    epsilon_in,
+    find,
+    installed,
+    is_remote,
+    local,
+    notes_of,
+    pull,
+    remove,
+    source_of,
+)
 from deblur_cli.weights.files import (
     INDEX,
     is_full,
@@ -16,11 +34,8 @@ from deblur_cli.weights.files import (
     save,
     save_in_parts,
     sha256,
-    write,
 )
 from deblur_cli.weights.hub import HubFile
-from deblur_cli.weights.notes import AUTO, OWN, detector_for, epsilon_in, notes_of
-from deblur_cli.weights.sources import Source, find, is_remote, local, pull, remove, source_of
 
 if TYPE_CHECKING:
     from deblur_cli.weights.loading import LoadedWeights, adapt, fit, guide, load, read
@@ -30,12 +45,12 @@ __all__ = [
     "DEFAULT",
     "INDEX",
     "OWN",
-    "CatalogueEntry",
+    "CatalogEntry",
     "HubFile",
     "LoadedWeights",
     "Source",
     "adapt",
-    "catalogue_folder",
+    "catalog_folder",
     "detector_for",
     "entry_named",
     "epsilon_in",
@@ -58,7 +73,6 @@ __all__ = [
     "save_in_parts",
     "sha256",
     "source_of",
-    "write",
 ]
 
 

@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError, safe_open
 
 from deblur_cli.errors import WeightsError
+from deblur_cli.files import write_file
 from deblur_cli.weights.hub import is_page
 
 if TYPE_CHECKING:  # torch is heavy, and not needed to find and hash files
@@ -29,8 +29,7 @@ def sha256(path: Path) -> str:
     for part in parts(path):
         try:
             with part.open("rb") as file:
-                while piece := file.read(1 << 20):
-                    digest.update(piece)
+                hashlib.file_digest(file, lambda: digest)
         except OSError as error:
             raise WeightsError(f"cannot read {part}: {error.strerror}") from error
     return digest.hexdigest()
@@ -99,7 +98,7 @@ def cure(path: Path) -> str:
     """What helps against a file that is no weights, as far as its beginning tells."""
     head = beginning(path)
     if head.startswith(b"version https://git-lfs"):
-        return "it is a pointer of Git LFS, bring the file itself with `git lfs pull`"
+        return "it is a Git LFS pointer, get the file itself with `git lfs pull`"
     return "it is a web page, download the file itself" if is_page(head) else "download or copy it again"
 
 
@@ -126,10 +125,10 @@ def save(path: Path, network: "Network", notes: dict[str, str], *, half: bool = 
     """Write a network with its configuration, in half precision unless told otherwise.
 
     `notes` (training data, scores ...) go into the metadata as they are. Raises WeightsError where a
-    value does not fit into half precision or the file cannot be written.
+    value does not fit into half precision, EncodeError where the file cannot be written.
     """
     state, metadata = packed(network, notes, half)
-    write(path, serialised(state, metadata))
+    write_file(path, [serialized(state, metadata)], overwrite=True)
 
 
 def save_in_parts(
@@ -137,7 +136,7 @@ def save_in_parts(
 ) -> Path:
     """Write a network as several files of at most `size` bytes each, and return the index that names them.
 
-    path: what the file would be called in one piece. Raises WeightsError as `save` does.
+    path: what the file would be called in one piece. Raises as `save` does.
     """
     from huggingface_hub import split_torch_state_dict_into_shards
 
@@ -145,45 +144,32 @@ def save_in_parts(
     pattern = f"{path.stem}{{suffix}}.safetensors"
     split = split_torch_state_dict_into_shards(state, filename_pattern=pattern, max_shard_size=size - HEADER)
     contents = {
-        file: serialised({name: state[name] for name in names}, metadata)
+        file: serialized({name: state[name] for name in names}, metadata)
         for file, names in split.filename_to_tensors.items()
     }
     if (largest := max(map(len, contents.values()))) > size:
         raise WeightsError(f"parts of {size:,} bytes are too small: one has to hold {largest:,}")
     for file, content in contents.items():
-        write(path.with_name(file), content)
+        write_file(path.with_name(file), [content], overwrite=True)
     if not split.is_sharded:
         return path
     index = {"metadata": metadata, "weight_map": split.tensor_to_filename}
-    write(path.with_name(path.stem + INDEX), json.dumps(index, indent=2).encode())
-    return path.with_name(path.stem + INDEX)
+    named = path.with_name(path.stem + INDEX)
+    write_file(named, [json.dumps(index, indent=2).encode()], overwrite=True)
+    return named
 
 
-def serialised(state: dict[str, "Tensor"], metadata: dict[str, str]) -> bytes:
+def serialized(state: dict[str, "Tensor"], metadata: dict[str, str]) -> bytes:
     """The bytes of a .safetensors file, which repeat: the library would shuffle the metadata."""
-    from safetensors.torch import save as serialise
+    from safetensors.torch import save as serialize
 
-    data = serialise(state, metadata)
+    data = serialize(state, metadata)
     end = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:end])
     header["__metadata__"] = dict(sorted(metadata.items()))
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # tensors begin at a multiple of eight bytes
     return len(text).to_bytes(8, "little") + text + data[end:]
-
-
-def write(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all. Raises WeightsError."""
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise WeightsError(f"cannot write {path}: {error.strerror}") from error
 
 
 def packed(

@@ -26,7 +26,7 @@ def picture() -> Tensor:
 
 @torch.inference_mode()
 def fingerprint(network: Network) -> tuple[float, ...]:
-    """Means over the quarters of the change of each colour: 12 numbers; 1 more with a mask, 4 with motion.
+    """Means over the quarters of the change of each color: 12 numbers; 1 more with a mask, 4 with motion.
 
     Those are the mean probability of blur and the mean displacements. All pixels count as blurred, so that
     no threshold makes a small difference a large one. A guided network has neither and is told of one motion

@@ -1,35 +1,30 @@
-"""Files of the Hugging Face Hub: found in its cache, downloaded into it, removed from it.
+"""Files of the Hugging Face Hub: downloaded, found in its cache, deleted from it, uploaded.
 
-huggingface_hub makes the requests and keeps the cache. What it does not do is done here: going on with a
-download that another process began, and hashing while the bytes come in.
+huggingface_hub makes the requests and keeps the cache. Added here: the SHA-256 of what comes is checked, and
+each failure becomes one line that says what to do.
 """
 
+import errno
 import hashlib
-import logging
 import re
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from logging import ERROR
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
+from urllib.request import getproxies
 
 from deblur_cli.errors import WeightsError
 
 if TYPE_CHECKING:
-    from huggingface_hub import HfFileMetadata
-
-logger = logging.getLogger(__name__)
+    from huggingface_hub.errors import HfHubHTTPError
 
 SCHEME = "hf://"
-Progress = Callable[[int, int | None], None]  # bytes done, bytes in all if known
 SHA256 = re.compile(r"[0-9a-f]{64}")  # what the Hub gives as ETag of large files
 ADDRESS = re.compile(r"hf://([\w.-]+/[\w.-]+)/([^@:\\\x00-\x1f]+?)(?:@([^@:\\\x00-\x1f]+))?")
-NAME = re.compile(r"[\w+=-][\w.+=-]*")  # what a server may tell for use as a file name
+NAME = re.compile(r"[\w+=-][\w.+=-]*")  # what a server may name a file of the cache
 PAGE = (b"<!doctype", b"<html")  # how a web page begins
-WEB_PAGE = "a web page comes instead of the file: check HF_ENDPOINT, proxy and network login"
-TOO_LONG = "more comes than the {size:,} bytes promised, which is not the file: check HF_ENDPOINT and proxy"
-PARTIAL = ".deblur.incomplete"
 
 
 @dataclass(frozen=True)
@@ -52,7 +47,7 @@ def parse(address: str) -> HubFile:
     match = ADDRESS.fullmatch(address)
     parts = f"{match[2]}/{match[3] or 'main'}".split("/") if match else []
     if not match or any(part in ("", ".", "..") for part in parts):
-        raise WeightsError(f"{address} is no address of a file: write hf://owner/repo/file or ...@revision")
+        raise WeightsError(f"{address} is not a file address: write hf://owner/repo/file or ...@revision")
     return HubFile(match[1], match[2], match[3] or "main")
 
 
@@ -64,156 +59,14 @@ def cached(file: HubFile) -> Path | None:
     try:
         found = try_to_load_from_cache(file.repository, file.file, revision=file.revision)
     except HFValidationError as error:
-        raise WeightsError(f"{file} is no address of a file: {error}") from error
+        raise WeightsError(f"{file} is not a file address: {error}") from error
     return Path(found) if isinstance(found, str) else None
 
 
 def stored_hash(path: Path) -> str | None:
-    """SHA-256 that the Hub gave for a file of the cache; None where it gave none or links are not used."""
-    name = path.resolve().name
+    """SHA-256 that the Hub gave for a file of the cache, None for small files or a cache without links."""
+    name = path.readlink().name if path.is_symlink() else ""
     return name if SHA256.fullmatch(name) else None
-
-
-def fetch(file: HubFile, sha256: str | None, size: int | None, progress: Progress | None = None) -> Path:
-    """Download a file into the cache and return where it lies there.
-
-    sha256, size: what it must have; None takes the Hub's word for them
-    A broken download is gone on with, a wrong one is deleted. Raises WeightsError.
-    """
-    from deblur_cli.weights.hub_errors import explained, quiet, small_pieces
-
-    with explained(file), quiet(), small_pieces():
-        about = ask(file)
-        check_metadata(file, about, sha256, size)
-        blob = blob_path(file, about)
-        transfer(file, about, blob, sha256 or pinned(about), progress)
-        return link(file, blob)
-
-
-def ask(file: HubFile) -> "HfFileMetadata":
-    """Commit, ETag and size of a file, as the Hub tells them."""
-    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
-
-    url = hf_hub_url(file.repository, file.file, revision=file.revision)
-    return get_hf_file_metadata(url, timeout=constants.HF_HUB_ETAG_TIMEOUT, headers=headers())
-
-
-def headers() -> dict[str, str]:
-    """User agent, and the user's token where there is one."""
-    from huggingface_hub.utils._headers import build_hf_headers
-
-    return build_hf_headers(library_name="deblur")
-
-
-def pinned(about: "HfFileMetadata") -> str | None:
-    """SHA-256 that the Hub promises; None for small files, whose ETag is another hash."""
-    return about.etag if about.etag and SHA256.fullmatch(about.etag) else None
-
-
-def check_metadata(file: HubFile, about: "HfFileMetadata", sha256: str | None, size: int | None) -> None:
-    """Refuse, before anything is downloaded, what is no Hub's answer or another file than expected."""
-    from huggingface_hub import constants
-
-    if not all(name and NAME.fullmatch(name) for name in (about.commit_hash, about.etag)):
-        raise WeightsError(
-            f"{constants.ENDPOINT} does not answer as the Hugging Face Hub does, perhaps with a web page: "
-            "check HF_ENDPOINT, proxy and network login"
-        )
-    promised = pinned(about)
-    if (sha256 and promised and promised != sha256) or (size and about.size and about.size != size):
-        raise WeightsError(
-            f"{file.repository} now holds another {file.file} (SHA-256 {promised or 'not told'}, "
-            f"{about.size} bytes): nothing was downloaded; report it, or name it as {file} if you trust it"
-        )
-
-
-def blob_path(file: HubFile, about: "HfFileMetadata") -> Path:
-    """Where the cache keeps the content of a file."""
-    return repository_folder(file) / "blobs" / str(about.etag)
-
-
-def repository_folder(file: HubFile) -> Path:
-    """Folder of a repository in the cache."""
-    from huggingface_hub import constants
-    from huggingface_hub.file_download import repo_folder_name
-
-    return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=file.repository, repo_type="model")
-
-
-def transfer(
-    file: HubFile, about: "HfFileMetadata", blob: Path, sha256: str | None, progress: Progress | None
-) -> None:
-    """Bring the content into the cache, one process at a time; the blob appears whole and right, or not."""
-    from huggingface_hub import hf_hub_url
-    from huggingface_hub.file_download import http_get
-    from huggingface_hub.utils._fixes import WeakFileLock
-    from huggingface_hub.utils.tqdm import silent_tqdm
-
-    blob.parent.mkdir(parents=True, exist_ok=True)
-    with WeakFileLock(lock_path(blob)):
-        if blob.exists():  # another process was faster
-            return
-        partial = blob.with_name(blob.name + PARTIAL)
-        check_space(blob.parent, partial, about.size)
-        url = hf_hub_url(file.repository, file.file, revision=about.commit_hash)
-        try:
-            with partial.open("a+b") as stored:
-                content = HashingFile(stored, about.size, progress)
-                http_get(
-                    url,
-                    content,  # type: ignore[arg-type]  # as much of a file as http_get uses
-                    resume_size=content.done,
-                    headers=headers(),
-                    expected_size=about.size,
-                    tqdm_class=silent_tqdm,  # `progress` shows it
-                )
-        except BaseException:
-            if partial.exists() and not partial.stat().st_size:  # nothing to go on from
-                partial.unlink()
-            raise
-        check_content(file, partial, content.digest.hexdigest(), sha256)
-        partial.replace(blob)
-
-
-class HashingFile:
-    """A file being downloaded: begins after what is there already, and hashes whatever is in it."""
-
-    def __init__(self, file: BinaryIO, size: int | None, progress: Progress | None) -> None:
-        self.file, self.size, self.progress = file, size, progress
-        self.digest, self.done = hashlib.sha256(), 0
-        file.seek(0, 2)
-        if size is None or file.tell() > size:  # no part of that file
-            file.truncate(0)
-        file.seek(0)
-        while piece := file.read(1 << 20):
-            self._count(piece)
-
-    def write(self, piece: bytes) -> int:
-        """Take what came. Raises WeightsError, keeping nothing, for what cannot be the file."""
-        page = not self.done and is_page(piece)
-        if page or (self.size is not None and self.done + len(piece) > self.size):
-            self.truncate()
-            raise WeightsError(WEB_PAGE if page else TOO_LONG.format(size=self.size))
-        self.file.write(piece)
-        self._count(piece)
-        return len(piece)
-
-    def _count(self, piece: bytes) -> None:
-        self.digest.update(piece)
-        self.done += len(piece)
-        if self.progress:
-            self.progress(self.done, self.size)
-
-    def tell(self) -> int:
-        return self.done
-
-    def seek(self, position: int) -> int:
-        return self.file.seek(position)
-
-    def truncate(self) -> None:
-        """Begin again, which is what a server asks for that does not know ranges."""
-        self.file.truncate(0)
-        self.digest, self.done = hashlib.sha256(), 0
 
 
 def is_page(content: bytes) -> bool:
@@ -221,80 +74,216 @@ def is_page(content: bytes) -> bool:
     return content[:64].lstrip().lower().startswith(PAGE)
 
 
-def check_space(folder: Path, partial: Path, size: int | None) -> None:
-    """Refuse to begin what the disk cannot hold."""
-    there = partial.stat().st_size if partial.exists() else 0
-    free = shutil.disk_usage(folder).free
-    if size is not None and size - there > free:
-        raise WeightsError(
-            f"the disk of {folder} has {free / 1e6:.1f} MB left, not the "
-            f"{(size - there) / 1e6:.1f} MB wanted: make room, or set HF_HUB_CACHE to another disk"
+def download(file: HubFile, sha256: str | None, size: int | None) -> Path:
+    """Download a file into the cache and return where it lies there.
+
+    sha256, size: what it must have; None takes the Hub's word for them
+    Raises WeightsError; a file with the wrong hash is deleted.
+    """
+    from huggingface_hub import hf_hub_download
+
+    with explained(file):
+        promised = promised_hash(file, sha256, size)
+        path = Path(
+            hf_hub_download(file.repository, file.file, revision=file.revision, library_name="deblur")
         )
-
-
-def check_content(file: HubFile, path: Path, found: str, sha256: str | None) -> None:
-    """Delete what is not what was promised."""
-    if sha256 is None or found == sha256:
-        return
-    path.unlink()
+        with path.open("rb") as content:
+            begins, found = content.peek(64)[:64], hashlib.file_digest(content, "sha256").hexdigest()
+    expected = sha256 or promised
+    if expected in (None, found):
+        return path
+    delete(file)
+    if is_page(begins):
+        raise WeightsError("a web page came instead of the file: check HF_ENDPOINT, proxy and network login")
     raise WeightsError(
-        f"the downloaded {file.file} is not the one promised and was deleted (SHA-256 {found}, should be "
-        f"{sha256}): try again, and if it stays so, do not trust its source"
+        f"the downloaded {file.file} is not the file that was promised, and was deleted (SHA-256 {found}, "
+        f"should be {expected}): try again; if it happens again, do not trust its source"
     )
 
 
-def link(file: HubFile, blob: Path) -> Path:
-    """Let huggingface_hub enter a blob that lies in its cache, and return its path there."""
-    from huggingface_hub import hf_hub_download
+def promised_hash(file: HubFile, sha256: str | None, size: int | None) -> str | None:
+    """The SHA-256 that the Hub promises for a file, None for small files, whose ETag is another hash.
 
-    path = Path(hf_hub_download(file.repository, file.file, revision=file.revision, library_name="deblur"))
-    if blob.exists() and not path.samefile(blob):
-        raise WeightsError(f"{file.repository} was changed during the download: give the command again")
-    return path
-
-
-def remove(file: HubFile) -> list[Path]:
-    """Delete a file from the cache, with its content unless something else shows it, and broken downloads.
-
-    Returns what was deleted. Raises WeightsError.
+    Raises WeightsError, before anything is downloaded, for a server that is not the Hub and for another file.
     """
-    path, deleted = cached(file), []
-    folder = repository_folder(file)
-    unwanted = [] if path is None else [path]
-    if path is not None and path.is_symlink():
-        blob = path.resolve()
-        others = [other for other in (folder / "snapshots").rglob("*") if other != path and other.is_file()]
-        if not any(other.resolve() == blob for other in others):
-            unwanted.append(blob)
-    unwanted += (folder / "blobs").glob(f"*{PARTIAL}")
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+
+    url = hf_hub_url(file.repository, file.file, revision=file.revision)
+    about = get_hf_file_metadata(url, library_name="deblur")
+    if not all(name and NAME.fullmatch(name) for name in (about.commit_hash, about.etag)):
+        raise WeightsError(
+            f"{constants.ENDPOINT} does not answer as the Hugging Face Hub does, perhaps with a web page: "
+            "check HF_ENDPOINT, proxy and network login"
+        )
+    promised = about.etag if about.etag and SHA256.fullmatch(about.etag) else None
+    if (sha256 and promised and promised != sha256) or (size and about.size and about.size != size):
+        raise WeightsError(
+            f"{file.repository} now holds a different {file.file} (SHA-256 {promised or 'unknown'}, "
+            f"{about.size} bytes); nothing was downloaded. If you trust it, use {file}"
+        )
+    return promised
+
+
+def delete(file: HubFile) -> list[Path]:
+    """Delete a file from the cache, and its content unless another file shares that. Raises WeightsError.
+
+    Returns what was deleted.
+    """
+    path = cached(file)
+    if path is None:
+        return []
+    unwanted, content = [path], path.resolve()
+    if path.is_symlink():
+        snapshots = path.parents[len(Path(file.file).parts)]
+        if not any(other != path and other.resolve() == content for other in snapshots.rglob("*")):
+            unwanted.append(content)
     for target in unwanted:
         try:
-            with unused(target):
-                target.unlink()
+            target.unlink()
         except OSError as error:
             raise WeightsError(f"cannot delete {target}: {error.strerror}") from error
-        deleted.append(target)
-    return deleted
+    return unwanted
+
+
+def publish(repository: str, files: Sequence[Path], card: str, *, private: bool) -> str:
+    """Upload files and their model card as one commit to a repository, made if there is none.
+
+    card: Markdown, beginning with the front matter of the Hub. Returns the commit. Raises WeightsError.
+    """
+    from huggingface_hub import CommitOperationAdd, HfApi
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    with explained(HubFile(repository, files[0].name), upload=True), disable_progress_bars():
+        api = HfApi(library_name="deblur")
+        api.create_repo(repository, private=private, exist_ok=True)
+        operations = [CommitOperationAdd(file.name, file) for file in files]
+        operations.append(CommitOperationAdd("README.md", card.encode()))
+        commit = api.create_commit(repository, operations, commit_message=f"Add {files[0].name}")
+    return commit.oid
 
 
 @contextmanager
-def unused(target: Path) -> Iterator[None]:
-    """Hold the lock of a broken download. Raises WeightsError where another process is going on with it."""
-    from filelock import Timeout
-    from huggingface_hub.utils._fixes import WeakFileLock
+def explained(file: HubFile, *, upload: bool = False) -> Iterator[None]:
+    """Turn what huggingface_hub and the system raise into a WeightsError of one line.
 
-    if not target.name.endswith(PARTIAL):
-        yield
-        return
+    The library's own reports of retries, of several lines each, are kept to its errors.
+    """
+    import httpx2
+    from huggingface_hub.utils import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity(max(before, ERROR))
     try:
-        with WeakFileLock(lock_path(target.with_name(target.name.removesuffix(PARTIAL))), timeout=0.1):
-            yield
-    except Timeout as error:
-        raise WeightsError(f"{target} is being downloaded just now: stop that first") from error
+        yield
+    except (httpx2.HTTPError, OSError, RuntimeError, ValueError, LookupError, ImportError) as error:
+        raise WeightsError(explain(error, file, upload)) from error
+    finally:
+        logging.set_verbosity(before)
 
 
-def lock_path(blob: Path) -> Path:
-    """File that huggingface_hub locks while it writes that content."""
-    locks = blob.parents[2] / ".locks" / blob.parents[1].name
-    locks.mkdir(parents=True, exist_ok=True)
-    return locks / f"{blob.name}.lock"
+def explain(error: BaseException, file: HubFile, upload: bool) -> str:
+    """One line for a failed download or upload."""
+    import httpx2
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    if isinstance(error, RuntimeError | LocalEntryNotFoundError) and error.__cause__:
+        error = error.__cause__  # the library says what it was doing, and hides what happened
+    if isinstance(error, OfflineModeIsEnabled):
+        if upload:
+            return "HF_HUB_OFFLINE forbids uploads: unset it"
+        return f"not downloaded yet, and HF_HUB_OFFLINE forbids it: unset that, {how_to_bring(file)}"
+    if isinstance(error, HfHubHTTPError):
+        return explain_answer(error, file, upload)
+    if isinstance(error, httpx2.HTTPError | httpx2.InvalidURL):
+        return explain_connection(error, file, upload)
+    return explain_system(error, upload)
+
+
+def explain_answer(error: "HfHubHTTPError", file: HubFile, upload: bool) -> str:
+    """One line for what the Hub refuses."""
+    from huggingface_hub import constants
+    from huggingface_hub import errors as hub
+
+    hub_page, owner = constants.ENDPOINT, file.repository
+    status, wait = error.response.status_code, error.response.headers.get("Retry-After", "")
+    said = " ".join((error.server_message or "check HF_ENDPOINT and proxy").split())
+    when = f"in {wait} seconds" if wait.isdigit() else "in some minutes"
+    cure = "set HF_TOKEN to a token that may write there" if upload else "check HF_TOKEN"
+    match error:
+        case hub.GatedRepoError():
+            line = (
+                f"{owner} is gated: accept its terms at {hub_page}/{owner}, then set HF_TOKEN to your token"
+            )
+        case hub.RepositoryNotFoundError():
+            line = f"there is no {owner} on the Hub, or it is private: check the name, or set HF_TOKEN"
+        case hub.RevisionNotFoundError():
+            line = f"{owner} has no revision {file.revision}: check what follows the @"
+        case hub.RemoteEntryNotFoundError():
+            line = f"{owner} has no file {file.file} at revision {file.revision}"
+        case _ if status in (401, 403):
+            line = f"access to {owner} is refused ({status}): {cure}"
+        case _ if status == 404 and not upload:
+            line = f"there is no {file.file} in {owner} at {hub_page} (404)"
+        case _ if status == 429:
+            line = f"{hub_page} got too many requests (429): try again {when}, or set HF_TOKEN"
+        case _ if status >= 500:
+            line = f"{hub_page} is out of order ({status}): try again later"
+        case _:
+            line = f"{hub_page} answered with status {status}: {said}"
+    return line
+
+
+def explain_connection(error: Exception, file: HubFile, upload: bool) -> str:
+    """One line for a connection that cannot be made or breaks."""
+    import httpx2
+    from huggingface_hub import constants
+
+    match error:
+        case httpx2.UnsupportedProtocol() | httpx2.InvalidURL():
+            return (
+                f"{constants.ENDPOINT!r}, or what it leads to, is not an address: unset HF_ENDPOINT, or "
+                "begin it with https://"
+            )
+        case httpx2.TooManyRedirects():
+            return f"{constants.ENDPOINT} redirects in a circle: check HF_ENDPOINT and proxy"
+        case httpx2.ProxyError():
+            return f"the proxy does not let {constants.ENDPOINT} through: check HTTPS_PROXY"
+        case httpx2.ConnectError() | httpx2.ConnectTimeout():
+            proxy = " and the proxy that HTTPS_PROXY names" if getproxies().keys() - {"no"} else ""
+            bring = "" if upload else f", {how_to_bring(file)}"
+            return f"cannot reach {constants.ENDPOINT}: check the network{proxy}{bring}"
+    return f"the connection broke ({type(error).__name__}): give the same command again"
+
+
+def explain_system(error: BaseException, upload: bool) -> str:  # noqa: PLR0911 - one for each
+    """One line for what fails on this side, and for answers that make no sense."""
+    from huggingface_hub import constants
+
+    said, cache = " ".join(str(error).split()), constants.HF_HUB_CACHE
+    match error:
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT) if not upload:
+            return f"the disk of {cache} is full: make room, or set HF_HUB_CACHE to another disk"
+        case OSError() if error.errno is not None and upload:
+            return f"cannot read {error.filename or 'what is to be published'}: {error.strerror}"
+        case OSError() if error.errno is not None:
+            return f"cannot write to {error.filename or cache}: {error.strerror}"
+        case OSError() if said.startswith("Consistency check"):
+            return "the file ended too early or is too long: give the same command again"
+        case UnicodeEncodeError():
+            return "the token holds characters that no token has: check HF_TOKEN"
+        case ImportError():
+            return f"the proxy cannot be used, check HTTPS_PROXY: {said}"
+    return (
+        f"{constants.ENDPOINT} does not answer as the Hugging Face Hub does ({said}): check it and the proxy"
+    )
+
+
+def how_to_bring(file: HubFile) -> str:
+    """How a file gets to a machine without network."""
+    from huggingface_hub import constants
+
+    folder = f"models--{file.repository.replace('/', '--')}"
+    return (
+        f"or download {file.file} elsewhere and give its path as --weights, or copy that machine's folder "
+        f"{folder} into {constants.HF_HUB_CACHE}"
+    )

@@ -27,9 +27,9 @@ from deblur_cli.nets import (
 )
 from deblur_cli.nets.fast import skip_identity_blocks
 from deblur_cli.nets.m2aenet import SWITCHES
-from deblur_cli.weights import catalogue, checkpoints, files, sources
+from deblur_cli.weights import catalog, checkpoints, files
+from deblur_cli.weights.catalog import AUTO, completed, detector_for, epsilon_in
 from deblur_cli.weights.fingerprint import fingerprint
-from deblur_cli.weights.notes import AUTO, completed, detector_for, epsilon_in
 
 MAKERS: dict[str, Callable[..., Network]] = {LMD_VIT: create_lmd_vit, DETECTOR: create_detector}
 
@@ -74,15 +74,15 @@ class LoadedWeights:
         return epsilon_in(self.detector.notes, self.detector.name)
 
 
-def load(name: str = catalogue.DEFAULT) -> LoadedWeights:
-    """The network of a catalogue name, a local file, or hf://owner/repo/file[@revision].
+def load(name: str = catalog.DEFAULT) -> LoadedWeights:
+    """The network of a catalog name, a local file, or hf://owner/repo/file[@revision].
 
     Files of the Hub are downloaded where they are not there yet. Raises WeightsError, in one line, for a
     file that is missing, damaged or of another network.
     """
-    path, expected = sources.find(name)
+    path, expected = catalog.find(name)
     found = files.sha256(path)
-    source = sources.source_of(name)
+    source = catalog.source_of(name)
     if expected and found != expected:
         cure = f"`deblur weights remove {name}` and pull it again" if source.hub else "install deblur again"
         raise WeightsError(f"{path} is damaged (its SHA-256 is not the one it must have): {cure}")
@@ -95,7 +95,7 @@ def guide(loaded: LoadedWeights, detector: str = AUTO) -> LoadedWeights:
     """Weights whose mask and motion a detector finds.
 
     detector: a name, a file or an hf:// address; "auto" for what the weights note or their entry in the
-    catalogue names, if anything; "own" to leave them as they are.
+    catalog names, if anything; "own" to leave them as they are.
     Raises WeightsError, in one line, where the detector is none, where the weights are a detector themselves,
     and where they need one and have none.
     """

@@ -48,25 +48,24 @@ class Batch:
     _request: "Request"
     _bars: Bars
     _pipeline: Pipeline
+    _room: float  # megapixels that fit into memory
 
     def __init__(
         self,
         options: RunOptions,
-        output: Output,
+        streams: Output,
         journal: Journal,
         findings: "Findings | None",
         report: Report | None,
     ) -> None:
         self._options = options
-        self._output = output
+        self._streams = streams
         self._journal = journal
         self._findings = findings
         self._page = report
         self._tally = Tally()
         self._seconds: defaultdict[Job, float] = defaultdict(float)  # spent on each photo under way
         self._current: Job | None = None  # the photo in the network
-        room = psutil.virtual_memory().available * MEMORY_SHARE
-        self._room = room / BYTES_PER_PIXEL / 1e6  # megapixels
         self._raw = RawOptions(options.raw_white_balance, options.raw_exposure, options.raw_color_space)
 
     def run(self, plan: Plan, network: "tuple[Deblurrer, Request] | None") -> int:
@@ -75,7 +74,7 @@ class Batch:
         network: what deblurs the photos and how, None if there are none.
         Raises what opening the journal raises, before any photo is opened.
         """
-        self._journal.open(len(plan.jobs), network[0].weights if network else None, self._output)
+        self._journal.open(len(plan.jobs), network[0].weights if network else None, self._streams)
         finished = False
         try:
             self._tally.counts["not_done"] = len(plan.jobs)
@@ -86,7 +85,7 @@ class Batch:
             if network is not None:
                 self._network, self._request = network
                 self._tally.epsilon = self._request.epsilon
-                with self._output.log_lines(), terminate_like_interrupt():
+                with self._streams.log_lines(), terminate_like_interrupt():
                     self._work(plan)
             self._conclude()
             finished = self._tally.stopped is None
@@ -95,15 +94,16 @@ class Batch:
         return self._tally.exit_code
 
     def _work(self, plan: Plan) -> None:
+        self._room = psutil.virtual_memory().available * MEMORY_SHARE / BYTES_PER_PIXEL / 1e6
         width = self._options.jobs or automatic_jobs(self._network.device)
         self._pipeline = Pipeline(self, width, Budget(self._room))
         try:
-            with self._output.bars(len(plan.jobs)) as self._bars:
+            with self._streams.bars(len(plan.jobs)) as self._bars:
                 self._pipeline.run(plan.jobs)
         except KeyboardInterrupt as interrupt:
             self._tally.stopped = exit_code(interrupt)
             where = f" at {self._current.source}" if self._current else ""
-            self._output.error(f"stopped{where}; {self._what_stays()}")
+            self._streams.error(f"stopped{where}; {self._what_stays()}")
 
     def _what_stays(self) -> str:
         how_to_go_on = "; --resume continues from there" if self._journal.is_kept else ""
@@ -115,7 +115,7 @@ class Batch:
 
     def about(self, job: Job) -> AbstractContextManager[None]:
         """Let the log lines of this thread name a photo."""
-        return self._output.about(job.source)
+        return self._streams.about(job.source)
 
     def begin(self, job: Job) -> None:
         """Show the photo as the one in the network."""
@@ -186,58 +186,58 @@ class Batch:
         done = "restored" if outcome.changed else "unchanged"
         self._tally.counts[done if job.restores else "looked_at"] += 1
         for note in outcome.notes:
-            self._output.warn(f"{job.source}: {note}")
-        self._output.say(f"{job.source}: {outcome.line}")
+            self._streams.warn(f"{job.source}: {note}")
+        self._streams.say(f"{job.source}: {outcome.line}")
         if self._options.json:
-            self._output.json_line(outcome.record)
+            self._streams.json_line(outcome.record)
         else:
             for path in job.missing.values():
-                self._output.result(path)
+                self._streams.result(path)
 
     def _give_up(self, job: Job, error: Exception) -> None:
         if self._options.debug:
-            self._output.traceback(error)
+            self._streams.traceback(error)
         self._fail(Problem(job.source, describe(error)))
         if is_disk_full(error) and self._tally.stopped is None:
             self._tally.stopped = FAILED
-            self._output.error(f"the disk is full, so the run ends here; {self._what_stays()}")
+            self._streams.error(f"the disk is full, so the run ends here; {self._what_stays()}")
 
     def _fail(self, problem: Problem) -> None:
         self._tally.counts["failed"] += 1
-        self._output.error(str(problem))
+        self._streams.error(str(problem))
         if self._page is not None:
             self._page.fail(problem.path, problem.bare_reason)
         if self._options.json:
-            self._output.json_line(failure_record(problem))
+            self._streams.json_line(failure_record(problem))
 
     def _skip(self, job: Job, why: str) -> None:
         self._tally.counts["skipped"] += 1
-        self._output.say(f"{job.source}: {why}")
+        self._streams.say(f"{job.source}: {why}")
         if self._page is not None:
             self._page.skip(job.source, why)
         if self._options.json:
-            self._output.json_line(skip_record(job))
+            self._streams.json_line(skip_record(job))
 
     def _conclude(self) -> None:
         """Make the page and sum the run up."""
         if self._page is not None:
             self._finish_page(self._page)
         if self._options.json:
-            self._output.json_line(self._tally.record())
+            self._streams.json_line(self._tally.record())
         if self._tally.photos != 1 or self._tally.stopped is not None:
-            self._output.say(str(self._tally))
+            self._streams.say(str(self._tally))
 
     def _finish_page(self, report: Report) -> None:
         try:
             path = report.finish(str(self._tally))
         except EncodeError as error:  # what became of the photos is told all the same
-            self._output.error(f"{error}; repeat with --resume or --skip-existing to make the page")
+            self._streams.error(f"{error}; repeat with --resume or --skip-existing to make the page")
             self._tally.stopped = self._tally.stopped or FAILED
             return
         if self._options.json:
-            self._output.json_line({"type": "report", "path": str(path)})
+            self._streams.json_line({"type": "report", "path": str(path)})
         else:
-            self._output.result(path)
+            self._streams.result(path)
 
 
 def automatic_jobs(device: str) -> int:

@@ -12,6 +12,7 @@ from deblur_cli.errors import PhotoError, PhotoTooLargeError, UsageError
 
 if TYPE_CHECKING:
     from deblur_cli.cli.output import Output
+    from deblur_cli.cli.run.journal import Journal
     from deblur_cli.cli.run.messages import Forecast
     from deblur_cli.cli.run.plan import Job, Plan
     from deblur_cli.restoration.deblurrer import Deblurrer, Request
@@ -44,18 +45,25 @@ def run(options: RunOptions) -> None:
             with streams.log_lines():
                 code = dry_run(plan, options, streams)
         else:
-            from deblur_cli.cli.run.batch import Batch
-            from deblur_cli.cli.run.inputs import REPORT_FOLDER
-            from deblur_cli.cli.run.plan import result_folder
-            from deblur_cli.report import Report
-
-            report = Report(result_folder(options) / REPORT_FOLDER) if options.report else None
-            if report is not None:
-                report.prepare()
-            network = load(options, streams) if plan.jobs else None
-            code = Batch(options, streams, journal, findings, report).run(plan, network)
+            code = deblur(plan, options, journal, findings, streams)
         if code:
             raise typer.Exit(code)
+
+
+def deblur(
+    plan: "Plan", options: RunOptions, journal: "Journal", findings: "Findings | None", streams: "Output"
+) -> int:
+    """Do what is planned and return the exit code."""
+    from deblur_cli.cli.run.batch import Batch
+    from deblur_cli.cli.run.inputs import REPORT_FOLDER
+    from deblur_cli.cli.run.plan import result_folder
+    from deblur_cli.report import Report
+
+    report = Report(result_folder(options) / REPORT_FOLDER) if options.report else None
+    if report is not None:
+        report.prepare()
+    batch = Batch(options, streams, journal, findings, report)  # here its time begins
+    return batch.run(plan, load(options, streams) if plan.jobs else None)
 
 
 def _read_findings(options: RunOptions) -> "tuple[RunOptions, Findings | None]":

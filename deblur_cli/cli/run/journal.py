@@ -5,16 +5,15 @@ the results and whoever may write them may write it; without -o, in the folder o
 first line holds the settings. Before any file of a photo is put in place a line says `begin`, and
 `done` once all of them are; each line is on the disk before work goes on. What is begun and not done
 may thus be replaced, and what is done is known by the size and time of its files. A run that comes to
-its end removes its journal. While a run lasts it holds a lock on the file.
+its end removes its journal. While a run lasts it holds a lock on the folder.
 """
 
 import errno
 import json
 import os
-import sys
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from io import FileIO
 from pathlib import Path
@@ -28,7 +27,7 @@ from deblur_cli.cli.run.options import Existing, RunOptions
 from deblur_cli.cli.run.plan import Job, State, names_a_file, result_folder
 from deblur_cli.errors import DeblurError, UsageError
 from deblur_cli.files import PARTIAL, explain
-from deblur_cli.locks import InUseError, make_folder, open_locked
+from deblur_cli.locks import InUseError, held
 
 if TYPE_CHECKING:
     from deblur_cli.weights import LoadedWeights
@@ -114,7 +113,7 @@ class Journal:
         self._past: Past | None = None
         self._lock = threading.Lock()
         self._file: FileIO | None = None
-        self._made: list[Path] = []
+        self._opened = ExitStack()  # the journal and the lock of its folder
 
     @property
     def is_kept(self) -> bool:
@@ -129,7 +128,7 @@ class Journal:
             return asked
         return self._past.existing if self._past else Existing.skip
 
-    def look_back(self, output: Output) -> None:
+    def look_back(self, streams: Output) -> None:
         """Find out what there is to go on with, and say so if that is not what the user expects.
 
         Raises UsageError where the settings were different, unless --overwrite asks to start over.
@@ -145,9 +144,9 @@ class Journal:
             raise DeblurError(f"{self._path} cannot be read: {error.strerror}") from error
         if past is None:
             if resume:
-                output.warn(f"there is no unfinished run in {self._path.parent}; existing results are kept")
+                streams.warn(f"there is no unfinished run in {self._path.parent}; existing results are kept")
         elif not resume:
-            output.warn(f"{self._path} is left from an unfinished run, which --resume would continue")
+            streams.warn(f"{self._path} is left from an unfinished run, which --resume would continue")
         elif self._agrees_with(past):
             self._past = past
 
@@ -185,7 +184,7 @@ class Journal:
         whole = not altered and all(now.values()) and is_same(stamp(job.source), trace.source)
         return replace(job, state=State.finished) if whole else again
 
-    def open(self, photos: int, weights: "LoadedWeights | None", output: Output) -> None:
+    def open(self, photos: int, weights: "LoadedWeights | None", streams: Output) -> None:
         """Begin the record of a run over so many photos, or go on with that of the earlier run.
 
         weights: None if none are used. Raises InUseError where the run to go on with is still alive,
@@ -198,16 +197,16 @@ class Journal:
         except InUseError as error:
             if self._past is not None:
                 raise
-            output.warn(f"{error}; this run keeps no journal, so it cannot be resumed")
+            streams.warn(f"{error}; this run keeps no journal, so it cannot be resumed")
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise explain(self._path, error) from error
-            output.warn(f"{explain(self._path, error)}; without its journal this run cannot be resumed")
+            streams.warn(f"{explain(self._path, error)}; without its journal this run cannot be resumed")
 
     def _open(self, path: Path, settings: Mapping[str, Any]) -> None:
-        self._made = make_folder(path.parent)
-        file = open_locked(path)
-        try:
+        with ExitStack() as opened:
+            opened.enter_context(held(path.parent))
+            file = opened.enter_context(FileIO(path, "a"))
             before = read(path)
             if self._past is not None and (before is None or before.length != self._past.length):
                 raise InUseError(f"another run has just written into {path.parent}; try again")
@@ -216,10 +215,7 @@ class Journal:
             if self._past is None:
                 _append(file, {"settings": settings, "existing": self.existing.value})
                 _sync(path.parent)
-        except BaseException:
-            file.close()
-            raise
-        self._file = file
+            self._file, self._opened = file, opened.pop_all()
 
     def begin(self, job: Job) -> None:
         """Note that the missing results of a photo are about to be put in place."""
@@ -244,14 +240,10 @@ class Journal:
         """Leave the journal as it is, or remove it where the run came to its end."""
         if self._file is None or self._path is None:
             return
-        if finished and sys.platform != "win32":  # while it is still locked
-            self._path.unlink(missing_ok=True)
         self._file.close()
         if finished:
             self._path.unlink(missing_ok=True)
-            for folder in self._made:
-                with suppress(OSError):  # results are in it
-                    folder.rmdir()
+        self._opened.close()
 
 
 def _append(file: FileIO, record: Mapping[str, object]) -> None:

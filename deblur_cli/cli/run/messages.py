@@ -39,20 +39,9 @@ def describe_result(
     job: Job, result: "Result", network: "Deblurrer", seconds: float, *, copied: bool
 ) -> Outcome:
     """Tell what came of a photo on which so many seconds were spent; `copied`: it is the file as it was."""
-    from deblur_cli.pictures import at_scales, blurred  # here, as a dry run does without torch
-
-    share = blurred(result.blurred_share) if result.blurred_share else "nothing blurred"
-    if not job.restores:
-        what = f"{blurred(result.blurred_share)}, not restored"
-    elif result.changed:
-        tiles = "1 tile" if result.tiles_restored == 1 else f"{result.tiles_restored} tiles"
-        what = f"{share}, {tiles} restored{at_scales(result.scale_shares)}"
-    else:
-        what = f"{share}, {'left as it is' if copied else 'only converted'}"
-    if result.tiles_kept:
-        what += f", {result.tiles_kept} kept because they could not be restored"
     weights, detector = network.weights, network.weights.detector
     how = f"{network.device}, {network.precision}, {weights.title}, epsilon {result.epsilon:g}"
+    line = f"{_what_came_of(job, result, copied=copied)}, {seconds:.1f} s ({how})"
     record = _record(
         "done",
         **_names(job),
@@ -74,7 +63,23 @@ def describe_result(
         changed=result.changed,
         notes=list(result.notes),
     )
-    return Outcome(result.changed, result.notes, f"{what}, {seconds:.1f} s ({how})", record)
+    return Outcome(result.changed, result.notes, line, record)
+
+
+def _what_came_of(job: Job, result: "Result", *, copied: bool) -> str:
+    from deblur_cli.pictures import at_scales, blurred  # here, as a dry run does without torch
+
+    share = blurred(result.blurred_share)
+    if not job.restores:
+        what = f"{share}, not restored"
+    elif result.changed:
+        tiles = "1 tile" if result.tiles_restored == 1 else f"{result.tiles_restored} tiles"
+        what = f"{share}, {tiles} restored{at_scales(result.scale_shares)}"
+    else:
+        found = share if result.blurred_share else "nothing blurred"
+        what = f"{found}, {'left as it is' if copied else 'only converted'}"
+    kept = f", {result.tiles_kept} kept because they could not be restored" if result.tiles_kept else ""
+    return what + kept
 
 
 def scales_of(result: "Result") -> dict[str, float]:
@@ -121,7 +126,7 @@ class Tally:
     _WORDS: ClassVar = {
         "restored": "restored",
         "unchanged": "without blur",
-        "looked_at": "only looked at",
+        "looked_at": "only mapped",
         "skipped": "skipped",
         "failed": "failed",
         "not_done": "not done",

@@ -60,7 +60,7 @@ def parse_format(name: str) -> str:
 
 def parse_quality(text: str) -> int:
     """Return a quality of JPEG, WebP and AVIF."""
-    return shared.whole_number(text, "--quality must be a number from 1 to 100", lambda n: 1 <= n <= 100)
+    return shared.whole_number(text, "--quality must be a number from 1 to 100", range(1, 101))
 
 
 def parse_exposure(text: str) -> float:
@@ -72,7 +72,7 @@ def parse_exposure(text: str) -> float:
 def parse_jobs(text: str) -> int | None:
     """Return a number of photos, None for auto."""
     rule = f"--jobs must be auto or a number from 1 to {MOST_JOBS}"
-    return None if text == "auto" else shared.whole_number(text, rule, lambda n: 1 <= n <= MOST_JOBS)
+    return None if text == "auto" else shared.whole_number(text, rule, range(1, MOST_JOBS + 1))
 
 
 @dataclass(frozen=True, kw_only=True)

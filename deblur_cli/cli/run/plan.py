@@ -102,16 +102,17 @@ def name_results(photos: Sequence[Found], options: RunOptions) -> list[Job]:
     Maps bear the name of their photo without its ending, and the whole name where photos differ in nothing
     but that: a camera that writes IMG.NEF beside IMG.JPG gives IMG.NEF_mask.png and IMG.JPG_mask.png.
     """
-    outputs = [_output(photo, options) for photo in photos]
-    stems = [identity(out.with_name(photo.path.stem)) for photo, out in zip(photos, outputs, strict=True)]
+    named = [(photo.path, _output(photo, options)) for photo in photos]
     namesakes = defaultdict(set)
-    for photo, stem in zip(photos, stems, strict=True):
-        namesakes[stem].add(photo.path.name)
+    for path, output in named:
+        namesakes[identity(output.with_name(path.stem))].add(path.name)
     jobs = []
-    for photo, out, stem in zip(photos, outputs, stems, strict=True):
-        name = photo.path.name if len(namesakes[stem]) > 1 else photo.path.stem
-        paths = {kind: out.with_name(name + ending) for kind, ending in ENDINGS.items()} | {Kind.photo: out}
-        jobs.append(Job(photo.path, {kind: paths[kind] for kind in options.kinds}))
+    for path, output in named:
+        alone = len(namesakes[identity(output.with_name(path.stem))]) == 1
+        name = path.stem if alone else path.name
+        maps = {kind: output.with_name(name + ending) for kind, ending in ENDINGS.items()}
+        results = {Kind.photo: output, **maps}
+        jobs.append(Job(path, {kind: results[kind] for kind in options.kinds}))
     return jobs
 
 
