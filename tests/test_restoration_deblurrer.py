@@ -260,7 +260,7 @@ def test_findings_of_another_photo_are_refused(height, width):
     findings = everywhere(height, width)
     if (height, width) == (80, 120):
         return
-    with pytest.raises(DecodeError, match=f"of {width} x {height} pixels, and this one has 120 x 80"):
+    with pytest.raises(DecodeError, match=f"of {width} x {height} pixels, but this one has 120 x 80"):
         deblurrer.restore(photo, findings, Request())
 
 

@@ -41,9 +41,8 @@ def test_regions_are_those_of_plain_labeling(height, width, seed, epsilon):
 def test_a_higher_epsilon_never_marks_more(height, width, seed, first, second):
     probability = random_map(height, width, seed)
     low, high = sorted((first, second))
-    assert not (
-        (region_confidence(probability, high) > high) & ~(region_confidence(probability, low) > low)
-    ).any()
+    less, more = (region_confidence(probability, epsilon) > epsilon for epsilon in (high, low))
+    assert not (less & ~more).any()
 
 
 def test_an_unsure_region_is_dropped_and_a_sure_one_kept_with_its_fringe():

@@ -2,9 +2,9 @@
 
 Blur is detected in the photo itself and in copies that are 2, 4 and 8 times smaller: at all of `SCALES` but
 those at which the photo is too small (`usable_scales`). A network that learned blur of 3 to 24 pixels sees
-nothing in a large photo whose hand moved by 60; four times smaller, that is 15. `merge_scales` makes one map of all
-scales and gives each cell the scale at which its motion is `BEST_LENGTH` long. That is mostly between two of them;
-`scale_shares` says how both are mixed.
+nothing in a large photo whose hand moved by 60; four times smaller, that is 15. `merge_scales` makes one map
+of all scales and gives each cell the scale at which its motion is `BEST_LENGTH` long. That is mostly between
+two of them; `scale_shares` says how both are mixed.
 
 Pyramids of this kind are as old as SRN-DeblurNet (Tao et al., "Scale-recurrent Network for Deep Image
 Deblurring", 2018); here each region has a scale of its own.
