@@ -101,5 +101,5 @@ def test_a_part_holds_whatever_changes_with_its_surroundings(height, width, size
 def test_weights_of_cells_sum_to_one(height, width, size, step):
     total = np.zeros((-(-height // 8), -(-width // 8)))
     for tile in Grid(height, width, size, 32, step):
-        total[tile.scaled(8)] += cell_weights(tile)
+        total[tile.cells] += cell_weights(tile)
     np.testing.assert_allclose(total, 1, atol=1e-5)
