@@ -127,7 +127,7 @@ def test_ctrl_c_says_what_becomes_of_what_was_measured(tmp_path, weights_file, m
     if kept:
         assert [path.name for path in (tmp_path / "out").iterdir()] == ["pictures.csv"]
         monkeypatch.setattr(loop, "run", plain)
-        assert "1 results were there already" in evaluate(*words).stderr
+        assert "1 results were measured before" in evaluate(*words).stderr
 
 
 def test_results_that_cannot_be_kept_are_still_shown(tmp_path, weights_file):
