@@ -18,7 +18,7 @@ from deblur_cli.benchmark.measuring import Timing
 from deblur_cli.cli.app import app
 from deblur_cli.nets.macs import count_detection, count_restoration
 from deblur_cli.restoration.limits import SCALES, Tiling
-from deblur_cli.restoration.scales import shares
+from deblur_cli.restoration.scales import scale_shares
 from deblur_cli.restoration.tiles import Grid
 
 SMALL = ["--size", "640x128", "--repeats", "1", "--tile", "128", "--overlap", "32", "--device", "cpu"]
@@ -162,7 +162,7 @@ def test_the_profile_names_operators_and_parts(weights_file):
     parts = [part["name"] for part in facts["parts"]]
     assert {"encoder stage 1", "encoder stage 4", "decoder stage 1", "mask predictor"} < set(parts)
     shares = [operator["share"] for operator in facts["operators"]]
-    assert shares == sorted(shares, reverse=True)
+    assert shares == sorted(scale_shares, reverse=True)
     assert sum(shares) <= 1 + 1e-6
     assert any("conv" in operator["name"] for operator in facts["operators"])
     assert "encoder stage 4" in bench(weights_file, "--profile").stdout
@@ -230,7 +230,7 @@ def test_what_is_taken_for_found_is_what_was_asked_for():
     found = staged.findings
     assert found.probability.mean() == pytest.approx(0.2, abs=0.001)
     assert found.length == pytest.approx(40)
-    assert shares(found.scale, SCALES)[1].max() == 0  # not at full size
+    assert scale_shares(found.scale, SCALES)[1].max() == 0  # not at full size
     result = staged.run(setting.deblurrer())
     assert result.blurred_share == pytest.approx(0.2, abs=0.02)
     timed = run.run_benchmark(setting, (600, 520), 0.2, 40, 1, only=["deblur", "dense float32"])

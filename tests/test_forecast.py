@@ -34,7 +34,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     ticking = Clock()
-    find, attempt = engine.Engine.find, engine.Engine.attempt
+    find, attempt = engine.Engine.detect_tile, engine.Engine.restore_part
 
     def slow_find(self, network, image):
         ticking.now += LOOKING * image[0, 0].numel()
@@ -44,8 +44,8 @@ def clock(monkeypatch):
         ticking.now += RESTORING * image[0, 0].numel()
         return attempt(self, network, image, told, epsilon)
 
-    monkeypatch.setattr(engine.Engine, "find", slow_find)
-    monkeypatch.setattr(engine.Engine, "attempt", slow_attempt)
+    monkeypatch.setattr(engine.Engine, "detect_tile", slow_find)
+    monkeypatch.setattr(engine.Engine, "restore_part", slow_attempt)
     monkeypatch.setattr(forecast, "time", ticking)
     return ticking
 
@@ -65,22 +65,22 @@ def noise(height, width):
 def test_one_look_foretells_what_each_run_does_and_takes(clock, keep_sharp, scales):
     both, photo = deblurrer(scales=scales), noise(280, 400)
     requests = [Request(epsilon, keep_sharp) for epsilon in (0.2, 0.5, 0.9, 1.0)]
-    for outlook, request in zip(forecast.foresee(both, photo, requests), requests, strict=True):
+    for outlook, request in zip(forecast.forecast(both, photo, requests), requests, strict=True):
         findings, looking = clock.since(lambda: both.detect(photo))
         run, restoring = clock.since(lambda: both.restore(photo, findings, request))  # noqa: B023
-        assert outlook.seen.epsilon == request.epsilon
-        assert outlook.seen.blurred_share == pytest.approx(run.blurred_share)
-        assert outlook.seen.scale_shares == pytest.approx(run.scale_shares)
-        assert (outlook.seen.tiles, outlook.tiles_restored) == (run.tiles, run.tiles_restored)
-        np.testing.assert_array_equal(outlook.seen.findings.probability, run.findings.probability)
+        assert outlook.result.epsilon == request.epsilon
+        assert outlook.result.blurred_share == pytest.approx(run.blurred_share)
+        assert outlook.result.scale_shares == pytest.approx(run.scale_shares)
+        assert (outlook.result.tiles, outlook.tiles_restored) == (run.tiles, run.tiles_restored)
+        np.testing.assert_array_equal(outlook.result.findings.probability, run.findings.probability)
         assert outlook.seconds == pytest.approx(looking + restoring)
-        assert not outlook.seen.changed and outlook.seen.photo is photo
+        assert not outlook.result.changed and outlook.result.photo is photo
 
 
 def test_nothing_blurred_costs_no_more_than_looking(clock):
     both, photo = deblurrer(), noise(160, 160)
-    (outlook,) = forecast.foresee(both, photo, [Request(1.0)])
-    assert (outlook.tiles_restored, outlook.seen.blurred_share) == (0, 0)
+    (outlook,) = forecast.forecast(both, photo, [Request(1.0)])
+    assert (outlook.tiles_restored, outlook.result.blurred_share) == (0, 0)
     assert outlook.seconds == pytest.approx(clock.since(lambda: both.detect(photo))[1])
 
 

@@ -12,7 +12,7 @@ from cli_helpers import deblur, install, make_photo, started
 from PIL import Image
 
 from deblur_cli.errors import EncodeError
-from deblur_cli.report.page import Entry
+from deblur_cli.report.page import PageEntry
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -281,9 +281,9 @@ def test_facts_tell_scales_and_entries_from_before_there_were_any_are_read():
     known = {"width": 40, "height": 30, "blurred_share": 0.5, "tiles_restored": 3, "seconds": 1.0}
     known |= {"epsilon": 0.5, "device": "cpu", "precision": "fp32", "weights": "w", "changed": True}
     known |= {"source": "a.png", "notes": []}
-    assert ", tiles restored: 3, w" in Entry.of("a", known).facts
+    assert ", tiles restored: 3, w" in PageEntry.of("a", known).facts
     known["scales"] = {"1": 0, "2": 0.1, "4": 0.4, "8": 0}
-    assert ", tiles restored: 3 at 1/4 and 1/2, w" in Entry.of("a", known).facts
+    assert ", tiles restored: 3 at 1/4 and 1/2, w" in PageEntry.of("a", known).facts
 
 
 def test_folder_that_is_no_report_is_left_alone(tmp_path, monkeypatch):
@@ -292,7 +292,7 @@ def test_folder_that_is_no_report_is_left_alone(tmp_path, monkeypatch):
     mine = make_photo(tmp_path / "deblur_report" / "mine.png")
     result = deblur("run", photo, "--report")
     assert result.exit_code == 1
-    assert "mine.png, which is no part of a report" in result.stderr
+    assert "mine.png, which is not part of a report" in result.stderr
     assert mine.exists()
     assert not (tmp_path / "a_deblurred.png").exists()
 
@@ -439,4 +439,4 @@ def test_report_that_cannot_be_written_is_told_before_any_photo_is_opened(tmp_pa
     monkeypatch.setattr("os.access", lambda path, mode: Path(path) != closed)  # root may write anywhere
     result = deblur("run", photo, "--report", "--overwrite")
     assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
-    assert f"{closed}: nothing can be written there" in result.stderr
+    assert f"cannot write to {closed}" in result.stderr

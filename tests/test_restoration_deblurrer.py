@@ -32,7 +32,7 @@ from deblur_cli.photo.photo import Metadata, Photo
 from deblur_cli.restoration.deblurrer import Request, untouched
 from deblur_cli.restoration.engine import Engine
 from deblur_cli.restoration.findings import everywhere
-from deblur_cli.restoration.mask import overlay_weights, settle
+from deblur_cli.restoration.mask import feather_weights, region_confidence
 from deblur_cli.restoration.scales import halved
 from deblur_cli.restoration.tiles import Grid
 
@@ -63,7 +63,7 @@ def test_pixels_beyond_the_feathered_mask_stay_bit_identical(
     pixels = result.photo.pixels
     assert (pixels.shape, pixels.dtype) == (before.shape, dtype)
     mask = (result.findings.probability > epsilon).astype(np.float32)
-    weights = overlay_weights(mask, slice(0, height), slice(0, width))
+    weights = feather_weights(mask, slice(0, height), slice(0, width))
     differs = (pixels != before).any(axis=2)
     assert not differs[weights == 0].any()
     assert result.changed == differs.any()
@@ -87,7 +87,7 @@ def test_a_photo_without_blur_comes_out_as_it_is(height, width, channels, dtype,
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_a_sharp_photo_is_never_given_to_the_restorer(kind, dtype, monkeypatch):
     deblurrer = deblurrer_of(guided(kind, finds(lively_detector(), 0.2)))
-    monkeypatch.setattr(Engine, "attempt", None)
+    monkeypatch.setattr(Engine, "restore_part", None)
     photo = photo_of(picture(90, 140, dtype=dtype))
     assert run(deblurrer, photo).photo is photo
 
@@ -186,7 +186,7 @@ def test_what_is_found_at_one_scale_is_the_networks_own():
         deblurrer.restore(photo_of(pixels), findings, Request(keep_sharp=keep)).findings.probability
         for keep in (True, False)
     )
-    np.testing.assert_array_equal(settled, settle(findings.probability, 0.5))
+    np.testing.assert_array_equal(settled, region_confidence(findings.probability, 0.5))
     np.testing.assert_array_equal(bare, findings.probability)
 
 
@@ -260,7 +260,7 @@ def test_findings_of_another_photo_are_refused(height, width):
     findings = everywhere(height, width)
     if (height, width) == (80, 120):
         return
-    with pytest.raises(DecodeError, match=f"of {width} x {height} pixels, and this one has 120 x 80"):
+    with pytest.raises(DecodeError, match=f"of {width} x {height} pixels, but this one has 120 x 80"):
         deblurrer.restore(photo, findings, Request())
 
 
@@ -309,7 +309,7 @@ def test_progress_knows_its_end_from_the_start(kind, keep_sharp):
 def test_progress_ends_at_the_total_where_memory_runs_out(monkeypatch):
     photo, seen, calls = photo_of(picture(400, 400)), [], []
     deblurrer = deblurrer_of(guided("told"), size=256)
-    plain = Engine.attempt
+    plain = Engine.restore_part
 
     def attempt(self, network, image, *rest):
         calls.append(1)
@@ -317,7 +317,7 @@ def test_progress_ends_at_the_total_where_memory_runs_out(monkeypatch):
             raise MemoryError
         return plain(self, network, image, *rest)
 
-    monkeypatch.setattr(Engine, "attempt", attempt)
+    monkeypatch.setattr(Engine, "restore_part", attempt)
     findings = everywhere(400, 400, scale=1.5)
     result = deblurrer.restore(photo, findings, Request(), lambda *step: seen.append(step))
     assert result.notes
@@ -359,7 +359,7 @@ def test_inks_beyond_the_feathered_mask_stay_bit_identical(scale, dtype):
     assert photo.is_cmyk and photo.pixels.shape[2] == 3
     result = deblurrer_of(guided("told")).restore(photo, findings_of(160, 200, scale=scale), Request())
     mask = (result.findings.probability > 0.5).astype(np.float32)
-    weights = overlay_weights(mask, slice(0, 160), slice(0, 200))
+    weights = feather_weights(mask, slice(0, 160), slice(0, 200))
     differs = (result.photo.stored != inks).any(axis=2)
     assert not differs[weights == 0].any() and (weights == 0).any()
     assert differs[weights == 1].mean() > 0.3
@@ -381,7 +381,7 @@ def test_memory_is_bounded_by_the_tile(size, marked):
         sizes.append(max(image.shape[-2:]))
         return image
 
-    deblurrer.restorer.attempt = attempt
+    deblurrer.restorer.restore_part = attempt
     tracemalloc.start()
     deblurrer.restore(photo, findings, Request())
     peak = tracemalloc.get_traced_memory()[1]

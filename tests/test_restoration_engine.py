@@ -200,7 +200,7 @@ def test_a_tile_that_cannot_be_looked_at_counts_as_sharp_and_is_named():
     places = [f"{tile.corner[1] * 2},{tile.corner[0] * 2}" for tile in deblurrer.detector.grid(300, 300)]
     missing = [place for place in places if int(place.split(",")[1]) >= 300]
     assert list(findings.notes) == [
-        f"the tile at {place} could not be looked at: nothing is found there" for place in missing
+        f"detection failed in the tile at {place}, which counts as sharp" for place in missing
     ]
     assert 0 < len(missing) < len(places)
     assert findings.probability[-8:].max() == 0
@@ -215,7 +215,7 @@ def test_a_tile_that_fails_in_low_precision_is_looked_at_in_float32(caplog):
     findings, expected = deblurrer.detect(photo), deblurrer_of(network).detect(photo)
     assert not findings.notes
     assert np.array_equal(findings.probability, expected.probability)
-    assert "looked at again in fp32" in caplog.text
+    assert "run again in fp32" in caplog.text
 
 
 def sure(network):
@@ -291,13 +291,13 @@ def test_tiles_that_cannot_be_are_refused(values):
 @pytest.mark.parametrize("scale", [1, 2])
 def test_tiles_agree_on_what_was_found(scale, monkeypatch):
     """Each tile is restored with the photo's maps, not with what it would find by itself."""
-    told, plain = [], Engine.attempt
+    told, plain = [], Engine.restore_part
 
     def attempt(self, network, image, maps, epsilon):
         told.append(maps[0].numpy())
         return plain(self, network, image, maps, epsilon)
 
-    monkeypatch.setattr(Engine, "attempt", attempt)
+    monkeypatch.setattr(Engine, "restore_part", attempt)
     side = 256 * scale
     findings = findings_of(side, side, seed=4, scale=scale)
     findings.probability[:] = 0.9
@@ -332,7 +332,7 @@ def test_a_network_follows_its_own_motion_where_none_was_found(switches):
 def test_small_photos_are_one_tile_so_that_confidence_has_no_seam(monkeypatch, size, tiles):
     deblurrer = deblurrer_of(lively(), scales=(1,))
     monkeypatch.setattr(engine, "CPU_BYTES", 2 * 512**2 * deblurrer.weights.network.bytes_per_pixel)
-    monkeypatch.setattr(engine, "TILE_SIZES", (512, 256))
+    monkeypatch.setattr(engine, "AUTOMATIC_SIDES", (512, 256))
     assert len(deblurrer.detector.grid(*size)) == len(deblurrer.grids(*size)[1][0]) == tiles
     assert deblurrer.detect(photo_of(picture(*size))).tiles == tiles
 
@@ -366,13 +366,13 @@ def test_a_part_comes_out_as_in_its_tile(monkeypatch):
     findings = findings_of(480, 560, scale=1, reach=0.0)
     findings.probability[:] = 0
     findings.probability[25:33, 30:40] = 1
-    sizes, plain = [], Engine.attempt
+    sizes, plain = [], Engine.restore_part
 
     def attempt(self, network, image, *rest):
         sizes.append(image.shape[-2] * image.shape[-1])
         return plain(self, network, image, *rest)
 
-    monkeypatch.setattr(Engine, "attempt", attempt)
+    monkeypatch.setattr(Engine, "restore_part", attempt)
     deblurrer = deblurrer_of(short_sighted(lively(pooling=96)), size=320)
     parts, work = deblurrer.restore(photo, findings, Request()), sum(sizes)
     sizes.clear()

@@ -20,7 +20,7 @@ def test_findings_come_back_as_they_were(tmp_path_factory, height, width, seed):
     path = tmp_path_factory.mktemp("findings") / "photo_motion.npz"
     findings = findings_of(height, width, seed)
     path.write_bytes(to_npz(findings, 0.5))
-    again = read_npz(path)
+    again = read_npz(path)[0]
     assert again.size == (height, width)
     for name in MAPS:
         assert np.array_equal(getattr(again, name), getattr(findings, name))
@@ -132,7 +132,7 @@ def test_damaged_files_are_refused_or_read(tmp_path_factory, changes):
     path = tmp_path_factory.mktemp("damaged") / "damaged.npz"
     path.write_bytes(bytes(content))
     try:
-        findings = read_npz(path)
+        findings = read_npz(path)[0]
     except DecodeError as error:
         assert "\n" not in str(error)
     else:
@@ -141,14 +141,14 @@ def test_damaged_files_are_refused_or_read(tmp_path_factory, changes):
 
 def test_a_file_without_scales_is_read_as_of_the_photo_itself(tmp_path):
     (tmp_path / "old.npz").write_bytes(edited(scale=None, version=np.int64(1)))
-    assert (read_npz(tmp_path / "old.npz").scale == 1).all()
+    assert (read_npz(tmp_path / "old.npz")[0].scale == 1).all()
 
 
 def test_a_map_of_another_type_is_read(tmp_path):
     """Editors save what they like: double precision, whole numbers, columns first."""
     painted = np.asfortranarray(cells(1))
     (tmp_path / "painted.npz").write_bytes(edited(probability=painted, scale=cells(2.0)))
-    findings = read_npz(tmp_path / "painted.npz")
+    findings = read_npz(tmp_path / "painted.npz")[0]
     assert (findings.probability == 1).all() and (findings.scale == 2).all()
 
 

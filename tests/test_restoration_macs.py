@@ -12,8 +12,8 @@ from deblur_cli.nets.macs import count_restoration, count_spared
 from deblur_cli.photo.photo import Photo
 from deblur_cli.restoration.deblurrer import Deblurrer, Request
 from deblur_cli.restoration.findings import Findings
+from deblur_cli.restoration.forecast import detection_macs, parts_macs, restored_parts
 from deblur_cli.restoration.limits import Tiling
-from deblur_cli.restoration.macs import detection_macs, restoration_macs, restored_parts
 
 
 def counted(action):
@@ -45,7 +45,7 @@ def test_a_run_is_counted_as_torch_counts_it_over_all_scales(scales, keep_sharp)
     findings, request = half_moved(260, 330, 1.5), Request(0.5, keep_sharp)
     results = []
     found = counted(lambda: results.append(deblurrer.restore(photo, findings, request)))
-    assert restoration_macs(deblurrer, photo, findings, request) == found > 0
+    assert parts_macs(deblurrer, restored_parts(deblurrer, photo, findings, request)) == found > 0
     parts = list(restored_parts(deblurrer, photo, findings, request))
     assert len(parts) == results[0].tiles_restored
     assert {scale for scale, *_ in parts} <= set(scales)
@@ -55,7 +55,7 @@ def test_a_run_with_pruning_is_cheaper_than_without():
     deblurrer = Deblurrer(weights_of(lively(pooling=64)), "cpu", "fp32", Tiling(128, 32), (1,))
     photo, findings = noise(128, 128), half_moved(128, 128, 1.0)
     network, mask = deblurrer.restorer.network, torch.from_numpy(findings.probability)[None, None]
-    found = restoration_macs(deblurrer, photo, findings, Request(0.5, keep_sharp=False))
+    found = parts_macs(deblurrer, restored_parts(deblurrer, photo, findings, Request(0.5, keep_sharp=False)))
     spared = count_spared(network, 128, 128, mask)
     assert found == count_restoration(network, 128, 128) - spared
     assert spared > 0
@@ -64,4 +64,5 @@ def test_a_run_with_pruning_is_cheaper_than_without():
 def test_windows_of_a_run_are_not_counted():
     deblurrer = Deblurrer(weights_of(lively_lmd_vit()), "cpu", "fp32", Tiling(128, 32), (1,))
     assert detection_macs(deblurrer, 128, 128) is None
-    assert restoration_macs(deblurrer, noise(128, 128), half_moved(128, 128, 1.0), Request()) is None
+    parts = restored_parts(deblurrer, noise(128, 128), half_moved(128, 128, 1.0), Request())
+    assert parts_macs(deblurrer, parts) is None

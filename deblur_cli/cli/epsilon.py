@@ -69,7 +69,7 @@ def epsilon(options: SheetOptions) -> None:
     from deblur_cli.photo import encode
     from deblur_cli.photo.decode import decode
     from deblur_cli.restoration.deblurrer import Deblurrer, Request
-    from deblur_cli.restoration.forecast import foresee
+    from deblur_cli.restoration.forecast import forecast
 
     streams = Output(quiet=options.quiet, verbose=options.verbose)
     check_target(sheet, options.photo, overwrite=options.overwrite)
@@ -80,7 +80,7 @@ def epsilon(options: SheetOptions) -> None:
         photo = decode(options.photo, options.max_megapixels)
         bars.begin(options.photo.name)
         requests = [Request(value, options.keep_sharp) for value in options.values]
-        found = foresee(network, photo, requests, bars.report)
+        found = forecast(network, photo, requests, bars.report)
         drawn = _draw(photo, found, f"{network.weights.title}, {network.device}")
         encode.encode(drawn, sheet, format="PNG", overwrite=options.overwrite)
     for outlook in found:
@@ -99,7 +99,7 @@ def _draw(photo: "Photo", found: "list[Outlook]", network: str) -> "Photo":
     from deblur_cli.photo.view import eight_bits, rgb_profile
     from deblur_cli.pictures import Step, draw_sheet
 
-    steps = [Step(one.seen.epsilon, one.seen.findings, _lines(one)) for one in found]
+    steps = [Step(one.result.epsilon, one.result.findings, _lines(one)) for one in found]
     pixels = draw_sheet(eight_bits(photo), steps, (f"{photo.width} x {photo.height} pixels", network))
     return Photo(pixels=pixels, source=photo.source, format="PNG", metadata=rgb_profile(photo))
 
@@ -118,11 +118,11 @@ def _sheet_path(photo: Path, output: Path | None) -> Path:
 
 def _lines(outlook: "Outlook") -> tuple[str, str]:
     from deblur_cli.pictures import blurred
-    from deblur_cli.restoration.forecast import spoken
+    from deblur_cli.restoration.forecast import duration
 
     tiles = "1 tile" if outlook.tiles_restored == 1 else f"{outlook.tiles_restored} tiles"
-    share = f"epsilon {outlook.seen.epsilon:g}: {blurred(outlook.seen.blurred_share)}"
-    return share, f"{tiles} to restore, about {spoken(outlook.seconds)}"
+    share = f"epsilon {outlook.result.epsilon:g}: {blurred(outlook.result.blurred_share)}"
+    return share, f"{tiles} to restore, about {duration(outlook.seconds)}"
 
 
 def _record(outlook: "Outlook") -> dict[str, object]:
@@ -130,10 +130,10 @@ def _record(outlook: "Outlook") -> dict[str, object]:
 
     return {
         "type": "epsilon",
-        "epsilon": outlook.seen.epsilon,
-        "blurred_share": round(outlook.seen.blurred_share, 6),
-        "scales": scales_of(outlook.seen),
-        "tiles": outlook.seen.tiles,
+        "epsilon": outlook.result.epsilon,
+        "blurred_share": round(outlook.result.blurred_share, 6),
+        "scales": scales_of(outlook.result),
+        "tiles": outlook.result.tiles,
         "tiles_restored": outlook.tiles_restored,
         "seconds": round(outlook.seconds, 3),
     }

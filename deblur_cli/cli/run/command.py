@@ -70,9 +70,9 @@ def _read_findings(options: RunOptions) -> "tuple[RunOptions, Findings | None]":
     """Return the findings that the user gives, if any, and options with their epsilon if none is chosen."""
     if options.findings is None:
         return options, None
-    from deblur_cli.restoration.findings import read_noted
+    from deblur_cli.restoration.findings import read_npz
 
-    findings, epsilon = read_noted(options.findings)
+    findings, epsilon = read_npz(options.findings)
     return replace(options, epsilon=epsilon if options.epsilon is None else options.epsilon), findings
 
 
