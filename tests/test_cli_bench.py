@@ -162,7 +162,7 @@ def test_the_profile_names_operators_and_parts(weights_file):
     parts = [part["name"] for part in facts["parts"]]
     assert {"encoder stage 1", "encoder stage 4", "decoder stage 1", "mask predictor"} < set(parts)
     shares = [operator["share"] for operator in facts["operators"]]
-    assert shares == sorted(scale_shares, reverse=True)
+    assert shares == sorted(shares, reverse=True)
     assert sum(shares) <= 1 + 1e-6
     assert any("conv" in operator["name"] for operator in facts["operators"])
     assert "encoder stage 4" in bench(weights_file, "--profile").stdout

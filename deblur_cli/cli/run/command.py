@@ -87,7 +87,7 @@ def _check_kept(path: Path | None, plan: "Plan") -> None:
 
 def load(options: RunOptions, streams: "Output") -> "tuple[Deblurrer, Request]":
     """Return what deblurs the photos of a run, and what it shall do with each."""
-    from deblur_cli.cli.catalogue import epsilon_for, load_weights
+    from deblur_cli.cli.loading import epsilon_for, load_weights
     from deblur_cli.restoration.deblurrer import Deblurrer, Request
 
     loaded = load_weights(options.weights, options.detector, streams)
@@ -148,7 +148,7 @@ def _usable_size(job: "Job", max_megapixels: float) -> tuple[int, int]:
 
 def _estimate(forecast: "Forecast", options: RunOptions, streams: "Output") -> None:
     """Add how long the photos would take, unless the weights are still to be downloaded."""
-    from deblur_cli.cli.catalogue import to_download_of_run
+    from deblur_cli.cli.loading import to_download_of_run
     from deblur_cli.restoration.forecast import estimate
 
     if missing := to_download_of_run(options.weights, options.detector):
