@@ -18,7 +18,7 @@ from deblur_cli.benchmark.measuring import Timing
 from deblur_cli.cli.app import app
 from deblur_cli.nets.macs import count_detection, count_restoration
 from deblur_cli.restoration.limits import SCALES, Tiling
-from deblur_cli.restoration.scales import shares
+from deblur_cli.restoration.scales import scale_shares
 from deblur_cli.restoration.tiles import Grid
 
 SMALL = ["--size", "640x128", "--repeats", "1", "--tile", "128", "--overlap", "32", "--device", "cpu"]
@@ -230,7 +230,7 @@ def test_what_is_taken_for_found_is_what_was_asked_for():
     found = staged.findings
     assert found.probability.mean() == pytest.approx(0.2, abs=0.001)
     assert found.length == pytest.approx(40)
-    assert shares(found.scale, SCALES)[1].max() == 0  # not at full size
+    assert scale_shares(found.scale, SCALES)[1].max() == 0  # not at full size
     result = staged.run(setting.deblurrer())
     assert result.blurred_share == pytest.approx(0.2, abs=0.02)
     timed = run.run_benchmark(setting, (600, 520), 0.2, 40, 1, only=["deblur", "dense float32"])

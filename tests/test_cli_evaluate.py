@@ -41,14 +41,14 @@ def test_several_weights_and_epsilons_in_one_pass(tmp_path, weights_file):
     assert json.loads((tmp_path / "out" / "summary.json").read_text()) == records
     assert len((tmp_path / "out" / "pictures.csv").read_text().splitlines()) == 1 + 2 * 3
     again = evaluate(*words)
-    assert "6 results were there already" in again.stderr
+    assert "6 results were measured before" in again.stderr
     assert [json.loads(line) for line in again.stdout.splitlines()] == records
 
 
 def test_scales_are_told_and_taken(tmp_path, weights_file):
     folder = dataset(tmp_path / "set", 1)
     plain = evaluate(folder, "-w", weights_file)
-    assert "tiled at scale 1,2,4,8, laid over" in plain.stdout.splitlines()[0]
+    assert "tiled, scales 1, 2, 4, 8, laid over" in plain.stdout.splitlines()[0]
     words = [folder, "-w", weights_file, "-o", tmp_path / "out", "--json"]
     for scales in ("2, 1", "1"):
         done = evaluate(*words, "--scales", scales)
@@ -121,13 +121,13 @@ def test_ctrl_c_says_what_becomes_of_what_was_measured(tmp_path, weights_file, m
     words = [folder, "-w", weights_file, *(["-o", tmp_path / "out"] if kept else [])]
     stopped = evaluate(*words)
     assert stopped.exit_code == 130
-    assert ("the same command goes on" in stopped.stderr) == kept
+    assert ("the same command continues" in stopped.stderr) == kept
     assert ("nothing is kept without -o" in stopped.stderr) != kept
     assert not stopped.stdout
     if kept:
         assert [path.name for path in (tmp_path / "out").iterdir()] == ["pictures.csv"]
         monkeypatch.setattr(loop, "run", plain)
-        assert "1 results were there already" in evaluate(*words).stderr
+        assert "1 results were measured before" in evaluate(*words).stderr
 
 
 def test_results_that_cannot_be_kept_are_still_shown(tmp_path, weights_file):

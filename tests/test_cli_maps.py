@@ -132,7 +132,7 @@ def test_sheet_of_one_folder_run_is_not_a_photo_of_the_next(photo, tmp_path):
     [
         (["--values", "0.5,2"], "from 0 to 1"),
         (["--values", ""], "from 0 to 1"),
-        (["-o", "sheet.jpg"], "a sheet is a PNG"),
+        (["-o", "sheet.jpg"], "the sheet is a PNG"),
         (["--tile", "7"], "--tile must be auto or"),
     ],
 )

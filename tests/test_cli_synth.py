@@ -251,10 +251,10 @@ def test_quiet_runs_still_tell_where_the_dataset_is(photos, tmp_path):
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (("--count", 0), 2, "--count is a number above zero"),
+        (("--count", 0), 2, "--count must be a number above 0"),
         (("--count", "many"), 2, "--count"),
-        (("--size", 0), 2, "--size is a number above zero"),
-        (("--size", 100), 2, "--size is a multiple of 16"),
+        (("--size", 0), 2, "--size must be a multiple of 16"),
+        (("--size", 100), 2, "--size must be a multiple of 16"),
         (("--seed", -1), 2, "--seed"),
         (("--seed", 10**20), 2, "--seed"),
         (("--shortest", 20, "--longest", 10), 2, "shortest <= longest"),

@@ -261,10 +261,10 @@ def test_settings_on_the_command_line_are_read_as_toml():
         (("--set", "patch"), 2, "--set takes NAME=VALUE"),
         (("--set", "=3"), 2, "--set takes NAME=VALUE"),
         (("--set", "patch=40"), 2, "multiple of 16"),
-        (("--set", "batch=0"), 2, "'batch' must be above zero"),
+        (("--set", "batch=0"), 2, "'batch' should be greater than or equal to 1"),
         (("--set", "colour=1"), 2, "unknown setting 'colour'"),
         (("--set", "blur.longest=far"), 2, "'blur.longest' is a number"),
-        (("--device", "gpu"), 2, "no device 'gpu'"),
+        (("--device", "gpu"), 2, "not 'gpu'"),
         (("--precision", "fp16"), 2, "bf16 or fp32"),
         (("--quiet", "--verbose"), 2, "exclude each other"),
     ],
@@ -285,7 +285,7 @@ def test_wrong_files_are_one_line_and_write_nothing(config, photos, tmp_path):
     assert_refused(train(config, tmp_path / "gone", run), 1, "there is no folder")
     assert_refused(train(config, empty, run), 1, "no pictures in")
     assert_refused(train(config, few, run), 1, "holds 2 photos")
-    assert_refused(train(config, photos, config), 2, "is a file: -o names the folder of the run")
+    assert_refused(train(config, photos, config), 2, "is a file, but -o names the folder of the run")
     assert_refused(train(config, photos, config / "inside"), 2, "cannot write to")
     assert not run.exists()
     assert train(config, photos, run, "--steps", "1").exit_code == 0

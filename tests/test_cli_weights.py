@@ -11,7 +11,7 @@ from cli_helpers import deblur
 from networks import lively, lively_detector
 
 from deblur_cli import weights
-from deblur_cli.cli.weights import parse_size
+from deblur_cli.cli.sharing import parse_size
 from deblur_cli.errors import UsageError
 from deblur_cli.train import checkpoint
 from deblur_cli.train.settings import TrainSettings
@@ -307,9 +307,9 @@ def test_nothing_is_replaced_unless_asked(run_folder, tmp_path):
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["--name", "../x"], 2, "--name is made of letters"),
-        (["--part-size", "3 pounds"], 2, "--part-size is a size from 1MB up"),
-        (["--part-size", "10KB"], 2, "--part-size is a size from 1MB up"),
+        (["--name", "../x"], 2, "--name must be made of letters"),
+        (["--part-size", "3 pounds"], 2, "--part-size must be a size from 1MB up"),
+        (["--part-size", "10KB"], 2, "--part-size must be a size from 1MB up"),
     ],
 )
 def test_wrong_options_are_one_line_and_write_nothing(run_folder, tmp_path, words, code, message):

@@ -17,7 +17,7 @@ from deblur_cli.evaluation import loop
 from deblur_cli.evaluation.cases import find_cases
 from deblur_cli.evaluation.measures import MEASURES
 from deblur_cli.evaluation.results import Results
-from deblur_cli.evaluation.summary import LENGTHS, estimate, labels, summarise, table
+from deblur_cli.evaluation.summary import LENGTHS, estimate, labels, summarize, table
 from deblur_cli.metrics import weighted_psnr
 from deblur_cli.nets import accelerate
 from deblur_cli.nets.macs import count_detection, count_restoration, count_spared
@@ -341,7 +341,7 @@ def test_the_length_of_blur_is_the_mean_displacement_within_the_mask(tmp_path):
 def test_gains_by_length_are_those_of_the_pictures_with_such_blur(pictures):
     unknown = dict.fromkeys(MEASURES, math.nan)
     rows = [unknown | {"blur_length": length, "gain_psnr_w": gain} for length, gain in pictures]
-    found = summarise(rows)
+    found = summarize(rows)
     groups = {name: found[name] for name in LENGTHS if name in found}
     known = [gain for length, gain in pictures if not math.isnan(length)]
     assert sum(mean.count for mean in groups.values()) == len(known)  # each in one group
@@ -354,7 +354,7 @@ def test_the_table_tells_gains_by_the_lengths_of_blur_that_occur():
     unknown = dict.fromkeys(MEASURES, math.nan)
     lengths = {10.0: 1.0, 15.9: 3.0, 16.0: -1.0, 300.0: 0.5}
     rows = [unknown | {"blur_length": length, "gain_psnr_w": gain} for length, gain in lengths.items()]
-    lines = [line.split() for line in table({("a", "0.5"): summarise(rows)}) if "blur" in line]
+    lines = [line.split() for line in table({("a", "0.5"): summarize(rows)}) if "blur" in line]
     assert lines[0][:5] == ["blur", "4-16", "px", "(2)", "+2.000"]
     assert lines[1] == ["blur", "16-40", "px", "(1)", "-1.000"]
     assert lines[2] == ["blur", ">", "80", "px", "(1)", "+0.500"]
@@ -376,22 +376,22 @@ def test_intervals_cover_the_mean_and_shrink_with_more_pictures():
 
 def test_the_table_has_a_row_for_each_known_measure(tmp_path):
     found = evaluated(dataset(tmp_path, 2, masks=False), epsilons=(0.2, 0.4, 0.5, 0.6))
-    lines = table({place: summarise(rows) for place, rows in found.rows.items()})
+    lines = table({place: summarize(rows) for place, rows in found.rows.items()})
     assert sum(line.startswith("PSNR, dB") for line in lines) == 2  # four columns: three and one below
     assert not any(line.startswith(("PSNR_w", "mask IoU", "endpoints")) for line in lines)
     assert max(map(len, lines)) <= 100
-    assert set(MEASURES) >= set(summarise(found.rows["test", "0.2"]))
+    assert set(MEASURES) >= set(summarize(found.rows["test", "0.2"]))
 
 
 def test_the_table_tells_the_worst_and_means_over_fewer_pictures():
     rows = [
         dict.fromkeys(MEASURES, math.nan) | {"psnr": 30.0, "gain_psnr_w": gain} for gain in (2, -1, math.nan)
     ]
-    lines = table({("a", "0.5"): summarise(rows)})
+    lines = table({("a", "0.5"): summarize(rows)})
     assert [line.split()[-1] for line in lines if "worst picture" in line] == ["-1.000"]
     assert any(line.startswith("PSNR_w gained, dB (2)") for line in lines)
     assert "over n pictures" in lines[-1]
-    assert "(" not in " ".join(table({("a", "0.5"): summarise(rows[:2])}))
+    assert "(" not in " ".join(table({("a", "0.5"): summarize(rows[:2])}))
 
 
 def test_labels_are_the_shortest_ends_that_differ():

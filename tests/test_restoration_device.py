@@ -74,9 +74,15 @@ def test_a_precision_that_is_asked_for_is_taken(monkeypatch):
         choose_precision("cpu", "int8")
 
 
-def test_hardware_checks_that_torch_does_not_have_mean_no(monkeypatch):
-    for check in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
-        monkeypatch.delattr(torch.cpu, check, raising=False)
+def test_bfloat16_is_looked_up_in_what_torch_knows_of_the_cpu(monkeypatch):
+    for known, expected in (
+        ({"avx512_bf16": True}, True),
+        ({"amx_bf16": True}, True),
+        ({"avx2": True}, False),
+    ):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda known=known: known, raising=False)
+        assert device.cpu_has_bfloat16() is expected
+    monkeypatch.delattr(torch.cpu, "get_capabilities")  # older versions of torch have none
     assert device.cpu_has_bfloat16() is False
 
 

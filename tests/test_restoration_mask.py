@@ -7,7 +7,12 @@ from hypothesis import strategies as st
 from scipy.ndimage import uniform_filter
 from skimage.measure import label
 
-from deblur_cli.restoration.mask import covered_share, overlay_weights, settle, smooth_weights
+from deblur_cli.restoration.mask import (
+    covered_share,
+    feather_weights,
+    interpolated_weights,
+    region_confidence,
+)
 
 epsilons = st.floats(0, 1, width=32)
 
@@ -22,21 +27,22 @@ def random_map(height, width, seed):
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 999), epsilons)
 def test_regions_are_those_of_plain_labeling(height, width, seed, epsilon):
     probability = random_map(height, width, seed)
-    settled = settle(probability, epsilon)
-    smooth = settle(probability, 0.0)  # nothing is dropped at zero
+    kept = region_confidence(probability, epsilon)
+    smooth = region_confidence(probability, 0.0)  # nothing is dropped at zero
     labels = label(smooth > np.float32(epsilon), connectivity=2)
     sure = np.unique(labels[smooth > np.float32(epsilon**0.5)])
     expected = np.isin(labels, sure[sure > 0])
-    assert np.array_equal(settled > epsilon, expected)
-    assert np.array_equal(settled[expected], smooth[expected])
-    assert (settled <= smooth).all()
+    assert np.array_equal(kept > epsilon, expected)
+    assert np.array_equal(kept[expected], smooth[expected])
+    assert (kept <= smooth).all()
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 999), epsilons, epsilons)
 def test_a_higher_epsilon_never_marks_more(height, width, seed, first, second):
     probability = random_map(height, width, seed)
     low, high = sorted((first, second))
-    assert not ((settle(probability, high) > high) & ~(settle(probability, low) > low)).any()
+    less, more = (region_confidence(probability, epsilon) > epsilon for epsilon in (high, low))
+    assert not (less & ~more).any()
 
 
 def test_an_unsure_region_is_dropped_and_a_sure_one_kept_with_its_fringe():
@@ -45,7 +51,7 @@ def test_an_unsure_region_is_dropped_and_a_sure_one_kept_with_its_fringe():
     probability[4:12, 24:32] = 0.6
     probability[6:10, 26:30] = 0.95  # its middle is
     probability[17, 5] = 1.0  # a single cell
-    marked = settle(probability, 0.5) > 0.5
+    marked = region_confidence(probability, 0.5) > 0.5
     assert not marked[:, :20].any()
     assert marked[5:11, 25:31].all()
     assert not marked[:, 34:].any() and not marked[14:].any()
@@ -54,31 +60,31 @@ def test_an_unsure_region_is_dropped_and_a_sure_one_kept_with_its_fringe():
 def test_a_small_thing_that_is_sure_counts():
     probability = np.zeros((20, 20), np.float32)
     probability[8:11, 8:11] = 0.9  # 24 pixels of the photo
-    assert settle(probability, 0.5)[9, 9] > 0.5
+    assert region_confidence(probability, 0.5)[9, 9] > 0.5
 
 
 def test_zero_marks_whatever_is_possible_and_one_marks_nothing():
     probability = random_map(16, 16, 3) + np.float32(1e-3)
-    assert (settle(probability, 0.0) > 0).all()
-    assert not (settle(np.ones((16, 16), np.float32), 1.0) > 1).any()
+    assert (region_confidence(probability, 0.0) > 0).all()
+    assert not (region_confidence(np.ones((16, 16), np.float32), 1.0) > 1).any()
 
 
 def test_the_border_is_averaged_over_what_is_there():
     probability = np.full((5, 7), 0.8, np.float32)
-    np.testing.assert_allclose(settle(probability, 0.5), probability, rtol=1e-6)
+    np.testing.assert_allclose(region_confidence(probability, 0.5), probability, rtol=1e-6)
 
 
 def test_overlay_is_one_around_the_mask_and_zero_twelve_pixels_away():
     mask = np.zeros((9, 9), np.float32)
     mask[4, 4] = 1  # pixels 32 to 39
-    weights = overlay_weights(mask, slice(0, 72), slice(0, 72))
+    weights = feather_weights(mask, slice(0, 72), slice(0, 72))
     assert (weights[28:44, 28:44] == 1).all()
     assert not weights[:20].any()
     assert not weights[:, 52:].any()
     assert np.abs(np.diff(weights, axis=1)).max() <= 1 / 8  # no visible edge
 
 
-@pytest.mark.parametrize("weights_of_window", [overlay_weights, smooth_weights])
+@pytest.mark.parametrize("weights_of_window", [feather_weights, interpolated_weights])
 @given(st.integers(0, 60), st.integers(0, 60), st.integers(1, 40), st.integers(1, 40))
 def test_weights_of_a_window_are_the_window_of_the_weights(weights_of_window, top, left, height, width):
     mask = (np.random.default_rng(0).random((13, 13)) > 0.8).astype(np.float32)

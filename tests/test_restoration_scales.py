@@ -12,14 +12,14 @@ from deblur_cli.restoration.limits import SCALES
 from deblur_cli.restoration.scales import (
     BEST_LENGTH,
     SMALLEST_SIDE,
-    choose,
-    enlarged,
+    enlarge_change,
     halved,
-    lowered,
-    lowered_maps,
+    merge_scales,
     pyramid,
-    shares,
-    usable,
+    reduce_cells,
+    reduce_maps,
+    scale_shares,
+    usable_scales,
 )
 
 sides = st.integers(1, 90)
@@ -52,7 +52,7 @@ def test_every_level_shows_the_whole_photo(height, width, scales):
 
 @given(st.integers(1, 5000), st.integers(1, 5000), subsets)
 def test_a_photo_is_not_looked_at_where_it_is_too_small(height, width, scales):
-    used = usable(scales, height, width)
+    used = usable_scales(scales, height, width)
     assert used[0] == min(scales)
     assert set(used) <= set(scales)
     for scale in set(scales) - {min(scales)}:
@@ -62,7 +62,7 @@ def test_a_photo_is_not_looked_at_where_it_is_too_small(height, width, scales):
 @given(st.integers(0, 999), subsets)
 def test_shares_are_those_of_the_nearest_scales_and_sum_to_one(seed, scales):
     wanted = (2 ** np.random.default_rng(seed).uniform(-1, 5, (7, 9))).astype(np.float32)
-    parts = shares(wanted, scales)
+    parts = scale_shares(wanted, scales)
     assert set(parts) == set(scales)
     values = np.stack([parts[scale] for scale in scales])
     assert (values >= 0).all() and ((values > 0).sum(0) <= 2).all()
@@ -86,13 +86,13 @@ def test_a_window_of_an_enlarged_change_is_the_window_of_the_whole(data, scale, 
     values = torch.from_numpy(change).permute(2, 0, 1)[None]  # h w C -> 1 C h w
     whole = F.interpolate(values, scale_factor=scale, mode="bicubic", align_corners=False)[0]
     expected = (whole if scale > 1 else values[0])[:, rows, columns].permute(1, 2, 0).numpy()
-    np.testing.assert_allclose(enlarged(change, scale, rows, columns), expected, atol=1e-5)
+    np.testing.assert_allclose(enlarge_change(change, scale, rows, columns), expected, atol=1e-5)
 
 
 @given(sides, sides, st.sampled_from(SCALES), st.integers(0, 99))
 def test_a_lowered_mask_covers_all_that_it_stands_for(height, width, scale, seed):
     mask = (np.random.default_rng(seed).random(cells_of(height, width)) > 0.9).astype(np.float32)
-    small = lowered(mask, scale)
+    small = reduce_cells(mask, scale)
     assert small.shape == cells_of(-(-height // scale), -(-width // scale))
     expected = np.zeros_like(small)
     for row, column in np.argwhere(mask > 0):
@@ -103,9 +103,9 @@ def test_a_lowered_mask_covers_all_that_it_stands_for(height, width, scale, seed
 @given(sides, sides, st.sampled_from(SCALES))
 def test_motion_is_as_long_as_it_looks_at_a_scale(height, width, scale):
     found = findings_of(height, width, seed=width)
-    maps = lowered_maps(found, scale)
+    maps = reduce_maps(found, scale)
     assert maps.shape == (5, *cells_of(-(-height // scale), -(-width // scale)))
-    assert np.array_equal(maps[0], lowered(found.probability, scale))
+    assert np.array_equal(maps[0], reduce_cells(found.probability, scale))
     for values, full in ((maps[1:3], found.start), (maps[3:], found.end)):
         for row, column in np.ndindex(values.shape[1:]):
             inside = full[:, row * scale : (row + 1) * scale, column * scale : (column + 1) * scale]
@@ -135,7 +135,7 @@ DOUBT = {"inside": 0.05, "length": 4, "outside": 0.03}
 def test_a_region_is_restored_at_the_scale_that_sees_it_surely_with_the_best_length(surest):
     found = {scale: seen(SIZE, scale, **DOUBT) for scale in SCALES}
     found[surest] = seen(SIZE, surest, inside=0.97, length=BEST_LENGTH, outside=0.01)
-    findings = choose(found, SIZE)
+    findings = merge_scales(found, SIZE)
     assert (findings.probability[MIDDLE] > 0.8).all()
     np.testing.assert_allclose(findings.scale[MIDDLE], surest, rtol=0.2)
     np.testing.assert_allclose(findings.length[MIDDLE], surest * BEST_LENGTH, rtol=0.2)
@@ -147,7 +147,7 @@ def test_a_region_is_restored_at_the_scale_that_sees_it_surely_with_the_best_len
 def test_short_blur_is_restored_in_the_photo_itself():
     found = {scale: seen(SIZE, scale, **DOUBT) for scale in SCALES}
     found[1] = seen(SIZE, 1, inside=0.97, length=BEST_LENGTH / 2, outside=0.01)
-    findings = choose(found, SIZE)
+    findings = merge_scales(found, SIZE)
     assert (findings.scale[MIDDLE] < 1.2).all()
     assert (findings.probability[MIDDLE] > 0.8).all()
 
@@ -159,7 +159,7 @@ def test_nothing_is_surer_than_the_surest_scale(scales, height, width, seed):
     for scale in scales:
         found[scale] = seen((height, width), scale, length=9)
         found[scale][0] = 0.3 * rng.random(found[scale][0].shape)
-    findings = choose(found, (height, width))
+    findings = merge_scales(found, (height, width))
     assert findings.size == (height, width)
     assert findings.probability.max() <= max(maps[0].max() for maps in found.values()) + 1e-6
     assert min(scales) <= findings.scale.min() and findings.scale.max() <= max(scales)
@@ -170,7 +170,7 @@ def test_what_one_scale_alone_finds_is_what_is_found(height, width, seed):
     rng = np.random.default_rng(seed)
     maps = rng.uniform(-9, 9, (5, *cells_of(height, width))).astype(np.float32)
     maps[0] = rng.random(maps[0].shape)
-    findings = choose({1: maps}, (height, width))
+    findings = merge_scales({1: maps}, (height, width))
     np.testing.assert_allclose(findings.probability, maps[0], atol=1e-6)
     assert (findings.scale == 1).all()
     moved = maps[3:] - maps[1:3]
@@ -182,4 +182,4 @@ def test_what_one_scale_alone_finds_is_what_is_found(height, width, seed):
 @pytest.mark.parametrize("scales", [(1,), (1, 2, 4, 8)])
 def test_motion_of_any_length_gives_findings(scales, length):
     found = {scale: seen((300, 300), scale, inside=0.9, length=length) for scale in scales}
-    assert np.isfinite(choose(found, (300, 300)).probability).all()
+    assert np.isfinite(merge_scales(found, (300, 300)).probability).all()

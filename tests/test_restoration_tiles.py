@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deblur_cli.restoration.mask import overlay_weights
+from deblur_cli.restoration.mask import feather_weights
 from deblur_cli.restoration.tiles import ALIGNMENT, CONTEXT, Grid, Mosaic, cell_weights, changed_part
 
 sides = st.integers(1, 700)
@@ -78,7 +78,7 @@ def test_a_part_holds_whatever_changes_with_its_surroundings(height, width, size
     mask = (np.random.default_rng(seed).random(cells) < 0.003).astype(np.float32)
     for tile in Grid(height, width, size, 32):
         changes = np.zeros((height, width), bool)
-        changes[tile.index] = overlay_weights(mask, *tile.index) * tile.weights > 0
+        changes[tile.index] = feather_weights(mask, *tile.index) * tile.weights > 0
         part = changed_part(tile, mask, least)
         if part is None:
             assert not changes.any()
@@ -101,5 +101,5 @@ def test_a_part_holds_whatever_changes_with_its_surroundings(height, width, size
 def test_weights_of_cells_sum_to_one(height, width, size, step):
     total = np.zeros((-(-height // 8), -(-width // 8)))
     for tile in Grid(height, width, size, 32, step):
-        total[tile.scaled(8)] += cell_weights(tile)
+        total[tile.cells] += cell_weights(tile)
     np.testing.assert_allclose(total, 1, atol=1e-5)

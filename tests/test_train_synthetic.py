@@ -92,8 +92,12 @@ def same(first, second):
 def test_samples_keep_their_shapes_and_ranges(sixteenths, count, objects, drawn, spread, longest, seed):
     size = 16 * sixteenths
     names = ("segmented", "joined", "sharp", "shake", "defocus", "gaps", "still", "panning", "patterns")
-    blur = BlurSettings(
-        longest=longest, objects=objects, spread=spread, **dict(zip(names, drawn, strict=True))
+    blur = changed(
+        BlurSettings(),
+        longest=longest,
+        objects=objects,
+        spread=spread,
+        **dict(zip(names, drawn, strict=True)),
     )
     sample = made(blur, count, size, seed)
     assert sample.blurred.shape == sample.sharp.shape == (count, 3, size, size)

@@ -16,7 +16,7 @@ from huggingface_hub.utils import close_session
 from networks import lively, lively_detector
 
 from deblur_cli import weights
-from deblur_cli.cli import catalogue as catalog_command
+from deblur_cli.cli import weights as catalog_command
 from deblur_cli.errors import WeightsError
 from deblur_cli.weights import catalog, hub
 
@@ -240,7 +240,7 @@ def test_what_is_no_address_is_refused(address):
 def test_list_pull_path_verify_and_remove(server, pinned, content, tmp_path):
     assert "no " in deblur("weights", "list").stdout
     result = deblur("weights", "path", "far")
-    assert result.exit_code == 1 and "`deblur weights pull far` brings it" in result.stderr
+    assert result.exit_code == 1 and "run `deblur weights pull far`" in result.stderr
     result = deblur("weights", "pull", "far")
     assert result.exit_code == 0, result.stderr
     assert "downloading far" in result.stderr and f"hf://{REPOSITORY}/{FILE}@main" in result.stderr
@@ -267,7 +267,7 @@ def test_the_table_fits_a_narrow_terminal(server, pinned):
     narrow = catalog_command.table(
         [catalog_command.describe(entry) | {"scores": {"measure": "1 dB"}, "license": "L" * 40}], 80
     )
-    assert all(len(line) <= 80 for line in narrow) and narrow[2].strip() == "measure 1 dB"
+    assert all(len(line) <= 80 for line in narrow) and sum(line.count("L") for line in narrow[1:]) == 40
 
 
 def test_remove_leaves_content_that_another_file_shows(server, content, tmp_path):

@@ -2,7 +2,7 @@
 
 import copy
 import tempfile
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -20,8 +20,8 @@ from deblur_cli.photo.encode import encode
 from deblur_cli.restoration.deblurrer import Deblurrer, untouched
 from deblur_cli.restoration.device import memory_errors
 from deblur_cli.restoration.findings import everywhere
-from deblur_cli.restoration.macs import dense_macs, detection_macs, restoration_macs, restored_parts
-from deblur_cli.restoration.scales import Level, pyramid
+from deblur_cli.restoration.forecast import Part, dense_macs, detection_macs, parts_macs, restored_parts
+from deblur_cli.restoration.scales import ScaledPhoto, pyramid
 from deblur_cli.restoration.tiles import Tile
 
 Step = Callable[[str], None]
@@ -33,7 +33,7 @@ class Benchmark:
     """All timings of one run and how they compare.
 
     blur_length: pixels; scale_shares: share of the photo that is restored at each scale because of it
-    tiles, tiles_restored: looked at and restored, over all scales; tile_size: at full size
+    tiles, tiles_restored: of detection and restored, over all scales; tile_size: at full size
     timings, by name:
       deblur: detection at all scales, then restoration of what is taken for blurred: the tool
       detect, decode, encode: parts of a run; the file is a JPEG
@@ -100,7 +100,8 @@ def run_benchmark(
         actions = {name: action for name, action in actions.items() if not only or name in only}
         warm_up(deblurrer, scene, [network for name, network in networks.items() if name in actions])
         timings = interleave(actions, repeats, deblurrer.device, step)
-    macs = count_macs(deblurrer, networks, scene)
+    parts = restored_parts(deblurrer, scene.photo, scene.findings, REQUEST)
+    macs = count_macs(deblurrer, networks, scene, parts)
     shares = untouched(scene.photo, scene.findings, REQUEST).scale_shares
     timings = {name: replace(timing, macs=macs.get(name)) for name, timing in timings.items()}
     return Benchmark(
@@ -108,7 +109,7 @@ def run_benchmark(
         {scale: part for scale, part in shares.items() if part},
         deblurrer.restorer.grid(*scene.size).size,
         sum(len(looked_at) for looked_at, _ in deblurrer.grids(*scene.size).values()),
-        sum(1 for _ in restored_parts(deblurrer, scene.photo, scene.findings, REQUEST)),
+        len(parts),
         *(deblurrer.device, deblurrer.precision, describe_machine(deblurrer.device)),
         *(setting.weights.title, timings),
     )
@@ -161,7 +162,7 @@ def baseline_network(network: M2AENet, device: str) -> M2AENet:
 
 
 @torch.inference_mode()
-def run_dense(network: Network, level: Level, tiles: Iterable[Tile]) -> None:
+def run_dense(network: Network, level: ScaledPhoto, tiles: Iterable[Tile]) -> None:
     """A whole network over tiles, densely."""
     device = next(network.parameters()).device
     for tile in tiles:
@@ -195,12 +196,14 @@ def warm_up(deblurrer: Deblurrer, scene: Scene, networks: Iterable[Network] = ()
         run_dense(network, scene.level, [tile])
 
 
-def count_macs(deblurrer: Deblurrer, networks: Mapping[str, Network], scene: Scene) -> dict[str, int | None]:
-    """Multiply-accumulates of the variants that have any; None where they cannot be told."""
+def count_macs(
+    deblurrer: Deblurrer, networks: Mapping[str, Network], scene: Scene, parts: Sequence[Part]
+) -> dict[str, int | None]:
+    """Multiply-accumulates of the variants that have any; None where they cannot be counted."""
     tiles = list(deblurrer.restorer.grid(*scene.size))
     totals: dict[str, int | None] = {name: dense_macs(network, tiles) for name, network in networks.items()}
     looking = detection_macs(deblurrer, *scene.size)
-    restoring = restoration_macs(deblurrer, scene.photo, scene.findings, REQUEST)
+    restoring = parts_macs(deblurrer, parts)
     totals[DETECT] = looking
     totals["deblur"] = None if looking is None or restoring is None else looking + restoring
     return totals

@@ -13,7 +13,7 @@ from deblur_cli.photo.photo import Photo
 from deblur_cli.restoration.deblurrer import Deblurrer, Request, Result
 from deblur_cli.restoration.findings import Findings, Floats
 from deblur_cli.restoration.limits import SCALES, Tiling
-from deblur_cli.restoration.scales import Level, choose
+from deblur_cli.restoration.scales import ScaledPhoto, merge_scales
 from deblur_cli.weights import LoadedWeights
 
 REQUEST = Request()  # findings are sure or not at all, so that any epsilon would do
@@ -49,9 +49,9 @@ class Scene:
         return self.findings.size
 
     @property
-    def level(self) -> Level:
+    def level(self) -> ScaledPhoto:
         """The photo at its own scale, to cut tiles from."""
-        return Level(self.photo.pixels, 1)
+        return ScaledPhoto(self.photo.pixels, 1)
 
     def run(self, deblurrer: Deblurrer) -> Result:
         """Look for blur, and restore what is taken for blurred."""
@@ -86,13 +86,13 @@ def forced(height: int, width: int, share: float, length: float, scales: Sequenc
 
 def suited_scale(length: float, scales: Sequence[int]) -> float:
     """The scale at which blur of a length is restored, where detection is sure of it at all of the scales."""
-    side = CELL * max(scales)  # cells, more than `choose` looks at around each
+    side = CELL * max(scales)  # cells, more than `merge_scales` looks at around each
     found = {}
     for scale in scales:
         maps = np.zeros((5, side // scale, side // scale), np.float32)
         maps[0], maps[2], maps[4] = 1, -length / 2 / scale, length / 2 / scale
         found[scale] = maps
-    chosen = choose(found, (side * CELL, side * CELL))
+    chosen = merge_scales(found, (side * CELL, side * CELL))
     return float(chosen.scale[side // 2, side // 2])
 
 

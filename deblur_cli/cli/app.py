@@ -13,13 +13,11 @@ from typer.core import TyperGroup
 
 from deblur_cli import __version__
 from deblur_cli.cli.bench import bench
-from deblur_cli.cli.catalogue import register
 from deblur_cli.cli.epsilon import epsilon
 from deblur_cli.cli.errors import USAGE, guard
 from deblur_cli.cli.evaluate import evaluate
 from deblur_cli.cli.info import info
 from deblur_cli.cli.options import Version
-from deblur_cli.cli.publish import publish
 from deblur_cli.cli.run.command import run
 from deblur_cli.cli.synth import synth
 from deblur_cli.cli.train import train
@@ -72,6 +70,4 @@ app.command()(evaluate)
 app.command()(bench)
 app.command()(train)
 app.command()(synth)
-register(weights)
-weights.command()(publish)
 app.add_typer(weights, name="weights")

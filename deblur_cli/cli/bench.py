@@ -1,17 +1,17 @@
 """`deblur bench`: what a photo costs on this machine."""
 
 import re
-from dataclasses import asdict
-from enum import StrEnum
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from deblur_cli.cli import options
-from deblur_cli.cli.output import Output
-from deblur_cli.cli.plotting import check_plot, save_plot
-from deblur_cli.cli.signals import terminate_like_interrupt
+from deblur_cli.cli import options as shared
+from deblur_cli.cli.errors import terminate_like_interrupt
+from deblur_cli.cli.options import takes
+from deblur_cli.cli.output import Output, check_plot, save_plot
 from deblur_cli.errors import UsageError
 from deblur_cli.restoration.limits import Tiling
 
@@ -19,167 +19,192 @@ if TYPE_CHECKING:
     from deblur_cli.benchmark.measuring import Timing
     from deblur_cli.benchmark.profiling import Profile, Share
     from deblur_cli.benchmark.run import Benchmark
+    from deblur_cli.benchmark.scene import Setting
     from deblur_cli.benchmark.sweep import Sweep
 
-SWEPT_MEGAPIXELS = (0.75, 1.5, 3.0, 6.0, 12.0)
-SWEPT_SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
+SWEPT = {"megapixels": "0.75,1.5,3,6,12", "blurred": "0,0.1,0.25,0.5,0.75,1"}
 SHOWN_OPERATORS = 15
-SIDES = (8, 65500)  # pixels; the photo is a JPEG, and libjpeg writes no more
+SIDES = range(8, 65501)  # pixels; the photo is a JPEG, and libjpeg writes no more
 LARGEST_MEGAPIXELS = 1000
 LONGEST_BLUR = 1000  # pixels
 
 
-class Over(StrEnum):
-    """What a sweep varies."""
-
-    megapixels = "megapixels"
-    blurred = "blurred"
-
-
-Size = Annotated[str, typer.Option("--size", metavar="WxH", help="Size of the photo in pixels.")]
-Blurred = Annotated[
-    float, typer.Option("--blurred", metavar="0-1", help="Share of the photo that is blurred.")
-]
-Length = Annotated[
-    float,
-    typer.Option(
-        "--length",
-        metavar="PX",
-        help="Length of that blur in pixels, which tells the scale at which it is restored; 32 is long.",
-    ),
-]
-Repeats = Annotated[int, typer.Option("--repeats", metavar="N", help="How often each variant is timed.")]
-Only = Annotated[
-    list[str] | None,
-    typer.Option("--only", metavar="VARIANT", help="Time this variant, such as detect; repeat for several."),
-]
-SweepOver = Annotated[
-    Over | None, typer.Option("--sweep", help="Time the tool over photo sizes or blurred shares instead.")
-]
-Values = Annotated[
-    str | None, typer.Option("--values", metavar="X,X,...", help="Megapixels or shares of the sweep.")
-]
-Plot = Annotated[
-    Path | None,
-    typer.Option("--plot", metavar="FILE", help="Draw the sweep with its fitted line.", readable=False),
-]
-Profiled = Annotated[
-    bool, typer.Option("--profile", help="Tell instead where the time goes, by operator and part.")
-]
+def parse_size(text: str) -> tuple[int, int]:
+    """Return width and height of a size such as 4096x3072."""
+    width, _, height = text.lower().partition("x")
+    sides = [int(side) if re.fullmatch("[0-9]{1,9}", side) else 0 for side in (width, height)]
+    if not all(side in SIDES for side in sides) or sides[0] * sides[1] > LARGEST_MEGAPIXELS * 1e6:
+        raise UsageError(
+            f"--size must be width and height, such as 4096x3072, from {SIDES[0]} to {SIDES[-1]} pixels and "
+            f"up to {LARGEST_MEGAPIXELS} megapixels, not {text!r}"
+        )
+    return sides[0], sides[1]
 
 
-def bench(
-    size: Size = "4096x3072",
-    blurred: Blurred = 0.1,
-    length: Length = 10.0,
-    repeats: Repeats = 3,
-    only: Only = None,
-    sweep: SweepOver = None,
-    values: Values = None,
-    plot: Plot = None,
-    profile: Profiled = False,
-    weights: options.Weights = None,
-    detector: options.Detector = "auto",
-    device: options.Device = "auto",
-    precision: options.Precision = "auto",
-    tile: options.Tile = options.AUTO,
-    overlap: options.Overlap = options.DEFAULT_OVERLAP,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
-) -> None:
-    """Time deblurring a photo against the same network run densely in float32 over all tiles."""
-    del debug  # read where errors are translated
-    tiling = Tiling(tile, overlap)
-    width, height = parse_size(size)
-    if not 0 <= blurred <= 1:
-        raise UsageError(f"--blurred is a number from 0 to 1, not {blurred}")
-    if not 0 < length <= LONGEST_BLUR:
-        raise UsageError(f"--length is a number above 0 and up to {LONGEST_BLUR} pixels, not {length:g}")
-    if repeats < 1:
-        raise UsageError(f"--repeats is at least 1, not {repeats}")
-    options.exclude("--profile", profile, "--sweep", sweep is not None)
-    options.exclude("--only", bool(only), "--profile", profile)
-    options.exclude("--only", bool(only), "--sweep", sweep is not None)
-    if sweep is None and (values is not None or plot is not None):
-        raise UsageError("--values and --plot belong to --sweep megapixels or --sweep blurred")
-    swept = parse_values(values, sweep) if sweep is not None else ()
+def parse_share(text: str) -> float:
+    """Return a share of the photo."""
+    return shared.number(text, "--blurred must be a number from 0 to 1", lambda share: 0 <= share <= 1)
 
-    check_plot(plot)
+
+def parse_length(text: str) -> float:
+    """Return a length of blur in pixels."""
+    rule = f"--length must be a number above 0 and up to {LONGEST_BLUR} pixels"
+    return shared.number(text, rule, lambda length: 0 < length <= LONGEST_BLUR)
+
+
+def parse_repeats(text: str) -> int:
+    """Return how often something is timed."""
+    return shared.whole_number(text, "--repeats must be a number above 0", range(1, 10**9))
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchOptions:
+    """All options of a benchmark. Raises UsageError for those that contradict each other."""
+
+    size: Annotated[
+        Any, typer.Option(metavar="WxH", help="Size of the photo in pixels.", parser=parse_size)
+    ] = "4096x3072"
+    blurred: Annotated[
+        float, typer.Option(metavar="0-1", help="Share of the photo that is blurred.", parser=parse_share)
+    ] = 0.1
+    length: Annotated[
+        float,
+        typer.Option(
+            metavar="PX",
+            help="Length of that blur in pixels, which decides at which scale it is restored; 32 is long.",
+            parser=parse_length,
+        ),
+    ] = 10.0
+    repeats: Annotated[
+        int, typer.Option(metavar="N", help="How often each variant is timed.", parser=parse_repeats)
+    ] = 3
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="VARIANT", help="Time only this variant, such as detect; repeat for several."),
+    ] = None
+    sweep: Annotated[
+        Literal["megapixels", "blurred"] | None,
+        typer.Option(help="Time the tool over photo sizes or blurred shares instead."),
+    ] = None
+    values: Annotated[
+        str | None, typer.Option(metavar="X,X,...", help="Megapixels or shares of the sweep.")
+    ] = None
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw the sweep with its fitted line.", readable=False),
+    ] = None
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Show instead where the time goes, by operator and part.")
+    ] = False
+    weights: shared.Weights = None
+    detector: shared.Detector = "auto"
+    device: shared.Device = "auto"
+    precision: shared.Precision = "auto"
+    tile: shared.Tile = shared.AUTO
+    overlap: shared.Overlap = shared.DEFAULT_OVERLAP
+    json: shared.Json = False
+    quiet: shared.Quiet = False
+    debug: shared.Debug = False  # read where errors are shown
+
+    def __post_init__(self) -> None:
+        _ = self.tiling, self.swept  # raise UsageError
+        shared.exclude("--profile", self.profile, "--sweep", self.sweep is not None)
+        shared.exclude("--only", bool(self.only), "--profile", self.profile)
+        shared.exclude("--only", bool(self.only), "--sweep", self.sweep is not None)
+        if self.sweep is None and (self.values is not None or self.plot is not None):
+            raise UsageError("--values and --plot belong to --sweep megapixels or --sweep blurred")
+
+    @property
+    def tiling(self) -> Tiling:
+        """How photos are cut."""
+        return Tiling(self.tile, self.overlap)
+
+    @property
+    def swept(self) -> tuple[float, ...]:
+        """The values of the sweep, at least two different ones, rising; none without a sweep."""
+        if self.sweep is None:
+            return ()
+        text = SWEPT[self.sweep] if self.values is None else self.values
+        low, high = (0.01, LARGEST_MEGAPIXELS) if self.sweep == "megapixels" else (0, 1)
+        try:
+            values = sorted({float(part) for part in text.split(",")})
+        except ValueError:
+            values = []
+        if len(values) < 2 or not all(low <= value <= high for value in values):
+            raise UsageError(
+                f"--values must be two or more different numbers from {low:g} to {high:g}, not {text!r}"
+            )
+        return tuple(values)
+
+
+@takes(BenchOptions)
+def bench(options: BenchOptions) -> None:
+    """Time deblurring a photo against running the same network densely in float32."""
+    check_plot(options.plot)
 
     from deblur_cli.benchmark.scene import Setting
-    from deblur_cli.cli.catalogue import load_weights
+    from deblur_cli.cli.loading import load_weights
 
-    streams = Output(quiet=quiet)
-    network = load_weights(weights, detector, streams)
-    setting = Setting(network, tiling, device, precision)
-
-    def step(name: str) -> None:
-        streams.say(f"timing: {name}")
-
+    streams = Output(quiet=options.quiet)
+    network = load_weights(options.weights, options.detector, streams)
+    setting = Setting(network, options.tiling, options.device, options.precision)
     with terminate_like_interrupt():
-        if profile:
-            from deblur_cli.benchmark.profiling import profile_run
-
-            where = profile_run(setting, (width, height), blurred, length)
-            show(streams, asdict(where), profile_lines(where), json=json)
-        elif sweep is not None:
-            from deblur_cli.benchmark.sweep import diagram
-            from deblur_cli.benchmark.sweep import sweep as run_sweep
-
-            sizes = (
-                [scaled(width, height, value) for value in swept]
-                if sweep is Over.megapixels
-                else [(width, height)]
-            )
-            shares = [blurred] if sweep is Over.megapixels else list(swept)
-            swept_times = run_sweep(setting, sizes, shares, length, repeats, step)
-            show(streams, asdict(swept_times), sweep_lines(swept_times), json=json)
-            if plot is not None:
-                save_plot(plot, [diagram(swept_times)], streams)
-        else:
-            from deblur_cli.benchmark.run import run_benchmark
-
-            found = run_benchmark(setting, (width, height), blurred, length, repeats, step, only or ())
-            ratios = {name: found.ratio(name) for name in found.timings}
-            facts = {**asdict(found), "ratios": ratios, "detection_ratio": found.detection_ratio}
-            show(streams, facts, table(found), json=json)
-
-
-def show(streams: Output, fields: dict[str, object], lines: list[str], *, json: bool) -> None:
-    """Give the result to a program or to people."""
-    if json:
-        streams.json_line(fields)
+        time_it = run_profile if options.profile else run_sweep if options.sweep else run_variants
+        facts, lines = time_it(options, setting, streams)
+    if options.json:
+        streams.json_line(facts)
         return
     for line in lines:
         streams.result(line)
 
 
-def parse_size(text: str) -> tuple[int, int]:
-    """Width and height of "4096x3072"."""
-    width, _, height = text.lower().partition("x")
-    sides = [int(side) if re.fullmatch("[0-9]{1,9}", side) else 0 for side in (width, height)]
-    low, high = SIDES
-    if not all(low <= side <= high for side in sides) or sides[0] * sides[1] > LARGEST_MEGAPIXELS * 1e6:
-        raise UsageError(
-            f"--size is width and height, such as 4096x3072, from {low} to {high} pixels and up to "
-            f"{LARGEST_MEGAPIXELS} megapixels, not {text!r}"
-        )
-    return sides[0], sides[1]
+Timed = tuple[dict[str, object], list[str]]  # for programs, and for people
 
 
-def parse_values(text: str | None, over: Over) -> tuple[float, ...]:
-    """The values of a sweep, at least two different ones, rising."""
-    if text is None:
-        return SWEPT_MEGAPIXELS if over is Over.megapixels else SWEPT_SHARES
-    try:
-        values = sorted({float(part) for part in text.split(",")})
-    except ValueError:
-        values = []
-    low, high = (0.01, LARGEST_MEGAPIXELS) if over is Over.megapixels else (0, 1)
-    if len(values) < 2 or not all(low <= value <= high for value in values):
-        raise UsageError(f"--values are two or more numbers from {low:g} to {high:g}, not {text!r}")
-    return tuple(values)
+def run_variants(options: BenchOptions, setting: "Setting", streams: Output) -> Timed:
+    """Time the variants side by side."""
+    from deblur_cli.benchmark.run import run_benchmark
+
+    found = run_benchmark(
+        setting,
+        options.size,
+        options.blurred,
+        options.length,
+        options.repeats,
+        announce(streams),
+        options.only or (),
+    )
+    ratios = {name: found.ratio(name) for name in found.timings}
+    return {**asdict(found), "ratios": ratios, "detection_ratio": found.detection_ratio}, table(found)
+
+
+def run_sweep(options: BenchOptions, setting: "Setting", streams: Output) -> Timed:
+    """Time the tool over sizes or shares, and draw that if asked to."""
+    from deblur_cli.benchmark.sweep import diagram, sweep
+
+    sizes, shares = [options.size], [options.blurred]
+    if options.sweep == "megapixels":
+        width, height = options.size
+        sizes = [scaled(width, height, value) for value in options.swept]
+    else:
+        shares = list(options.swept)
+    found = sweep(setting, sizes, shares, options.length, options.repeats, announce(streams))
+    if options.plot is not None:
+        save_plot(options.plot, [diagram(found)], streams)
+    return asdict(found), sweep_lines(found)
+
+
+def run_profile(options: BenchOptions, setting: "Setting", _streams: Output) -> Timed:
+    """Say where the time goes."""
+    from deblur_cli.benchmark.profiling import profile_run
+
+    found = profile_run(setting, options.size, options.blurred, options.length)
+    return asdict(found), profile_lines(found)
+
+
+def announce(streams: Output) -> Callable[[str], None]:
+    """What names each variant as it is timed."""
+    return lambda name: streams.say(f"timing: {name}")
 
 
 def scaled(width: int, height: int, megapixels: float) -> tuple[int, int]:
@@ -215,7 +240,7 @@ def table(found: "Benchmark") -> list[str]:
     )
     return [
         *lines,
-        f"tiles          {found.tiles} looked at, {found.tiles_restored} restored, {found.tile_size} pixels",
+        f"tiles          {found.tiles} detected, {found.tiles_restored} restored, {found.tile_size} pixels",
         f"scales         {scales} restored",
         f"weights        {found.weights}, {found.device}, {found.precision}",
         f"machine        {found.machine}",

@@ -1,9 +1,12 @@
-"""The one place where exceptions become a line on stderr and an exit code."""
+"""The one place where exceptions and signals become a line on stderr and an exit code."""
 
 import errno
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 import typer
 
@@ -81,3 +84,26 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
     while current is not None:
         yield current
         current = current.__cause__ or current.__context__
+
+
+@contextmanager
+def terminate_like_interrupt() -> Iterator[None]:
+    """Let SIGTERM, or a terminal that closes, end a run as Ctrl-C does: nothing is left half-written.
+
+    Raises the Exit that belongs to it: of a KeyboardInterrupt Typer would make that of Ctrl-C.
+    """
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise Terminated
+
+    numbers = [signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # else as with nohup
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield
+    except Terminated as error:
+        raise typer.Exit(TERMINATED) from error
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -135,9 +135,6 @@ def parse_megapixels(text: str) -> float:
     return number(text, "--max-megapixels must be a number above 0", lambda value: 0 < value < math.inf)
 
 
-EpsilonValues = Annotated[
-    str, typer.Option("--values", metavar="E,E,...", help="The confidences to compare, each from 0 to 1.")
-]
 Weights = Annotated[
     str | None,
     typer.Option(

@@ -6,21 +6,25 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from deblur_cli.cli.errors import printable
+from deblur_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-PHASES = {"detect": "finding blur", "restore": "deblurring"}
+    from deblur_cli.pictures.plots import Diagram
+
+PLOTS = (".png", ".svg", ".pdf")
+PHASES = {"detect": "detecting blur", "restore": "deblurring"}
 
 
 class Output:
-    """The two streams of a run. stderr is a Rich console, which honours NO_COLOR by itself."""
+    """The two streams of a run. stderr is a Rich console, which honors NO_COLOR by itself."""
 
     def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
         from rich.console import Console
@@ -204,3 +208,30 @@ class _LogLines(logging.Handler):
                 self._output.warn(line)
             case _:
                 self._output.say(line)
+
+
+def check_plot(path: Path | None) -> None:
+    """Refuse, before any work, a plot that could not be drawn in the end.
+
+    Raises UsageError for a name that is not the name of a plot, PlotError where Matplotlib is missing.
+    """
+    if path is None:
+        return
+    if path.suffix.lower() not in PLOTS or path.is_dir():
+        raise UsageError(f"--plot must be a file that ends in .png, .svg or .pdf, not {str(path)!r}")
+    from deblur_cli.pictures.plots import check_plotting
+
+    check_plotting()
+
+
+def save_plot(path: Path, diagrams: "Sequence[Diagram]", streams: "Output") -> None:
+    """Draw diagrams below each other into a file, which appears whole or not at all. Raises EncodeError."""
+    from deblur_cli.files import write_file
+    from deblur_cli.pictures.plots import draw
+
+    def content(file: BinaryIO) -> None:
+        draw(file, path.suffix[1:].lower(), diagrams)
+
+    with streams.log_lines():  # Matplotlib warns of letters that its font lacks
+        write_file(path, content, overwrite=True)
+    streams.say(f"drawn: {path}")

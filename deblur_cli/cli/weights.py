@@ -1,224 +1,199 @@
-"""`deblur weights`: what is done with weights other than using them."""
+"""`deblur weights list|pull|path|verify|remove`: weights known by name, and where they are."""
 
-import csv
-import re
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from shutil import get_terminal_size
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from deblur_cli.cli import options
-from deblur_cli.cli.catalogue import bring
-from deblur_cli.cli.errors import USAGE
-from deblur_cli.cli.output import Output
-from deblur_cli.errors import EncodeError, UsageError, WeightsError
+from deblur_cli.cli.errors import FAILED, OK, USAGE
+from deblur_cli.cli.loading import bring
+from deblur_cli.cli.sharing import convert, publish
+from deblur_cli.errors import UsageError, WeightsError
 
 if TYPE_CHECKING:
-    from deblur_cli.weights import LoadedWeights
+    from pathlib import Path
 
-UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-SMALLEST_PART = 10**6
+    from deblur_cli.cli.output import Output
+    from deblur_cli.weights import CatalogEntry, Source
+
+PIPED = 1000  # columns of what is no terminal
+
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="NAME...", help="Catalog names, or hf://owner/repo/file[@revision]."),
+]
+OneName = Annotated[
+    str, typer.Argument(metavar="NAME", help="Catalog name, hf:// address or file.", show_default=False)
+]
+All = Annotated[bool, typer.Option("--all", help="All of the catalog.")]
+Downloaded = Annotated[bool, typer.Option("--all", help="All of the catalog on this machine.")]
+
 
 app = typer.Typer(rich_markup_mode=None)
-
-Source = Annotated[
-    str,
-    typer.Argument(
-        metavar="SOURCE",
-        help="Folder of a training run, a .safetensors or .pth file, the index of several, a name of the "
-        "catalog, or hf://owner/repo/file[@revision].",
-        show_default=False,
-    ),
-]
-Folder = Annotated[
-    Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for weights and card.", readable=False)
-]
-Name = Annotated[
-    str | None, typer.Option("--name", metavar="NAME", help="What to call them; else as SOURCE is called.")
-]
-Full = Annotated[
-    bool, typer.Option("--full", help="Keep 32 bits per number instead of 16, where SOURCE has them.")
-]
-Network = Annotated[
-    str | None,
-    typer.Option("--as", metavar="m2aenet", help="Make NAFNet the M²AENet that computes the same."),
-]
-Pooling = Annotated[
-    int | None,
-    typer.Option("--pooling", metavar="PIXELS", help="Averaging window; 1.5 times the training patch."),
-]
-PartSize = Annotated[
-    str | None,
-    typer.Option("--part-size", metavar="16MB", help="Write several files, none larger than that."),
-]
+app.command()(convert)
+app.command()(publish)
 
 
 @app.callback(invoke_without_command=True)
 def start(context: typer.Context) -> None:
-    """Make weights ready to be shared."""
+    """Download, check, convert and share weights."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help(), err=True)
         raise typer.Exit(USAGE)
 
 
-@app.command()
-def convert(
-    given: Source,
-    *,
-    output: Folder,
-    name: Name = None,
-    full: Full = False,
-    part_size: PartSize = None,
-    network: Network = None,
-    pooling: Pooling = None,
-    overwrite: options.Overwrite = False,
-    debug: options.Debug = False,
-) -> None:
-    """Write a run's weights, or a checkpoint of others, as a file to share with a model card beside it."""
+@app.command("list")
+def list_weights(json: options.Json = False, debug: options.Debug = False) -> None:
+    """List the weights of the catalog: what is on this machine, size, scores, license."""
     del debug  # read where errors are translated
-    size = None if part_size is None else parse_size(part_size)
-    source = Path(given)
-    chosen = check_name(
-        name or re.sub(r"\.(safetensors(\.index\.json)?|pth|pt|ckpt|bin)(@.*)?$", "", source.resolve().name)
-    )
+    from deblur_cli import weights
+    from deblur_cli.cli.output import Output
 
-    options.check_folder(output, "the folder for weights and card")
-
-    from deblur_cli import weights as files
-    from deblur_cli.files import write_file
-    from deblur_cli.weights.model_card import model_card
-
-    check_network(network)
-    check_pooling(pooling)
-    if given.startswith("hf://"):
-        source = bring(given, Output())
-    found = find_source(source)
-    loaded = files.load(str(found))
-    if full:
-        take_full_numbers(source, found, loaded)
-    loaded = files.adapt(loaded, network, pooling)
-    path, card = output / f"{chosen}.safetensors", output / f"{chosen}.md"
-    before = earlier_results(output, chosen, overwrite=overwrite)
-    make_folder(output)
-    if size is None:
-        files.save(path, loaded.network, loaded.notes, half=not full)
-        written = path
-    else:
-        written = files.save_in_parts(path, loaded.network, loaded.notes, size, half=not full)
-    parts = files.parts(written)
-    listed = [(part.name, part.stat().st_size) for part in parts]
     streams = Output()
-    with streams.log_lines():
-        text = model_card(chosen, loaded.network, loaded.notes, listed, files.sha256(written), curve(source))
-    write_file(card, [text.encode()], overwrite=True)
-    for stale in {*before} - {written, card, *parts}:  # what another --part-size had made
-        stale.unlink(missing_ok=True)
-    for result in (written, card):
-        streams.result(result)
-
-
-def parse_size(text: str) -> int:
-    """Return the bytes of a size such as 16MB or 500KiB."""
-    found = re.fullmatch(r"([0-9]{1,12})\s*([KMG]I?B)?", text.strip().upper())
-    size = int(found[1]) * UNITS[found[2] or ""] if found else 0
-    if size < SMALLEST_PART:
-        raise UsageError(f"--part-size is a size from 1MB up, such as 16MB, not {text!r}")
-    return size
-
-
-def check_name(name: str) -> str:
-    """Return a name that can be a file's."""
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
-        raise UsageError(f"--name is made of letters, digits, dots and dashes, not {name!r}")
-    return name
-
-
-def check_network(name: str | None) -> None:
-    """Accept what NAFNet can be turned into."""
-    if name not in (None, "m2aenet"):
-        raise UsageError(f"--as is m2aenet, not {name!r}")
-
-
-def check_pooling(window: int | None) -> None:
-    """Accept windows that leave a pixel at the deepest stage."""
-    if window is not None and not 16 <= window <= 1 << 16:
-        raise UsageError(f"--pooling is a number of pixels from 16 up, not {window}")
-
-
-def find_source(source: Path) -> Path:
-    """Return the weights file of a run's folder, or the file itself."""
-    from deblur_cli.weights import installed
-
-    if not source.exists() and str(source) not in (known := [entry.name for entry in installed()]):
-        raise WeightsError(
-            f"no weights file or folder {source}: name the folder of a training run, a .safetensors file, "
-            f"the index of several, or one of {', '.join(known)}"
-        )
-    if not source.is_dir():
-        return source
-    path = source / "weights.safetensors"
-    if not path.is_file():
-        raise WeightsError(f"{source} holds no {path.name} yet: let the run end, or stop it with Ctrl-C")
-    return path
-
-
-def take_full_numbers(source: Path, found: Path, loaded: "LoadedWeights") -> None:
-    """Put the 32 bits of a run's state in the place of the 16 that its weights file keeps.
-
-    Raises UsageError where there are but 16, WeightsError where file and state are of different steps.
-    """
-    from deblur_cli.train import checkpoint
-    from deblur_cli.weights import find, is_full
-    from deblur_cli.weights.checkpoints import is_pickle
-    from deblur_cli.weights.model_card import history_of
-
-    state = checkpoint.load(source) if source.is_dir() else None
-    if state is None:
-        path = find(str(found))[0]
-        if not is_pickle(path) and not is_full(path):  # checkpoints of PyTorch keep what was trained
-            raise UsageError(
-                f"{found} holds 16 bits per number, so --full would add nothing: name the folder of the run "
-                f"with its {checkpoint.NAME}, or leave --full out"
-            )
+    described = [describe(entry) for entry in weights.installed()]
+    if json:
+        for entry in described:
+            streams.json_line(entry)
         return
-    runs = history_of(loaded.notes)
-    steps = runs[-1].get("steps") if runs else 0
-    if state["step"] != steps:
-        raise WeightsError(
-            f"{found} is of step {steps} and {checkpoint.NAME} of step {state['step']}: let the run go on "
-            "to its end, or stop it with Ctrl-C"
-        )
-    with checkpoint.refusing_damage(source):
-        loaded.network.load_state_dict(state["average"])
+    for line in table(described, get_terminal_size((PIPED, 0)).columns):
+        streams.result(line)
 
 
-def earlier_results(folder: Path, name: str, *, overwrite: bool) -> list[Path]:
-    """Return what a folder holds under a name, in one file or in several; refuse to replace it unasked."""
-    results = re.compile(
-        re.escape(name) + r"(\.md|\.safetensors\.index\.json|(-[0-9]{5}-of-[0-9]{5})?\.safetensors)"
-    )
-    there = folder.iterdir() if folder.is_dir() else ()
-    found = sorted(path for path in there if results.fullmatch(path.name))
-    for path in found:
-        if path.is_dir():
-            raise EncodeError(f"{path} is a folder; choose another --name")
-        if not overwrite:
-            raise EncodeError(f"{path} exists already; use --overwrite or another --name")
-    return found
+def describe(entry: "CatalogEntry") -> dict[str, Any]:
+    """Return an entry as plain values."""
+    from deblur_cli import weights
+
+    found = weights.local(entry)
+    return {
+        "name": entry.name,
+        "architecture": entry.architecture,
+        "here": found is not None and found.is_file(),
+        "path": None if found is None else str(found),
+        "source": "embedded" if entry.hub is None else str(entry.hub),
+        "bytes": entry.bytes,
+        "sha256": entry.sha256,
+        "license": entry.license,
+        "training": entry.training,
+        "scores": dict(entry.scores),
+        "detector": entry.detector,
+        "default": entry.name == weights.DEFAULT,
+    }
 
 
-def make_folder(folder: Path) -> None:
-    """Make the folder for the results."""
+def table(entries: list[dict[str, Any]], width: int = PIPED) -> list[str]:
+    """Lay entries out in columns, whose text wraps where they do not fit the width."""
+    from io import StringIO
+
+    from rich.console import Console
+    from rich.table import Table
+
+    columns = Table(box=None, padding=(0, 2, 0, 0))
+    for head in ("NAME", "NETWORK", "SIZE", "HERE", "LICENSE", "SCORES"):
+        columns.add_column(head, no_wrap=head == "NAME", overflow="fold")
+    for entry in entries:
+        here = "embedded" if entry["source"] == "embedded" else "yes" if entry["here"] else "no"
+        size = f"{entry['bytes'] / 1e6:.1f} MB" if entry["bytes"] else "unknown"
+        scores = "; ".join(f"{words} {value}" for words, value in entry["scores"].items())
+        kind = " + ".join(filter(None, (entry["architecture"], entry["detector"])))
+        columns.add_row(entry["name"], kind, size, here, entry["license"], scores)
+    text = StringIO()
+    Console(file=text, width=width, color_system=None, highlight=False, markup=False).print(columns)
+    return [line.rstrip() for line in text.getvalue().splitlines()]
+
+
+@app.command()
+def pull(names: Names = None, *, every: All = False, debug: options.Debug = False) -> None:
+    """Download weights, unless they are on this machine, and show their paths."""
+    del debug
+    from deblur_cli import weights
+
+    chosen = chosen_names(names, [entry.name for entry in weights.installed()] if every else None)
+    each(chosen, lambda name, streams: streams.result(bring(name, streams)))
+
+
+@app.command()
+def path(name: OneName, debug: options.Debug = False) -> None:
+    """Show where weights are; download nothing."""
+    del debug
+    from deblur_cli import weights
+    from deblur_cli.cli.output import Output
+
+    Output().result(file_here(weights.source_of(name)))
+
+
+def file_here(source: "Source") -> "Path":
+    """Return the file of weights. Raises WeightsError for those that are not downloaded."""
+    if source.path is None:
+        raise WeightsError(f"{source.name} is not downloaded yet: run `deblur weights pull {source.name}`")
+    return source.path
+
+
+@app.command()
+def verify(names: Names = None, *, every: Downloaded = False, debug: options.Debug = False) -> None:
+    """Check the hash of weights on this machine, and what their network computes."""
+    del debug
+    from deblur_cli import weights
+
+    here = [entry.name for entry in weights.installed() if weights.local(entry)] if every else None
+    each(chosen_names(names, here), lambda name, streams: streams.result(checked(name)))
+
+
+def checked(name: str) -> str:
+    """Return a line on weights that are right. Raises WeightsError for those that are not."""
+    from deblur_cli import weights
+    from deblur_cli.weights.fingerprint import agrees, fingerprint, stored
+
+    source = weights.source_of(name)
+    file_here(source)
+    loaded = weights.load(name)  # compares the hash
+    hashed = "hash right" if source.sha256 else f"no hash to compare with (SHA-256 {loaded.sha256})"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"cannot make folder {folder}: {error.strerror}") from error
+        expected = (source.entry and source.entry.fingerprint) or stored(loaded.notes)
+    except WeightsError as error:
+        raise WeightsError(f"{name}: {error}") from error
+    if not expected:
+        return f"{name}: {hashed}, fits the network, no fingerprint to compare with"
+    if not agrees(fingerprint(loaded.network), expected):
+        raise WeightsError(f"{name}: {hashed}, but the network computes something else than when it was made")
+    return f"{name}: {hashed}, fingerprint right"
 
 
-def curve(source: Path) -> list[dict[str, str]]:
-    """Return the scores that a run logged, or nothing for a file."""
-    table = source / "scores.csv"
-    if not table.is_file():
-        return []
-    with table.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+@app.command()
+def remove(names: Names = None, *, debug: options.Debug = False) -> None:
+    """Delete downloaded weights, and show what was deleted."""
+    del debug
+    from deblur_cli import weights
+
+    def delete(name: str, streams: "Output") -> None:
+        deleted = weights.remove(name)
+        for file in deleted:
+            streams.result(file)
+        if not deleted:
+            streams.say(f"{name} is not downloaded, nothing to delete")
+
+    each(chosen_names(names, None), delete)
+
+
+def chosen_names(names: list[str] | None, every: list[str] | None) -> list[str]:
+    """Return what is to be worked on. Raises UsageError for nothing, and for names beside --all."""
+    if bool(names) == (every is not None):
+        raise UsageError("give either names or --all; `deblur weights list` shows the names")
+    return list(dict.fromkeys(names or every or []))
+
+
+def each(names: list[str], action: Any) -> None:
+    """Do something with each name; one that fails is named, and the others are done."""
+    from deblur_cli.cli.output import Output
+
+    streams, code = Output(), OK
+    for name in names:
+        try:
+            with streams.log_lines():
+                action(name, streams)
+        except WeightsError as error:
+            if len(names) == 1:
+                raise
+            streams.error(str(error))
+            code = FAILED
+    raise typer.Exit(code)

@@ -19,7 +19,7 @@ from deblur_cli.metrics import (
     weighted_psnr,
     weighted_ssim,
 )
-from deblur_cli.restoration.mask import overlay_weights
+from deblur_cli.restoration.mask import feather_weights
 from deblur_cli.train.scores import soft_area
 
 EQUAL = 100.0  # dB, for pictures without any difference, so that means stay finite
@@ -117,7 +117,7 @@ def measure_unmoved(outcome: Outcome, truth: Truth) -> dict[str, float]:
     blurred = truth.blurred[None].float() / 255
     marked = None if outcome.mask is None else enlarge(outcome.mask, size)
     if outcome.mask is not None:
-        laid_over = overlay_weights(outcome.mask[0, 0].numpy(), slice(0, size[0]), slice(0, size[1]))
+        laid_over = feather_weights(outcome.mask[0, 0].numpy(), slice(0, size[0]), slice(0, size[1]))
         changed = ((outcome.image - blurred).abs() > CHANGED).any(1)[0]
         values["changed_outside"] = float((changed & torch.from_numpy(laid_over == 0)).sum())
     if truth.mask is None:

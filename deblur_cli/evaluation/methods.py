@@ -34,8 +34,8 @@ from deblur_cli.photo.photo import Photo
 from deblur_cli.restoration.deblurrer import Deblurrer, Request, Result
 from deblur_cli.restoration.device import memory_errors
 from deblur_cli.restoration.findings import Findings
-from deblur_cli.restoration.macs import dense_macs, detection_macs, parts_macs, restored_parts
-from deblur_cli.restoration.mask import overlay_weights, settle
+from deblur_cli.restoration.forecast import dense_macs, detection_macs, parts_macs, restored_parts
+from deblur_cli.restoration.mask import feather_weights, region_confidence
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Whole:
         image = result.image.float().clamp(0, 1).cpu()
         if self.keep_sharp and mask is not None:
             blurred = found.image[..., :height, :width].float().cpu()
-            weights = overlay_weights(mask[0, 0].float().cpu().numpy(), slice(0, height), slice(0, width))
+            weights = feather_weights(mask[0, 0].float().cpu().numpy(), slice(0, height), slice(0, width))
             image = blurred + (image - blurred) * torch.from_numpy(weights)
         return Outcome(
             image,
@@ -113,7 +113,7 @@ class Whole:
         if not self.keep_sharp:
             return (probability.float() > epsilon).to(probability)
         rows, columns = cells_of(found.size)
-        regions = settle(probability[0, 0, :rows, :columns].float().cpu().numpy(), epsilon)
+        regions = region_confidence(probability[0, 0, :rows, :columns].float().cpu().numpy(), epsilon)
         mask = torch.from_numpy(regions > epsilon)[None, None].to(probability)
         return fit(mask, probability.shape[-2:])
 

@@ -1,4 +1,4 @@
-"""Means over the pictures with their confidence intervals, and the table of them."""
+"""Means over the pictures with their confidence intervals, as a table and as curves over epsilon."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,6 +9,7 @@ import numpy as np
 
 from deblur_cli.evaluation.measures import MEASURES
 from deblur_cli.evaluation.results import Place, Row
+from deblur_cli.pictures.plots import Curve, Diagram
 
 RESAMPLES = 4000
 CONFIDENCE = 0.95
@@ -22,6 +23,13 @@ LENGTHS = {  # gain_psnr_w of pictures whose blur is so many pixels long: column
     "gain_psnr_w_16_40": ("  blur 16-40 px", 16.0, 40.0),
     "gain_psnr_w_40_80": ("  blur 40-80 px", 40.0, 80.0),
     "gain_psnr_w_over_80": ("  blur > 80 px", 80.0, math.inf),
+}
+
+DRAWN = {  # over epsilon; measure: axis
+    "gain_psnr_w": "PSNR gained in the blur, dB",
+    "gain_psnr": "PSNR gained, dB",
+    "mask_iou": "mask IoU",
+    "work": "multiply-accumulates, share of the dense network's",
 }
 
 
@@ -51,7 +59,7 @@ def estimate(values: Sequence[float]) -> Mean | None:
     return Mean(float(known.mean()), float(low), float(high), len(known), least, most)
 
 
-def summarise(rows: Sequence[Row]) -> dict[str, Mean]:
+def summarize(rows: Sequence[Row]) -> dict[str, Mean]:
     """The mean of every measure that has one, and of the gain for each length of blur that occurs."""
     means = {name: estimate([row[name] for row in rows]) for name in MEASURES}
     for name, (_, low, high) in LENGTHS.items():
@@ -140,3 +148,38 @@ def shorten(text: str, length: int) -> str:
     """Text that fits, both its ends kept: paths differ in the first, names of versions in the last."""
     half = (length - 1) // 2
     return text if len(text) <= length else f"{text[:half]}…{text[-half:]}"
+
+
+def over_epsilon(summaries: Mapping[Place, Mapping[str, Mean]]) -> list[Diagram]:
+    """A diagram for each measure that is known, with a curve for each weights; shades are 95 % intervals."""
+    diagrams, names = [], labels([weights for weights, _ in summaries])
+    for measure, axis in DRAWN.items():
+        curves = [
+            curve
+            for weights in dict.fromkeys(weights for weights, _ in summaries)
+            if (curve := curve_of(weights, measure, summaries, names[weights]))
+        ]
+        if curves:
+            diagrams.append(Diagram("epsilon", axis, curves))
+    return diagrams
+
+
+def curve_of(
+    weights: str, measure: str, summaries: Mapping[Place, Mapping[str, Mean]], label: str
+) -> Curve | None:
+    """A measure of some weights over epsilon; None where it is not known."""
+    points = sorted(
+        (float(epsilon), means[measure])
+        for (name, epsilon), means in summaries.items()
+        if name == weights and epsilon and measure in means
+    )
+    if not points:
+        return None
+    means = [mean for _, mean in points]
+    return Curve(
+        label,
+        [epsilon for epsilon, _ in points],
+        [mean.mean for mean in means],
+        [mean.low for mean in means],
+        [mean.high for mean in means],
+    )

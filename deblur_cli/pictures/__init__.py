@@ -1,10 +1,9 @@
 """Pictures of what the network saw: where it found blur, and along which paths things moved."""
 
-from deblur_cli.pictures.flow import flow_overlay
 from deblur_cli.pictures.legend import at_scales, blurred
 from deblur_cli.pictures.maps import Maps, Pixels8
 from deblur_cli.pictures.mask import mask_overlay
-from deblur_cli.pictures.paths import trajectory_overlay
+from deblur_cli.pictures.motion import flow_overlay, trajectory_overlay
 from deblur_cli.pictures.sheet import Step, draw_sheet
 
 __all__ = [

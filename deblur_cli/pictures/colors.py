@@ -1,4 +1,4 @@
-"""Colours that mean something: confidence, direction, speed. Each is even to the eye."""
+"""Colors that mean something: confidence, direction, speed. Each is even to the eye."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,21 +30,21 @@ _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # Rec. 601 weights of
 # This lightness holds the most vivid circle inside sRGB.
 _VIVID = (0.76, 0.125)
 _STILL_LIGHTNESS = 0.28
-_DARK = 64  # mean of the samples, 0-255, below which a photo is a night's
+_DARK = 64  # mean of the samples, 0-255, below which a photo was taken at night
 
 
-def confidence_colours(confidence: Floats) -> Floats:
-    """Return the colour, 0-255, of confidences scaled so that 0 is epsilon and 1 is sure: ... -> ... 3."""
+def confidence_colors(confidence: Floats) -> Floats:
+    """The color, 0-255, of confidences scaled so that 0 is epsilon and 1 is sure: ... -> ... 3."""
     place = np.clip(confidence, 0, 1) * (len(_CONFIDENCE_STOPS) - 1)
     before = np.minimum(place.astype(np.int64), len(_CONFIDENCE_STOPS) - 2)
     share = (place - before)[..., None].astype(np.float32)
     low, high = _CONFIDENCE_STOPS[before], _CONFIDENCE_STOPS[before + 1]
-    colour: Floats = low + share * (high - low)
-    return colour
+    color: Floats = low + share * (high - low)
+    return color
 
 
-def direction_colours(angle: Floats) -> Floats:
-    """Return a colour per direction, all equally light and vivid (a circle in OKLab): ... -> ... 3, 0-255.
+def direction_colors(angle: Floats) -> Floats:
+    """A color per direction, all equally light and vivid (a circle in OKLab): ... -> ... 3, 0-255.
 
     angle: radians, 0 to the right, growing downwards as rows do
     """
@@ -52,8 +52,8 @@ def direction_colours(angle: Floats) -> Floats:
     return _from_oklab(np.full_like(angle, lightness), chroma * np.cos(angle), chroma * np.sin(angle))
 
 
-def motion_colours(angle: Floats, speed: Floats) -> Floats:
-    """Return direction as hue and speed (0-1) as lightness and vividness: ... -> ... 3, 0-255."""
+def motion_colors(angle: Floats, speed: Floats) -> Floats:
+    """Direction as hue and speed (0-1) as lightness and vividness: ... -> ... 3, 0-255."""
     lightness, chroma = _VIVID
     light = _STILL_LIGHTNESS + (lightness - _STILL_LIGHTNESS) * speed
     return _from_oklab(light, chroma * speed * np.cos(angle), chroma * speed * np.sin(angle))
@@ -65,26 +65,26 @@ def as_rgb(pixels: Pixels8) -> Floats:
 
 
 def luma(photo: Floats) -> Floats:
-    """Return the light of pixels: ... 3 -> ... 1."""
+    """The light of pixels: ... 3 -> ... 1."""
     light: Floats = (photo @ _LUMA)[..., None]
     return light
 
 
-def subdued(photo: Floats, grey: float, brightness: float) -> Floats:
-    """Return the photo with part of its colour and light taken away."""
-    return (photo + grey * (luma(photo) - photo)) * np.float32(brightness)
+def subdued(photo: Floats, gray: float, brightness: float) -> Floats:
+    """The photo with part of its color and light taken away."""
+    return (photo + gray * (luma(photo) - photo)) * np.float32(brightness)
 
 
 def dimming(pixels: Pixels8, brightness: float) -> float:
-    """Return by how much to dim a photo (H W 3 or H W 1): as wanted, but less where it is dark anyway."""
+    """By how much to dim a photo (H W 3 or H W 1): as wanted, but less where it is dark already."""
     light = float(pixels[::16, ::16].mean())
     return brightness + (1 - brightness) * max(0.0, 1 - light / _DARK)
 
 
-def tinted(photo: Floats, colour: Floats, strength: float) -> Floats:
-    """Colour photo pixels and keep enough of their light and shade to tell what is in the picture."""
+def tinted(photo: Floats, color: Floats, strength: float) -> Floats:
+    """Color photo pixels and keep enough of their light and shade to tell what is in the picture."""
     shade = np.float32(0.6) + np.float32(0.4 / 255) * luma(photo)
-    pixels: Floats = (1 - strength) * photo + strength * colour * shade
+    pixels: Floats = (1 - strength) * photo + strength * color * shade
     return pixels
 
 

@@ -3,20 +3,19 @@
 import numpy as np
 from PIL import Image, ImageFilter
 
-from deblur_cli.pictures.colors import as_rgb, confidence_colours, dimming, subdued, tinted
-from deblur_cli.pictures.legend import add_mask_legend
+from deblur_cli.pictures.colors import as_rgb, confidence_colors, dimming, subdued, tinted
+from deblur_cli.pictures.legend import add_mask_legend, line_width
 from deblur_cli.pictures.maps import Bools, Floats, Maps, Pixels8, bands, upsample
-from deblur_cli.pictures.pen import line_width
 
 _CONTOUR = np.array([255, 255, 255], dtype=np.float32)
 _CASING = np.array([12, 12, 12], dtype=np.float32)
-_TINT = 0.8  # share of the map's colour; the rest is the photo
+_TINT = 0.8  # share of the map's color; the rest is the photo
 
 
 def mask_overlay(
     pixels: Pixels8, maps: Maps, epsilon: float, *, share: float | None = None, scale: float = 1.0
 ) -> Pixels8:
-    """Draw the blur mask over a photo: sharp parts greyed, blurred ones tinted by confidence.
+    """Draw the blur mask over a photo: sharp parts grayed, blurred ones tinted by confidence.
 
     The line around them is where the confidence, interpolated to full size, crosses epsilon; where it has
     to be broad it lies outside, so that it hides no narrow region.
@@ -37,8 +36,8 @@ def mask_overlay(
         photo = as_rgb(pixels[top:bottom])
         inside = probability > epsilon
         canvas = subdued(photo, 0.7, brightness)
-        colour = confidence_colours((probability[inside] - epsilon) / max(1 - epsilon, 1e-6))
-        canvas[inside] = tinted(photo[inside], colour, _TINT)
+        color = confidence_colors((probability[inside] - epsilon) / max(1 - epsilon, 1e-6))
+        canvas[inside] = tinted(photo[inside], color, _TINT)
         canvas += 0.7 * casing[band, :, None] * (_CASING - canvas)
         canvas += core[band, :, None] * (_CONTOUR - canvas)
         drawn[top:bottom] = np.rint(canvas)
@@ -48,7 +47,7 @@ def mask_overlay(
 
 
 def _contour(inside: Bools, line: float) -> tuple[Floats, Floats]:
-    """Return the coverage 0-1 of a smooth line along the edge of a region, and of a broader one below it.
+    """The coverage 0-1 of a smooth line along the edge of a region, and of a broader one below it.
 
     A box blur of the region climbs from 0 to 1 across its edge; how far it is from 1/2 tells how far
     away the edge is, and this smooths the staircase of pixels. What is broader than two pixels lies outside.

@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from deblur_cli.pictures.maps import Maps, Pixels8, reduced
 from deblur_cli.pictures.mask import mask_overlay
-from deblur_cli.pictures.pen import font_of
 
-_CELL = 640  # pixels, the longer side of each picture
+_LONGEST = 640  # pixels, the longer side of each picture
 _TEXT = 20  # pixels
 _GAP = 14
 _GROUND = (250, 250, 248)
@@ -28,11 +27,11 @@ class Step:
 
 def draw_sheet(pixels: Pixels8, steps: Sequence[Step], first: Sequence[str]) -> Pixels8:
     """Draw the photo (H W 3 or H W 1) with the lines `first`, then its mask for each step: H W 3."""
-    small, scale = reduced(pixels, _CELL)
+    small, scale = reduced(pixels, _LONGEST)
     pictures = [(small, tuple(first))]
     pictures += [(mask_overlay(small, s.maps, s.epsilon, scale=scale), s.lines) for s in steps]
     height, width = small.shape[:2]
-    font = font_of(_TEXT)
+    font = ImageFont.load_default(_TEXT)
     wide = max([width, *(int(font.getlength(line)) + 1 for _, lines in pictures for line in lines)]) + _GAP
     tall = height + round(_TEXT * 1.4) * max(len(lines) for _, lines in pictures) + 2 * _GAP
     columns = _columns(len(pictures), wide / tall)
@@ -49,7 +48,7 @@ def draw_sheet(pixels: Pixels8, steps: Sequence[Step], first: Sequence[str]) -> 
 
 
 def _columns(count: int, aspect: float) -> int:
-    """Return how many columns make the sheet about three to two, with few empty places."""
+    """How many columns make the sheet about three to two, with few empty places."""
 
     def misfit(columns: int) -> float:
         rows = -(-count // columns)

@@ -1,4 +1,4 @@
-"""A page to compare photos before and after: a folder that needs no network and can be given away."""
+"""A page to compare photos before and after: a folder that works offline and can be given away."""
 
 from deblur_cli.report.report import Report
 

@@ -1,9 +1,9 @@
 """The folder of a report: a subfolder of pictures for each photo, and the page over all of them.
 
 deblur_report/
-  index.html            made anew at the end of each run, from what lies below
-  photos/ID/            ID is made from the photo's path, so that doing it again replaces it
-    entry.json          what was done; written last, so that a photo without it is incomplete
+  index.html            made from the folders below at the end of each run
+  photos/ID/            ID comes from the photo's path, so that a second run replaces what the first wrote
+    entry.json          what was done; written last: a photo without it is incomplete
     before.jpg, after.jpg, mask.jpg, motion.jpg, thumbnail.jpg
 """
 
@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING
 
 from deblur_cli.errors import DeblurError
 from deblur_cli.files import PARTIAL, explain, write_file
-from deblur_cli.report.page import Entry, render
-from deblur_cli.report.pictures import write_pictures
+from deblur_cli.report.page import PageEntry, render, write_pictures
 
 if TYPE_CHECKING:
     from deblur_cli.photo.photo import Photo
@@ -38,7 +37,7 @@ _FACTS = (
 
 
 class Report:
-    """A report under way. `add` may be called from several threads, for different photos."""
+    """A report while a run adds to it. Several threads may call `add`, for different photos."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -47,20 +46,22 @@ class Report:
         self._added: set[Path] = set()
 
     def prepare(self) -> None:
-        """Check that the folder is a report's, or nothing's yet, and open for writing. Raises DeblurError."""
+        """Check that the folder can be written and holds nothing but a report. Raises DeblurError."""
         if not os.path.lexists(self.folder):
             return
         if not self.folder.is_dir():
-            raise DeblurError(f"{self.folder} is a file, so no report can have that name; choose another -o")
+            raise DeblurError(
+                f"{self.folder} is a file where the report would go; choose another folder with -o"
+            )
         strangers = {path.name for path in self.folder.iterdir()} - {PAGE, _PHOTOS}
         strangers = {name for name in strangers if not name.startswith(".")}
         if strangers:
             raise DeblurError(
-                f"{self.folder} holds {min(strangers)}, which is no part of a report; move it away"
+                f"{self.folder} holds {min(strangers)}, which is not part of a report; move it away"
             )
         for folder in (self.folder, self.folder / _PHOTOS):
             if folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
-                raise DeblurError(f"{folder}: nothing can be written there; choose another -o")
+                raise DeblurError(f"cannot write to {folder}; choose another folder with -o")
 
     def add(self, photo: "Photo", result: "Result", record: Mapping[str, object], *, flow: bool) -> None:
         """Write the pictures of a photo and what was done. Raises EncodeError."""
@@ -77,9 +78,9 @@ class Report:
         write_file(home / _ENTRY, [json.dumps(entry).encode()], overwrite=True)
 
     def fail(self, source: Path, reason: str) -> None:
-        """List a photo among those that could not be done.
+        """List a photo among the failures.
 
-        What this run has said of it goes; what a former one said stays, since so do its results.
+        What this run added of it goes; what an earlier run added stays, as its results do.
         """
         self._failures[shown(source)] = _text(reason)
         home = self._home(source)
@@ -87,22 +88,22 @@ class Report:
             shutil.rmtree(home, ignore_errors=True)
 
     def skip(self, source: Path, why: str) -> None:
-        """Name a photo that was left out, unless a former run has its pictures in the report."""
+        """List a photo as skipped, unless an earlier run added it."""
         if not (self._home(source) / _ENTRY).is_file():
             self._skipped[shown(source)] = _text(why)
 
     def finish(self, summary: str) -> Path:
-        """Write the page over all photos of the folder and return its path. Raises EncodeError."""
+        """Write the page about all photos of the folder and return its path. Raises EncodeError."""
         page = render(self._entries(), sorted(self._failures.items()), sorted(self._skipped.items()), summary)
         write_file(self.folder / PAGE, [page.encode("utf-8")], overwrite=True)
         return self.folder / PAGE
 
-    def _entries(self) -> list[Entry]:
+    def _entries(self) -> list[PageEntry]:
         entries = []
         for path in (self.folder / _PHOTOS).glob(f"*/{_ENTRY}"):
             try:
                 known = json.loads(path.read_bytes())
-                entries.append(Entry.of(f"{_PHOTOS}/{path.parent.name}", known))
+                entries.append(PageEntry.of(f"{_PHOTOS}/{path.parent.name}", known))
             except (OSError, ValueError, KeyError, TypeError) as error:
                 logger.warning("%s: left out of the report (%s)", path, error)
         return sorted(entries, key=lambda entry: entry.source)
@@ -113,7 +114,7 @@ class Report:
 
 
 def shown(path: Path) -> str:
-    """Return a path as text, also where it is not valid text."""
+    """A path as text, even where it is not valid text."""
     return _text(str(path))
 
 
@@ -122,5 +123,5 @@ def _text(words: str) -> str:
 
 
 def _plain(record: Mapping[str, object]) -> dict[str, object]:
-    """Return what the page tells of a photo; paths of results stay out, as the folder may be given away."""
+    """What the page says about a photo; without paths of results, as the folder may be given away."""
     return {name: record[name] for name in _FACTS}

@@ -1,4 +1,9 @@
-"""Two steps for every command: detect what moved in a photo, and restore that."""
+"""Two steps for every command: detect what moved in a photo, and restore that.
+
+`Deblurrer.detect` runs the detector at each scale of the photo and merges what it detects.
+`Deblurrer.restore` hands the photo to `Restoration`, which takes the mask at epsilon, restores the parts of
+tiles that change at each scale, and lays the changes over the photo through the feathered mask.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -6,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from deblur_cli.cells import CELL
+from deblur_cli.cells import CELL, cells_of
 from deblur_cli.errors import UsageError
 from deblur_cli.nets import Guided, restorer_of
 from deblur_cli.photo.color import replace_pixels
@@ -15,30 +20,37 @@ from deblur_cli.restoration.device import choose_device, choose_precision, keep_
 from deblur_cli.restoration.engine import Engine, Progress
 from deblur_cli.restoration.findings import Findings, everywhere
 from deblur_cli.restoration.limits import SCALES, Tiling
-from deblur_cli.restoration.mask import covered_share, overlay_weights, settle, smooth_weights
-from deblur_cli.restoration.scales import (
-    Level,
-    choose,
-    enlarged,
-    lowered,
-    lowered_maps,
-    pyramid,
-    shares,
-    usable,
+from deblur_cli.restoration.mask import (
+    FEATHER_REACH,
+    covered_share,
+    feather_weights,
+    interpolated_weights,
+    region_confidence,
 )
-from deblur_cli.restoration.tiles import Grid, Mosaic, Tile, changed_part, masked_part
+from deblur_cli.restoration.scales import (
+    ScaledPhoto,
+    enlarge_change,
+    merge_scales,
+    pyramid,
+    reduce_cells,
+    reduce_maps,
+    scale_shares,
+    usable_scales,
+)
+from deblur_cli.restoration.tiles import Grid, Mosaic, Tile, changed_part
 from deblur_cli.weights import LoadedWeights
 
 Floats = NDArray[np.float32]
-BAND = (256, 2048)  # rows and columns of the photo that are laid in at once, at most
+BAND = (256, 2048)  # rows and columns of the photo that are changed at once, at most
 
 
 @dataclass(frozen=True)
 class Request:
     """What is wanted of a photo.
 
-    epsilon: confidence from which a cell counts as blurred, 0-1; keep_sharp: judge regions instead of single
-    cells, and lay them over the photo through a feathered mask, instead of giving the network's bare output
+    epsilon: confidence above which a cell counts as blurred, 0-1
+    keep_sharp: restore regions instead of single cells, and lay them over the photo through a feathered mask,
+    instead of returning the network's bare output
     """
 
     epsilon: float = 0.5
@@ -50,17 +62,19 @@ class Request:
 
     def confidence(self, findings: Findings) -> Floats:
         """What epsilon is compared to, h w: the confidence of regions, or of single cells."""
-        return settle(findings.probability, self.epsilon) if self.keep_sharp else findings.probability
+        sharp = self.keep_sharp
+        return region_confidence(findings.probability, self.epsilon) if sharp else findings.probability
 
 
 @dataclass(frozen=True, eq=False)
 class Result:
     """A photo after restoration and what was done.
 
-    findings: their probability is what epsilon was compared to; blurred_share: share of the photo's area over
-    epsilon; scale_shares: share of the photo's area that was restored at each scale
-    tiles: that were looked at; tiles_restored, tiles_kept: that were restored, and that could not be and
-    stayed as they were, over all scales; changed: whether any pixel differs; notes: what the user should know
+    findings: their probability is what epsilon was compared to
+    blurred_share: share of the photo's area over epsilon; scale_shares: the part of it restored at each scale
+    tiles: that the detector went through; tiles_restored, tiles_kept: that were restored, and that failed and
+    stayed as they were; over all scales
+    changed: whether any pixel differs; notes: what the user should know
     """
 
     photo: Photo
@@ -81,7 +95,7 @@ class Result:
 
 
 def untouched(photo: Photo, findings: Findings, request: Request, scales: Sequence[int] = SCALES) -> Result:
-    """The photo as it is, with what would be restored of it at each of the scales."""
+    """The photo as it is, and what a run would restore of it at each of the scales."""
     confidence = request.confidence(findings)
     mask = (confidence > request.epsilon).astype(np.float32)
     return Result(
@@ -91,7 +105,7 @@ def untouched(photo: Photo, findings: Findings, request: Request, scales: Sequen
         covered_share(mask, photo.height, photo.width),
         {
             scale: covered_share(mask * share, photo.height, photo.width)
-            for scale, share in shares(findings.scale, tuple(scales)).items()
+            for scale, share in scale_shares(findings.scale, tuple(scales)).items()
         },
         findings.tiles,
         notes=findings.notes,
@@ -99,10 +113,10 @@ def untouched(photo: Photo, findings: Findings, request: Request, scales: Sequen
 
 
 class Deblurrer:
-    """What finds the blur and what restores it, on a device, ready for any number of photos.
+    """A detector and a restorer on a device, ready for any number of photos.
 
-    scales: how many times smaller photos are looked at, of 1, 2, 4 and 8
-    Raises DeviceError where the device or precision is not to be had, and UsageError for other scales.
+    scales: how many times smaller photos are when blur is detected and restored, of 1, 2, 4 and 8
+    Raises DeviceError where the device or precision is not available, and UsageError for other scales.
     """
 
     def __init__(
@@ -130,52 +144,48 @@ class Deblurrer:
         )
 
     def scales_for(self, height: int, width: int) -> tuple[int, ...]:
-        """The scales at which a photo of that size is looked at: one where nothing is looked for."""
+        """The scales at which a photo of that size is seen; only one where the network detects no blur."""
         detects = self.detector.reference.detects
-        return usable(self.scales, height, width) if detects else self.scales[:1]
+        return usable_scales(self.scales, height, width) if detects else self.scales[:1]
 
     def grids(self, height: int, width: int) -> dict[int, tuple[Grid, Grid]]:
-        """Tiles of detection and of restoration at each scale, while memory lasts."""
+        """Tiles of detection and of restoration at each scale, with the memory that is free now."""
         sizes = {s: (-(-height // s), -(-width // s)) for s in self.scales_for(height, width)}
         return {s: (self.detector.grid(*size), self.restorer.grid(*size)) for s, size in sizes.items()}
 
     def detect(self, photo: Photo, progress: Progress | None = None) -> Findings:
-        """Look for blur at every scale. Raises OutOfMemoryError where even the smallest tile does not fit.
+        """Detect blur at every scale. A network that detects none takes the whole photo as blurred.
 
-        `progress` is told tiles done, tiles in all, and "detect".
+        `progress` receives tiles done, tiles in all, and "detect".
+        Raises OutOfMemoryError where even the smallest tile does not fit.
         """
         size = (photo.height, photo.width)
-        levels = pyramid(photo.pixels, self.scales_for(*size))
+        photos = pyramid(photo.pixels, self.scales_for(*size))
+        tiles = {scaled.scale: len(self.detector.grid(*scaled.size)) for scaled in photos}
         if not self.detector.reference.detects:
-            return replace(
-                everywhere(*size, scale=levels[0].scale), tiles=len(self.detector.grid(*levels[0].size))
-            )
+            return replace(everywhere(*size, scale=photos[0].scale), tiles=tiles[photos[0].scale])
         notes: list[str] = []
-        counter = Counter(
-            "detect", progress, {level.scale: len(self.detector.grid(*level.size)) for level in levels}
+        counter = Counter("detect", progress, tiles)
+        maps = {scaled.scale: self.detect_scale(scaled, counter, notes) for scaled in photos}
+        return replace(merge_scales(maps, size), tiles=counter.total, notes=tuple(notes))
+
+    def detect_scale(self, photo: ScaledPhoto, counter: "Counter", notes: list[str]) -> Floats:
+        """Probability, start and end at one scale, 5 h w, displacements in its pixels."""
+        maps, failed = self.detector.with_fitting_tiles(
+            photo.size,
+            notes,
+            lambda grid: self.detector.detect(photo, grid, counter.begin(photo.scale, len(grid))),
         )
-
-        def look(level: Level) -> Floats:
-            maps, failed = self.detector.halving(
-                level.size,
-                notes,
-                lambda grid: self.detector.detect(level, grid, counter.begin(level.scale, len(grid))),
-            )
-            places = (place_of(corner, level.scale) for corner in failed)
-            notes.extend(
-                f"the tile at {place} could not be looked at: nothing is found there" for place in places
-            )
-            return maps
-
-        found = {level.scale: look(level) for level in levels}
-        return replace(choose(found, size), tiles=counter.total, notes=tuple(notes))
+        places = (place_of(corner, photo.scale) for corner in failed)
+        notes.extend(f"detection failed in the tile at {place}, which counts as sharp" for place in places)
+        return maps
 
     def restore(
         self, photo: Photo, findings: Findings, request: Request, progress: Progress | None = None
     ) -> Result:
-        """Restore what was found, each cell at its scale; every other pixel stays, bit by bit.
+        """Restore what was detected, each cell at its scale; every other pixel stays as it is, bit by bit.
 
-        `progress` is told tiles done, tiles in all, and "restore".
+        `progress` receives tiles done, tiles in all, and "restore".
         Raises DecodeError for the findings of a photo of another size, and OutOfMemoryError as `detect`.
         """
         findings.check_fits(photo.height, photo.width)
@@ -185,7 +195,8 @@ class Deblurrer:
 class Restoration:
     """One photo on its way through `Deblurrer.restore`.
 
-    shares: how much each scale counts in each cell, h w of 0-1; none where nothing is restored at it
+    before: the result if nothing were restored; findings, mask: of that result
+    shares: by scale, how much it counts in each cell, h w of 0-1; without scales at which nothing is restored
     """
 
     def __init__(
@@ -194,31 +205,28 @@ class Restoration:
         photo: Photo,
         findings: Findings,
         request: Request,
-        progress: Progress | None,
+        progress: Progress | None = None,
     ) -> None:
-        scales = usable(deblurrer.scales, photo.height, photo.width)
+        scales = usable_scales(deblurrer.scales, photo.height, photo.width)
         self.engine, self.photo, self.request = deblurrer.restorer, photo, request
         self.before = untouched(photo, findings, request, scales)
         self.findings, self.mask = self.before.findings, self.before.mask
-        self.shares = {
-            scale: share
-            for scale, share in shares(findings.scale, scales).items()
-            if (self.mask * share).any()
-        }
+        shares = scale_shares(findings.scale, scales)
+        self.shares = {scale: share for scale, share in shares.items() if (self.mask * share).any()}
         self.counter, self.notes = Counter("restore", progress, {}), list(findings.notes)
         self.failed: dict[int, list[tuple[int, int]]] = {}  # corners of tiles, by scale
+        self.known_parts: dict[tuple[int, Grid], list[tuple[Tile, Tile]]] = {}
 
     def run(self) -> Result:
         """Restore each scale, the coarsest first, and lay what changed over the photo."""
         if not self.shares:
             return self.before
-        levels = pyramid(self.photo.pixels, (1, *self.shares))
-        for level in levels:
-            if level.scale in self.shares:
-                self.counter.begin(level.scale, len(self.parts(level.scale, self.engine.grid(*level.size))))
-        coarse = {level.scale: self.change(level) for level in reversed(levels) if level.scale > 1}
-        pixels = self.engine.halving(
-            levels[0].size, self.notes, lambda grid: self.lay(levels[0], grid, coarse)
+        finest, *coarser = pyramid(self.photo.pixels, (1, *self.shares))
+        for scale, parts in self.parts_now().items():
+            self.counter.begin(scale, len(parts))
+        changes = {scaled.scale: self.coarse_change(scaled) for scaled in reversed(coarser)}
+        pixels = self.engine.with_fitting_tiles(
+            finest.size, self.notes, lambda grid: self.changed_pixels(finest, grid, changes)
         )
         failed = [place_of(corner, scale) for scale, corners in self.failed.items() for corner in corners]
         changed = not np.array_equal(pixels, self.photo.pixels)
@@ -231,109 +239,123 @@ class Restoration:
             changed=changed,
         )
 
-    def wanted(self, scale: int) -> Floats:
+    def mask_at(self, scale: int) -> Floats:
         """What is restored at a scale, h w of zeros and ones for the cells of the photo at it."""
-        return lowered(self.mask * (self.shares[scale] > 0), scale)
+        return reduce_cells(self.mask * (self.shares[scale] > 0), scale)
+
+    def parts_now(self) -> dict[int, list[tuple[Tile, Tile]]]:
+        """The parts at each scale, as `parts`, with tiles for the memory that is free now."""
+        height, width = self.photo.height, self.photo.width
+        sizes = {scale: (-(-height // scale), -(-width // scale)) for scale in self.shares}
+        return {scale: self.parts(scale, self.engine.grid(*size)) for scale, size in sizes.items()}
 
     def parts(self, scale: int, grid: Grid) -> list[tuple[Tile, Tile]]:
-        """The tiles in which something is restored, and what of each."""
-        mask, least = self.wanted(scale), self.engine.reference.smallest_part
-        sharp = self.request.keep_sharp
-        parts = ((t, changed_part(t, mask, least) if sharp else masked_part(t, mask)) for t in grid)
-        return [(tile, part) for tile, part in parts if part]
+        """The tiles in which something is restored, and the part of each: without keep_sharp, all of it."""
+        if (scale, grid) not in self.known_parts:
+            mask, least = self.mask_at(scale), self.engine.reference.smallest_part
+            if self.request.keep_sharp:
+                parts = ((tile, changed_part(tile, mask, least)) for tile in grid)
+            else:
+                parts = ((tile, tile if mask[tile.cells].any() else None) for tile in grid)
+            self.known_parts[scale, grid] = [(tile, part) for tile, part in parts if part]
+        return self.known_parts[scale, grid]
 
-    def changes(self, level: Level, parts: Iterable[Tile]) -> Iterator[tuple[Tile, Floats | None]]:
+    def changes(self, photo: ScaledPhoto, parts: Iterable[Tile]) -> Iterator[tuple[Tile, Floats | None]]:
         """How restoration changes parts of the photo at a scale, h w 3 each; None for those that failed."""
-        maps = lowered_maps(self.findings, level.scale)
-        return self.engine.restore(level, parts, maps, self.wanted(level.scale), self.request.epsilon)
+        maps = reduce_maps(self.findings, photo.scale)
+        return self.engine.restore(photo, parts, maps, self.mask_at(photo.scale), self.request.epsilon)
 
-    def restored(self, level: Level, grid: Grid) -> Iterator[tuple[Tile, Tile, Floats]]:
-        """Tiles, what is restored of them, and how it changes, h w C; failed ones are noted and left out."""
-        chosen = self.parts(level.scale, grid)
-        step = self.counter.begin(level.scale, len(chosen))
-        failed = self.failed[level.scale] = []
-        changes = self.changes(level, (part for _, part in chosen))
+    def restored(self, photo: ScaledPhoto, grid: Grid) -> Iterator[tuple[Tile, Tile, Floats]]:
+        """Tiles, the part of each, and how it changes, h w C; those that failed are listed and left out."""
+        chosen = self.parts(photo.scale, grid)
+        step = self.counter.begin(photo.scale, len(chosen))
+        failed = self.failed[photo.scale] = []
+        changes = self.changes(photo, (part for _, part in chosen))
         for (tile, _), (part, change) in zip(chosen, changes, strict=True):
             if change is None:
                 failed.append(tile.corner)
             else:
-                gray = level.pixels.shape[2] == 1
+                gray = photo.pixels.shape[2] == 1
                 yield tile, part, change.mean(2, keepdims=True) if gray else change
             step()
 
-    def change(self, level: Level) -> Floats:
+    def coarse_change(self, photo: ScaledPhoto) -> Floats:
         """What changes in the photo at a coarser scale, H W C."""
 
-        def over(grid: Grid) -> Floats:
-            total = np.zeros(level.pixels.shape, np.float32)
-            for _, part, change in self.restored(level, grid):
+        def restore(grid: Grid) -> Floats:
+            total = np.zeros(photo.pixels.shape, np.float32)
+            for _, part, change in self.restored(photo, grid):
                 total[part.index] += change * part.weights[..., None]
             return total
 
-        return self.engine.halving(level.size, self.notes, over)
+        return self.engine.with_fitting_tiles(photo.size, self.notes, restore)
 
-    def lay(self, level: Level, grid: Grid, coarse: Mapping[int, Floats]) -> NDArray[np.generic]:
-        """The photo's pixels with all changes; those of its own scale are made here, row of tiles by row."""
+    def changed_pixels(
+        self, finest: ScaledPhoto, grid: Grid, coarser: Mapping[int, Floats]
+    ) -> NDArray[np.generic]:
+        """The photo's pixels with all changes; those at its own scale are made here, row of tiles by row."""
         pixels, mosaic = self.photo.pixels.copy(), Mosaic(*self.photo.pixels.shape)
 
         def finish(until: int) -> None:
             for top in range(mosaic.top, until, BAND[0]):
                 rows, change = mosaic.finish(min(until, top + BAND[0]))
-                for columns in self.columns(rows):
-                    self.lay_window(pixels, rows, columns, {level.scale: change[:, columns]}, coarse)
+                for columns in self.changing_columns(rows):
+                    self.add_changes(pixels, rows, columns, {**coarser, 1: change[:, columns]})
 
-        if level.scale in self.shares:
-            for tile, part, change in self.restored(level, grid):
+        if 1 in self.shares:
+            for tile, part, change in self.restored(finest, grid):
                 finish(max(tile.rows.start, mosaic.top))
                 mosaic.add(part, change)
         finish(self.photo.height)
         return pixels
 
-    def lay_window(
-        self,
-        pixels: NDArray[np.generic],
-        rows: slice,
-        columns: slice,
-        fine: Mapping[int, Floats],
-        coarse: Mapping[int, Floats],
+    def add_changes(
+        self, pixels: NDArray[np.generic], rows: slice, columns: slice, changes: Mapping[int, Floats]
     ) -> None:
-        """Add changes to a window: h w C of its own, H W C of coarser scales; no change, no other bit."""
+        """Add changes to a window of the photo in place; where nothing changes, no bit does.
+
+        changes: by scale, h w C of the window at the photo's own, H W C of the whole photo at coarser ones
+        """
         window = pixels[rows, columns]
         total = np.zeros(window.shape, np.float32)
         for scale, share in self.shares.items():
-            part = fine[scale] if scale in fine else enlarged(coarse[scale], scale, rows, columns)
-            total += part * smooth_weights(share, rows, columns)[..., None]
+            change = changes[scale] if scale == 1 else enlarge_change(changes[scale], scale, rows, columns)
+            total += change * interpolated_weights(share, rows, columns)[..., None]
         if self.request.keep_sharp:
-            total *= overlay_weights(self.mask, rows, columns)[..., None]
+            total *= feather_weights(self.mask, rows, columns)[..., None]
         largest = white(pixels)
         values = window.astype(np.float32) + total * largest
         pixels[rows, columns] = np.rint(values, out=values).clip(0, largest).astype(pixels.dtype)
 
-    def columns(self, rows: slice) -> Iterator[slice]:
+    def changing_columns(self, rows: slice) -> Iterator[slice]:
         """The columns of some rows that may change, not too many at once."""
         first, last = 0, self.photo.width
         if self.request.keep_sharp:
-            near = self.mask[max(0, rows.start // CELL - 2) : -(-rows.stop // CELL) + 2]
-            cells = np.flatnonzero(near.any(0))
-            if not len(cells):
+            bottom = cells_of((rows.stop, last))[0]
+            near = self.mask[max(0, rows.start // CELL - FEATHER_REACH) : bottom + FEATHER_REACH]
+            blurred = np.flatnonzero(near.any(0))
+            if not len(blurred):
                 return
-            first = max(0, int(cells[0]) - 2) * CELL
-            last = min((int(cells[-1]) + 3) * CELL, last)
+            first = max(0, int(blurred[0]) - FEATHER_REACH) * CELL
+            last = min((int(blurred[-1]) + 1 + FEATHER_REACH) * CELL, last)
         for left in range(first, last, BAND[1]):
             yield slice(left, min(left + BAND[1], last))
 
 
 def place_of(corner: tuple[int, int], scale: int) -> str:
-    """A tile's first row and column at a scale as a place in the photo, "x,y"."""
+    """First row and column of a tile at a scale as a place in the photo: "x,y"."""
     row, column = corner
     return f"{column * scale},{row * scale}"
 
 
 class Counter:
-    """Counts tiles over all scales for whoever shows progress; a scale may begin anew with other tiles."""
+    """Counts tiles over all scales for progress; a scale may begin again with smaller tiles.
 
-    def __init__(self, what: str, progress: Progress | None, expected: dict[int, int]) -> None:
-        self._what, self._progress = what, progress
+    name: "detect" or "restore"; expected: tiles of each scale
+    """
+
+    def __init__(self, name: str, progress: Progress | None, expected: dict[int, int]) -> None:
+        self._name, self._progress = name, progress
         self._totals, self._done = dict(expected), dict.fromkeys(expected, 0)
 
     @property
@@ -343,16 +365,16 @@ class Counter:
 
     @property
     def done(self) -> int:
-        """Those that are done."""
+        """Tiles that are done."""
         return sum(self._done.values())
 
     def begin(self, scale: int, count: int) -> Callable[[], None]:
-        """Begin with a scale of so many tiles; the answer is to be called after each."""
+        """Begin a scale of so many tiles; call the function that is returned after each."""
         self._totals[scale], self._done[scale] = count, 0
 
         def step() -> None:
             self._done[scale] += 1
             if self._progress is not None:
-                self._progress(self.done, self.total, self._what)
+                self._progress(self.done, self.total, self._name)
 
         return step

@@ -3,7 +3,7 @@
 import ctypes
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ import torch
 
 from deblur_cli.errors import DeviceError, OutOfMemoryError
 
-LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # names and numbers of glibc's malloc.h
@@ -79,8 +79,9 @@ def choose_precision(device: str, name: str = "auto") -> Precision:
 
 def cpu_has_bfloat16() -> bool:
     """Whether the CPU multiplies bfloat16 in hardware; other CPUs would only emulate it, slowly."""
-    checks = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # no public names as of torch 2.13
-    return any(getattr(torch.cpu, check, lambda: False)() for check in checks)
+    # Older versions of torch cannot tell.
+    capabilities: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
 
 
 def free_memory(device: str) -> int:
@@ -112,7 +113,7 @@ def keep_freed_memory() -> bool:
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
-        LOG.info("the C library has no mallopt: freed buffers go back to the system")
+        logger.info("the C library has no mallopt: freed buffers go back to the system")
         return False
     return all(mallopt(option, KEEP) == 1 for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD))
 

@@ -1,4 +1,4 @@
-"""A network on a device in a precision: tiles, padding, what goes wrong with them, and too little memory."""
+"""A network on a device in a precision: tiles, padding, tiles that fail, and too little memory."""
 
 import copy
 import gc
@@ -19,11 +19,11 @@ from deblur_cli.nets import Detection, Network, accelerate, place
 from deblur_cli.nets.network import fit
 from deblur_cli.restoration.device import Precision, free_memory, memory_errors
 from deblur_cli.restoration.limits import ALIGNMENT, Tiling
-from deblur_cli.restoration.tiles import Grid, Tile, cell_weights
+from deblur_cli.restoration.tiles import Grid, Tile, cell_weights, round_up
 
-LOG = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
-TILE_SIZES = (1024, 768, 512, 384, 256)  # what "automatic" chooses from
+AUTOMATIC_SIDES = (1024, 768, 512, 384, 256)  # pixels; the largest that fits is chosen
 # What a tile may take on a CPU, where larger ones gain no time: 1024 pixels at width 16, 512 at width 32.
 CPU_BYTES = 1_100_000_000
 MEMORY_SHARE = 0.5  # of the free memory that the tile may take
@@ -49,8 +49,8 @@ class Picture(Protocol):
 class Engine:
     """Runs one network over pictures of any size, tile by tile.
 
-    A tile whose result is not finite, or whose local mean drifts from the input's, is run again in float32
-    where the first run was not. Where memory runs out, the same is done with tiles of half the size.
+    A tile whose result is not finite, or whose local mean drifts from the input's, is run again in
+    float32. Where memory runs out, tiles are halved.
     """
 
     def __init__(self, network: Network, device: str, precision: Precision, tiling: Tiling) -> None:
@@ -71,15 +71,12 @@ class Engine:
     def tile_for(self, height: int, width: int) -> int:
         """Tile size for a picture: the automatic one, or on a CPU that of the whole picture if it fits.
 
-        The network judges a pixel by its surroundings, so that its confidence jumps where tiles meet.
+        The network judges a pixel by its surroundings, and its confidence jumps where tiles meet.
         """
         if self.device == "cpu" and self.fits(height * width):
-            least = max(height, width, self.tiling.least)
-            return -(-least // ALIGNMENT) * ALIGNMENT
-        for size in TILE_SIZES:
-            if self.fits(size * size) and size >= self.tiling.least:
-                return size
-        return max(TILE_SIZES[-1], -(-self.tiling.least // ALIGNMENT) * ALIGNMENT)
+            return round_up(max(height, width, self.tiling.least))
+        fitting = (side for side in AUTOMATIC_SIDES if self.fits(side * side) and side >= self.tiling.least)
+        return next(fitting, max(AUTOMATIC_SIDES[-1], self.tiling.least))
 
     def fits(self, pixels: int) -> bool:
         """Whether a tile of so many pixels fits comfortably."""
@@ -88,8 +85,8 @@ class Engine:
         room = min(room, CPU_BYTES) if self.device == "cpu" else room
         return pixels * self.reference.bytes_per_pixel * scale <= room
 
-    def halving(self, size: tuple[int, int], notes: list[str], work: Callable[[Grid], T]) -> T:
-        """Do the work with the grid of a picture of that size, with smaller tiles while memory runs out.
+    def with_fitting_tiles(self, size: tuple[int, int], notes: list[str], work: Callable[[Grid], T]) -> T:
+        """Do the work with the grid of a picture of that size; where memory runs out, halve tiles.
 
         Raises OutOfMemoryError where even the smallest tile does not fit.
         """
@@ -100,14 +97,14 @@ class Engine:
                 with memory_errors():
                     return work(grid)
             except OutOfMemoryError:
-                LOG.debug("out of memory with tiles of %d pixels", grid.size)
+                logger.debug("out of memory with tiles of %d pixels", grid.size)
             largest = self.smaller(grid.size)  # the error no longer holds on to what filled the memory
             note = f"out of memory: tile size lowered to {largest}"
             if note not in notes:
                 notes.append(note)
 
     def smaller(self, size: int) -> int:
-        """Half the tile, still a whole multiple of the alignment."""
+        """Half the side of a tile, after freeing memory. Raises OutOfMemoryError where that is too small."""
         smaller = size // 2 // ALIGNMENT * ALIGNMENT
         if smaller < self.tiling.least:
             raise OutOfMemoryError(
@@ -120,32 +117,37 @@ class Engine:
         return smaller
 
     def detect(
-        self, picture: Picture, grid: Grid, tell: Callable[[], None]
+        self, picture: Picture, grid: Grid, step: Callable[[], None]
     ) -> tuple[Floats, list[tuple[int, int]]]:
         """Probability, start and end of a picture, 5 h/8 w/8, displacements in its pixels.
 
-        `tell` is called after each tile. What the network does not tell is 0, and so is all of a tile in
-        which its numbers went wrong in float32 too; the corners of such tiles come second.
+        `step` is called after each tile. Maps that the network does not have are 0, and so are tiles that
+        failed in float32 too; the corners of those come second.
         """
         maps, failed = np.zeros((5, *cells_of(picture.size)), np.float32), []
         for tile in grid:
-            index, image = tile.scaled(CELL), picture.cut(tile)
-            found = self.find(self.network, image)
-            if found is None and self.precision.name != "fp32":
-                LOG.warning("a tile went wrong in %s: it is looked at again in fp32", self.precision.name)
-                found = self.find(self.exact_network(), image)
-            if found is None:
+            image = picture.cut(tile)
+            detected = self.retried(lambda network: self.detect_tile(network, image))  # noqa: B023
+            if detected is None:
                 failed.append(tile.corner)
             else:
-                rows, columns = maps[0][index].shape
-                maps[(slice(len(found)), *index)] += found[:, :rows, :columns] * cell_weights(tile)
-            tell()
+                rows, columns = maps[0][tile.cells].shape
+                maps[(slice(len(detected)), *tile.cells)] += detected[:, :rows, :columns] * cell_weights(tile)
+            step()
         maps[1:] *= CELL
         return maps, failed
 
+    def retried(self, run: Callable[[Network], T | None]) -> T | None:
+        """The result of a run in the chosen precision or, if that fails, in float32; None if both fail."""
+        result = run(self.network)
+        if result is None and self.precision.name != "fp32":
+            logger.warning("a tile failed in %s and is run again in fp32", self.precision.name)
+            result = run(self.exact_network())
+        return result
+
     @torch.inference_mode()
-    def find(self, network: Network, image: Tensor) -> Floats | None:
-        """What is found in a tile 1 3 h w (float32, on the CPU): 1 or 5 h/8 w/8, in the network's cells.
+    def detect_tile(self, network: Network, image: Tensor) -> Floats | None:
+        """What is detected in a tile 1 3 h w (float32, on the CPU): 1 or 5 h/8 w/8, displacements in cells.
 
         None where it is not finite.
         """
@@ -159,32 +161,29 @@ class Engine:
     ) -> Iterator[tuple[Tile, Floats | None]]:
         """How restoration changes parts of a picture, h w 3 each; None where that failed in float32 too.
 
-        maps: as of `detect` for the picture; mask: h/8 w/8 of zeros and ones, what is restored
+        maps: probability, start and end of the picture, as from `detect`
+        mask: h/8 w/8 of zeros and ones, what is restored
         epsilon: matters to networks that choose windows by themselves
         """
+        joined = np.concatenate([mask[None], maps])
         for part in parts:
-            image, index = picture.cut(part), part.scaled(CELL)
-            found = np.concatenate([mask[index][None], maps[(slice(None), *index)]])
-            told = torch.from_numpy(found)[None]
-            restored = self.attempt(self.network, image, told, epsilon)
-            if restored is None and self.precision.name != "fp32":
-                LOG.warning("a tile went wrong in %s: it is run again in fp32", self.precision.name)
-                restored = self.attempt(self.exact_network(), image, told, epsilon)
+            image, own = picture.cut(part), torch.from_numpy(joined[(slice(None), *part.cells)])[None]
+            restored = self.retried(lambda network: self.restore_part(network, image, own, epsilon))  # noqa: B023
             # 1 3 h w -> h w 3
             yield part, None if restored is None else (restored - image)[0].permute(1, 2, 0).numpy()
 
     @torch.inference_mode()
-    def attempt(self, network: Network, image: Tensor, told: Tensor, epsilon: float) -> Tensor | None:
+    def restore_part(self, network: Network, image: Tensor, maps: Tensor, epsilon: float) -> Tensor | None:
         """One run on a part 1 3 h w, in 0-1 on the CPU; None where the result cannot be trusted.
 
-        told: mask, probability, start and end of its cells, 1 6 h/8 w/8, displacements in pixels. Where
-        nothing moves at all, nothing is known of it, and a network that finds motion itself follows its own.
+        maps: mask, probability, start and end of its cells, 1 6 h/8 w/8, displacements in pixels. Where no
+        cell moves, the motion is unknown, and a network that detects motion itself follows its own.
         """
         exact = self.upload(image, network)
         seen = exact.to(network.input_dtype)
         size = (exact.shape[-2], exact.shape[-1])
-        told = fit(told.to(self.device), cells_of(size))
-        mask, probability, motion = told[:, :1], told[:, 1:2], told[:, 2:] / CELL
+        maps = fit(maps.to(self.device), cells_of(size))
+        mask, probability, motion = maps[:, :1], maps[:, 1:2], maps[:, 2:] / CELL
         start, end = (motion[:, :2], motion[:, 2:]) if motion.any() else (None, None)
         followed = network.follow(seen, Detection(seen, size, probability, start, end), epsilon)
         if not network.guided:  # which has seen the exact picture already
@@ -204,7 +203,7 @@ class Engine:
     def upload(self, image: Tensor, network: Network) -> Tensor:
         """A part on the device, channels-last, still in float32.
 
-        It is continued below and to the right up to whole multiples of what the network halves.
+        Its last row and column are repeated up to whole multiples of what the network halves.
         """
         multiple = network.multiple
         padding = (0, -image.shape[-1] % multiple, 0, -image.shape[-2] % multiple)

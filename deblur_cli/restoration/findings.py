@@ -1,4 +1,4 @@
-"""What moved in a photo and how: what detection hands to restoration, to pictures and to forecasts."""
+"""Findings: what was detected in a photo, for restoration, pictures and forecasts; and their file."""
 
 import io
 import lzma
@@ -20,7 +20,7 @@ from deblur_cli.restoration.limits import SCALES
 Floats = NDArray[np.float32]
 
 VERSION = 2  # of the file; 1 had no scales
-# what reading a damaged zip may raise: RuntimeError where a bit says that it is encrypted or compressed oddly
+# What reading a damaged zip may raise; RuntimeError where a bit says that it is encrypted.
 DAMAGED: tuple[type[Exception], ...] = (OSError, ValueError, EOFError, RuntimeError, MemoryError)
 DAMAGED += (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error)
 FOREIGN = "it is not a file written by --data npz"
@@ -29,14 +29,14 @@ UPRIGHT = "upright, as the written photo; (row, column), displacements (dy, dx) 
 
 @dataclass(frozen=True, eq=False)
 class Findings:
-    """What was found in a photo, one value for each cell of 8 x 8 pixels, float32. No epsilon is in it.
+    """What was detected in a photo, one value for each cell of 8 x 8 pixels, float32. No epsilon is in it.
 
-    size: height and width of the photo, whose sides hold ceil(side / 8) cells
+    size: height and width of the photo
     probability: h w, confidence that a cell is blurred by motion, 0-1
     start, end: 2 h w, displacement (dy, dx) from mid-exposure to its start and end, in photo pixels
-    scale: h w, how many times smaller the photo is seen when a cell is restored, from 1 on; a value between
-        two of the scales 1, 2, 4 and 8 mixes what both make of it
-    tiles: how many tiles were looked at; notes: what the user should know
+    scale: h w, 1-8, how many times smaller the photo is when a cell is restored; between two scales both
+        results are mixed
+    tiles: how many tiles the detector went through; notes: what the user should know
     """
 
     size: tuple[int, int]
@@ -65,10 +65,10 @@ class Findings:
             raise ValueError(f"scale must be 1 to {max(SCALES)}")
 
     def check_fits(self, height: int, width: int) -> None:
-        """Raise DecodeError unless they are those of a photo of that size."""
+        """Raise DecodeError unless they are of a photo of that size."""
         if self.size != (height, width):
-            of, seen = f"{self.size[1]} x {self.size[0]}", f"{width} x {height}"
-            raise DecodeError(f"the findings are those of a photo of {of} pixels, and this one has {seen}")
+            own, other = f"{self.size[1]} x {self.size[0]}", f"{width} x {height}"
+            raise DecodeError(f"the findings belong to a photo of {own} pixels, but this one has {other}")
 
     @property
     def length(self) -> Floats:
@@ -76,12 +76,12 @@ class Findings:
         return np.asarray(np.hypot(*(self.end - self.start)), np.float32)
 
 
-def everywhere(height: int, width: int, share: Floats | float = 1.0, scale: float = 1.0) -> Findings:
-    """Findings of a mask alone: so sure (0-1, one value or h w) that it is blurred, by an unknown motion."""
+def everywhere(height: int, width: int, probability: float = 1.0, scale: float = 1.0) -> Findings:
+    """Findings of one confidence, 0-1, in the whole photo, where the motion is unknown."""
     cells = cells_of((height, width))
-    probability = np.broadcast_to(np.float32(share), cells).copy()
     still = np.zeros((2, *cells), np.float32)
-    return Findings((height, width), probability, still, still.copy(), np.full(cells, scale, np.float32))
+    confidence, scales = (np.full(cells, value, np.float32) for value in (probability, scale))
+    return Findings((height, width), confidence, still, still.copy(), scales)
 
 
 def to_npz(findings: Findings, epsilon: float) -> bytes:
@@ -102,13 +102,11 @@ def to_npz(findings: Findings, epsilon: float) -> bytes:
     return file.getvalue()
 
 
-def read_npz(path: Path) -> Findings:
-    """The findings of a file that `to_npz` made, edited or not. Raises DecodeError, in one line."""
-    return read_noted(path)[0]
+def read_npz(path: Path) -> tuple[Findings, float | None]:
+    """Findings of a file that `to_npz` made, edited or not, and the epsilon noted in it, if there is one.
 
-
-def read_noted(path: Path) -> tuple[Findings, float | None]:
-    """As `read_npz`, and the epsilon that the file was written with, if it holds one."""
+    Raises DecodeError, in one line.
+    """
     try:
         with path.open("rb") as file:
             if not zipfile.is_zipfile(file):
@@ -129,7 +127,7 @@ def read_noted(path: Path) -> tuple[Findings, float | None]:
 
 
 def _numbers(held: Mapping[str, Any], name: str) -> NDArray[Any]:
-    """An array of real numbers of a file. Raises ValueError for anything else."""
+    """An array of real numbers. Raises ValueError for anything else."""
     if name not in held:
         raise ValueError(FOREIGN)
     values = held[name]

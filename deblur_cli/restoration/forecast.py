@@ -1,83 +1,93 @@
-"""What a run would do with photos and how long that would take, without doing it."""
+"""What a run would do with photos: what it restores, how long it takes, its multiply-accumulates (macs).
+
+Times are measured on samples and grow with the pixels of all tiles. Macs are counted from the layers, see
+`nets/macs.py`; they are None for LMD-ViT, which computes other windows in every tile.
+"""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+import torch
 
+from deblur_cli.nets import M2AENet, Network
+from deblur_cli.nets.macs import count_detection, count_restoration, count_spared
 from deblur_cli.photo.photo import Photo
 from deblur_cli.restoration.deblurrer import Deblurrer, Request, Restoration, Result
 from deblur_cli.restoration.engine import Progress
-from deblur_cli.restoration.findings import everywhere
+from deblur_cli.restoration.findings import Findings, Floats, everywhere
 from deblur_cli.restoration.scales import pyramid
 from deblur_cli.restoration.tiles import Grid, Tile
 
-FIRST_SIDE = 256  # pixels of a photo that takes what only a first run takes
+FIRST_SIDE = 256  # pixels of a sample that warms up the device
 LARGE = (4096, 4096)  # pixels; tiles of such a photo are as large as they get
 LONGEST_SIDE = 1024  # pixels; a larger sample would take too long
+
+Part = tuple[int, Tile, Floats]  # scale, place in pixels of that scale, mask of its cells h w
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
 class Outlook:
     """What one request would do with a photo.
 
-    seen: what a run finds; tiles_restored: over all scales; seconds: about what a run takes, reading and
-    writing left out
+    result: the photo as it is, with what a run detects; tiles_restored: over all scales
+    seconds: about what a run takes, without reading and writing
     """
 
-    seen: Result
+    result: Result
     tiles_restored: int
     seconds: float
 
 
-def foresee(
+def forecast(
     deblurrer: Deblurrer, photo: Photo, requests: Sequence[Request], progress: Progress | None = None
 ) -> list[Outlook]:
-    """Look at a photo once, and tell what each request would restore of it.
+    """Detect blur in a photo once, and say what each request would restore of it.
 
-    The time for looking is measured; that for restoring too, with one part, and grows with the pixels of all.
+    Detection is timed, and so is restoring one part; the time of all parts grows with their pixels.
     Raises OutOfMemoryError where even the smallest tile does not fit.
     """
-    began = time.monotonic()
-    findings = deblurrer.detect(photo, progress)
-    looking = time.monotonic() - began
-    grids = {scale: own for scale, (_, own) in deblurrer.grids(photo.height, photo.width).items()}
-    tasks = [Restoration(deblurrer, photo, findings, request, None) for request in requests]
-    parts = [{scale: _parts(task, scale, grids[scale]) for scale in task.shares} for task in tasks]
-    work = [sum(part.weights.size for found in each.values() for part in found) for each in parts]
-    each_pixel = 0.0
-    if restoring := [index for index, pixels in enumerate(work) if pixels]:
-        typical = restoring[len(restoring) // 2]
-        each_pixel = _seconds_per_pixel(tasks[typical], parts[typical])
+    findings, detecting = timed(lambda: deblurrer.detect(photo, progress))
+    tasks = [Restoration(deblurrer, photo, findings, request) for request in requests]
+    parts = [planned_parts(task) for task in tasks]
+    pixels = [sum(part.weights.size for _, part in each) for each in parts]
+    restoring = [number for number, count in enumerate(pixels) if count]
+    typical = restoring[len(restoring) // 2] if restoring else None
+    each_pixel = 0.0 if typical is None else _seconds_per_pixel(tasks[typical], parts[typical])
     return [
-        Outlook(
-            task.before,
-            sum(len(found) for found in each.values()),
-            looking + each_pixel * pixels,
-        )
-        for task, each, pixels in zip(tasks, parts, work, strict=True)
+        Outlook(task.before, len(each), detecting + each_pixel * count)
+        for task, each, count in zip(tasks, parts, pixels, strict=True)
     ]
 
 
-def _parts(task: Restoration, scale: int, grid: Grid) -> list[Tile]:
-    return [part for _, part in task.parts(scale, grid)]
+def planned_parts(task: Restoration) -> list[tuple[int, Tile]]:
+    """Scale and place of each part that a task restores, in pixels of that scale."""
+    return [(scale, part) for scale, parts in task.parts_now().items() for _, part in parts]
 
 
-def _seconds_per_pixel(task: Restoration, parts: dict[int, list[Tile]]) -> float:
-    """Measure the largest part; the smallest goes first, for what only a first run takes."""
-    pairs = [(scale, part) for scale, found in parts.items() for part in found]
-    smallest, *_, (scale, largest) = sorted([*pairs, *pairs], key=lambda pair: pair[1].weights.size)
-    _seconds(task, *smallest)
-    return _seconds(task, scale, largest) / largest.weights.size
-
-
-def _seconds(task: Restoration, scale: int, part: Tile) -> float:
-    (level,) = pyramid(task.photo.pixels, (scale,))
+def timed(action: Callable[[], T]) -> tuple[T, float]:
+    """What an action returns, and the seconds that it took."""
     began = time.monotonic()
-    list(task.changes(level, [part]))
-    return time.monotonic() - began
+    result = action()
+    return result, time.monotonic() - began
+
+
+def _seconds_per_pixel(task: Restoration, parts: list[tuple[int, Tile]]) -> float:
+    """Time the largest part, after the smallest has warmed up the device."""
+
+    def restore(scale: int, part: Tile) -> None:
+        (photo,) = pyramid(task.photo.pixels, (scale,))
+        list(task.changes(photo, [part]))
+
+    smallest, *_, largest = sorted([*parts, *parts], key=lambda pair: pair[1].weights.size)
+    restore(*smallest)
+    _, seconds = timed(lambda: restore(*largest))
+    return seconds / largest[1].weights.size
 
 
 @dataclass(frozen=True)
@@ -89,58 +99,91 @@ class Estimate:
     device: str
 
     def __str__(self) -> str:
-        low, high = spoken(self.least), spoken(self.most)
+        low, high = duration(self.least), duration(self.most)
         span = f"about {low}" if low == high else f"{low} to {high}, depending on how much is blurred,"
-        return f"{span} on {self.device}, reading and writing not counted"
+        return f"{span} on {self.device}, plus reading and writing"
 
 
-def spoken(seconds: float) -> str:
-    """Round a time to what an estimate is good for."""
+def duration(seconds: float) -> str:
+    """A time as text, as exact as an estimate can be."""
     if seconds < 90:
         return f"{max(seconds, 1):.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def estimate(deblurrer: Deblurrer, request: Request, sizes: Iterable[tuple[int, int]]) -> Estimate:
-    """Measure a tile, looked at and restored, and reckon by the pixels of all tiles of photos.
+    """Time detection and restoration of a sample tile, and multiply by the pixels of all tiles of photos.
 
-    sizes: width and height of each photo. A network that marks nothing itself restores all of every photo.
+    sizes: width and height of each photo. A network that detects nothing restores all of every photo.
     """
-    _spent(deblurrer, FIRST_SIDE, request)
+    _time_sample(deblurrer, FIRST_SIDE, request)
     tile = deblurrer.restorer.grid(*LARGE).rows[0]
     side = min(tile.stop - tile.start, LONGEST_SIDE)
-    looking, restoring = _spent(deblurrer, side, request)
+    detecting, restoring = _time_sample(deblurrer, side, request)
     # The sample is restored at its finest scale alone, and photos at worst at all of theirs.
-    looked_at, restored = _pixels(deblurrer, side, side)
+    detected, restored = _pixels(deblurrer, side, side)
     pixels = [_pixels(deblurrer, height, width) for width, height in sizes]
-    looking *= sum(sum(found) for found, _ in pixels) / sum(looked_at)
-    restoring *= sum(sum(found) for _, found in pixels) / restored[0]
-    least = looking if deblurrer.detector.reference.detects else looking + restoring
-    return Estimate(least, looking + restoring, deblurrer.device)
+    detecting *= sum(sum(each) for each, _ in pixels) / sum(detected)
+    restoring *= sum(sum(each) for _, each in pixels) / restored[0]
+    least = detecting if deblurrer.detector.reference.detects else detecting + restoring
+    return Estimate(least, detecting + restoring, deblurrer.device)
 
 
-def _spent(deblurrer: Deblurrer, side: int, request: Request) -> tuple[float, float]:
-    """Seconds to look at a square of noise, and to restore all of it at the finest scale."""
+def _time_sample(deblurrer: Deblurrer, side: int, request: Request) -> tuple[float, float]:
+    """Seconds to detect blur in a square of noise, and to restore all of it at the finest scale."""
     pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
     photo = Photo(pixels=pixels, source=Path("sample"), format="PNG")
-    began = time.monotonic()
-    deblurrer.detect(photo)
-    between = time.monotonic()
     blurred = everywhere(side, side, scale=min(deblurrer.scales))
-    deblurrer.restore(photo, blurred, replace(request, epsilon=0.0))
-    return between - began, time.monotonic() - between
+    _, detecting = timed(lambda: deblurrer.detect(photo))
+    _, restoring = timed(lambda: deblurrer.restore(photo, blurred, replace(request, epsilon=0.0)))
+    return detecting, restoring
 
 
 def _pixels(deblurrer: Deblurrer, height: int, width: int) -> tuple[list[int], list[int]]:
-    """Pixels of all tiles that a photo is looked at and restored in, at each scale, the finest first.
+    """Pixels of all tiles of detection and of restoration at each scale of a photo, the finest first.
 
     Pixels that tiles share are counted in each.
     """
     grids = deblurrer.grids(height, width).values()
-    looked_at, restored = ([_area(pair[step]) for pair in grids] for step in (0, 1))
-    return looked_at, restored
+    return [_area(detection) for detection, _ in grids], [_area(restoration) for _, restoration in grids]
 
 
 def _area(grid: Grid) -> int:
     rows, columns = (sum(span.stop - span.start for span in spans) for spans in (grid.rows, grid.columns))
     return rows * columns
+
+
+def restored_parts(deblurrer: Deblurrer, photo: Photo, findings: Findings, request: Request) -> list[Part]:
+    """All parts that are restored, over all scales."""
+    task = Restoration(deblurrer, photo, findings, request)
+    masks = {scale: task.mask_at(scale) for scale in task.shares}
+    return [(scale, part, masks[scale][part.cells]) for scale, part in planned_parts(task)]
+
+
+def parts_macs(deblurrer: Deblurrer, parts: Iterable[Part]) -> int | None:
+    """Macs of restoring parts: both halves of the restorer, pruned by the mask."""
+    network = deblurrer.restorer.network
+    if not isinstance(network, M2AENet):
+        return None
+    dense = cache(lambda size: count_restoration(network, *size))
+    return sum(
+        dense(part.size) - count_spared(network, *part.size, torch.from_numpy(mask)[None, None])
+        for _, part, mask in parts
+    )
+
+
+def detection_macs(deblurrer: Deblurrer, height: int, width: int) -> int | None:
+    """Macs of detection in a photo of that size, at all of its scales."""
+    network = deblurrer.detector.network
+    if not network.detects:
+        return 0
+    count = cache(lambda size: count_detection(network, *size))
+    tiles = [tile for detection, _ in deblurrer.grids(height, width).values() for tile in detection]
+    counts = [macs for tile in tiles if (macs := count(tile.size)) is not None]
+    return sum(counts) if len(counts) == len(tiles) else None
+
+
+def dense_macs(network: Network, tiles: Iterable[Tile]) -> int:
+    """Macs of all layers of a restorer on all pixels of tiles, without a detector."""
+    count = cache(lambda size: count_restoration(network, *size))
+    return sum(count(tile.size) for tile in tiles)

@@ -1,4 +1,8 @@
-"""From the confidence of single cells to regions, and from regions to how strongly a pixel is laid in."""
+"""The mask: which regions count as blurred, and how its edge is feathered.
+
+`region_confidence` decides with two thresholds which regions count, `feather_weights` how strongly each
+restored pixel is laid over the photo. The rest brings values of cells to the pixels of a window.
+"""
 
 import numpy as np
 import torch
@@ -9,24 +13,25 @@ from torch import Tensor
 from deblur_cli.cells import CELL
 
 SMOOTHING = 3  # cells; smaller than anything that could be seen to move
+FEATHER_REACH = 2  # cells around the mask in which feathered weights are not zero
 
 Floats = NDArray[np.float32]
 
 
-def settle(probability: Floats, epsilon: float) -> Floats:
-    """Confidence averaged over each cell's neighbors, lowered to epsilon where a region is nowhere sure.
+def region_confidence(probability: Floats, epsilon: float) -> Floats:
+    """Confidence averaged over each cell's neighbors, lowered to epsilon in regions that do not count.
 
-    probability: h w in 0-1, one value for 8 x 8 pixels; what is over epsilon in the result, h w, is blurred.
-    Each cell is judged alone, so that some cells of any sharp photo come out a little above epsilon. A region
-    over epsilon therefore counts only if it is somewhere over sqrt(epsilon) as well, the two thresholds of
+    probability: h w in 0-1, one value for each cell; cells over epsilon in the result, h w, are blurred.
+    Some cells of any sharp photo come out a little above epsilon. A region over epsilon therefore counts only
+    if it is somewhere over sqrt(epsilon) as well: the two thresholds of
     Canny, "A Computational Approach to Edge Detection" (1986).
     """
     cells = torch.from_numpy(probability)[None, None]
     smooth = F.avg_pool2d(cells, SMOOTHING, stride=1, padding=SMOOTHING // 2, count_include_pad=False)
     region = (smooth > epsilon).float()
     kept = grow((smooth > epsilon**0.5).float(), region)
-    settled = torch.where(kept > 0, smooth, smooth.clamp(max=epsilon))
-    return np.asarray(settled[0, 0].numpy(), np.float32)
+    result = torch.where(kept > 0, smooth, smooth.clamp(max=epsilon))
+    return np.asarray(result[0, 0].numpy(), np.float32)
 
 
 def grow(seeds: Tensor, region: Tensor) -> Tensor:
@@ -39,15 +44,14 @@ def grow(seeds: Tensor, region: Tensor) -> Tensor:
         grown = larger
 
 
-def overlay_weights(mask: Floats, rows: slice, columns: slice) -> Floats:
-    """How strongly restored pixels of a window are laid over the photo, h w in 0-1.
+def feather_weights(mask: Floats, rows: slice, columns: slice) -> Floats:
+    """The feathered mask in a window of the photo, h w in 0-1: how strongly restored pixels are laid over it.
 
-    mask: zeros and ones for the whole photo, h w, one cell for 8 x 8 pixels. The weight is one on the mask
-    dilated by 4 pixels, then falls to zero over the next 8, so 12 pixels away from the mask it is exactly
-    zero. The same pixel gets the same weight whatever window it is seen through.
+    mask: zeros and ones for the cells of the whole photo, h w. The weight is one on the mask dilated by 4
+    pixels, then falls to zero over the next 8, so 12 pixels away from the mask it is exactly zero. A pixel
+    has the same weight in every window.
     """
-    margin = 2  # cells that reach into the window's weights: one of dilation, one of interpolation
-    cells, place = surroundings(mask, rows, columns, margin)
+    cells, place = surroundings(mask, rows, columns, FEATHER_REACH)
     dilated = F.max_pool2d(torch.from_numpy(cells)[None, None], 3, stride=1, padding=1)
     return enlarge_window(dilated[0, 0].numpy(), place, rows, columns)
 
@@ -55,9 +59,9 @@ def overlay_weights(mask: Floats, rows: slice, columns: slice) -> Floats:
 def surroundings(
     values: Floats, rows: slice, columns: slice, margin: int, step: int = CELL
 ) -> tuple[Floats, tuple[int, int]]:
-    """The values that a window of pixels falls on, with a margin, and the place of the first one.
+    """The values that a window of pixels lies in, with a margin, and row and column of the first one.
 
-    values: h w or h w C, one for step x step pixels; continued over the border
+    values: h w or h w C, one for step x step pixels; repeated beyond the border
     """
     top, left = rows.start // step - margin, columns.start // step - margin
     bottom, right = -(-rows.stop // step) + margin, -(-columns.stop // step) + margin
@@ -75,7 +79,7 @@ def enlarge_window(
     step: int = CELL,
     mode: str = "bilinear",
 ) -> Floats:
-    """Values, as of `surroundings`, interpolated at the pixels of their window."""
+    """The result of `surroundings` interpolated at the pixels of the window."""
     planes = torch.from_numpy(np.atleast_3d(values)).permute(2, 0, 1)[None]  # h w C -> 1 C h w
     large = F.interpolate(planes, scale_factor=step, mode=mode, align_corners=False)[0].permute(1, 2, 0)
     down, across = rows.start - place[0] * step, columns.start - place[1] * step
@@ -83,13 +87,13 @@ def enlarge_window(
     return np.asarray(window.numpy()).reshape(*window.shape[:2], *values.shape[2:])
 
 
-def smooth_weights(cells: Floats, rows: slice, columns: slice) -> Floats:
-    """Weights of cells, h w, interpolated at the pixels of a window."""
+def interpolated_weights(cells: Floats, rows: slice, columns: slice) -> Floats:
+    """Weights of cells, h w, interpolated at the pixels of a window of the photo."""
     return enlarge_window(*surroundings(cells, rows, columns, 1), rows, columns)
 
 
 def covered_share(mask: Floats, height: int, width: int) -> float:
-    """Share of the photo's pixels whose cells count, h w of 0-1; the last cells may be part cells."""
+    """Share of the photo's pixels that a mask covers, h w of 0-1; the last cells may be part cells."""
     rows = np.minimum(CELL, height - CELL * np.arange(mask.shape[0]))
     columns = np.minimum(CELL, width - CELL * np.arange(mask.shape[1]))
     return float((mask * rows[:, None] * columns[None, :]).sum() / (height * width))

@@ -1,4 +1,4 @@
-"""Tiles of a picture: where they lie, which part of them is restored, how results blend into one picture.
+"""Tiles of a picture: where they lie, which part of them is restored, and how results blend into one picture.
 
 Pictures are arrays H W C.
 """
@@ -10,9 +10,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from deblur_cli.cells import CELL
+from deblur_cli.cells import CELL, cells_of
 from deblur_cli.restoration.limits import ALIGNMENT
-from deblur_cli.restoration.mask import overlay_weights
+from deblur_cli.restoration.mask import FEATHER_REACH, feather_weights
 
 CONTEXT = 32  # pixels around what changes; a tile's own border comes as near as half its overlap
 
@@ -50,27 +50,16 @@ class Tile:
         """First row and column."""
         return self.rows.start, self.columns.start
 
-    def scaled(self, scale: int) -> tuple[slice, slice]:
-        """The tile's index into a map that is `scale` times coarser (its last cells may be part cells)."""
-        return (
-            slice(self.rows.start // scale, -(-self.rows.stop // scale)),
-            slice(self.columns.start // scale, -(-self.columns.stop // scale)),
-        )
+    @property
+    def cells(self) -> tuple[slice, slice]:
+        """Rows and columns of its cells, as an index into a map h w; the last ones may be part cells."""
+        stop, across = cells_of((self.rows.stop, self.columns.stop))
+        return slice(self.rows.start // CELL, stop), slice(self.columns.start // CELL, across)
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width in pixels."""
         return self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
-
-    def holds(self, part: "Tile") -> bool:
-        """Whether another rectangle lies within this one."""
-        sides = ((self.rows, part.rows), (self.columns, part.columns))
-        return all(own.start <= its.start and its.stop <= own.stop for own, its in sides)
-
-    def place_of(self, part: "Tile") -> tuple[slice, slice]:
-        """Rows and columns of a part, counted from the tile's first."""
-        (top, left), (first, second) = self.corner, part.corner
-        return slice(first - top, part.rows.stop - top), slice(second - left, part.columns.stop - left)
 
     @property
     def weights(self) -> Floats:
@@ -84,8 +73,8 @@ class Grid:
 
     Tiles are at most `size` pixels wide and overlap by at least `overlap`. In an overlap the weight
     moves from one tile to the next within the middle half, so the outermost pixels of a tile, which see
-    its border, count for nothing. Tiles are no larger than they need be, but for multiples of `step`, which
-    a network would be padded to anyway.
+    its border, count for nothing. Tiles are no larger than needed, rounded up to multiples of
+    `step`, to which a network would pad them anyway.
     """
 
     height: int
@@ -127,11 +116,11 @@ def spans(length: int, size: int, overlap: int, step: int = ALIGNMENT) -> list[S
         return [Span(0, length, np.ones(length, np.float32))]
     count = -(-(length - overlap) // (size - overlap))
     needed = -(-(length + (count - 1) * overlap) // count)
-    whole = -(-needed // step) * step
+    whole = round_up(needed, step)
     if 2 * (length - whole) < (count - 1) * whole:  # a third tile would begin before the first has ended
-        whole = -(-needed // ALIGNMENT) * ALIGNMENT
-    size = min(size, -(-whole // ALIGNMENT) * ALIGNMENT)
-    last = -(-(length - size) // ALIGNMENT) * ALIGNMENT  # may reach past the end, where the tile is shorter
+        whole = needed
+    size = min(size, round_up(whole))
+    last = round_up(length - size)  # may reach past the end, where the tile is shorter
     starts = [round(last * number / (count - 1) / ALIGNMENT) * ALIGNMENT for number in range(count)]
     stops = [min(start + size, length) for start in starts]
     weights = [np.ones(stop - start, np.float32) for start, stop in zip(starts, stops, strict=True)]
@@ -141,6 +130,11 @@ def spans(length: int, size: int, overlap: int, step: int = ALIGNMENT) -> list[S
         weights[left][len(weights[left]) - shared :] *= 1 - rise
         weights[left + 1][:shared] *= rise
     return [Span(*values) for values in zip(starts, stops, weights, strict=True)]
+
+
+def round_up(length: int, multiple: int = ALIGNMENT) -> int:
+    """The smallest whole multiple that is no less than a length."""
+    return -(-length // multiple) * multiple
 
 
 def ramp(shared: int) -> Floats:
@@ -183,14 +177,14 @@ class Mosaic:
 def changed_part(tile: Tile, mask: Floats, least: int | None) -> Tile | None:
     """The part of a tile that has to be restored for the pixels that change; None where none does.
 
-    mask: zeros and ones for the whole picture, one for 8 x 8 pixels. The part begins on the coarsest grid,
-    holds `CONTEXT` pixels around the pixels that change, and is `least` pixels wide and high, as far as the
-    tile is; the whole tile for None.
+    mask: zeros and ones for the cells of the whole picture. The part begins on a multiple of ALIGNMENT, holds
+    CONTEXT pixels around the pixels that change, and is at least `least` pixels wide and high where the tile
+    is; None stands for the whole tile.
     """
-    around_it = (slice(max(0, cells.start - 2), cells.stop + 2) for cells in tile.scaled(CELL))
-    if not mask[tuple(around_it)].any():  # weights reach no farther
+    near = (slice(max(0, c.start - FEATHER_REACH), c.stop + FEATHER_REACH) for c in tile.cells)
+    if not mask[tuple(near)].any():
         return None
-    changes = np.greater(overlay_weights(mask, *tile.index) * tile.weights, 0)
+    changes = np.greater(feather_weights(mask, *tile.index) * tile.weights, 0)
     if not changes.any():
         return None
     if least is None:
@@ -200,11 +194,6 @@ def changed_part(tile: Tile, mask: Floats, least: int | None) -> Tile | None:
         for span, axis in ((tile.rows, 1), (tile.columns, 0))
     )
     return Tile(rows, columns)
-
-
-def masked_part(tile: Tile, mask: Floats) -> Tile | None:
-    """The tile if anything in it is blurred: what the network's bare output takes."""
-    return tile if mask[tile.scaled(CELL)].any() else None
 
 
 def cell_weights(tile: Tile) -> Floats:
@@ -218,11 +207,11 @@ def cell_weights(tile: Tile) -> Floats:
 
 
 def around(span: Span, changing: NDArray[np.intp], least: int) -> Span:
-    """The part of a span that holds what changes, counted from its start."""
+    """The part of a span to restore; `changing` counts the pixels that change from its start."""
     length = span.stop - span.start
     start, stop = max(0, int(changing[0]) - CONTEXT), min(length, int(changing[-1]) + 1 + CONTEXT)
     missing = max(0, least - (stop - start))
     stop = min(length, stop + missing // 2)
     start = max(0, min(start, stop - least)) // ALIGNMENT * ALIGNMENT
-    stop = min(length, -(-max(stop, start + least) // ALIGNMENT) * ALIGNMENT)
+    stop = min(length, round_up(max(stop, start + least)))
     return Span(span.start + start, span.start + stop, span.weights[start:stop])

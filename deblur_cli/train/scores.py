@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from deblur_cli import metrics
@@ -13,7 +14,7 @@ from deblur_cli.cells import CELL
 from deblur_cli.metrics import mask_iou, ssim_map, weighted_psnr
 from deblur_cli.nets import Detection, Detector, Network, Restoration
 from deblur_cli.nets.richardson_lucy import richardson_lucy
-from deblur_cli.restoration.mask import overlay_weights, settle
+from deblur_cli.restoration.mask import feather_weights, region_confidence
 from deblur_cli.train.samples import Sample
 from deblur_cli.train.settings import DetectorLoss
 
@@ -221,12 +222,17 @@ def calibrate(outcome: Outcome, samples: Iterable[Sample], sharp: Sequence[Tenso
     gains = np.mean([gains_of(outcome, sample) for sample in samples], 0)
     confidences = [outcome(picture)[0][0, 0].float().cpu().numpy() for picture in sharp]
     touched = [
-        float(np.mean([(settle(found, epsilon) > epsilon).mean() for found in confidences])) if sharp else 0.0
+        float(np.mean([blurred_cells(found, epsilon).mean() for found in confidences])) if sharp else 0.0
         for epsilon in CANDIDATES
     ]
     allowed = [place for place, share in enumerate(touched) if share <= MOST_TOUCHED]
     best = max(allowed, key=lambda place: gains[place]) if allowed else int(np.argmin(touched))
     return Calibration(CANDIDATES[best], float(gains[best]), touched[best])
+
+
+def blurred_cells(confidence: NDArray[np.float32], epsilon: float) -> NDArray[np.bool_]:
+    """The cells that count as blurred, h w."""
+    return region_confidence(confidence, epsilon) > epsilon
 
 
 def gains_of(outcome: Outcome, sample: Sample) -> list[float]:
@@ -237,8 +243,8 @@ def gains_of(outcome: Outcome, sample: Sample) -> list[float]:
     height, width = change.shape[-2:]
     gains = []
     for epsilon in CANDIDATES:
-        mask = (settle(found, epsilon) > epsilon).astype(np.float32)
-        weights = torch.from_numpy(overlay_weights(mask, slice(0, height), slice(0, width)))
+        mask = blurred_cells(found, epsilon).astype(np.float32)
+        weights = torch.from_numpy(feather_weights(mask, slice(0, height), slice(0, width)))
         result = sample.blurred + change * weights.to(change.device)
         gains.append(float(weighted_psnr(result, sample.sharp, sample.mask) - before))
     return gains

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from deblur_cli.cli.errors import FAILED, describe, exit_code, is_disk_full
+from deblur_cli.cli.errors import FAILED, describe, exit_code, is_disk_full, terminate_like_interrupt
 from deblur_cli.cli.output import Bars, Output
 from deblur_cli.cli.run.inputs import Problem
 from deblur_cli.cli.run.journal import Journal
@@ -18,7 +18,6 @@ from deblur_cli.cli.run.options import Existing, Kind, RunOptions
 from deblur_cli.cli.run.pipeline import Budget, Pipeline
 from deblur_cli.cli.run.plan import Job, Plan, State
 from deblur_cli.cli.run.saving import is_copied, save
-from deblur_cli.cli.signals import terminate_like_interrupt
 from deblur_cli.errors import EncodeError
 from deblur_cli.photo import encode
 from deblur_cli.photo.decode import decode

@@ -70,9 +70,9 @@ def _read_findings(options: RunOptions) -> "tuple[RunOptions, Findings | None]":
     """Return the findings that the user gives, if any, and options with their epsilon if none is chosen."""
     if options.findings is None:
         return options, None
-    from deblur_cli.restoration.findings import read_noted
+    from deblur_cli.restoration.findings import read_npz
 
-    findings, epsilon = read_noted(options.findings)
+    findings, epsilon = read_npz(options.findings)
     return replace(options, epsilon=epsilon if options.epsilon is None else options.epsilon), findings
 
 
@@ -87,7 +87,7 @@ def _check_kept(path: Path | None, plan: "Plan") -> None:
 
 def load(options: RunOptions, streams: "Output") -> "tuple[Deblurrer, Request]":
     """Return what deblurs the photos of a run, and what it shall do with each."""
-    from deblur_cli.cli.catalogue import epsilon_for, load_weights
+    from deblur_cli.cli.loading import epsilon_for, load_weights
     from deblur_cli.restoration.deblurrer import Deblurrer, Request
 
     loaded = load_weights(options.weights, options.detector, streams)
@@ -148,7 +148,7 @@ def _usable_size(job: "Job", max_megapixels: float) -> tuple[int, int]:
 
 def _estimate(forecast: "Forecast", options: RunOptions, streams: "Output") -> None:
     """Add how long the photos would take, unless the weights are still to be downloaded."""
-    from deblur_cli.cli.catalogue import to_download_of_run
+    from deblur_cli.cli.loading import to_download_of_run
     from deblur_cli.restoration.forecast import estimate
 
     if missing := to_download_of_run(options.weights, options.detector):

@@ -10,11 +10,10 @@ from io import BufferedReader
 from pathlib import Path
 from typing import cast
 
-from deblur_cli.cli.errors import is_disk_full
+from deblur_cli.cli.errors import is_disk_full, terminate_like_interrupt
 from deblur_cli.cli.output import Output
 from deblur_cli.cli.run.options import RunOptions
 from deblur_cli.cli.run.plan import extension, names_a_file
-from deblur_cli.cli.signals import terminate_like_interrupt
 from deblur_cli.errors import DeblurError, UsageError
 from deblur_cli.photo.probe import picture_format
 

@@ -16,7 +16,7 @@ from deblur_cli.photo.view import eight_bits, rgb_profile
 from deblur_cli.pictures import flow_overlay, mask_overlay, trajectory_overlay
 from deblur_cli.pictures.maps import bands
 from deblur_cli.restoration.findings import to_npz
-from deblur_cli.restoration.mask import overlay_weights
+from deblur_cli.restoration.mask import feather_weights
 
 if TYPE_CHECKING:
     from deblur_cli.restoration.deblurrer import Result
@@ -98,6 +98,6 @@ def selection(photo: Photo, result: "Result") -> NDArray[np.generic]:
     mask, largest = result.mask, white(photo.pixels)
     drawn = np.empty((photo.height, photo.width, 1), photo.pixels.dtype)
     for top, bottom in bands(photo.height):
-        weights = overlay_weights(mask, slice(top, bottom), slice(0, photo.width))
+        weights = feather_weights(mask, slice(top, bottom), slice(0, photo.width))
         drawn[top:bottom, :, 0] = np.rint(weights * largest)
     return drawn
