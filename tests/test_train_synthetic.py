@@ -79,7 +79,7 @@ def same(first, second):
     return all(torch.equal(getattr(first, part), getattr(second, part)) for part in PARTS)
 
 
-@settings(max_examples=12)
+@settings(max_examples=7)
 @given(
     sixteenths=st.integers(1, 3),
     count=st.integers(1, 3),

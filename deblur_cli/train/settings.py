@@ -21,13 +21,17 @@ COURSE = (  # settings that do not shape a step
 SEEDS = 1 << 32  # seeds of single steps are made from the seed and must fit 64 bits
 LONGEST = 4  # sides of a picture that blur can be long; time and memory grow with it
 SUGGESTED = 5  # at most, for a mistyped name
-EXPECTED = {  # in the words of TOML; for all else pydantic's words will do
-    "int_type": "a whole number",
-    "float_type": "a number",
-    "bool_type": "true or false",
-    "string_type": "text",
-    "tuple_type": "a list",
-    "model_type": "a section with settings of its own",
+WORDS = {  # pydantic's, and those of people who write TOML
+    "Input should be": "must be",
+    "greater than or equal to": "at least",
+    "less than or equal to": "at most",
+    "greater than": "above",
+    "less than": "below",
+    "a valid integer": "a whole number",
+    "a valid number": "a number",
+    "a valid boolean": "true or false",
+    "a valid string": "text",
+    "a valid tuple": "a list",
 }
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -64,7 +68,7 @@ class CameraSettings(Section):
     @model_validator(mode="after")
     def check(self) -> Self:
         if self.quality[0] > self.quality[1]:
-            raise ValueError(f"quality is two rising numbers, not {list(self.quality)}")
+            raise ValueError(f"quality must be two rising numbers, not {list(self.quality)}")
         return self
 
 
@@ -98,7 +102,7 @@ class BlurSettings(Section):
     @model_validator(mode="after")
     def check(self) -> Self:
         if self.shortest > self.longest:
-            raise ValueError(f"shortest is at most longest, not {self.shortest:g} and {self.longest:g}")
+            raise ValueError(f"shortest must be at most longest, not {self.shortest:g} and {self.longest:g}")
         if not self.objects or self.still + self.absent >= 1 or self.sharp >= 1:
             raise ValueError("nothing would ever move: raise objects, or lower still, absent, or sharp")
         return self
@@ -106,9 +110,9 @@ class BlurSettings(Section):
     def check_side(self, side: int, section: str = "") -> None:
         """Raise ValueError where pictures of a side cannot be blurred this much."""
         if self.longest > LONGEST * side:
-            raise ValueError(f"{section}longest is at most {LONGEST} times a picture's {side} pixels")
+            raise ValueError(f"{section}longest must be at most {LONGEST} times a picture's {side} pixels")
         if 2 * self.defocus_radius > side:
-            raise ValueError(f"{section}defocus_radius is at most half of a picture's {side} pixels")
+            raise ValueError(f"{section}defocus_radius must be at most half of a picture's {side} pixels")
 
     def without_frame_motion(self) -> "BlurSettings":
         """The same for sets that measure the motion of objects."""
@@ -170,7 +174,7 @@ class DetectorLoss(Section):
     @model_validator(mode="after")
     def check(self) -> Self:
         if self.shortest_marked > self.longest_marked:
-            raise ValueError("shortest_marked is at most longest_marked")
+            raise ValueError("shortest_marked must be at most longest_marked")
         return self
 
 
@@ -232,7 +236,7 @@ class TrainSettings(Section):
         if self.network.guided != bool(self.follows):
             raise ValueError("network.guided and follows go together: name the detector to follow")
         if 0 < self.patches.count < self.batch:
-            raise ValueError(f"patches.count is 0 or at least a batch, not {self.patches.count}")
+            raise ValueError(f"patches.count must be 0 or at least a batch, not {self.patches.count}")
         if self.patches.count and self.curriculum:
             raise ValueError("patches made ahead know no curriculum: set patches.count or curriculum to 0")
         self.blur.check_side(self.patch, "blur.")
@@ -338,10 +342,13 @@ def explain(error: ValidationError, known: Sequence[str]) -> str:
         case "value_error":
             return f"settings{f' of {name!r}' if name else ''}: {fault['ctx']['error']}"
         case "missing" | "too_long":
-            return f"setting {name!r} is a list of 2 numbers, not {value!r}"
-        case kind if kind in EXPECTED:
-            return f"setting {name!r} is {EXPECTED[kind]}, not {value!r}"
-    return f"setting {name!r} {fault['msg'].removeprefix('Input ')}, not {value!r}"
+            return f"setting {name!r} must be a list of 2 numbers, not {value!r}"
+        case "model_type":
+            return f"setting {name!r} must be a section with settings of its own, not {value!r}"
+    text = fault["msg"]
+    for theirs, ours in WORDS.items():
+        text = text.replace(theirs, ours)
+    return f"setting {name!r} {text}, not {value!r}"
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
