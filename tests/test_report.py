@@ -229,7 +229,7 @@ def test_page_tells_share_time_settings_and_failures(browser, page_path):
 
 @needs_browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_page_follows_the_colour_scheme(browser, page_path, scheme):
+def test_page_follows_the_color_scheme(browser, page_path, scheme):
     with opened(browser, page_path, color_scheme=scheme) as page:
         ground, ink = (
             page.evaluate(f"getComputedStyle(document.body).{what}.match(/\\d+/g).map(Number)[1]")
