@@ -1,19 +1,14 @@
 """What `--data npz` writes is read, edited and given back with `--findings`."""
 
-import io
 import json
 
 import numpy as np
 import pytest
 from cli_helpers import deblur, install, make_photo, pixels_of
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 from networks import lively, lively_detector
 
 from deblur_cli import weights
-from deblur_cli.errors import DecodeError
-from deblur_cli.restoration.findings import Findings, everywhere, read_npz, to_npz
+from deblur_cli.restoration.findings import read_npz
 
 CPU = ("--device", "cpu", "--precision", "fp32")
 
@@ -128,83 +123,6 @@ def test_findings_that_are_not_of_the_photo_are_refused_and_never_written(photo,
     assert f"--findings reads {file}" in line
 
 
-def array_file(values):
-    """What np.save writes."""
-    file = io.BytesIO()
-    np.save(file, values)
-    return file.getvalue()
-
-
-WRONG = {
-    "gone": lambda path, file: None,
-    "empty": lambda path, file: path.write_bytes(b""),
-    "text": lambda path, file: path.write_text("probability"),
-    "a picture": lambda path, file: make_photo(path.with_suffix(".png")).rename(path),
-    "one array": lambda path, file: path.write_bytes(array_file(np.ones((22, 38)))),
-    "other arrays": lambda path, file: np.savez(path, weights=np.ones(3)),
-    "cut off": lambda path, file: path.write_bytes(file.read_bytes()[:-40]),
-    "a folder": lambda path, file: path.mkdir(),
-    "no numbers": lambda path, file: edited(file, probability=lambda p: p * np.nan).rename(path),
-    "above 1": lambda path, file: edited(file, probability=lambda p: p + 1).rename(path),
-    "too large": lambda path, file: edited(file, start=lambda s: s.astype(float) + 1e300).rename(path),
-    "words": lambda path, file: edited(file, start=lambda s: s.astype(str)).rename(path),
-    "objects": lambda path, file: edited(file, start=lambda s: s.astype(object)).rename(path),
-    "transposed": lambda path, file: edited(file, probability=np.transpose).rename(path),
-    "no size": lambda path, file: edited(file, size=np.sum).rename(path),
-    "scale 0": lambda path, file: edited(file, scale=np.zeros_like).rename(path),
-}
-
-
 def test_a_file_that_holds_no_findings_is_one_line(photo, tmp_path, stand_in):
     line = refused(tmp_path, photo, "--findings", tmp_path / "gone.npz")
     assert "cannot read the findings in" in line and "gone.npz" in line
-
-
-@pytest.mark.parametrize("wrong", WRONG)
-def test_what_holds_no_findings_is_not_read(tmp_path, wrong):
-    file = tmp_path / "right.npz"
-    file.write_bytes(to_npz(everywhere(170, 300, 0.5), 0.5))
-    WRONG[wrong](tmp_path / "wrong.npz", file)
-    with pytest.raises(DecodeError, match=r"cannot read the findings in .*wrong\.npz"):
-        read_npz(tmp_path / "wrong.npz")
-
-
-@st.composite
-def any_findings(draw):
-    size = draw(st.tuples(st.integers(1, 60), st.integers(1, 60)))
-    cells = (-(-size[0] // 8), -(-size[1] // 8))
-
-    def maps(least, most, *more):
-        values = st.floats(least, most, width=32)
-        return draw(arrays(np.float32, (*more, *cells), elements=values))
-
-    return Findings(size, maps(0, 1), maps(-99, 99, 2), maps(-99, 99, 2), maps(1, 8))
-
-
-@given(any_findings(), st.floats(0, 1))
-def test_findings_come_back_as_they_were(tmp_path_factory, findings, epsilon):
-    path = tmp_path_factory.mktemp("written") / "findings.npz"
-    path.write_bytes(to_npz(findings, epsilon))
-    again = read_npz(path)[0]
-    assert again.size == findings.size
-    for name in ("probability", "start", "end", "scale"):
-        np.testing.assert_array_equal(getattr(again, name), getattr(findings, name))
-
-
-@given(any_findings(), st.data())
-def test_a_damaged_file_is_either_refused_or_still_findings(tmp_path_factory, findings, data):
-    held = bytearray(to_npz(findings, 0.5))
-    for _ in range(data.draw(st.integers(1, 4))):
-        held[data.draw(st.integers(0, len(held) - 1))] = data.draw(st.integers(0, 255))
-    path = tmp_path_factory.mktemp("damaged") / "findings.npz"
-    path.write_bytes(held[: data.draw(st.sampled_from([len(held), len(held) // 2]))])
-    try:
-        assert read_npz(path)[0].probability.shape == findings.probability.shape
-    except DecodeError as error:
-        assert str(path) in str(error)
-
-
-def test_files_of_the_first_version_are_at_full_size(tmp_path):
-    moved = np.ones((2, 2, 3))
-    np.savez(tmp_path / "old.npz", size=[16, 24], probability=np.ones((2, 3)), start=-moved, end=moved)
-    assert (read_npz(tmp_path / "old.npz")[0].scale == 1).all()

@@ -84,25 +84,22 @@ def test_a_photo_without_blur_comes_out_as_it_is(height, width, channels, dtype,
 
 
 @pytest.mark.parametrize("kind", RESTORERS)
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_a_sharp_photo_is_never_given_to_the_restorer(kind, dtype, monkeypatch):
+def test_a_sharp_photo_is_never_given_to_the_restorer(kind, monkeypatch):
     deblurrer = deblurrer_of(guided(kind, finds(lively_detector(), 0.2)))
     monkeypatch.setattr(Engine, "restore_part", None)
-    photo = photo_of(picture(90, 140, dtype=dtype))
+    photo = photo_of(picture(90, 140))
     assert run(deblurrer, photo).photo is photo
 
 
 @pytest.mark.parametrize(
     ("size", "scales"),
     [
-        ((8, 20000), (1, 2, 4, 8)),
-        ((20000, 8), (1, 2, 4, 8)),
-        ((8, 20000), (8,)),
+        ((8, 5000), (1, 2, 4, 8)),
         ((5000, 8), (2, 4)),
         ((1, 3000), (1,)),
-        ((3000, 1), (2, 4)),
         ((64, 2048), (1, 2, 4, 8)),
-        *(((side, other), scales) for side, other in ((7, 7), (1, 1), (9, 5)) for scales in ((1, 2), (8,))),
+        ((9, 5), (1, 2)),
+        ((1, 1), (8,)),
     ],
     ids=str,
 )
@@ -182,17 +179,18 @@ def test_what_is_found_at_one_scale_is_the_networks_own():
     moved = 8 * (end - start)  # photo pixels, not the network's
     moved *= np.where(moved[1] < 0, -1, 1)
     np.testing.assert_allclose(findings.end - findings.start, moved, rtol=1e-3, atol=0.05)
-    settled, bare = (
+    regions, bare = (
         deblurrer.restore(photo_of(pixels), findings, Request(keep_sharp=keep)).findings.probability
         for keep in (True, False)
     )
-    np.testing.assert_array_equal(settled, region_confidence(findings.probability, 0.5))
+    np.testing.assert_array_equal(regions, region_confidence(findings.probability, 0.5))
     np.testing.assert_array_equal(bare, findings.probability)
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-@pytest.mark.parametrize("size", [(192, 256), (191, 255)])
+@pytest.mark.parametrize(
+    ("size", "dtype", "channels"),
+    [((192, 256), np.uint8, 3), ((191, 255), np.uint16, 3), ((191, 255), np.uint8, 1)],
+)
 def test_restoring_at_half_the_size_is_enlarging_what_changes_there(size, dtype, channels):
     """The plain way: halve, restore, subtract, enlarge, add."""
     network, full = lively("nafnet"), np.iinfo(dtype).max
@@ -253,15 +251,9 @@ def test_networks_without_mask_or_motion_restore_photos(switches):
     assert result.tiles_restored == result.tiles > 1
 
 
-@given(st.integers(1, 200), st.integers(1, 200))
-def test_findings_of_another_photo_are_refused(height, width):
-    photo = photo_of(picture(80, 120))
-    deblurrer = deblurrer_of(lively("nafnet"))
-    findings = everywhere(height, width)
-    if (height, width) == (80, 120):
-        return
-    with pytest.raises(DecodeError, match=f"of {width} x {height} pixels, but this one has 120 x 80"):
-        deblurrer.restore(photo, findings, Request())
+def test_findings_of_another_photo_are_refused():
+    with pytest.raises(DecodeError, match="of 80 x 120 pixels, but this one has 120 x 80"):
+        deblurrer_of(lively("nafnet")).restore(photo_of(picture(80, 120)), everywhere(120, 80), Request())
 
 
 def test_a_higher_epsilon_marks_less():
@@ -291,8 +283,7 @@ def test_scales_that_are_not_known_are_refused(scales):
         deblurrer_of(lively("nafnet"), scales=scales)
 
 
-@pytest.mark.parametrize("keep_sharp", [True, False])
-@pytest.mark.parametrize("kind", ["m2aenet", "nafnet"])
+@pytest.mark.parametrize(("kind", "keep_sharp"), [("m2aenet", True), ("nafnet", False)])
 def test_progress_knows_its_end_from_the_start(kind, keep_sharp):
     photo, seen = photo_of(picture(600, 700)), []
     deblurrer = deblurrer_of(guided(kind), size=192)
@@ -311,13 +302,13 @@ def test_progress_ends_at_the_total_where_memory_runs_out(monkeypatch):
     deblurrer = deblurrer_of(guided("told"), size=256)
     plain = Engine.restore_part
 
-    def attempt(self, network, image, *rest):
+    def restore_part(self, network, image, *rest):
         calls.append(1)
         if max(image.shape[-2:]) > 128 and len(calls) > 2:
             raise MemoryError
         return plain(self, network, image, *rest)
 
-    monkeypatch.setattr(Engine, "restore_part", attempt)
+    monkeypatch.setattr(Engine, "restore_part", restore_part)
     findings = everywhere(400, 400, scale=1.5)
     result = deblurrer.restore(photo, findings, Request(), lambda *step: seen.append(step))
     assert result.notes
@@ -326,16 +317,16 @@ def test_progress_ends_at_the_total_where_memory_runs_out(monkeypatch):
 
 def test_the_detector_sees_each_tile_once(monkeypatch):
     deblurrer = deblurrer_of(guided("m2aenet"), size=128)
-    looked, plain = [], Detector.detect
+    tiles, plain = [], Detector.detect
     monkeypatch.setattr(
-        Detector, "detect", lambda self, *values: looked.append(values) or plain(self, *values)
+        Detector, "detect", lambda self, *values: tiles.append(values) or plain(self, *values)
     )
     result = run(deblurrer, photo_of(picture(300, 300)))
     assert result.changed
-    assert len(looked) == result.tiles
+    assert len(tiles) == result.tiles
 
 
-def test_a_small_photo_is_looked_at_as_far_as_it_goes():
+def test_scales_at_which_a_photo_is_too_small_are_left_out():
     deblurrer = deblurrer_of(guided("told"))
     assert deblurrer.scales_for(511, 2000) == (1, 2, 4)
     assert deblurrer.scales_for(30, 30) == (1,)
@@ -351,8 +342,7 @@ def test_everything_but_the_pixels_is_kept():
     assert (result.photo.orientation, result.photo.metadata.dpi) == (6, (300.0, 300.0))
 
 
-@pytest.mark.parametrize("scale", [1, 2])
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize(("scale", "dtype"), [(1, np.uint8), (2, np.uint16)])
 def test_inks_beyond_the_feathered_mask_stay_bit_identical(scale, dtype):
     inks = picture(160, 200, 4, dtype=dtype)
     photo = with_network_view(Photo(pixels=inks, source=Path("print.tif"), format="TIFF"))
@@ -365,8 +355,9 @@ def test_inks_beyond_the_feathered_mask_stay_bit_identical(scale, dtype):
     assert differs[weights == 1].mean() > 0.3
 
 
-@pytest.mark.parametrize("size", [(64, 40000), (40000, 64), (1200, 1400)], ids=str)
-@pytest.mark.parametrize("marked", [0.1, 1.0])
+@pytest.mark.parametrize(
+    ("size", "marked"), [((64, 40000), 0.1), ((40000, 64), 1.0), ((1200, 1400), 0.1), ((1200, 1400), 1.0)]
+)
 def test_memory_is_bounded_by_the_tile(size, marked):
     """Beside the photo there are its copy, smaller versions and what changes in them, and a row of tiles."""
     photo = photo_of(np.zeros((*size, 3), np.uint8))
@@ -377,11 +368,11 @@ def test_memory_is_bounded_by_the_tile(size, marked):
     deblurrer = deblurrer_of(create("nafnet", width=8, encoder=(1,), decoder=(1,)), size=256)
     sizes = []
 
-    def attempt(network, image, *rest):
+    def restore_part(network, image, *rest):
         sizes.append(max(image.shape[-2:]))
         return image
 
-    deblurrer.restorer.restore_part = attempt
+    deblurrer.restorer.restore_part = restore_part
     tracemalloc.start()
     deblurrer.restore(photo, findings, Request())
     peak = tracemalloc.get_traced_memory()[1]

@@ -1,4 +1,4 @@
-"""A network on a device: precision, memory, tiles that go wrong, and what a tile is told."""
+"""A network on a device: precision, memory, tiles that fail, and the maps that a tile is restored with."""
 
 from dataclasses import replace
 
@@ -23,7 +23,7 @@ from deblur_cli.nets.blocks import NAFBlock
 from deblur_cli.restoration import engine
 from deblur_cli.restoration.deblurrer import Request
 from deblur_cli.restoration.engine import Engine
-from deblur_cli.restoration.limits import SCALES, Tiling
+from deblur_cli.restoration.limits import Tiling
 
 ERRORS = {
     "python": MemoryError(),
@@ -72,16 +72,15 @@ def test_out_of_memory_halves_the_tile_of_detection(error):
     assert findings.notes == ("out of memory: tile size lowered to 192",)
 
 
-@pytest.mark.parametrize("scale", SCALES)
-@pytest.mark.parametrize("error", ERRORS.values(), ids=ERRORS)
-def test_out_of_memory_halves_the_tile_of_restoration_at_any_scale(scale, error):
+@pytest.mark.parametrize("scale", [1, 4])
+def test_out_of_memory_halves_the_tile_of_restoration_at_any_scale(scale):
     side = 280 * scale
     photo, findings = photo_of(picture(side, side)), findings_of(side, side, scale=scale)
     findings.probability[:-10] = 0.9
     network = lively(pooling=64)
     expected = deblurrer_of(network, size=128).restore(photo, findings, Request())
     deblurrer = deblurrer_of(network, size=256)
-    run_short_of_memory(deblurrer.restorer, 128, error)
+    run_short_of_memory(deblurrer.restorer, 128, MemoryError())
     result = deblurrer.restore(photo, findings, Request())
     assert result.changed
     assert np.array_equal(result.photo.pixels, expected.photo.pixels)
@@ -89,7 +88,7 @@ def test_out_of_memory_halves_the_tile_of_restoration_at_any_scale(scale, error)
     assert result.tiles_restored == expected.tiles_restored
 
 
-def test_the_smaller_tile_of_all_scales_is_told_once():
+def test_the_smaller_tile_of_all_scales_is_noted_once():
     photo = photo_of(picture(600, 600))
     deblurrer = deblurrer_of(guided("told"), size=256)
     run_short_of_memory(deblurrer.detector, 128, MemoryError())
@@ -107,7 +106,7 @@ def test_out_of_memory_with_the_smallest_tile_says_so(side):
         run(deblurrer, photo_of(picture(300, 300)))
 
 
-@pytest.mark.parametrize("overlap", [32, 96, 160])
+@pytest.mark.parametrize("overlap", [32, 160])
 def test_tiles_are_never_halved_below_what_their_overlap_needs(overlap):
     deblurrer = deblurrer_of(lively(pooling=64), overlap=overlap)
     run_short_of_memory(deblurrer.detector, 0, MemoryError())
@@ -129,8 +128,7 @@ def spoil(network, value):
     return network
 
 
-@pytest.mark.parametrize("scale", [1, 4])
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.6])
+@pytest.mark.parametrize(("scale", "value"), [(1, float("nan")), (1, 0.6), (4, float("inf"))])
 def test_a_failed_tile_stays_as_it_was_and_is_named(value, scale):
     side = 250 * scale
     findings = findings_of(side, side, scale=scale)
@@ -191,7 +189,7 @@ def blind(network, where):
     return network
 
 
-def test_a_tile_that_cannot_be_looked_at_counts_as_sharp_and_is_named():
+def test_a_tile_in_which_detection_fails_counts_as_sharp_and_is_named():
     pixels = picture(600, 600)
     pixels[300:] = 255
     deblurrer = deblurrer_of(guided_by(finds(lively_detector(), 0.9), lively()), scales=(2,), size=128)
@@ -207,7 +205,7 @@ def test_a_tile_that_cannot_be_looked_at_counts_as_sharp_and_is_named():
     assert findings.probability[:36].min() > 0.85
 
 
-def test_a_tile_that_fails_in_low_precision_is_looked_at_in_float32(caplog):
+def test_detection_that_fails_in_low_precision_is_run_in_float32(caplog):
     network = guided_by(lively_detector(pooling=48), lively())
     photo = photo_of(picture(100, 120))
     deblurrer = deblurrer_of(network, "bf16")
@@ -230,9 +228,8 @@ def sure(network):
 
 
 @pytest.mark.parametrize("kind", RESTORERS)
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_bfloat16_is_close_to_float32(kind, dtype):
-    photo = photo_of(picture(100, 100, dtype=dtype))
+def test_bfloat16_is_close_to_float32(kind):
+    photo = photo_of(picture(100, 100, dtype=np.uint16))
     findings, network = findings_of(100, 100, scale=1, reach=3.0), guided(kind)
     sure(network.network)
     exact, rough = (
@@ -259,9 +256,8 @@ def test_low_precision_rounds_what_changes_but_not_the_photo(kind, precision):
     assert result.tiles_restored == 1 and not result.changed
 
 
-@pytest.mark.parametrize("kind", RESTORERS)
-def test_half_precision_leaves_the_cues_whole(kind, monkeypatch):
-    deblurrer = deblurrer_of(guided(kind, finds(lively_detector(), 0.9)), "bf16", scales=(1,))
+def test_half_precision_leaves_the_cues_whole(monkeypatch):
+    deblurrer = deblurrer_of(guided("told", finds(lively_detector(), 0.9)), "bf16", scales=(1,))
     photo, seen, plain = photo_of(picture(96, 96)), [], cues.motion_cues
     monkeypatch.setattr(cues, "motion_cues", lambda image: seen.append(image) or plain(image))
     assert next(deblurrer.detector.network.parameters()).dtype == torch.bfloat16
@@ -278,38 +274,36 @@ def test_half_precision_leaves_the_cues_whole(kind, monkeypatch):
         {"size": 64},
         {"overlap": 20},
         {"overlap": 0},
-        {"overlap": -32},
         {"size": 128, "overlap": 64},
-        {"size": 128, "overlap": 96},
     ],
 )
 def test_tiles_that_cannot_be_are_refused(values):
-    with pytest.raises(UsageError, match=r"must be|too small"):
+    with pytest.raises(UsageError, match="must be"):
         Tiling(**values)
 
 
 @pytest.mark.parametrize("scale", [1, 2])
-def test_tiles_agree_on_what_was_found(scale, monkeypatch):
-    """Each tile is restored with the photo's maps, not with what it would find by itself."""
-    told, plain = [], Engine.restore_part
+def test_tiles_are_restored_with_the_maps_of_the_photo(scale, monkeypatch):
+    """Not with what a tile would detect by itself."""
+    given, plain = [], Engine.restore_part
 
-    def attempt(self, network, image, maps, epsilon):
-        told.append(maps[0].numpy())
+    def restore_part(self, network, image, maps, epsilon):
+        given.append(maps[0].numpy())
         return plain(self, network, image, maps, epsilon)
 
-    monkeypatch.setattr(Engine, "restore_part", attempt)
+    monkeypatch.setattr(Engine, "restore_part", restore_part)
     side = 256 * scale
     findings = findings_of(side, side, seed=4, scale=scale)
     findings.probability[:] = 0.9
     deblurrer = deblurrer_of(guided("told"), size=160)
     result = deblurrer.restore(photo_of(picture(side, side)), findings, Request())
-    assert len(told) == result.tiles_restored == 4
-    rows, columns = told[0].shape[1:]
+    assert len(given) == result.tiles_restored == 4
+    rows, columns = given[0].shape[1:]
     assert max(rows, columns) < 32  # a part of the photo
-    np.testing.assert_allclose(told[0][1], 0.9, rtol=1e-6)
+    np.testing.assert_allclose(given[0][1], 0.9, rtol=1e-6)
     middle = slice(scale // 2, None, scale)
     expected = findings.start[:, middle, middle][:, :rows, :columns]
-    np.testing.assert_allclose(told[0][2:4] * scale, expected, rtol=1e-5)
+    np.testing.assert_allclose(given[0][2:4] * scale, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("switches", [{"mask": False}, {"motion": False}, {}], ids=str)
@@ -368,11 +362,11 @@ def test_a_part_comes_out_as_in_its_tile(monkeypatch):
     findings.probability[25:33, 30:40] = 1
     sizes, plain = [], Engine.restore_part
 
-    def attempt(self, network, image, *rest):
+    def restore_part(self, network, image, *rest):
         sizes.append(image.shape[-2] * image.shape[-1])
         return plain(self, network, image, *rest)
 
-    monkeypatch.setattr(Engine, "restore_part", attempt)
+    monkeypatch.setattr(Engine, "restore_part", restore_part)
     deblurrer = deblurrer_of(short_sighted(lively(pooling=96)), size=320)
     parts, work = deblurrer.restore(photo, findings, Request()), sum(sizes)
     sizes.clear()

@@ -27,14 +27,14 @@ def random_map(height, width, seed):
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 999), epsilons)
 def test_regions_are_those_of_plain_labeling(height, width, seed, epsilon):
     probability = random_map(height, width, seed)
-    settled = region_confidence(probability, epsilon)
+    kept = region_confidence(probability, epsilon)
     smooth = region_confidence(probability, 0.0)  # nothing is dropped at zero
     labels = label(smooth > np.float32(epsilon), connectivity=2)
     sure = np.unique(labels[smooth > np.float32(epsilon**0.5)])
     expected = np.isin(labels, sure[sure > 0])
-    assert np.array_equal(settled > epsilon, expected)
-    assert np.array_equal(settled[expected], smooth[expected])
-    assert (settled <= smooth).all()
+    assert np.array_equal(kept > epsilon, expected)
+    assert np.array_equal(kept[expected], smooth[expected])
+    assert (kept <= smooth).all()
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 999), epsilons, epsilons)
