@@ -37,7 +37,7 @@ class Motion:
 
 
 def drawable_motion(maps: Maps, epsilon: float, size: tuple[int, int]) -> Motion:
-    """Motion to draw: not of sharp or still cells, nor longer than the diagonal of a photo of that size."""
+    """Motion to draw: not of sharp or still cells, nor longer than the diagonal of the photo (h, w)."""
     reach = float(np.hypot(*size))
     ends = np.concatenate([maps.start, maps.end])
     sane = (np.abs(ends) <= reach).all(axis=0)  # false for NaN
