@@ -210,4 +210,4 @@ def test_bars_are_drawn_on_a_terminal_and_results_stay_on_stdout(tmp_path):
     assert out.decode().splitlines() == [str(tmp_path / f"{name}_deblurred.png") for name in "ab"]
     assert b"photos" in shown
     assert b"2/2" in shown
-    assert b"\x1b[3" not in shown  # colours 30-37
+    assert b"\x1b[3" not in shown  # colors 30-37

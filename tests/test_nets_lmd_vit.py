@@ -87,7 +87,7 @@ def test_pixels_of_opposite_borders_do_not_see_each_other():
     """With shifted windows, a change at the right border must not reach the left one."""
     torch.manual_seed(0)
     block = WindowBlock(8, 2, 4, 2, predicts=True, modulated=False).eval()
-    block.mlp.dwconv[0].weight.data.zero_()  # which mixes neighbours whatever the border
+    block.mlp.dwconv[0].weight.data.zero_()  # which mixes neighbors whatever the border
     x = torch.randn(1, 12, 12, 8)
     changed = x.clone()
     changed[:, :, -1] = torch.randn(1, 12, 8)

@@ -44,7 +44,7 @@ def test_installed_wheel_finds_its_embedded_weights(unpacked):
     assert len(digest) == 64
 
 
-def test_wheel_carries_licence_types_and_training_settings(unpacked):
+def test_wheel_carries_license_types_and_training_settings(unpacked):
     names = {str(path.relative_to(unpacked)) for path in unpacked.rglob("*")}
     assert "deblur_cli/py.typed" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)

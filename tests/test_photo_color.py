@@ -37,7 +37,7 @@ def test_pixels_of_another_shape_or_type_are_refused(tmp_path, wrong):
 
 @settings(deadline=None, max_examples=30)
 @given(seed=st.integers(0, 1000))
-def test_plain_inks_show_the_new_colours(tmp_path_factory, seed):
+def test_plain_inks_show_the_new_colors(tmp_path_factory, seed):
     folder = tmp_path_factory.getbasetemp()
     photo = cmyk_photo(folder, seed)
     wanted = random_pixels(9, 7, 3, seed + 1)
@@ -87,7 +87,7 @@ def test_spaces_of_profiles():
 
 
 def linear_profile(space):
-    """littleCMS's own profile of linear light, in wide primaries or for grey."""
+    """littleCMS's own profile of linear light, in wide primaries or for gray."""
     if space == "gray":
         return bytes(imagecodecs.cms_profile("gray", gamma=1.0))
     primaries = [0.68, 0.32, 1, 0.265, 0.69, 1, 0.15, 0.06, 1]

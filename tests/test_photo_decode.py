@@ -27,7 +27,7 @@ from PIL import ExifTags, Image
 
 from deblur_cli.errors import DecodeError, PhotoTooLargeError
 from deblur_cli.photo.decode import decode, is_picture_name
-from deblur_cli.photo.kinds import is_unread_name
+from deblur_cli.photo.header import is_unread_name
 
 in_one_folder = settings(
     deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -54,7 +54,7 @@ def test_pixels_and_alpha_are_upright(tmp_path, *, orientation, format, channels
     block = Image.Exif()
     block[ExifTags.Base.Orientation] = orientation
     photo = decode(write(tmp_path, file_bytes(image, format, exif=block), SUFFIXES[format]))
-    if channels == 1 and format == "WEBP":  # which knows no grey
+    if channels == 1 and format == "WEBP":  # which knows no gray
         upright = np.repeat(upright, 3, axis=2)
     got = photo.pixels if photo.alpha is None else np.dstack([photo.pixels, photo.alpha])
     if channels == 4 and photo.alpha is None:  # WebP drops alpha that is opaque everywhere
@@ -164,9 +164,9 @@ def test_every_mode_shows_what_pillow_shows(tmp_path, mode, format):
     image = to_pillow(random_pixels(7, 5, 4)).convert(mode)
     content = file_bytes(image, format)
     photo = decode(write(tmp_path, content, f".{format.lower()}"))
-    grey = mode in ("1", "L", "LA")
+    gray = mode in ("1", "L", "LA")
     expected = np.asarray(Image.open(io.BytesIO(content)).convert("RGBA")).astype(int)
-    assert photo.pixels.shape == (7, 5, 1 if grey else 3)
+    assert photo.pixels.shape == (7, 5, 1 if gray else 3)
     assert np.array_equal(np.broadcast_to(photo.pixels, (7, 5, 3)), expected[..., :3])
     assert np.array_equal(
         255 if photo.alpha is None else photo.alpha, expected[..., 3] * np.ones(1, int)
@@ -180,7 +180,7 @@ def test_every_mode_shows_what_pillow_shows(tmp_path, mode, format):
     ("mode", "key", "transparent"),
     [("L", 7, 7), ("RGB", (1, 2, 3), (1, 2, 3)), ("P", bytes([0, 128, 255]), None), ("1", 255, 255)],
 )
-def test_transparent_colour_becomes_alpha(tmp_path, mode, key, transparent):
+def test_transparent_color_becomes_alpha(tmp_path, mode, key, transparent):
     array = np.array([[0, 1, 2]], dtype=np.uint8)
     if mode == "P":
         image = Image.frombytes("P", (3, 1), array.tobytes())
@@ -192,10 +192,10 @@ def test_transparent_colour_becomes_alpha(tmp_path, mode, key, transparent):
     photo = decode(write(tmp_path, content, ".png"))
     assert photo.alpha.tolist() == ([[0, 128, 255]] if mode == "P" else [[255, 0, 255]])
     if mode == "P":
-        assert photo.pixels[0, 0].tolist() == [9, 9, 9]  # the colour stays under full transparency
+        assert photo.pixels[0, 0].tolist() == [9, 9, 9]  # the color stays under full transparency
 
 
-def test_transparent_grey_of_a_4_bit_png_is_found(tmp_path):
+def test_transparent_gray_of_a_4_bit_png_is_found(tmp_path):
     def chunk(name, content):
         body = name + content
         return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))

@@ -30,8 +30,8 @@ from PIL import ExifTags, Image, PngImagePlugin
 from deblur_cli.errors import DecodeError, PhotoTooLargeError
 from deblur_cli.photo.decode import decode
 from deblur_cli.photo.encode import copy_unchanged, encode, is_copy_possible
+from deblur_cli.photo.header import probe
 from deblur_cli.photo.photo import Metadata
-from deblur_cli.photo.probe import probe
 from deblur_cli.photo.samples import gather_bits, spread_bits
 
 in_one_folder = settings(
@@ -58,13 +58,13 @@ def tiff_bytes(array, **options):
 @in_one_folder
 @given(
     format=st.sampled_from(["PNG", "TIFF"]),
-    grey=st.booleans(),
+    gray=st.booleans(),
     with_alpha=st.booleans(),
     height=st.integers(1, 40),
     width=st.integers(1, 40),
 )
-def test_16_bits_go_out_and_in_again_exactly(tmp_path, *, format, grey, with_alpha, height, width):
-    pixels = random_deep(height, width, 1 if grey else 3)
+def test_16_bits_go_out_and_in_again_exactly(tmp_path, *, format, gray, with_alpha, height, width):
+    pixels = random_deep(height, width, 1 if gray else 3)
     alpha = random_deep(height, width, seed=1) // 32768 * 50_000 if with_alpha else None
     path = tmp_path / f"result{SUFFIXES[format]}"
     encode(make_photo(pixels, tmp_path / "source.png", alpha=alpha), path, overwrite=True)
@@ -163,7 +163,7 @@ def test_text_of_a_16_bit_png_survives(tmp_path):
         assert image.mode == "I;16"
 
 
-def test_one_transparent_colour_of_16_bits_becomes_alpha(tmp_path):
+def test_one_transparent_color_of_16_bits_becomes_alpha(tmp_path):
     pixels = np.array([[[1, 2, 3], [1, 2, 4]]], np.uint16)
     content = bytes(imagecodecs.png_encode(pixels))
     chunk = b"tRNS" + struct.pack(">3H", 1, 2, 3)
@@ -174,15 +174,15 @@ def test_one_transparent_colour_of_16_bits_becomes_alpha(tmp_path):
 
 
 def test_white_is_zero_and_associated_alpha_are_undone(tmp_path):
-    grey = random_deep(4, 5)
-    photo = decode(write(tmp_path, tiff_bytes(grey, photometric="miniswhite"), ".tif"))
-    assert np.array_equal(photo.pixels[..., 0], 65535 - grey)
-    colours, alpha = random_deep(40, 50, 3), random_deep(40, 50, seed=1) | 32768
-    mixed = np.rint(colours * (alpha[..., np.newaxis] / 65535)).astype(np.uint16)
+    gray = random_deep(4, 5)
+    photo = decode(write(tmp_path, tiff_bytes(gray, photometric="miniswhite"), ".tif"))
+    assert np.array_equal(photo.pixels[..., 0], 65535 - gray)
+    colors, alpha = random_deep(40, 50, 3), random_deep(40, 50, seed=1) | 32768
+    mixed = np.rint(colors * (alpha[..., np.newaxis] / 65535)).astype(np.uint16)
     content = tiff_bytes(np.dstack([mixed, alpha]), photometric="rgb", extrasamples=["assocalpha"])
     photo = decode(write(tmp_path, content, ".tif"))
     assert np.array_equal(photo.alpha, alpha)
-    assert np.abs(photo.pixels.astype(int) - colours).max() <= 2
+    assert np.abs(photo.pixels.astype(int) - colors).max() <= 2
 
 
 def test_a_fourth_channel_without_meaning_is_left_out_aloud(tmp_path, caplog):

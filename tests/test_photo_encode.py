@@ -57,23 +57,23 @@ def failing(number):
 @in_one_folder
 @given(
     format=st.sampled_from(LOSSLESS),
-    grey=st.booleans(),
+    gray=st.booleans(),
     with_alpha=st.booleans(),
     height=st.integers(1, 40),
     width=st.integers(1, 40),
     seed=st.integers(0, 9),
 )
 def test_lossless_formats_return_the_very_same_pixels(
-    tmp_path, *, format, grey, with_alpha, height, width, seed
+    tmp_path, *, format, gray, with_alpha, height, width, seed
 ):
-    pixels = random_pixels(height, width, 1 if grey else 3, seed)
-    # Half of the pixels are fully transparent: their hidden colours have to stay as well.
+    pixels = random_pixels(height, width, 1 if gray else 3, seed)
+    # Half of the pixels are fully transparent: their hidden colors have to stay as well.
     alpha = random_pixels(height, width, 1, seed + 1)[..., 0] // 128 * 200 if with_alpha else None
     path = tmp_path / f"result{SUFFIXES[format]}"
     encode(make_photo(pixels, tmp_path / "source.png", alpha=alpha), path, overwrite=True)
     back = decode(path)
     assert back.format == format
-    assert np.array_equal(back.pixels, np.repeat(pixels, 3, axis=2) if grey and format == "WEBP" else pixels)
+    assert np.array_equal(back.pixels, np.repeat(pixels, 3, axis=2) if gray and format == "WEBP" else pixels)
     assert back.alpha is None if alpha is None else np.array_equal(back.alpha, alpha)
 
 
@@ -144,7 +144,7 @@ def test_tiff_to_tiff_keeps_its_tags_again_and_again(tmp_path, photo, order):
     assert once.photoshop == metadata.photoshop
 
 
-def test_png_text_and_colour_chunks_survive(tmp_path, photo, caplog):
+def test_png_text_and_color_chunks_survive(tmp_path, photo, caplog):
     chunks = ((b"gAMA", b"\0\0\xb1\x8f"), (b"tEXt", b"Author\0me"), (b"iTXt", b"Title\0\0\0\0\0\xc3\xa9"))
     with_chunks = replace(photo, metadata=Metadata(png_chunks=chunks))
     encode(with_chunks, tmp_path / "result.png")
@@ -194,7 +194,7 @@ def test_jpeg_is_written_as_its_source_was(tmp_path, subsampling, progressive):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_turned_jpeg_is_requantised_nearly_without_loss(tmp_path, orientation):
+def test_a_turned_jpeg_is_requantized_nearly_without_loss(tmp_path, orientation):
     upright = to_pillow(smooth_pixels(48, 64, 1))
     image = stored(upright, orientation)
     exif = b"Exif\0\0" + exif_block(orientation)
@@ -222,11 +222,11 @@ def test_jpeg_of_rgb_components_stays_one(tmp_path):
     encode(decode(source), tmp_path / "result.jpg")
     back = decode(tmp_path / "result.jpg")
     assert back.jpeg.rgb
-    # YCbCr would round the colours; here only the cosine transform does.
+    # YCbCr would round the colors; here only the cosine transform does.
     assert np.abs(back.pixels.astype(int) - decode(source).pixels).max() <= 1
 
 
-def test_noise_at_the_finest_quantisation_fits(tmp_path):
+def test_noise_at_the_finest_quantization_fits(tmp_path):
     source = jpeg_source(tmp_path, random_pixels(300, 400, 3), qtables=[[1] * 64], subsampling=0)
     encode(decode(source), tmp_path / "result.jpg")
     assert decode(tmp_path / "result.jpg").width == 400
@@ -271,7 +271,7 @@ def test_cmyk_stays_cmyk_where_the_format_has_it(tmp_path, caplog):
     assert png.metadata.icc is None
 
 
-def test_a_grey_jpeg_stays_grey(tmp_path):
+def test_a_gray_jpeg_stays_gray(tmp_path):
     encode(decode(jpeg_source(tmp_path, smooth_pixels(16, 16, 1))), tmp_path / "result.jpg")
     assert decode(tmp_path / "result.jpg").pixels.shape == (16, 16, 1)
 

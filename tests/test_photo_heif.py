@@ -30,8 +30,8 @@ from deblur_cli.photo.bmff import read_nclx
 from deblur_cli.photo.decode import decode
 from deblur_cli.photo.encode import encode, is_copy_possible
 from deblur_cli.photo.exif import with_resolution
+from deblur_cli.photo.header import probe
 from deblur_cli.photo.photo import Metadata
-from deblur_cli.photo.probe import probe
 
 in_one_folder = settings(
     deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -146,7 +146,7 @@ def test_hdr_keeps_its_tag_in_avif_and_png_and_loses_it_aloud(tmp_path, caplog):
     encode(photo, tmp_path / "result.png")
     assert b"cICP\x09\x10\x00\x01" in (tmp_path / "result.png").read_bytes()
     encode(photo, tmp_path / "result.tif")
-    assert "TIFF cannot hold the tag of HDR colours, which will look wrong" in caplog.text
+    assert "TIFF cannot hold the tag of HDR colors, which will look wrong" in caplog.text
 
 
 @pytest.mark.parametrize("deep", [False, True])
@@ -254,6 +254,6 @@ def test_camera_files(name, size, deep):
         assert exif_tags(photo.metadata.exif)["main"][ExifTags.Base.Make] == "Apple"
 
 
-def test_colours_without_a_tag_need_no_profile(tmp_path):
+def test_colors_without_a_tag_need_no_profile(tmp_path):
     photo = decode(write(tmp_path, heic_bytes(smooth_pixels(24, 32)), ".heic"))
     assert photo.metadata == Metadata()

@@ -108,7 +108,7 @@ def test_strip_leaves_the_profile_alone(tmp_path, suffix):
     assert decode(tmp_path / f"r{suffix}").metadata.icc == SRGB
 
 
-def test_strip_keeps_what_a_png_says_of_colour(tmp_path):
+def test_strip_keeps_what_a_png_says_of_color(tmp_path):
     chunks = PngImagePlugin.PngInfo()
     chunks.add(b"gAMA", struct.pack(">I", 45455))
     chunks.add_text("Author", "me")

@@ -28,8 +28,8 @@ def test_profiles_are_opened_and_named(name, title):
     profile = ImageCms.ImageCmsProfile(io.BytesIO(space_profile(name)))
     assert ImageCms.getProfileDescription(profile).strip() == title
     assert profile.profile.media_white_point[0] == pytest.approx((0.9642, 1.0, 0.8249), abs=1e-4)
-    greys = np.full((1, 3), 32768, np.uint16)
-    assert np.ptp(seen_as_srgb(space_profile(name), greys).astype(int)) < 30  # neutral stays neutral
+    grays = np.full((1, 3), 32768, np.uint16)
+    assert np.ptp(seen_as_srgb(space_profile(name), grays).astype(int)) < 30  # neutral stays neutral
 
 
 def test_primaries_are_those_of_the_standards():

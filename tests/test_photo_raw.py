@@ -26,7 +26,7 @@ from PIL.ExifTags import Base
 from deblur_cli.errors import DecodeError, PhotoTooLargeError, UsageError
 from deblur_cli.photo.decode import RawOptions, decode
 from deblur_cli.photo.encode import encode, is_copy_possible
-from deblur_cli.photo.probe import probe
+from deblur_cli.photo.header import probe
 from deblur_cli.photo.raw import raw_size
 
 
@@ -44,7 +44,7 @@ def quarter_means(pixels):
     return np.array([part.reshape(-1, 3).mean(axis=0) for part in inner]) / 65535
 
 
-def test_plain_colours_come_out_as_worked_out_by_hand(tmp_path):
+def test_plain_colors_come_out_as_worked_out_by_hand(tmp_path):
     photo = decode(write(tmp_path, make_dng(quarters())))
     assert photo.pixels.dtype == np.uint16
     assert photo.pixels.shape == (64, 96, 3)
@@ -60,7 +60,7 @@ def test_the_cameras_white_balance_is_the_default(tmp_path):
     assert np.abs(quarter_means(daylight) - srgb_curve(QUARTERS * neutral)).max() < 0.004
 
 
-def test_automatic_white_balance_makes_the_picture_grey_on_average(tmp_path):
+def test_automatic_white_balance_makes_the_picture_gray_on_average(tmp_path):
     linear = np.full((64, 96, 3), (0.2, 0.4, 0.3))
     means = quarter_means(decode(write(tmp_path, make_dng(linear)), raw=RawOptions("auto")).pixels)
     assert np.ptp(means, axis=1).max() < 0.01
@@ -73,8 +73,8 @@ def test_exposure_counts_in_stops(tmp_path, stops):
 
 
 @pytest.mark.parametrize("space", ["srgb", "adobe", "prophoto", "p3"])
-def test_colours_of_all_spaces_are_the_same_through_their_profiles(tmp_path, space):
-    photo = decode(write(tmp_path, make_dng(quarters())), raw=RawOptions(colour_space=space))
+def test_colors_of_all_spaces_are_the_same_through_their_profiles(tmp_path, space):
+    photo = decode(write(tmp_path, make_dng(quarters())), raw=RawOptions(color_space=space))
     profile = ImageCms.ImageCmsProfile(io.BytesIO(photo.metadata.icc))
     means = np.rint(quarter_means(photo.pixels) * 255).astype(np.uint8)[np.newaxis]
     seen = ImageCms.profileToProfile(Image.fromarray(means), profile, ImageCms.createProfile("sRGB"))
@@ -165,7 +165,7 @@ def test_too_many_megapixels_are_refused_before_developing(tmp_path):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"white_balance": "cloudy"}, {"colour_space": "cmyk"}, {"exposure": 6.0}, {"exposure": float("nan")}],
+    [{"white_balance": "cloudy"}, {"color_space": "cmyk"}, {"exposure": 6.0}, {"exposure": float("nan")}],
 )
 def test_options_out_of_range(wrong):
     with pytest.raises(UsageError):

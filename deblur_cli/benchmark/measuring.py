@@ -51,10 +51,10 @@ def interleave(
         for name, action in actions.items():
             step(f"{name}, {repeat + 1} of {repeats}")
             before = begin_memory(device) if repeat == 0 else None
-            synchronise(device)
+            synchronize(device)
             started = time.perf_counter()
             action()
-            synchronise(device)
+            synchronize(device)
             seconds[name].append(time.perf_counter() - started)
             if before is not None:
                 memory[name] = peak_memory(device) - before
@@ -86,7 +86,7 @@ def peak_memory(device: str) -> int:
     return int(line.split()[1]) * 1024  # "VmHWM:  123 kB"
 
 
-def synchronise(device: str) -> None:
+def synchronize(device: str) -> None:
     """Wait until the device has done all that it was told."""
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)

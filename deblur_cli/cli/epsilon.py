@@ -95,12 +95,13 @@ def epsilon(options: SheetOptions) -> None:
 
 def _draw(photo: "Photo", found: "list[Outlook]", network: str) -> "Photo":
     """Draw the sheet."""
-    from deblur_cli.photo.photo import Photo
-    from deblur_cli.photo.view import eight_bits, rgb_profile
+    from deblur_cli.photo.photo import Photo, rgb_profile, to_eight_bits
     from deblur_cli.pictures import Step, draw_sheet
 
     steps = [Step(one.result.epsilon, one.result.findings, _lines(one)) for one in found]
-    pixels = draw_sheet(eight_bits(photo), steps, (f"{photo.width} x {photo.height} pixels", network))
+    pixels = draw_sheet(
+        to_eight_bits(photo.pixels), steps, (f"{photo.width} x {photo.height} pixels", network)
+    )
     return Photo(pixels=pixels, source=photo.source, format="PNG", metadata=rgb_profile(photo))
 
 

@@ -1,4 +1,4 @@
-"""The ISO base media file format of HEIC and AVIF (ISO/IEC 14496-12, 23008-12): what it is, colour, items.
+"""The ISO base media file format of HEIC and AVIF (ISO/IEC 14496-12, 23008-12): what it is, color, items.
 
 imagecodecs writes AVIF pixels of 10 bits but no blocks around them; they are added here as items.
 """
@@ -11,7 +11,7 @@ _PRIMARY_COLR = b"colrnclx"
 
 
 class Nclx(NamedTuple):
-    """Colour primaries, transfer characteristics and matrix, as code points of ITU-T H.273."""
+    """Color primaries, transfer characteristics and matrix, as code points of ITU-T H.273."""
 
     primaries: int
     transfer: int
@@ -33,7 +33,7 @@ def brands(header: bytes) -> frozenset[bytes]:
 
 
 def read_nclx(content: bytes) -> Nclx | None:
-    """The nclx colour tag of a HEIC or AVIF file, or None without one."""
+    """The nclx color tag of a HEIC or AVIF file, or None without one."""
     meta = _meta_of(content)
     start = meta.find(_PRIMARY_COLR)
     if start < 0 or start + 14 > len(meta):

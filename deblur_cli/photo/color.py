@@ -1,8 +1,8 @@
-"""Colour where a network cannot make sense of the file's own values: inks and linear light.
+"""Color where a network cannot make sense of the file's own values: inks and linear light.
 
 Networks learned from photos encoded as sRGB is. Other encoded RGB, such as Display P3 or Adobe RGB, is near
 enough and stays as it is. Inks are seen through their profile as sRGB; linear light is seen through the
-curve of sRGB, in its own primaries, so that no colour has to be clipped. Where pixels change, and only
+curve of sRGB, in its own primaries, so that no color has to be clipped. Where pixels change, and only
 there, the file's own samples are worked out anew.
 """
 
@@ -31,7 +31,7 @@ _LINEAR_HALF = 0.4
 
 
 def icc_space(icc: bytes) -> str:
-    """The colour space that an ICC profile describes: "RGB", "GRAY", "CMYK" or another signature."""
+    """The color space that an ICC profile describes: "RGB", "GRAY", "CMYK" or another signature."""
     return icc[16:20].decode("latin-1").strip()
 
 
@@ -61,7 +61,7 @@ def rgb_view(path: Path, cmyk: Samples, icc: bytes | None) -> Samples:
         else:
             logger.info("%s: CMYK is restored in an sRGB view made with the file's profile", path)
             return rgb
-    logger.warning("%s: CMYK without a usable profile, its colours are a rough guess while restoring", path)
+    logger.warning("%s: CMYK without a usable profile, its colors are a rough guess while restoring", path)
     return _plain_view(cmyk)
 
 
@@ -102,7 +102,7 @@ def _samples(array: NDArray[np.generic]) -> Samples:
 def _linear_curve(photo: Photo) -> Samples | None:
     """For a photo of linear light the sRGB-encoded value of every sample value; None for any other.
 
-    The curve is what the profile makes of greys, whose sRGB has the same curve in all channels.
+    The curve is what the profile makes of grays, whose sRGB has the same curve in all channels.
     """
     icc = photo.metadata.icc
     channels = photo.pixels.shape[2]
@@ -110,10 +110,10 @@ def _linear_curve(photo: Photo) -> Samples | None:
         return None
     full = white(photo.pixels)
     ramp = np.arange(full + 1, dtype=np.uint16 if full > 255 else np.uint8)
-    greys = np.ascontiguousarray(np.broadcast_to(ramp[np.newaxis, :, np.newaxis], (1, full + 1, channels)))
+    grays = np.ascontiguousarray(np.broadcast_to(ramp[np.newaxis, :, np.newaxis], (1, full + 1, channels)))
     try:
         encoded = imagecodecs.cms_transform(
-            greys if channels == 3 else greys[:, :, 0],
+            grays if channels == 3 else grays[:, :, 0],
             icc,
             space_profile("srgb"),
             colorspace="rgb" if channels == 3 else "gray",
@@ -171,8 +171,8 @@ def _plain_inks(rgb: Samples, former_black: Samples) -> Samples:
     full = white(rgb)
     black = np.minimum(former_black, full - rgb.max(axis=-1)).astype(np.float32)[..., np.newaxis]
     room = np.maximum(full - black, 1)
-    colours = np.clip((full - black - rgb) * full / room, 0, full)
-    inks: Samples = np.rint(np.concatenate([colours, black], axis=-1)).astype(rgb.dtype)
+    colors = np.clip((full - black - rgb) * full / room, 0, full)
+    inks: Samples = np.rint(np.concatenate([colors, black], axis=-1)).astype(rgb.dtype)
     return inks
 
 

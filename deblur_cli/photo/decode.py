@@ -11,14 +11,27 @@ from typing import BinaryIO
 from PIL import Image, JpegImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 from deblur_cli.errors import DecodeError
-from deblur_cli.photo import bmff, jpeg, kinds, metadata, png, samples
+from deblur_cli.photo import bmff, jpeg, metadata, png, samples
 from deblur_cli.photo.color import with_network_view
-from deblur_cli.photo.deep import DeepTiff, open_deep_tiff, transparent_colour
+from deblur_cli.photo.deep import DeepTiff, HeicFile, open_deep_tiff, read_deep_avif, transparent_color
 from deblur_cli.photo.deep import read_png as read_deep_png
 from deblur_cli.photo.exif import ORIENTATION
 from deblur_cli.photo.guards import check_file, damage_explained, pillow_watched, reason_of, too_large
-from deblur_cli.photo.heif import HeicFile, read_deep_avif
-from deblur_cli.photo.kinds import is_picture_name
+from deblur_cli.photo.header import (
+    PILLOW_FORMATS,
+    check_count,
+    check_single,
+    is_avif,
+    is_deep_png,
+    is_heic,
+    is_picture_name,
+    is_raw,
+    is_raw_tiff,
+    is_tiff,
+    png_bits,
+    read_header,
+    unidentified,
+)
 from deblur_cli.photo.photo import JpegSettings, Photo
 from deblur_cli.photo.raw import RawOptions, UnsupportedRawError, read_raw
 from deblur_cli.photo.samples import turn_upright
@@ -53,17 +66,17 @@ def decode(
     path = Path(path)
     check_file(path)
     with damage_explained(path, max_megapixels), path.open("rb") as file:
-        header = kinds.read_header(file)
-        if kinds.is_raw(path, header):
+        header = read_header(file)
+        if is_raw(path, header):
             try:
                 return read_raw(path, max_megapixels, raw)
             except UnsupportedRawError:
-                if not kinds.is_tiff(header):  # else it may be a TIFF under a wrong name
+                if not is_tiff(header):  # else it may be a TIFF under a wrong name
                     raise
-        if kinds.is_heic(header):
+        if is_heic(header):
             return _read_heic(path, file, max_megapixels)
-        if kinds.is_tiff(header) and (deep := open_deep_tiff(path, file)) is not None:
-            if kinds.is_raw_tiff(deep.tags):
+        if is_tiff(header) and (deep := open_deep_tiff(path, file)) is not None:
+            if is_raw_tiff(deep.tags):
                 return read_raw(path, max_megapixels, raw)
             return _read_deep_tiff(path, file, deep, max_megapixels)
         with _PILLOW_LOCK, pillow_watched(path, max_megapixels):
@@ -83,10 +96,10 @@ def _read_heic(path: Path, file: BinaryIO, max_megapixels: float) -> Photo:
     _check_size(path, *heic.size, max_megapixels)
     channels = heic.read()
     blocks = metadata.read_heic_metadata(path, heic.info)
-    blocks = metadata.with_colour_tag(path, blocks, heic.nclx)
+    blocks = metadata.with_color_tag(path, blocks, heic.nclx)
     heic.log_left_out()
     photo = Photo(
-        pixels=channels.colour,
+        pixels=channels.color,
         source=path,
         format="HEIF",
         alpha=channels.alpha,
@@ -98,11 +111,11 @@ def _read_heic(path: Path, file: BinaryIO, max_megapixels: float) -> Photo:
 
 def _read_deep_tiff(path: Path, file: BinaryIO, deep: DeepTiff, max_megapixels: float) -> Photo:
     _check_size(path, deep.page.imagewidth, deep.page.imagelength, max_megapixels)
-    kinds.check_count(path, deep.count_pages(), "pages")
+    check_count(path, deep.count_pages(), "pages")
     channels = deep.read()
     blocks, orientation = metadata.read_deep_tiff_metadata(path, deep.tag, file)
     photo = Photo(
-        pixels=channels.colour,
+        pixels=channels.color,
         source=path,
         format="TIFF",
         alpha=channels.alpha,
@@ -126,21 +139,21 @@ def _read(path: Path, file: BinaryIO, header: bytes, max_megapixels: float) -> t
     """
     with _open(path, file, header) as image:
         _check_size(path, image.width, image.height, max_megapixels)
-        if isinstance(image, TiffImagePlugin.TiffImageFile) and kinds.is_raw_tiff(image.tag_v2):
+        if isinstance(image, TiffImagePlugin.TiffImageFile) and is_raw_tiff(image.tag_v2):
             return None
-        kinds.check_single(path, image)
-        if kinds.is_deep_png(header):
+        check_single(path, image)
+        if is_deep_png(header):
             return _read_deep_png(path, file)
         return _read_loaded(path, file, image, header)
 
 
 def _open(path: Path, file: BinaryIO, header: bytes) -> Image.Image:
     try:
-        if kinds.is_avif(header):
+        if is_avif(header):
             return _open_avif(path, file)
-        return Image.open(file, formats=kinds.PILLOW_FORMATS)
+        return Image.open(file, formats=PILLOW_FORMATS)
     except UnidentifiedImageError as error:
-        raise kinds.unidentified(path, header) from error
+        raise unidentified(path, header) from error
 
 
 def _open_avif(path: Path, file: BinaryIO) -> Image.Image:
@@ -166,13 +179,13 @@ def _read_loaded(path: Path, file: BinaryIO, image: Image.Image, header: bytes) 
     blocks = metadata.read_metadata(path, image, file, block, orientation)
     _log_left_out(path, image)
     photo = Photo(
-        pixels=channels.colour,
+        pixels=channels.color,
         source=path,
         format="JPEG" if image.format == "MPO" else str(image.format),
         alpha=channels.alpha,
         orientation=orientation,
         lossless=_is_lossless(image, file),
-        metadata=metadata.with_colour_tag(path, blocks, nclx),
+        metadata=metadata.with_color_tag(path, blocks, nclx),
         jpeg=_jpeg_settings(image, orientation),
     )
     return photo, 1 if is_tiff else orientation
@@ -182,7 +195,7 @@ def _read_deep_png(path: Path, file: BinaryIO) -> tuple[Photo, int]:
     file.seek(0)
     content = file.read()
     channels = read_deep_png(content)
-    alpha = channels.alpha if channels.alpha is not None else transparent_colour(content, channels.colour)
+    alpha = channels.alpha if channels.alpha is not None else transparent_color(content, channels.color)
     del content
     # Pillow reads all the other chunks, also those behind the pixels, as it does for 8 bits.
     with Image.open(io.BytesIO(png.without_pixels(file)), formats=("PNG",)) as image:
@@ -190,7 +203,7 @@ def _read_deep_png(path: Path, file: BinaryIO) -> tuple[Photo, int]:
         block, orientation = metadata.read_exif(path, image)
         blocks = metadata.read_metadata(path, image, file, block, orientation)
     photo = Photo(
-        pixels=channels.colour,
+        pixels=channels.color,
         source=path,
         format="PNG",
         alpha=alpha,
@@ -201,7 +214,7 @@ def _read_deep_png(path: Path, file: BinaryIO) -> tuple[Photo, int]:
 
 
 def _avif_tags(file: BinaryIO) -> tuple[bmff.Nclx | None, int]:
-    """The colour tag and the bits per sample of an AVIF."""
+    """The color tag and the bits per sample of an AVIF."""
     file.seek(0)
     content = file.read()
     return bmff.read_nclx(content), bmff.av1_bits(content)
@@ -216,7 +229,7 @@ def _load_channels(path: Path, image: Image.Image, header: bytes) -> samples.Cha
     try:
         samples.plain_mode(image)
         image.load()
-        return samples.read_channels(image, kinds.png_bits(header) if image.format == "PNG" else 8)
+        return samples.read_channels(image, png_bits(header) if image.format == "PNG" else 8)
     except DecodeError as error:
         raise DecodeError(f"{path}: {error}") from error
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from deblur_cli.errors import EncodeError
 from deblur_cli.files import Content, check_target, write_file
 from deblur_cli.photo import exif
-from deblur_cli.photo.kinds import HEIC_SUFFIXES, RAW_SUFFIXES
+from deblur_cli.photo.header import HEIC_SUFFIXES, RAW_SUFFIXES
 from deblur_cli.photo.metadata import without_extension_mark
 from deblur_cli.photo.photo import Metadata, Photo
 from deblur_cli.photo.tiff import TooLargeForTiffError
@@ -30,8 +30,8 @@ _LONGEST_SIDE = {
     "PNG": 2**31 - 1,
     "TIFF": 2**32 - 1,
 }  # pixels
-# What colours need, of the chunks of a PNG
-_COLOUR_CHUNKS = (b"cHRM", b"gAMA", b"sRGB", b"cICP")
+# What colors need, of the chunks of a PNG
+_COLOR_CHUNKS = (b"cHRM", b"gAMA", b"sRGB", b"cICP")
 
 
 def format_of(name: str | Path) -> str:
@@ -71,7 +71,7 @@ def encode(
     written with the source's own tables, or with `quality`, 95 for sources of other formats; 95 is
     AVIF's quality, too. 16 bits become 10 in AVIF and 8 in JPEG and WebP. `note` is one line on what was
     done, added to EXIF's Software tag. With `strip` no metadata is written, nor a note, but the ICC
-    profile and other statements on colour. What a format cannot hold is logged, but for alpha; so is a
+    profile and other statements on color. What a format cannot hold is logged, but for alpha; so is a
     block of metadata that cannot be written.
 
     Raises EncodeError if the target is the source, exists without `overwrite`, or cannot be written;
@@ -81,11 +81,11 @@ def encode(
     name = format_of(format or path)
     check_target(path, photo.source, overwrite=overwrite)
     check_fits(photo, path, name, quality)
-    blocks = _colour_only(photo.metadata) if strip else _with_note(_sound(path, photo.metadata), note)
+    blocks = _color_only(photo.metadata) if strip else _with_note(_sound(path, photo.metadata), note)
     try:
         _write(replace(photo, metadata=blocks), path, name, quality, overwrite=overwrite)
     except FAILURES as error:
-        bare = _colour_only(blocks)
+        bare = _color_only(blocks)
         if isinstance(error, TooLargeForTiffError) or bare == blocks:
             raise _failed(path, name, error) from error
         logger.warning("%s: written without its metadata, which cannot be encoded (%s)", path, error)
@@ -115,8 +115,8 @@ def _failed(path: Path, name: str, error: Exception) -> EncodeError:
     return EncodeError(f"{path}: the {name} encoder failed ({error}); try another format")
 
 
-def _colour_only(metadata: Metadata) -> Metadata:
-    chunks = tuple(chunk for chunk in metadata.png_chunks if chunk[0] in _COLOUR_CHUNKS)
+def _color_only(metadata: Metadata) -> Metadata:
+    chunks = tuple(chunk for chunk in metadata.png_chunks if chunk[0] in _COLOR_CHUNKS)
     return Metadata(icc=metadata.icc, png_chunks=chunks, cicp=metadata.cicp)
 
 

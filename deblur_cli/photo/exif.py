@@ -33,7 +33,7 @@ STRUCTURAL_TAGS = frozenset(
         *range(254, 260),  # kind of page, sides, bits, compression
         *range(262, 267),  # photometric interpretation, thresholding, fill order
         *(273, 277, 278, 279, 280, 281, 284),  # strips, samples, planes
-        *range(288, 294),  # free space, fax options, grey response
+        *range(288, 294),  # free space, fax options, gray response
         *(301, 317, 320, 321, 322, 323, 324, 325, 330),  # transfer, predictor, palette, tiles, sub-pages
         *(332, 333, 334, 336, 337, 338, 339, 340, 341, 342, 347),  # inks, extra samples, sample format
         *range(512, 522),  # old-style JPEG, embedded thumbnail

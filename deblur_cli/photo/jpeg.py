@@ -1,4 +1,4 @@
-"""How a JPEG was written: its quantisation tables and subsampling, read, turned and written again."""
+"""How a JPEG was written: its quantization tables and subsampling, read, turned and written again."""
 
 import struct
 import threading
@@ -88,9 +88,9 @@ def xmp_segments(parts: tuple[bytes, ...]) -> bytes:
 
 @contextmanager
 def whole_file_buffer(samples: int, options: dict[str, Any]) -> Iterator[None]:
-    """Room for the whole JPEG, which libjpeg needs to optimise and Pillow estimates too small.
+    """Room for the whole JPEG, which libjpeg needs to optimize and Pillow estimates too small.
 
-    Noise at the finest quantisation takes a little more than a byte per sample.
+    Noise at the finest quantization takes a little more than a byte per sample.
     """
     blocks = sum(len(block) for block in options.values() if isinstance(block, bytes))
     with _BUFFER_LOCK:

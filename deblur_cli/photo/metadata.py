@@ -117,8 +117,8 @@ def read_heic_metadata(path: Path, info: dict[str, Any]) -> Metadata:
     )
 
 
-def with_colour_tag(path: Path, metadata: Metadata, nclx: Nclx | None) -> Metadata:
-    """The metadata with what an nclx tag says of colour: as a profile, or for HDR as the tag itself."""
+def with_color_tag(path: Path, metadata: Metadata, nclx: Nclx | None) -> Metadata:
+    """The metadata with what an nclx tag says of color: as a profile, or for HDR as the tag itself."""
     if nclx is None or metadata.icc is not None:
         return metadata
     if nclx.is_hdr:
@@ -225,7 +225,7 @@ def _without_thumbnails(path: Path, resources: bytes | None) -> bytes | None:
 
 
 def _read_png_chunks(file: BinaryIO) -> tuple[png.Chunk, ...]:
-    """Text and colour chunks, verbatim, but for text that holds EXIF or XMP."""
+    """Text and color chunks, verbatim, but for text that holds EXIF or XMP."""
     return tuple(
         (name, content)
         for name, content in png.read_chunks(file, _PNG_CHUNKS)

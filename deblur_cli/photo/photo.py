@@ -16,7 +16,7 @@ def white(samples: NDArray[np.generic]) -> int:
 class JpegSettings:
     """How the source JPEG was written, in terms of the upright picture, to write the result alike.
 
-    quantization  component number (0 = Y or grey) -> 64 values, row by row, as Pillow gives and takes
+    quantization  component number (0 = Y or gray) -> 64 values, row by row, as Pillow gives and takes
                   them; components without an entry share the last one
     subsampling   Pillow's code (0 = 4:4:4, 1 = 4:2:2, 2 = 4:2:0), -1 where Pillow knows no code
     rgb           components are R, G, B themselves, not Y, Cb, Cr
@@ -39,7 +39,7 @@ class Metadata:
     dpi: tuple[float, float] | None = None  # dots per inch across and down, of the upright picture
     comment: bytes | None = None  # JPEG or GIF comment
     photoshop: bytes | None = None  # Photoshop's image resources, the home of IPTC captions
-    png_chunks: tuple[tuple[bytes, bytes], ...] = ()  # name and content of PNG's text and colour chunks
+    png_chunks: tuple[tuple[bytes, bytes], ...] = ()  # name and content of PNG's text and color chunks
     cicp: tuple[int, int, int] | None = None  # primaries, transfer, matrix (ITU-T H.273) of HDR pictures
 
 
@@ -47,7 +47,7 @@ class Metadata:
 class Photo:
     """One picture, turned upright.
 
-    pixels       H W C, uint8 or uint16; C is 3 (RGB) or 1 (grey); the file's own encoded values, or what
+    pixels       H W C, uint8 or uint16; C is 3 (RGB) or 1 (gray); the file's own encoded values, or what
                  stands for them where `stored` is given
     alpha        H W of the same type, or None
     stored       H W C of the same type: the file's own samples where they are of a kind that networks
@@ -88,3 +88,18 @@ class Photo:
     def megapixels(self) -> float:
         """Pixels in millions."""
         return self.height * self.width / 1e6
+
+
+def to_eight_bits(array: NDArray[np.generic]) -> NDArray[np.uint8]:
+    """The nearest 8-bit values of samples; the very array if it has 8 bits already."""
+    if array.dtype == np.uint8:
+        return array.astype(np.uint8, copy=False)
+    table = np.rint(np.arange(65536) / 257).astype(np.uint8)
+    eight: NDArray[np.uint8] = table[array]
+    return eight
+
+
+def rgb_profile(photo: Photo) -> Metadata:
+    """Return the profile of a drawing over a photo: an RGB one still describes it, others would not fit."""
+    fits = photo.stored is None and photo.pixels.shape[2] == 3
+    return Metadata(icc=photo.metadata.icc if fits else None)

@@ -8,11 +8,11 @@ from typing import BinaryIO
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 Chunk = tuple[bytes, bytes]  # name, content
 
-# Bound to how the pixels are stored: sides, palette, pixels, transparent colour, animation.
+# Bound to how the pixels are stored: sides, palette, pixels, transparent color, animation.
 _PIXEL_CHUNKS = frozenset(
     {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"hIST", b"sBIT", b"bKGD", b"acTL", b"fcTL", b"fdAT"}
 )
-_ONE_PIXEL = struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)  # 1 x 1, 8 bits, grey
+_ONE_PIXEL = struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)  # 1 x 1, 8 bits, gray
 
 
 def read_chunks(file: BinaryIO, names: Iterable[bytes] | None = None) -> Iterator[Chunk]:
@@ -31,7 +31,7 @@ def read_chunks(file: BinaryIO, names: Iterable[bytes] | None = None) -> Iterato
 
 
 def without_pixels(file: BinaryIO) -> bytes:
-    """The same PNG with one grey pixel for its picture, to read all other chunks with any reader."""
+    """The same PNG with one gray pixel for its picture, to read all other chunks with any reader."""
     pixel = (b"IDAT", zlib.compress(b"\0\0"))
     chunks = [(b"IHDR", _ONE_PIXEL), *read_chunks(file), pixel, (b"IEND", b"")]
     return SIGNATURE + b"".join(map(_packed, chunks))

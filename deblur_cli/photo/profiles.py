@@ -64,7 +64,7 @@ def space_profile(name: str) -> bytes:
 
 
 def cicp_profile(primaries: int, transfer: int) -> bytes | None:
-    """The profile for an nclx tag's colour primaries and transfer characteristics (ITU-T H.273).
+    """The profile for an nclx tag's color primaries and transfer characteristics (ITU-T H.273).
 
     Returns None for what needs none, and for what a profile cannot say (HDR, rare primaries).
     """

@@ -1,36 +1,43 @@
-"""Camera RAW: developed by LibRaw into 16 bits of a named colour space."""
+"""Camera RAW: developed by LibRaw into 16 bits of a named color space."""
 
 import logging
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
+from fractions import Fraction
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import exifread
 import numpy as np
 import rawpy
+from exifread.core.exceptions import ExifError
+from exifread.core.ifd_tag import IfdTag
+from PIL import Image, TiffImagePlugin
+from PIL.ExifTags import IFD, Base
 
 from deblur_cli.errors import DecodeError, UsageError
-from deblur_cli.photo import profiles
+from deblur_cli.photo import exif, profiles
 from deblur_cli.photo.guards import too_large
 from deblur_cli.photo.photo import Metadata, Photo
-from deblur_cli.photo.raw_exif import read_raw_exif
 
 logger = logging.getLogger(__name__)
 
 WhiteBalance = Literal["camera", "auto", "daylight"]
-ColourSpace = Literal["srgb", "adobe", "prophoto", "p3"]
+ColorSpace = Literal["srgb", "adobe", "prophoto", "p3"]
 
 WHITE_BALANCES: tuple[WhiteBalance, ...] = ("camera", "auto", "daylight")
 # LibRaw's space and its curve: exponent and slope of the linear start, 0 for none
-_SPACES: dict[ColourSpace, tuple[rawpy.ColorSpace, tuple[float, float]]] = {
+_SPACES: dict[ColorSpace, tuple[rawpy.ColorSpace, tuple[float, float]]] = {
     "srgb": (rawpy.ColorSpace.sRGB, (2.4, 12.92)),
     "adobe": (rawpy.ColorSpace.Adobe, (563 / 256, 0)),
     "prophoto": (rawpy.ColorSpace.ProPhoto, (1.8, 0)),
     "p3": (rawpy.ColorSpace.P3D65, (2.4, 12.92)),
 }
-COLOUR_SPACES: tuple[ColourSpace, ...] = tuple(_SPACES)
+COLOR_SPACES: tuple[ColorSpace, ...] = tuple(_SPACES)
 LARGEST_EXPOSURE = 5.0  # stops in either direction
 _ORIENTATIONS = {0: 1, 3: 3, 5: 8, 6: 6}  # LibRaw's flip -> EXIF orientation
 
@@ -47,7 +54,7 @@ class RawOptions:
 
     white_balance  "camera" as set when the picture was taken, "auto" from the picture, "daylight"
     exposure       stops, -5 to 5; values beyond white are clipped
-    colour_space   "srgb", "adobe" (Adobe RGB 1998), "prophoto" (ProPhoto RGB) or "p3" (Display P3),
+    color_space   "srgb", "adobe" (Adobe RGB 1998), "prophoto" (ProPhoto RGB) or "p3" (Display P3),
                    each with its own curve
 
     Raises UsageError for other values.
@@ -55,19 +62,19 @@ class RawOptions:
 
     white_balance: WhiteBalance = "camera"
     exposure: float = 0.0
-    colour_space: ColourSpace = "srgb"
+    color_space: ColorSpace = "srgb"
 
     def __post_init__(self) -> None:
         if self.white_balance not in WHITE_BALANCES:
             raise UsageError(f"white balance {self.white_balance!r} is unknown: {', '.join(WHITE_BALANCES)}")
-        if self.colour_space not in COLOUR_SPACES:
-            raise UsageError(f"colour space {self.colour_space!r} is unknown: {', '.join(COLOUR_SPACES)}")
+        if self.color_space not in COLOR_SPACES:
+            raise UsageError(f"color space {self.color_space!r} is unknown: {', '.join(COLOR_SPACES)}")
         if not -LARGEST_EXPOSURE <= self.exposure <= LARGEST_EXPOSURE:
             raise UsageError(f"exposure {self.exposure:g} is out of range; choose -5 to 5 stops")
 
 
 def read_raw(path: Path, max_megapixels: float, options: RawOptions) -> Photo:
-    """Develops a RAW file: upright RGB (or grey) uint16 with the profile of its space.
+    """Develops a RAW file: upright RGB (or gray) uint16 with the profile of its space.
 
     Raises UnsupportedRawError for what LibRaw does not read, DecodeError for damage,
     PhotoTooLargeError before pixels are read.
@@ -77,7 +84,7 @@ def read_raw(path: Path, max_megapixels: float, options: RawOptions) -> Photo:
         megapixels = sizes.iwidth * sizes.iheight / 1e6
         if megapixels > max_megapixels:
             raise too_large(path, megapixels, max_megapixels)
-        space, curve = _SPACES[options.colour_space]
+        space, curve = _SPACES[options.color_space]
         balance = _balance(path, raw, options.white_balance)
         pixels = raw.postprocess(
             use_camera_wb=balance == "camera",
@@ -100,7 +107,7 @@ def read_raw(path: Path, max_megapixels: float, options: RawOptions) -> Photo:
         source=path,
         format="RAW",
         orientation=orientation,
-        metadata=Metadata(icc=profiles.space_profile(options.colour_space), exif=block),
+        metadata=Metadata(icc=profiles.space_profile(options.color_space), exif=block),
     )
 
 
@@ -139,3 +146,108 @@ def _named_errors(path: Path) -> Iterator[None]:
 def _text(error: rawpy.LibRawError) -> str:
     words = error.args[0] if error.args else type(error).__name__
     return words.decode("ascii", "replace") if isinstance(words, bytes) else str(words)
+
+
+# Of the main directory only what is about the photo; all else describes the RAW file's own layout.
+_MAIN_TAGS = frozenset(
+    {
+        *(Base.ImageDescription, Base.Make, Base.Model, Base.Software, Base.DateTime, Base.Artist),
+        *(Base.HostComputer, Base.Rating, Base.RatingPercent, Base.Copyright),
+        *(Base.XResolution, Base.YResolution, Base.ResolutionUnit),
+    }
+)
+_UNFIT_TAGS = frozenset(
+    {
+        *(Base.MakerNote, Base.UserComment),  # the first has offsets into the RAW file
+        *(Base.ExifImageWidth, Base.ExifImageHeight, Base.ExifInteroperabilityOffset, Base.ColorSpace),
+    }
+)
+_ASCII, _RATIONALS, _BYTES = 2, (5, 10), (1, 7)
+_FAILURES = (OSError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, struct.error)
+
+
+def read_raw_exif(path: Path, raw: rawpy.RawPy) -> bytes | None:
+    """An EXIF block with orientation 1: camera, lens, time, exposure, GPS. What is lacking is logged."""
+    block = Image.Exif()
+    try:
+        with path.open("rb") as file:
+            tags = exifread.process_file(file, details=False, extract_thumbnail=False)
+        _take_over(block, tags)
+    except (*_FAILURES, AssertionError, RecursionError, ExifError) as error:
+        logger.warning("%s: its EXIF tags cannot be read (%s)", path, error)
+        block = Image.Exif()
+    try:
+        _add_known(block, raw)
+        if Base.Make not in block:
+            logger.warning("%s: its camera's name cannot be read and is left out", path)
+        block[Base.Orientation] = 1
+        written = block.tobytes()[6:]
+        exif.main_directory(written)
+    except (*_FAILURES, exif.BrokenExifError) as error:
+        logger.warning("%s: its EXIF tags cannot be written (%s) and are left out", path, error)
+        return None
+    return written
+
+
+def _take_over(block: Image.Exif, tags: dict[str, Any]) -> None:
+    directories: dict[str, dict[int, Any]] = {"EXIF": {}, "GPS": {}}
+    for name, tag in tags.items():
+        directory = name.split(" ")[0]
+        if not isinstance(tag, IfdTag) or tag.tag in _UNFIT_TAGS:
+            continue
+        value = _pillow_value(tag)
+        if value is None:
+            continue
+        if directory == "Image" and tag.tag in _MAIN_TAGS:
+            block[tag.tag] = value
+        elif directory in directories:
+            directories[directory][tag.tag] = value
+    for ifd, content in ((IFD.Exif, directories["EXIF"]), (IFD.GPSInfo, directories["GPS"])):
+        if content:
+            block.get_ifd(ifd).update(content)
+
+
+def _pillow_value(tag: Any) -> Any:
+    """A tag's value as Pillow writes it, or None for an empty one."""
+    kind = int(tag.field_type)
+    if kind == _ASCII:
+        return str(tag.values).strip("\0 ") or None
+    values = list(tag.values)
+    if not values:
+        return None
+    if kind in _BYTES:
+        return bytes(int(value) for value in values)
+    if kind in _RATIONALS:
+        values = [TiffImagePlugin.IFDRational(*_terms(value)) for value in values]
+    return values[0] if len(values) == 1 else tuple(values)
+
+
+def _terms(value: Any) -> tuple[int, int]:
+    return (int(value), 1) if isinstance(value, int) else (int(value.numerator), int(value.denominator))
+
+
+def _add_known(block: Image.Exif, raw: rawpy.RawPy) -> None:
+    """What LibRaw read of the exposure, where exifread found nothing."""
+    other, lens = raw.other, raw.lens
+    found: dict[int, Any] = {}
+    if other.iso_speed > 0:
+        found[Base.ISOSpeedRatings] = min(65535, round(other.iso_speed))
+        found[Base.ExposureTime] = _ratio(other.shutter_speed)
+        found[Base.FNumber] = _ratio(other.aperture)
+        found[Base.FocalLength] = _ratio(other.focal_length)
+    if isinstance(other.timestamp, datetime) and other.timestamp.year > 1970:
+        found[Base.DateTimeOriginal] = other.timestamp.strftime("%Y:%m:%d %H:%M:%S")
+    found[Base.LensModel] = lens.model
+    exposure = block.get_ifd(IFD.Exif)
+    for tag, value in found.items():
+        if value:
+            exposure.setdefault(tag, value)
+    if other.artist and Base.Artist not in block:
+        block[Base.Artist] = other.artist
+
+
+def _ratio(value: float) -> TiffImagePlugin.IFDRational | None:
+    if not 0 < value < 1e6:
+        return None
+    ratio = Fraction(value).limit_denominator(10_000)
+    return TiffImagePlugin.IFDRational(ratio.numerator, ratio.denominator)

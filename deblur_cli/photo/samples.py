@@ -31,9 +31,9 @@ _BAND = 1 << 22  # pixels that pass from Pillow to numpy at once: its way there 
 
 
 class Channels(NamedTuple):
-    """Colour (H W C; C is 1, 3, or 4 for CMYK) and alpha (H W of the same type, or None)."""
+    """Color (H W C; C is 1, 3, or 4 for CMYK) and alpha (H W of the same type, or None)."""
 
-    colour: Samples
+    color: Samples
     alpha: Samples | None
 
 
@@ -46,10 +46,10 @@ def plain_mode(image: Image.Image) -> str:
     return _PLAIN_MODES[image.mode]
 
 
-def read_channels(image: Image.Image, grey_bits: int = 8) -> Channels:
+def read_channels(image: Image.Image, gray_bits: int = 8) -> Channels:
     """The samples of a loaded picture, stored orientation, uint8.
 
-    `grey_bits` are the bits per sample of a grey PNG, the scale on which it names its transparent grey.
+    `gray_bits` are the bits per sample of a gray PNG, the scale on which it names its transparent gray.
     Raises DecodeError for a mode that is not read.
     """
     mode = plain_mode(image)
@@ -63,15 +63,15 @@ def read_channels(image: Image.Image, grey_bits: int = 8) -> Channels:
         array[top:bottom] = np.asarray(band).reshape(bottom - top, image.width, -1)
     if mode in ("LA", "RGBA"):
         return Channels(array[:, :, :-1].copy(), array[:, :, -1].copy())
-    if key is not None and grey_bits in (2, 4):
-        key = key * 255 // (2**grey_bits - 1)
+    if key is not None and gray_bits in (2, 4):
+        key = key * 255 // (2**gray_bits - 1)
     return Channels(array, None if key is None else key_alpha(array, key))
 
 
-def key_alpha(colour: Samples, key: Any) -> Samples:
-    """Alpha of a picture in which one colour, `key`, is declared transparent."""
-    transparent = np.all(colour == np.asarray(key, dtype=np.int64), axis=2)
-    return np.where(transparent, 0, white(colour)).astype(colour.dtype)
+def key_alpha(color: Samples, key: Any) -> Samples:
+    """Alpha of a picture in which one color, `key`, is declared transparent."""
+    transparent = np.all(color == np.asarray(key, dtype=np.int64), axis=2)
+    return np.where(transparent, 0, white(color)).astype(color.dtype)
 
 
 def spread_bits(array: Deep, bits: int) -> None:
@@ -92,24 +92,15 @@ def gather_bits(array: Deep, bits: int) -> Deep:
     return gathered
 
 
-def divide_by_alpha(colour: Samples, alpha: Samples) -> None:
-    """Takes alpha out of colours that it was multiplied into, in place; H W C and H W."""
-    full = np.float32(white(colour))
-    rows = max(1, _BAND // colour.shape[1])
-    for start in range(0, colour.shape[0], rows):
+def divide_by_alpha(color: Samples, alpha: Samples) -> None:
+    """Takes alpha out of colors that it was multiplied into, in place; H W C and H W."""
+    full = np.float32(white(color))
+    rows = max(1, _BAND // color.shape[1])
+    for start in range(0, color.shape[0], rows):
         band = slice(start, start + rows)
         divisor = np.maximum(alpha[band], 1).astype(np.float32)[..., np.newaxis]
-        plain = np.minimum(colour[band] * full / divisor, full)
-        colour[band] = np.rint(plain).astype(colour.dtype)
-
-
-def to_eight_bits(array: Samples) -> NDArray[np.uint8]:
-    """The nearest 8-bit values; the very array if it has 8 bits already."""
-    if array.dtype == np.uint8:
-        return array.astype(np.uint8, copy=False)
-    table = np.rint(np.arange(65536) / 257).astype(np.uint8)
-    eight: NDArray[np.uint8] = table[array]
-    return eight
+        plain = np.minimum(color[band] * full / divisor, full)
+        color[band] = np.rint(plain).astype(color.dtype)
 
 
 def to_image(array: NDArray[np.uint8], mode: str) -> Image.Image:
@@ -119,9 +110,9 @@ def to_image(array: NDArray[np.uint8], mode: str) -> Image.Image:
 
 
 def upright_channels(channels: Channels, orientation: int) -> Channels:
-    """Colour and alpha turned upright."""
+    """Color and alpha turned upright."""
     alpha = None if channels.alpha is None else turn_upright(channels.alpha, orientation)
-    return Channels(turn_upright(channels.colour, orientation), alpha)
+    return Channels(turn_upright(channels.color, orientation), alpha)
 
 
 def turn_upright(array: Samples, orientation: int) -> Samples:
@@ -135,6 +126,6 @@ def turn_upright(array: Samples, orientation: int) -> Samples:
     return np.ascontiguousarray(array)
 
 
-def joined(colour: Samples, alpha: Samples | None) -> Samples:
-    """Colour and alpha in one array, H W C; the very array without alpha."""
-    return colour if alpha is None else np.concatenate([colour, alpha[:, :, np.newaxis]], axis=2)
+def joined(color: Samples, alpha: Samples | None) -> Samples:
+    """Color and alpha in one array, H W C; the very array without alpha."""
+    return color if alpha is None else np.concatenate([color, alpha[:, :, np.newaxis]], axis=2)

@@ -20,7 +20,7 @@ _STRIP_BYTES = 1 << 20
 _OFFSET_LIMIT = 1 << 32  # classic TIFF counts bytes in 32 bits
 _BYTE, _SHORT, _LONG, _RATIONAL, _UNDEFINED = 1, 3, 4, 5, 7
 _CODES = {_SHORT: "H", _LONG: "I"}
-_GREY, _RGB, _CMYK = 1, 2, 5  # PhotometricInterpretation
+_GRAY, _RGB, _CMYK = 1, 2, 5  # PhotometricInterpretation
 _DEFLATE, _DIFFERENCES = 8, 2  # Compression, Predictor
 
 # Tag -> type, number of values, value as bytes
@@ -32,7 +32,7 @@ class TooLargeForTiffError(ValueError):
 
 
 def write_tiff(file: BinaryIO, array: Samples, metadata: Metadata, *, cmyk: bool, alpha: bool) -> None:
-    """A deflated TIFF of H W C samples: grey, RGB or CMYK, with unassociated alpha last if `alpha`.
+    """A deflated TIFF of H W C samples: gray, RGB or CMYK, with unassociated alpha last if `alpha`.
 
     `file` is empty and is written strip by strip, so that the whole file is never in memory.
     Raises TooLargeForTiffError past 4 GiB, exif.BrokenExifError for an EXIF block without sense.
@@ -55,7 +55,7 @@ def write_tiff(file: BinaryIO, array: Samples, metadata: Metadata, *, cmyk: bool
 
 
 def _compress(strip: Samples, order: ByteOrder) -> bytes:
-    """Deflated differences to the left neighbour, modulo 256 or 65536 (predictor 2)."""
+    """Deflated differences to the left neighbor, modulo 256 or 65536 (predictor 2)."""
     differences = strip.copy()
     differences[:, 1:] -= strip[:, :-1]
     ordered = differences.astype(differences.dtype.newbyteorder(order), copy=False)
@@ -106,7 +106,7 @@ def _metadata_fields(order: str, metadata: Metadata) -> _Fields:
 
 def _picture_fields(order: str, array: Samples, rows: int, *, cmyk: bool, alpha: bool) -> _Fields:
     height, width, samples = array.shape
-    photometric = _CMYK if cmyk else _GREY if samples - alpha == 1 else _RGB
+    photometric = _CMYK if cmyk else _GRAY if samples - alpha == 1 else _RGB
     fields = {
         256: _numbers(order, _LONG, width),
         257: _numbers(order, _LONG, height),
@@ -119,7 +119,7 @@ def _picture_fields(order: str, array: Samples, rows: int, *, cmyk: bool, alpha:
         317: _numbers(order, _SHORT, _DIFFERENCES),
     }
     if alpha:
-        fields[338] = _numbers(order, _SHORT, 2)  # not multiplied into the colours
+        fields[338] = _numbers(order, _SHORT, 2)  # not multiplied into the colors
     return fields
 
 

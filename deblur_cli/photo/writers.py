@@ -17,8 +17,8 @@ from deblur_cli.files import Content
 from deblur_cli.photo import bmff, jpeg, png
 from deblur_cli.photo.color import icc_space
 from deblur_cli.photo.metadata import PNG_XMP_PREFIX
-from deblur_cli.photo.photo import Metadata, Photo
-from deblur_cli.photo.samples import Samples, gather_bits, joined, to_eight_bits, to_image
+from deblur_cli.photo.photo import Metadata, Photo, to_eight_bits
+from deblur_cli.photo.samples import Samples, gather_bits, joined, to_image
 from deblur_cli.photo.tiff import write_tiff
 
 logger = logging.getLogger(__name__)
@@ -42,9 +42,9 @@ FAILURES = (OSError, ValueError, TypeError, MemoryError, OverflowError, RuntimeE
 
 
 def _channels(photo: Photo) -> Samples:
-    """Colour and alpha in one array, H W C: the file's own samples but for inks, whose view is taken."""
-    colour = photo.pixels if photo.is_cmyk or photo.stored is None else photo.stored
-    return joined(colour, photo.alpha)
+    """Color and alpha in one array, H W C: the file's own samples but for inks, whose view is taken."""
+    color = photo.pixels if photo.is_cmyk or photo.stored is None else photo.stored
+    return joined(color, photo.alpha)
 
 
 def _eight_bits(array: Samples, path: Path, name: str, photo: Photo) -> NDArray[np.uint8]:
@@ -89,14 +89,14 @@ def _log_idle_quality(path: Path, name: str, quality: int | None) -> None:
         logger.warning("%s: %s is written without loss, so --quality has no part in it", path, name)
 
 
-def _colour_losses(metadata: Metadata) -> dict[str, object]:
-    """Statements on colour, and text, that only PNG and in part AVIF hold."""
+def _color_losses(metadata: Metadata) -> dict[str, object]:
+    """Statements on color, and text, that only PNG and in part AVIF hold."""
     names = {name for name, _ in metadata.png_chunks}
     untagged = metadata.icc is None and b"sRGB" not in names
     return {
         "PNG text chunks": names & {b"tEXt", b"zTXt", b"iTXt"},
-        "the tag of HDR colours, which will look wrong": metadata.cicp,
-        "PNG colour chunks (gAMA, cHRM, cICP)": untagged and names & {b"gAMA", b"cHRM", b"cICP"},
+        "the tag of HDR colors, which will look wrong": metadata.cicp,
+        "PNG color chunks (gAMA, cHRM, cICP)": untagged and names & {b"gAMA", b"cHRM", b"cICP"},
     }
 
 
@@ -126,7 +126,7 @@ def _write_png(photo: Photo, path: Path, quality: int | None) -> Content:
     }
     if channels.dtype == np.uint8:
         return _save(channels.astype(np.uint8, copy=False), _mode(channels), "PNG", options)
-    # Pillow has no 16-bit colour, but writes the chunks around it.
+    # Pillow has no 16-bit color, but writes the chunks around it.
     (around,) = _save(np.zeros((1, 1, 1), np.uint8), "L", "PNG", options)
     plain = channels[:, :, 0] if channels.shape[2] == 1 else channels
     return png.with_chunks_of(imagecodecs.png_encode(np.ascontiguousarray(plain), _PNG_LEVEL), around)
@@ -140,15 +140,15 @@ def _write_webp(photo: Photo, path: Path, quality: int | None) -> Content:
         {
             "a comment": metadata.comment,
             "Photoshop's blocks (IPTC captions)": metadata.photoshop,
-            **_colour_losses(metadata),
+            **_color_losses(metadata),
         },
     )
     if quality is None and photo.format == "WEBP" and not photo.lossless:
         quality = jpeg.DEFAULT_QUALITY
-    channels = _as_rgb(_eight_bits(_channels(photo), path, "WebP", photo))  # which knows no grey
+    channels = _as_rgb(_eight_bits(_channels(photo), path, "WebP", photo))  # which knows no gray
     options = {
         **(_WEBP_LOSSLESS if quality is None else {"quality": quality}),
-        "exact": True,  # keep the colours under full transparency
+        "exact": True,  # keep the colors under full transparency
         "icc_profile": _fitting_icc(metadata, path, written_as_rgb=True),
         "exif": metadata.exif,
         "xmp": metadata.xmp,
@@ -158,11 +158,11 @@ def _write_webp(photo: Photo, path: Path, quality: int | None) -> Content:
 
 def _write_tiff(photo: Photo, path: Path, quality: int | None) -> Content:
     _log_idle_quality(path, "TIFF", quality)
-    _log_losses(path, "TIFF", {"a comment": photo.metadata.comment, **_colour_losses(photo.metadata)})
+    _log_losses(path, "TIFF", {"a comment": photo.metadata.comment, **_color_losses(photo.metadata)})
 
     def write(file: BinaryIO) -> None:
-        colour = photo.pixels if photo.stored is None else photo.stored
-        array = joined(colour, photo.alpha)
+        color = photo.pixels if photo.stored is None else photo.stored
+        array = joined(color, photo.alpha)
         write_tiff(file, array, photo.metadata, cmyk=photo.is_cmyk, alpha=photo.alpha is not None)
 
     return write
@@ -174,7 +174,7 @@ def _write_jpeg(photo: Photo, path: Path, quality: int | None) -> Content:
     too_long_xmp = len(metadata.xmp or b"") > jpeg.SEGMENT_BYTES - _XMP_OVERHEAD
     too_long_exif = len(exif_block) > jpeg.SEGMENT_BYTES
     losses = {"an EXIF block above 64 KB": too_long_exif, "an XMP block above 64 KB": too_long_xmp}
-    _log_losses(path, "JPEG", losses | _colour_losses(metadata))
+    _log_losses(path, "JPEG", losses | _color_losses(metadata))
     array = _eight_bits(photo.pixels if photo.stored is None else photo.stored, path, "JPEG", photo)
     mode = {1: "L", 3: "RGB", 4: "CMYK"}[array.shape[2]]
     options = {
@@ -199,7 +199,7 @@ def _write_avif(photo: Photo, path: Path, quality: int | None) -> Content:
         "a comment": metadata.comment,
         "Photoshop's blocks (IPTC captions)": metadata.photoshop,
     }
-    _log_losses(path, "AVIF", losses | _colour_losses(replace(metadata, cicp=None)))
+    _log_losses(path, "AVIF", losses | _color_losses(replace(metadata, cicp=None)))
     channels = _channels(photo)
     bits = 8
     if channels.dtype == np.uint16:
@@ -224,7 +224,7 @@ def _write_avif(photo: Photo, path: Path, quality: int | None) -> Content:
 
 
 def _as_rgb(channels: Any) -> Any:
-    """Grey, with or without alpha, three times."""
+    """Gray, with or without alpha, three times."""
     if channels.shape[2] >= 3:
         return channels
     return np.concatenate([channels[:, :, :1]] * 2 + [channels], axis=2)

@@ -1,4 +1,4 @@
-"""Pictures of what the network saw: where it found blur, and along which paths things moved."""
+"""Pictures of what the network saw: where blur was detected, and along which paths things moved."""
 
 from deblur_cli.pictures.legend import at_scales, blurred
 from deblur_cli.pictures.maps import Maps, Pixels8

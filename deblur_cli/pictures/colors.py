@@ -9,7 +9,7 @@ Values = NDArray[np.floating]
 
 # Confidence from barely to surely blurred: nine points of "inferno" between 0.28 and 0.98, the map that
 # Nathaniel Smith and Stefan van der Walt made for matplotlib (CC0). Lightness climbs in even steps, so that
-# equal steps of confidence look equal, also to eyes that do not tell red from green.
+# equal steps of confidence look equal, also to color-blind eyes.
 _CONFIDENCE_STOPS = np.array(
     [
         (98, 20, 110),

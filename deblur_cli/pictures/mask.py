@@ -49,7 +49,7 @@ def mask_overlay(
 def _contour(inside: Bools, line: float) -> tuple[Floats, Floats]:
     """The coverage 0-1 of a smooth line along the edge of a region, and of a broader one below it.
 
-    A box blur of the region climbs from 0 to 1 across its edge; how far it is from 1/2 tells how far
+    A box blur of the region climbs from 0 to 1 across its edge; how far it is from 1/2 shows how far
     away the edge is, and this smooths the staircase of pixels. What is broader than two pixels lies outside.
     """
     if inside.all() or not inside.any():

@@ -28,16 +28,16 @@ _FULL = 95  # percentile of the distances that gets the full color, so that one 
 class Motion:
     """Where something moved far enough to draw, and how far.
 
-    moving  h w, over epsilon with a displacement that can be;  length  h w, photo pixels from start to
-    end, 0 where the displacement cannot be
+    moving  h w, cells over epsilon that moved far enough, by a possible displacement
+    length  h w, photo pixels from start to end, 0 where the displacement is impossible
     """
 
     moving: Bools
     length: Floats
 
 
-def find_motion(maps: Maps, epsilon: float, size: tuple[int, int]) -> Motion:
-    """Leave out what is sharp, still, not a number, or moved farther than a photo of that size is wide."""
+def drawable_motion(maps: Maps, epsilon: float, size: tuple[int, int]) -> Motion:
+    """Motion to draw: not of sharp or still cells, nor longer than the diagonal of the photo (h, w)."""
     reach = float(np.hypot(*size))
     ends = np.concatenate([maps.start, maps.end])
     sane = (np.abs(ends) <= reach).all(axis=0)  # false for NaN
@@ -61,7 +61,7 @@ def trajectory_overlay(
     for top, bottom in bands(height):
         drawn[top:bottom] = np.rint(subdued(as_rgb(pixels[top:bottom]), 0.5, brightness))
     line = line_width(height, width) * _BROAD
-    motion = find_motion(maps, epsilon, (round(height / scale), round(width / scale)))
+    motion = drawable_motion(maps, epsilon, (round(height / scale), round(width / scale)))
     curves, factor = _curves(maps, motion, (height, width), line, scale)
     widths = line * np.linspace(1, _TAPER, _INSTANTS, dtype=np.float32)
     for curve in curves:
@@ -142,7 +142,7 @@ def flow_overlay(
     pixels H W 3 or H W 1, the photo, or the photo reduced to `scale` of its size; returns H W 3.
     """
     height, width = pixels.shape[:2]
-    motion = find_motion(maps, epsilon, (round(height / scale), round(width / scale)))
+    motion = drawable_motion(maps, epsilon, (round(height / scale), round(width / scale)))
     full = float(np.percentile(motion.length[motion.moving], _FULL)) if motion.moving.any() else 1.0
     moved = np.where(motion.length > 0, maps.end - maps.start, 0).astype(np.float32)  # 2 h w
     still = ((maps.probability > epsilon) & ~motion.moving).astype(np.float32)

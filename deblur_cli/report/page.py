@@ -16,7 +16,7 @@ from PIL import Image
 
 from deblur_cli import __version__
 from deblur_cli.files import write_file
-from deblur_cli.photo.view import eight_bits, rgb_profile
+from deblur_cli.photo.photo import rgb_profile, to_eight_bits
 from deblur_cli.pictures import at_scales, blurred, flow_overlay, mask_overlay, trajectory_overlay
 from deblur_cli.pictures.maps import reduced
 
@@ -95,7 +95,7 @@ def write_pictures(home: Path, photo: "Photo", result: "Result", *, flow: bool) 
     Raises EncodeError.
     """
     icc = rgb_profile(photo).icc
-    before, after = eight_bits(photo), eight_bits(result.photo)
+    before, after = to_eight_bits(photo.pixels), to_eight_bits(result.photo.pixels)
 
     def write(name: str, pixels: NDArray[np.uint8], quality: int = _QUALITY) -> None:
         write_file(home / name, [_jpeg(pixels, icc, quality)], overwrite=True)

@@ -144,7 +144,7 @@ class Deblurrer:
         )
 
     def scales_for(self, height: int, width: int) -> tuple[int, ...]:
-        """The scales at which a photo of that size is seen; only one where the network detects no blur."""
+        """The scales at which blur is detected in a photo of that size; one if the network detects none."""
         detects = self.detector.reference.detects
         return usable_scales(self.scales, height, width) if detects else self.scales[:1]
 

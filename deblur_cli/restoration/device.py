@@ -52,8 +52,8 @@ def choose_device(name: str = "auto") -> str:
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if int(number or 0) < count:
             return f"cuda:{int(number or 0)}"
-        found = f"only {count} CUDA device(s) are" if count else "no CUDA device is"
-        raise DeviceError(f"{found} available here: use --device cpu or see `deblur info`")
+        have = f"only {count} CUDA device(s) are" if count else "no CUDA device is"
+        raise DeviceError(f"{have} available here: use --device cpu or see `deblur info`")
     raise DeviceError(f"unknown device {name!r}: use auto, cpu, cuda, cuda:N or mps")
 
 
@@ -79,7 +79,7 @@ def choose_precision(device: str, name: str = "auto") -> Precision:
 
 def cpu_has_bfloat16() -> bool:
     """Whether the CPU multiplies bfloat16 in hardware; other CPUs would only emulate it, slowly."""
-    # Older versions of torch cannot tell.
+    # Older versions of torch have no such list.
     capabilities: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
 

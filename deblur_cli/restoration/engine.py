@@ -71,7 +71,7 @@ class Engine:
     def tile_for(self, height: int, width: int) -> int:
         """Tile size for a picture: the automatic one, or on a CPU that of the whole picture if it fits.
 
-        The network judges a pixel by its surroundings, and its confidence jumps where tiles meet.
+        Detection depends on the surroundings of a pixel, and its confidence jumps where tiles meet.
         """
         if self.device == "cpu" and self.fits(height * width):
             return round_up(max(height, width, self.tiling.least))
@@ -151,8 +151,8 @@ class Engine:
 
         None where it is not finite.
         """
-        found = network.detect(self.upload(image, network).to(network.input_dtype))
-        parts = (found.probability, found.start, found.end)
+        detection = network.detect(self.upload(image, network).to(network.input_dtype))
+        parts = (detection.probability, detection.start, detection.end)
         maps = torch.cat([part.float() for part in parts if part is not None], 1)[0].cpu().numpy()
         return np.asarray(maps) if np.isfinite(maps).all() else None
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from deblur_cli.errors import TrainingError
 from deblur_cli.photo.decode import decode, is_picture_name
-from deblur_cli.photo.samples import to_eight_bits
+from deblur_cli.photo.photo import to_eight_bits
 from deblur_cli.train.samples import Sample
 
 NUMPY_NAMES = {  # all that a pickled array needs; anything else in a file could run code

@@ -190,7 +190,7 @@ def counts(
 def as_m2aenet(nafnet: Network) -> M2AENet:
     """The M²AENet that computes the same as a NAFNet: mask all ones, motion zero, identity kernels.
 
-    What its mask predictor would learn from is initialised from a fixed seed, so that files repeat.
+    What its mask predictor would learn from is initialized from a fixed seed, so that files repeat.
     """
     if nafnet.architecture != "nafnet":
         raise WeightsError(f"only NAFNet can be made M²AENet, and these weights are {nafnet.architecture}")

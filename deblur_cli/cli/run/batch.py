@@ -21,8 +21,8 @@ from deblur_cli.cli.run.saving import is_copied, save
 from deblur_cli.errors import EncodeError
 from deblur_cli.photo import encode
 from deblur_cli.photo.decode import decode
+from deblur_cli.photo.header import megapixels
 from deblur_cli.photo.photo import Photo
-from deblur_cli.photo.probe import megapixels
 from deblur_cli.photo.raw import RawOptions
 from deblur_cli.report import Report
 from deblur_cli.restoration.deblurrer import untouched

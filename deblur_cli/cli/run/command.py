@@ -138,7 +138,7 @@ def dry_run(plan: "Plan", options: RunOptions, streams: "Output") -> int:
 
 def _usable_size(job: "Job", max_megapixels: float) -> tuple[int, int]:
     """Return width and height of a photo. Raises PhotoError where it would not be deblurred."""
-    from deblur_cli.photo.probe import upright_size
+    from deblur_cli.photo.header import upright_size
 
     width, height = upright_size(job.source)
     if width * height > max_megapixels * 1e6:

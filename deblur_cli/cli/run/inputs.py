@@ -7,7 +7,7 @@ from pathlib import Path
 
 from deblur_cli.cli.errors import printable
 from deblur_cli.cli.run.options import DEFAULT_SUFFIX, ENDINGS, RunOptions
-from deblur_cli.photo.kinds import is_picture_name, is_unread_name
+from deblur_cli.photo.header import is_picture_name, is_unread_name
 
 SHEET_ENDING = "_epsilon.png"
 _MAP_ENDINGS = (*(ending for ending in ENDINGS.values() if ending.endswith(".png")), SHEET_ENDING)

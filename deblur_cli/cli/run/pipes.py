@@ -15,7 +15,7 @@ from deblur_cli.cli.output import Output
 from deblur_cli.cli.run.options import RunOptions
 from deblur_cli.cli.run.plan import extension, names_a_file
 from deblur_cli.errors import DeblurError, UsageError
-from deblur_cli.photo.probe import picture_format
+from deblur_cli.photo.header import picture_format
 
 DASH = Path("-")
 _PIECE = 1 << 16  # bytes; what a pipe holds

@@ -11,8 +11,7 @@ from deblur_cli.cli.run.options import Kind, RunOptions
 from deblur_cli.cli.run.plan import Job
 from deblur_cli.files import check_target, write_file
 from deblur_cli.photo import encode
-from deblur_cli.photo.photo import Photo, white
-from deblur_cli.photo.view import eight_bits, rgb_profile
+from deblur_cli.photo.photo import Photo, rgb_profile, to_eight_bits, white
 from deblur_cli.pictures import flow_overlay, mask_overlay, trajectory_overlay
 from deblur_cli.pictures.maps import bands
 from deblur_cli.restoration.findings import to_npz
@@ -84,7 +83,7 @@ def is_copied(path: Path, photo: Photo, result: "Result", *, strip: bool) -> boo
 def _picture(kind: Kind, photo: Photo, result: "Result", *, flow: bool) -> Photo:
     if kind is Kind.gray:
         return Photo(pixels=selection(photo, result), source=photo.source, format="PNG")
-    seen = eight_bits(photo)
+    seen = to_eight_bits(photo.pixels)
     if kind is Kind.mask:
         pixels = mask_overlay(seen, result.findings, result.epsilon, share=result.blurred_share)
     else:

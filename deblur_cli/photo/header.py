@@ -1,13 +1,24 @@
-"""Which files are read as photos, and what to tell about those that are not."""
+"""Which files are read as photos, told by their first bytes, and their format and size without their pixels.
 
-from collections.abc import Mapping
+To read a new format: name its bytes and suffixes here, and open it in `decode.py`.
+"""
+
+import struct
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
-from PIL import Image, TiffImagePlugin
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from deblur_cli.errors import DecodeError
 from deblur_cli.photo.bmff import brands
+from deblur_cli.photo.deep import REDUCED_COPY, HeicFile, open_deep_tiff
+from deblur_cli.photo.exif import ORIENTATION
+from deblur_cli.photo.guards import DAMAGE, reason_of
+from deblur_cli.photo.metadata import known_orientation
+from deblur_cli.photo.raw import UnsupportedRawError, raw_size
 
 # Pillow tells MPO from JPEG after opening.
 PILLOW_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
@@ -45,8 +56,7 @@ _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _CANON_BRAND = b"crx "
 
 _SUBFILE_TYPE, _PHOTOMETRIC, _DNG_VERSION = 254, 262, 50706
-_SENSOR_PHOTOMETRICS = (32803, 34892)  # colour filter array, linear RAW
-_REDUCED_COPY = 1  # bit of the subfile type
+_SENSOR_PHOTOMETRICS = (32803, 34892)  # color filter array, linear RAW
 
 
 def is_picture_name(path: Path) -> bool:
@@ -107,7 +117,7 @@ def png_bits(header: bytes) -> int:
 
 def is_raw_tiff(tags: Mapping[int, Any]) -> bool:
     """Whether a TIFF's first directory is that of camera RAW: sensor values, or a preview of them."""
-    preview_first = int(tags.get(_SUBFILE_TYPE) or 0) & _REDUCED_COPY
+    preview_first = int(tags.get(_SUBFILE_TYPE) or 0) & REDUCED_COPY
     return _DNG_VERSION in tags or tags.get(_PHOTOMETRIC) in _SENSOR_PHOTOMETRICS or bool(preview_first)
 
 
@@ -151,7 +161,7 @@ def _count_pages(image: TiffImagePlugin.TiffImageFile, frames: int) -> int:
     pages = 1
     for number in range(1, frames):
         image.seek(number)
-        pages += not int(image.tag_v2.get(_SUBFILE_TYPE, 0)) & _REDUCED_COPY
+        pages += not int(image.tag_v2.get(_SUBFILE_TYPE, 0)) & REDUCED_COPY
     image.seek(0)
     return pages
 
@@ -161,3 +171,106 @@ def read_header(file: BinaryIO) -> bytes:
     header = file.read(HEADER_BYTES)
     file.seek(0)
     return header
+
+
+class Header(NamedTuple):
+    """A format as `Photo.format` has it, and the size of the upright picture in pixels."""
+
+    format: str
+    width: int
+    height: int
+
+
+def probe(path: Path) -> Header | None:
+    """The header of camera RAW, HEIC or TIFF of more than 8 bits; None for all other files.
+
+    Leaves Pillow's global settings alone. Raises DecodeError for a file that cannot be opened or followed.
+    """
+    try:
+        return _probe(path)
+    except DAMAGE as error:
+        raise DecodeError(f"{path}: its header cannot be read ({reason_of(error)})") from error
+
+
+def _probe(path: Path) -> Header | None:
+    with path.open("rb") as file:
+        header = read_header(file)
+        if is_raw(path, header):
+            try:
+                return Header("RAW", *raw_size(path))
+            except UnsupportedRawError:
+                if not is_tiff(header):
+                    raise
+        if is_heic(header):
+            return Header("HEIF", *HeicFile(path, file).size)
+        if not is_tiff(header):
+            return None
+        deep = open_deep_tiff(path, file)
+        if deep is None:
+            return None
+        if is_raw_tiff(deep.tags):
+            return Header("RAW", *raw_size(path))
+        width, height = int(deep.page.imagewidth), int(deep.page.imagelength)
+        turned = known_orientation(deep.tag(ORIENTATION)) >= 5
+        return Header("TIFF", height, width) if turned else Header("TIFF", width, height)
+
+
+def upright_size(path: Path) -> tuple[int, int]:
+    """Return width and height as the photo is shown. Raises DecodeError for a header that cannot be read."""
+    try:
+        if header := probe(path):
+            return header.width, header.height
+        with warnings.catch_warnings(action="ignore"), _opened(path) as image:
+            width, height = image.size
+            # Pillow would decode a whole PNG in search of EXIF behind its pixels.
+            headless = image.format == "PNG" and "exif" not in image.info
+            turned = not headless and image.getexif().get(ORIENTATION, 1) in range(5, 9)
+    except UnidentifiedImageError as error:
+        raise DecodeError(f"{path}: is not a picture that deblur reads") from error
+    except DAMAGE as error:
+        raise DecodeError(f"{path}: its header cannot be read ({reason_of(error)})") from error
+    return (height, width) if turned else (width, height)
+
+
+def megapixels(path: Path) -> float | None:
+    """Return how many million pixels a photo has; None where its header does not tell.
+
+    Safe beside threads that decode: it leaves Pillow's settings and Python's warning filters alone.
+    """
+    try:
+        if header := probe(path):
+            return header.width * header.height / 1e6
+        with _opened(path) as image:
+            return image.width * image.height / 1e6
+    except Exception:  # noqa: BLE001 - whatever is wrong with the photo, decoding it will say so
+        return None
+
+
+def picture_format(path: Path) -> str | None:
+    """Return the format that a file begins like, as `Photo.format` has it; None where none is read."""
+    try:
+        if header := probe(path):
+            return header.format
+        with warnings.catch_warnings(action="ignore"), _opened(path) as image:
+            return "JPEG" if image.format == "MPO" else image.format
+    except (*DAMAGE, DecodeError):
+        return None
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """Open a picture of any size. `Image.open` would hold it to a limit that all threads share."""
+    Image.init()
+    with path.open("rb") as file:
+        header = file.read(16)
+        for name in PILLOW_FORMATS:
+            factory, accept = Image.OPEN[name]
+            accepted = True if accept is None else accept(header)
+            if accepted and not isinstance(accepted, str):  # a string says why not
+                file.seek(0)
+                with suppress(SyntaxError, IndexError, TypeError, struct.error):  # as in `Image.open`
+                    image = factory(file, str(path))
+                    break
+        else:
+            raise UnidentifiedImageError(str(path))
+        yield image
