@@ -95,10 +95,8 @@ class ConvertOptions:
     @property
     def called(self) -> str:
         """The name of the results."""
-        given = re.sub(
-            r"\.(safetensors(\.index\.json)?|pth|pt|ckpt|bin)(@.*)?$", "", Path(self.source).resolve().name
-        )
-        return self.name or parse_name(given)
+        file = Path(self.source).resolve().name
+        return self.name or parse_name(ENDING.sub("", file))
 
 
 @takes(ConvertOptions)
