@@ -13,7 +13,6 @@ from deblur_cli.cli.errors import terminate_like_interrupt
 from deblur_cli.cli.options import takes
 from deblur_cli.cli.output import Output, check_plot, save_plot
 from deblur_cli.errors import UsageError
-from deblur_cli.restoration.limits import Tiling
 
 if TYPE_CHECKING:
     from deblur_cli.benchmark.measuring import Timing
@@ -58,7 +57,7 @@ def parse_repeats(text: str) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchOptions:
+class BenchOptions(shared.NetworkOptions):
     """All options of a benchmark. Raises UsageError for those that contradict each other."""
 
     size: Annotated[
@@ -96,28 +95,15 @@ class BenchOptions:
     profile: Annotated[
         bool, typer.Option("--profile", help="Show instead where the time goes, by operator and part.")
     ] = False
-    weights: shared.Weights = None
-    detector: shared.Detector = "auto"
-    device: shared.Device = "auto"
-    precision: shared.Precision = "auto"
-    tile: shared.Tile = shared.AUTO
-    overlap: shared.Overlap = shared.DEFAULT_OVERLAP
-    json: shared.Json = False
-    quiet: shared.Quiet = False
-    debug: shared.Debug = False  # read where errors are shown
 
     def __post_init__(self) -> None:
-        _ = self.tiling, self.swept  # raise UsageError
+        super().__post_init__()
+        _ = self.swept  # raises UsageError
         shared.exclude("--profile", self.profile, "--sweep", self.sweep is not None)
         shared.exclude("--only", bool(self.only), "--profile", self.profile)
         shared.exclude("--only", bool(self.only), "--sweep", self.sweep is not None)
         if self.sweep is None and (self.values is not None or self.plot is not None):
             raise UsageError("--values and --plot belong to --sweep megapixels or --sweep blurred")
-
-    @property
-    def tiling(self) -> Tiling:
-        """How photos are cut."""
-        return Tiling(self.tile, self.overlap)
 
     @property
     def swept(self) -> tuple[float, ...]:

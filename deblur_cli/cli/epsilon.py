@@ -9,7 +9,6 @@ import typer
 
 from deblur_cli.cli import options as shared
 from deblur_cli.cli.options import takes
-from deblur_cli.restoration.limits import Tiling
 
 if TYPE_CHECKING:
     from deblur_cli.photo.photo import Photo
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SheetOptions:
+class SheetOptions(shared.DeblurOptions):
     """All options of a sheet. Raises UsageError for those that contradict each other."""
 
     photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="The photo.", show_default=False)]
@@ -33,29 +32,13 @@ class SheetOptions:
         Path | None,
         typer.Option("--output", "-o", metavar="OUT", help="Folder for the sheet, or its name (PNG)."),
     ] = None
-    weights: shared.Weights = None
-    detector: shared.Detector = "auto"
-    device: shared.Device = "auto"
-    precision: shared.Precision = "auto"
-    tile: shared.Tile = shared.AUTO
-    overlap: shared.Overlap = shared.DEFAULT_OVERLAP
-    scales: shared.Scales = shared.AUTO
-    keep_sharp: shared.KeepSharp = True
     max_megapixels: shared.MaxMegapixels = shared.DEFAULT_MAX_MEGAPIXELS
     overwrite: shared.Overwrite = False
-    json: shared.Json = False
     verbose: shared.Verbose = False
-    quiet: shared.Quiet = False
-    debug: shared.Debug = False  # read where errors are shown
 
     def __post_init__(self) -> None:
-        _ = self.tiling  # raises UsageError where the two do not go together
+        super().__post_init__()
         shared.exclude("--verbose", self.verbose, "--quiet", self.quiet)
-
-    @property
-    def tiling(self) -> Tiling:
-        """How the photo is cut."""
-        return Tiling(self.tile, self.overlap)
 
 
 @takes(SheetOptions)

@@ -15,7 +15,7 @@ from deblur_cli.cli.errors import FAILED, OK, terminate_like_interrupt
 from deblur_cli.cli.options import takes
 from deblur_cli.cli.output import Output, check_plot, save_plot
 from deblur_cli.errors import EvaluationError, UsageError
-from deblur_cli.restoration.limits import SCALES, Tiling
+from deblur_cli.restoration.limits import SCALES
 
 if TYPE_CHECKING:
     from deblur_cli.evaluation.loop import Contestant, Evaluated
@@ -34,7 +34,7 @@ def parse_limit(text: str) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateOptions:
+class EvaluateOptions(shared.DeblurOptions):
     """All options of an evaluation. Raises UsageError for those that contradict each other."""
 
     dataset: Annotated[
@@ -44,8 +44,7 @@ class EvaluateOptions:
     weights: Annotated[
         list[str] | None,
         typer.Option("--weights", "-w", metavar="NAME|FILE", help="Weights; repeat to compare several."),
-    ] = None
-    detector: shared.Detector = "auto"
+    ] = None  # type: ignore[assignment]  # several
     layout: Annotated[
         Literal["auto", "reloblur", "gopro", "pairs", "synth"],
         typer.Option(help="How the folders of the dataset are laid out."),
@@ -65,7 +64,6 @@ class EvaluateOptions:
         bool,
         typer.Option("--whole/--tiled", help="Whole pictures, as in papers, or tiles, as in `run`."),
     ] = False
-    keep_sharp: shared.KeepSharp = True
     output: Annotated[
         Path | None,
         typer.Option(
@@ -83,28 +81,15 @@ class EvaluateOptions:
         Path | None,
         typer.Option(metavar="FILE", help="Draw quality and computation over epsilon.", readable=False),
     ] = None
-    device: shared.Device = "auto"
-    precision: shared.Precision = "auto"
-    tile: shared.Tile = shared.AUTO
-    overlap: shared.Overlap = shared.DEFAULT_OVERLAP
-    scales: shared.Scales = shared.AUTO
-    json: shared.Json = False
-    quiet: shared.Quiet = False
-    debug: shared.Debug = False  # read where errors are shown
 
     def __post_init__(self) -> None:
-        _ = self.tiling  # raises UsageError where the two do not go together
+        super().__post_init__()
         if self.whole and self.tile is not None:
             raise UsageError("--whole takes pictures in one piece; leave out --tile")
         if self.whole and tuple(self.scales) not in (SCALES, (1,)):
             raise UsageError("--whole takes pictures at their own size; leave out --scales")
         if self.output is not None:
             shared.check_folder(self.output, "the folder for the results")
-
-    @property
-    def tiling(self) -> Tiling:
-        """How pictures are cut."""
-        return Tiling(self.tile, self.overlap)
 
 
 @takes(EvaluateOptions)

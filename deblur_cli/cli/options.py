@@ -8,6 +8,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -28,15 +29,19 @@ Options = TypeVar("Options")
 def takes(options: type[Options]) -> Callable[[Callable[[Options], None]], Callable[..., None]]:
     """Make a command of a function: its options are the fields of a dataclass, which it gets as one object.
 
-    Typer reads the options of a command from its signature, so the command is given the dataclass's.
+    Typer reads the options of a command from its signature, so the command is given the dataclass's, with the
+    options that it inherits behind its own.
     """
+    order = list(dict.fromkeys(name for kind in options.__mro__ for name in inspect.get_annotations(kind)))
 
     def decorate(function: Callable[[Options], None]) -> Callable[..., None]:
         @wraps(function)
         def command(**values: Any) -> None:
             function(options(**values))
 
-        command.__signature__ = inspect.signature(options)  # type: ignore[attr-defined]
+        signature = inspect.signature(options)
+        parameters = sorted(signature.parameters.values(), key=lambda one: order.index(one.name))
+        command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
         return command
 
     return decorate
@@ -203,3 +208,34 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show more on std
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show only errors on stderr.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")]
 Version = Annotated[bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkOptions:
+    """Options of every command that runs a network. Raises UsageError for tiles that only overlap."""
+
+    weights: Weights = None
+    detector: Detector = "auto"
+    device: Device = "auto"
+    precision: Precision = "auto"
+    tile: Tile = AUTO
+    overlap: Overlap = DEFAULT_OVERLAP
+    json: Json = False
+    quiet: Quiet = False
+    debug: Debug = False  # read where errors are shown
+
+    def __post_init__(self) -> None:
+        _ = self.tiling
+
+    @property
+    def tiling(self) -> Tiling:
+        """How photos are cut."""
+        return Tiling(self.tile, self.overlap)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeblurOptions(NetworkOptions):
+    """Options of every command that detects at several scales."""
+
+    scales: Scales = AUTO
+    keep_sharp: KeepSharp = True

@@ -95,10 +95,8 @@ class ConvertOptions:
     @property
     def called(self) -> str:
         """The name of the results."""
-        given = re.sub(
-            r"\.(safetensors(\.index\.json)?|pth|pt|ckpt|bin)(@.*)?$", "", Path(self.source).resolve().name
-        )
-        return self.name or parse_name(given)
+        file = Path(self.source).resolve().name
+        return self.name or parse_name(ENDING.sub("", file))
 
 
 @takes(ConvertOptions)
@@ -245,7 +243,10 @@ def parse_license(name: str) -> str:
     return name
 
 
-def publish(
+@dataclass(frozen=True, kw_only=True)
+class PublishOptions:
+    """All options of an upload."""
+
     file: Annotated[
         Path,
         typer.Argument(
@@ -254,43 +255,46 @@ def publish(
             readable=False,
             show_default=False,
         ),
-    ],
-    *,
+    ]
     repository: Annotated[
         str,
         typer.Option(
             "--to", metavar="OWNER/NAME", help="Repository, made if there is none.", parser=parse_repository
         ),
-    ],
+    ]
     license: Annotated[
         str,
         typer.Option(
             metavar="ID", help="License as the Hub names it, such as apache-2.0.", parser=parse_license
         ),
-    ],
+    ]
     card: Annotated[
         Path | None,
         typer.Option(metavar="FILE.md", help="Model card; else NAME.md beside the file.", readable=False),
-    ] = None,
-    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
-    debug: shared.Debug = False,  # noqa: ARG001 - read where errors are shown
-) -> None:
+    ] = None
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False
+    debug: shared.Debug = False  # read where errors are shown
+
+
+@takes(PublishOptions)
+def publish(options: PublishOptions) -> None:
     """Upload weights with their model card, and show their entry for a catalog. Needs HF_TOKEN."""
     from deblur_cli import weights
     from deblur_cli.nets import Detector
 
+    file, repository = options.file, options.repository
     loaded = weights.load(str(file))  # nothing is published that does not run
     stem = file.name.removesuffix(".index.json").removesuffix(".safetensors")
-    text = read_card(card or file.with_name(f"{stem}.md"))
+    text = read_card(options.card or file.with_name(f"{stem}.md"))
     parts = weights.parts(file)
     uploaded = parts if file in parts else [*parts, file]
     task = "image-segmentation" if isinstance(loaded.network, Detector) else "image-to-image"
-    front = f"---\nlicense: {license}\nlibrary_name: deblur\npipeline_tag: {task}\n---\n\n"
-    commit = hub.publish(repository, uploaded, front + text, private=private)
+    front = f"---\nlicense: {options.license}\nlibrary_name: deblur\npipeline_tag: {task}\n---\n\n"
+    commit = hub.publish(repository, uploaded, front + text, private=options.private)
     streams = Output()
     streams.say(f"published as hf://{repository}/{file.name}@{commit}")
     streams.result(f"[{json.dumps(stem)}]")
-    for key, value in entry_of(loaded, file, HubFile(repository, file.name, commit), license).items():
+    for key, value in entry_of(loaded, file, HubFile(repository, file.name, commit), options.license).items():
         streams.result(f"{key} = {json.dumps(value)}")
 
 

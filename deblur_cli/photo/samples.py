@@ -109,12 +109,6 @@ def to_image(array: NDArray[np.uint8], mode: str) -> Image.Image:
     return Image.frombuffer(mode, (width, height), np.ascontiguousarray(array), "raw", mode, 0, 1)
 
 
-def upright_channels(channels: Channels, orientation: int) -> Channels:
-    """Color and alpha turned upright."""
-    alpha = None if channels.alpha is None else turn_upright(channels.alpha, orientation)
-    return Channels(turn_upright(channels.color, orientation), alpha)
-
-
 def turn_upright(array: Samples, orientation: int) -> Samples:
     """Applies an EXIF orientation, 1-8, to an array H W ... and returns a contiguous one."""
     if orientation in (5, 6, 7, 8):

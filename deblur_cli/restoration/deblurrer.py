@@ -134,7 +134,7 @@ class Deblurrer:
         self.weights, self.scales, self.tiling = weights, tuple(sorted(set(scales))), tiling or Tiling()
         self.device = choose_device(device)
         chosen = choose_precision(self.device, precision)
-        self.precision, self.precision_reason = chosen.name, chosen.reason
+        self.precision = chosen.name
         network = weights.network
         self.restorer = Engine(restorer_of(network), self.device, chosen, self.tiling)
         self.detector = (

@@ -78,11 +78,7 @@ def parse(name: str, entry: Mapping[str, Any], folder: Path) -> CatalogEntry:
         hub=HubFile(entry["repository"], entry["file"], entry["revision"]) if far else None,
         bytes=entry.get("bytes"),
         fingerprint=tuple(entry.get("fingerprint", ())),
-        **{
-            key: entry[key]
-            for key in ("sha256", "training", "license", "config", "scores", "detector")
-            if key in entry
-        },
+        **{key: entry[key] for key in PLAIN & entry.keys()},
     )
 
 

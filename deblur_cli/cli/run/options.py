@@ -9,7 +9,6 @@ import typer
 
 from deblur_cli.cli import options as shared
 from deblur_cli.errors import UsageError
-from deblur_cli.restoration.limits import Tiling
 
 DEFAULT_SUFFIX = "_deblurred"
 MOST_JOBS = 64
@@ -76,7 +75,7 @@ def parse_jobs(text: str) -> int | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions:
+class RunOptions(shared.DeblurOptions):
     """All options of a run. Raises UsageError for those that contradict each other."""
 
     inputs: Annotated[
@@ -149,16 +148,6 @@ class RunOptions:
         bool, typer.Option("--report", help="Also make a page to compare before and after: deblur_report/.")
     ] = False
 
-    # the network
-    weights: shared.Weights = None
-    detector: shared.Detector = "auto"
-    device: shared.Device = "auto"
-    precision: shared.Precision = "auto"
-    tile: shared.Tile = shared.AUTO
-    overlap: shared.Overlap = shared.DEFAULT_OVERLAP
-    scales: shared.Scales = shared.AUTO
-    keep_sharp: shared.KeepSharp = True
-
     # files
     suffix: Annotated[
         str, typer.Option(metavar="TEXT", help="Added to the name of each result.", parser=parse_suffix)
@@ -221,22 +210,14 @@ class RunOptions:
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be done, and about how long it would take.")
     ] = False
-    json: shared.Json = False
     verbose: shared.Verbose = False
-    quiet: shared.Quiet = False
-    debug: shared.Debug = False  # read where errors are shown
 
     def __post_init__(self) -> None:
-        _ = self.tiling  # raises UsageError where the two do not go together
+        super().__post_init__()
         shared.exclude("--overwrite", self.overwrite, "--skip-existing", self.skip_existing)
         shared.exclude("--verbose", self.verbose, "--quiet", self.quiet)
         if self.findings is not None and (len(self.inputs) > 1 or self.inputs[0].is_dir()):
             raise UsageError(f"--findings {self.findings} describes one photo: give exactly that photo")
-
-    @property
-    def tiling(self) -> Tiling:
-        """How photos are cut."""
-        return Tiling(self.tile, self.overlap)
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
