@@ -107,14 +107,6 @@ def test_a_finished_run_says_so_and_more_steps_take_it_on(config, photos, tmp_pa
     assert (longer.exit_code, longer.stderr) == (0, "")
 
 
-def test_shipped_settings_go_by_their_name(photos, tmp_path):
-    words = ("--steps", 1, "--set", "patch=32", "--set", "batch=1", "--set", "network.width=4")
-    result = train("small-cpu", photos, tmp_path / "run", "--set", "depth=1", *words)
-    assert result.exit_code == 0, result.stderr
-    config = weights.load(result.stdout.strip()).network.config
-    assert (config.width, config.encoder) == (4, (1, 1, 1, 28))
-
-
 def write_pairs(folder, count=2):
     for part in ("blur", "sharp"):
         (folder / part).mkdir(parents=True)

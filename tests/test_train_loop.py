@@ -20,7 +20,7 @@ from deblur_cli import weights
 from deblur_cli.errors import OutOfMemoryError, TrainingError, WeightsError
 from deblur_cli.nets import create_detector
 from deblur_cli.train import checkpoint, data, lessons, loop, synthetic
-from deblur_cli.train.settings import BlurSettings, DetectorSizes, NetworkSettings
+from deblur_cli.train.settings import DetectorSizes, NetworkSettings
 from deblur_cli.train.synthetic import synthesize
 
 KILLED = """
@@ -150,8 +150,8 @@ def test_a_single_batch_is_learned(photos, tmp_path, monkeypatch):
         return fixed[0]
 
     monkeypatch.setattr(data, "synthesize", the_same)
-    run = trainer(photos, tmp_path / "run", steps=60, learning_rate=5e-3, true_masks=1.0)
-    losses = [run.train_step() for _ in range(60)]
+    run = trainer(photos, tmp_path / "run", steps=40, learning_rate=1e-2, true_masks=1.0)
+    losses = [run.train_step() for _ in range(40)]
     assert losses[-1]["reconstruction"] < 0.5 * losses[0]["reconstruction"]
     assert losses[-1]["total"] < 0.5 * losses[0]["total"]
 
@@ -211,25 +211,6 @@ def test_logged_means_are_over_the_steps_since_the_last_row(photos, tmp_path):
         assert [row["step"] for row in csv.DictReader(file)] == ["2", "3", "5"]
 
 
-def test_a_row_of_the_log_never_spans_a_saved_state(photos, tmp_path):
-    run = trainer(photos, tmp_path / "run", log_every=50, steps=3, save_every=0.0)
-    rows = []
-    run.run(rows.append)
-    assert [row["step"] for row in rows if "total" in row] == [1, 2, 3]
-
-
-def test_a_run_that_cannot_make_its_first_step_leaves_nothing(photos, tmp_path, monkeypatch):
-    run = trainer(photos, tmp_path / "run")
-
-    def refused(*_):
-        raise TrainingError("this pair cannot be read")
-
-    monkeypatch.setattr(data, "synthesize", refused)
-    with pytest.raises(TrainingError):
-        run.run()
-    assert not (tmp_path / "run").exists()
-
-
 def test_settings_changed_on_resuming_hold_from_there_on(photos, tmp_path, caplog):
     trainer(photos, tmp_path / "run", steps=1).run()
     again = trainer(photos, tmp_path / "run", steps=2, weight_decay=0.5, betas=(0.8, 0.95))
@@ -248,15 +229,6 @@ def test_more_depth_can_be_taken_up_later(photos, tmp_path, caplog):
     assert "optimizer starts afresh" in caplog.text
     deep.run()
     assert deep.network.encoders[-1][1].gamma.any()
-
-
-def test_a_folder_with_another_network_is_left_alone(photos, tmp_path):
-    trainer(photos, tmp_path / "run", steps=1).run()
-    before = (tmp_path / "run" / checkpoint.NAME).read_bytes()
-    other = changed(trainer(photos, tmp_path / "run").settings.network, width=6)
-    with pytest.raises(TrainingError, match="another network"):
-        trainer(photos, tmp_path / "run", network=other)
-    assert (tmp_path / "run" / checkpoint.NAME).read_bytes() == before
 
 
 def test_a_run_begins_from_weights_where_asked_and_from_its_own_state_after_that(photos, tmp_path):
@@ -283,14 +255,6 @@ def test_weights_of_another_network_are_no_start(photos, tmp_path):
     with pytest.raises(WeightsError):
         trainer(photos, tmp_path / "second", start="nowhere.safetensors")
     assert not (tmp_path / "second").exists()
-
-
-def test_too_few_photos_are_refused_before_anything_is_written(tmp_path, monkeypatch):
-    small_run(monkeypatch)
-    few = write_photos(tmp_path / "few", HELD_OUT)
-    with pytest.raises(TrainingError, match="holds 2 photos; at least 3"):
-        trainer(few, tmp_path / "run")
-    assert not (tmp_path / "run").exists()
 
 
 def test_running_out_of_memory_says_what_helps(photos, tmp_path, monkeypatch):
@@ -337,22 +301,6 @@ def test_a_detector_learns_scores_and_recommends_an_epsilon(photos, tmp_path):
     assert float(loaded.notes["epsilon"]) == rows[-1]["epsilon"]
     assert {"mask_iou", "endpoint_error", "sharp_marked", "gain_psnr_w"} <= rows[-1].keys()
     assert [path.suffix for path in (tmp_path / "run" / "samples").iterdir()] == [".png"]
-
-
-def test_a_detector_learns_a_single_batch(photos, tmp_path, monkeypatch):
-    fixed = []
-
-    def the_same(*arguments):
-        fixed[:] = fixed or [synthesize(*arguments)]
-        return fixed[0]
-
-    monkeypatch.setattr(data, "synthesize", the_same)
-    network = NetworkSettings(architecture="detector")
-    made = {"network": network, "detector": SMALL_DETECTOR, "patch": 64, "learning_rate": 5e-3}
-    run = trainer(photos, tmp_path / "run", steps=80, blur=BlurSettings(shortest=4, longest=12), **made)
-    losses = [run.train_step() for _ in range(80)]
-    assert losses[-1]["mask"] < 0.5 * losses[0]["mask"]
-    assert losses[-1]["motion"] < 0.7 * losses[0]["motion"]
 
 
 def test_a_guided_restorer_follows_its_detector_and_notes_it(photos, tmp_path):

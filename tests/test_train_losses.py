@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from networks import lively
 
 from deblur_cli.train.losses import (
+    cell_displacement,
+    cell_mask,
     dice_loss,
     keep_unmoved,
     mask_loss,
@@ -18,8 +20,6 @@ from deblur_cli.train.losses import (
     reblur_loss,
     reconstruction_loss,
     splat,
-    stage_displacement,
-    stage_mask,
     total_variation,
     training_loss,
 )
@@ -112,7 +112,7 @@ def test_total_variation_of_a_ramp_is_its_slopes():
 
 
 def spread_over(rows):
-    """Stage rows as pictures: B 1 w -> B 3 8 8w."""
+    """Rows of cells as pictures: B 1 w -> B 3 8 8w."""
     return (
         torch.tensor(rows)
         .view(len(rows), 1, 1, -1)
@@ -146,53 +146,20 @@ def test_reblur_of_a_still_picture_is_the_picture():
     assert reblur_loss(still, still, sharp, sharp).item() == pytest.approx(0, abs=1e-10)
 
 
-def doubles(*shape, seed):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.rand(shape, generator=generator, dtype=torch.float64) * 0.8 + 0.1
-
-
-def test_gradients_of_every_term_are_those_of_differences():
-    image, truth = doubles(1, 3, 16, 16, seed=0), doubles(1, 3, 16, 16, seed=1)
-    logits, probability = doubles(2, 2, 2, 3, seed=2), doubles(2, 1, 2, 3, seed=3)
-    mask = (doubles(2, 1, 2, 3, seed=4) > 0.5).double()
-    start, end, true_start, true_end = (doubles(2, 2, 2, 3, seed=seed) for seed in range(5, 9))
-    blurred, sharp = doubles(2, 3, 16, 24, seed=9), doubles(2, 3, 16, 24, seed=10)
-    cases = [
-        (lambda x: reconstruction_loss(x, truth, LossWeights()), image),
-        (lambda x: psnr_loss(x, one_moved(truth)), image),
-        (lambda x: mask_loss(x, mask), logits),
-        (lambda x: dice_loss(x, mask), probability),
-        (lambda x: motion_loss(x, end, true_start, true_end, mask), start),
-        (lambda x: reblur_loss(x, end, blurred, sharp), start),
-        (lambda x: reblur_loss(start, x, blurred, sharp), end),
-        (total_variation, start),
-    ]
-    for term, point in cases:
-        assert torch.autograd.gradcheck(term, point.clone().requires_grad_(), eps=1e-6, atol=1e-5)
-
-
-def one_moved(truth):
-    """A sample of which the left half moved."""
-    mask = torch.zeros_like(truth[:, :1])
-    mask[..., :8] = 1
-    still = torch.zeros(1, 2, 16, 16, dtype=truth.dtype)
-    return Sample(truth, truth, mask, still, still)
-
-
-def test_a_stage_pixel_is_blurred_from_more_than_a_quarter_of_its_block():
+def test_a_cell_is_blurred_from_more_than_a_quarter_of_its_block():
     mask = torch.zeros(1, 1, 16, 16)
     mask[0, 0, :4, :4] = 1  # exactly a quarter of the first block
     mask[0, 0, 8:12, 8:12], mask[0, 0, 15, 15] = 1, 1  # one pixel more
-    assert stage_mask(mask).tolist() == [[[[0, 0], [0, 1]]]]
+    assert cell_mask(mask).tolist() == [[[[0, 0], [0, 1]]]]
 
 
-def test_stage_displacement_averages_over_the_mask_in_stage_pixels():
+def test_cell_displacement_averages_over_the_mask_in_cells():
     displacement, mask = torch.zeros(1, 2, 8, 16), torch.zeros(1, 1, 8, 16)
     mask[0, 0, :2, 0] = 1
     displacement[0, :, 0, 0] = torch.tensor([4.0, -16.0])
     displacement[0, :, 1, 0] = torch.tensor([12.0, 0.0])
     displacement[0, :, 5, 5] = 1000  # off the mask
-    found = stage_displacement(displacement, mask)
+    found = cell_displacement(displacement, mask)
     assert found[0, :, 0, 0].tolist() == pytest.approx([1.0, -1.0])
     assert found[0, :, 0, 1].tolist() == [0, 0]
 

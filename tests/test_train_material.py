@@ -11,7 +11,6 @@ from deblur_cli.train.material import (
     cut_patches,
     cut_window,
     lines,
-    local_color,
     patterned,
     random_silhouette,
     segments,
@@ -123,13 +122,6 @@ def test_stripes_keep_to_a_direction_and_grids_go_across_it():
     assert coherence(crossed).median() < 0.5 * coherence(single).median()
 
 
-def test_without_detail_a_picture_keeps_its_color():
-    image = pictures()
-    smooth = local_color(image)
-    assert (smooth.mean((2, 3)) - image.mean((2, 3))).abs().max() < 0.05
-    assert smooth.diff(dim=3).abs().max() < 0.1
-
-
 def halves():
     """Pictures 40 3 64 64, dark on the left and bright on the right of a wavy line, and where it is dark."""
     y, x = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
@@ -162,20 +154,3 @@ def test_segments_cover_a_tenth_to_a_half_and_their_center():
     assert covered.min() < 0.18 and covered.max() > 0.4
     row, column = center.long().unbind(1)
     assert (found[torch.arange(60), 0, row, column] > 0.5).float().mean() > 0.9
-
-
-def test_segments_of_a_center_out_of_sight_begin_at_the_border():
-    picture, dark = halves()
-    found = segments(picture, torch.tensor([32.0, -50.0]).expand(40, 2), seeded())
-    assert (found[..., 30:34, 0] > 0.5).all()
-    assert (found * ~dark).sum() < 0.1 * (found * dark).sum()
-
-
-def test_silhouettes_are_soft_filled_around_their_center_and_of_many_sizes():
-    silhouette, center = random_silhouette(100, 64, seeded())
-    assert silhouette.min() >= 0 and silhouette.max() <= 1
-    assert ((silhouette > 0.1) & (silhouette < 0.9)).flatten(1).any(1).all()
-    row, column = center.long().unbind(1)
-    assert (silhouette[torch.arange(100), 0, row, column] > 0.5).all()
-    area = silhouette.mean((1, 2, 3))
-    assert area.min() < 0.08 and area.max() > 0.3

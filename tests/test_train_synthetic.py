@@ -191,13 +191,6 @@ def test_a_panned_object_stays_sharp_before_a_background_that_moves():
     assert difference[sample.mask > 0].mean() > 0.02
 
 
-def test_panning_and_shake_are_shares_of_pictures():
-    for name in ("shake", "panning"):
-        sample = made(changed(CLEAN, absent=1.0, objects=1, shortest=8.0, **{name: 0.3}), 100, 16)
-        moved = sample.mask.mean((1, 2, 3)) > 0.2
-        assert 0.2 < moved.float().mean() < 0.4
-
-
 def test_sets_that_measure_objects_hold_no_motion_of_the_frame():
     whole = changed(CLEAN, absent=1.0, shake=1.0, panning=1.0)
     assert made(whole).mask.any()
@@ -330,17 +323,3 @@ def test_motion_is_marked_where_it_shows():
         marked.append(bool(scene.mask.all()))
         assert scene.mask.all() == scene.mask.any() == scene.end.any()
     assert marked == [False, True, True, False]
-
-
-def test_joined_objects_are_larger_than_either_shape():
-    one, two = (draw(8, 32, changed(CLEAN, segmented=0.0, joined=share)).object()[0] for share in (0.0, 1.0))
-    assert (two >= one).all()
-    assert (two.mean((1, 2, 3)) > one.mean((1, 2, 3)) + 0.01).any()
-
-
-def test_objects_are_cut_along_their_texture_where_asked():
-    blur = changed(CLEAN, segmented=1.0, joined=0.0)
-    silhouette, center, _ = draw(4, 64, blur).object()
-    smooth, same_center, _ = draw(4, 64, changed(blur, segmented=0.0)).object()
-    assert torch.equal(center, same_center)
-    assert not torch.allclose(silhouette, smooth, atol=0.5)

@@ -61,12 +61,6 @@ def test_displacements_turn_and_grow_around_the_center_and_shift_with_it(
     assert (down, right) == pytest.approx((moved.real, moved.imag), abs=1e-4)
 
 
-def test_the_center_itself_is_displaced_by_start_and_end():
-    motion = motion_of((-3.0, 2.0), (4.0, -1.0), (9.0, 21.0), turn=0.3, growth=0.2)
-    assert motion.displacement(32, 32, -1)[0, :, 9, 21].tolist() == pytest.approx([-3, 2], abs=1e-5)
-    assert motion.displacement(32, 32, 1)[0, :, 9, 21].tolist() == pytest.approx([4, -1], abs=1e-5)
-
-
 @pytest.mark.parametrize("time", [-1.0, 0.4, 1.0])
 def test_displacements_say_where_warping_brings_each_pixel(time):
     motion = motion_of((-3.0, 2.0), (4.0, -1.0), (20.0, 28.0), turn=0.2, growth=0.1)
@@ -103,12 +97,6 @@ def test_each_picture_of_a_batch_moves_on_its_own():
         alone = both.picked(torch.tensor([index]))
         assert torch.allclose(expose(layer[one], alone, weights[one]), exposed[one], atol=1e-5)
         assert torch.allclose(alone.displacement(32, 32, 1), moved[one], atol=1e-5)
-
-
-def test_a_layer_that_fills_the_frame_stays_opaque_while_it_moves():
-    motion = motion_of((-9.0, 5.0), (9.0, -5.0), turn=0.2, growth=-0.1)
-    opaque = torch.ones(1, 1, 32, 32)
-    assert torch.allclose(expose(opaque, motion, evenly(13)), opaque, atol=1e-5)
 
 
 @settings(max_examples=10)
@@ -159,21 +147,6 @@ def test_motion_over_a_frame_goes_where_the_frame_has_carried_it(seed, time):
     assert torch.allclose(together.at(own.center.unsqueeze(2), time), carried + alone, atol=1e-4)
     resting = own.scaled(torch.zeros(3)).over(frame)  # it is part of the frame
     assert torch.allclose(resting.displacement(48, 48, time), frame.displacement(48, 48, time), atol=1e-3)
-
-
-def test_what_rests_in_a_frame_follows_it_closely_all_the_way():
-    frame = hand_shake(40, 48, (4, 40), seeded())
-    resting = random_motion(torch.full((40, 2), 10.0), 48, (4, 40), 1.0, seeded()).scaled(torch.zeros(40))
-    off = resting.over(frame).displacement(48, 48, 0.5) - frame.displacement(48, 48, 0.5)
-    assert off.norm(dim=1).max() < 0.5  # its path about the other center is a parabola too
-
-
-def test_nearer_things_go_farther_in_the_same_direction_and_turn_as_much():
-    frame = hand_shake(5, 48, (4, 40), seeded())
-    near = frame.nearer(torch.full((5,), 2.0))
-    for time in (-1.0, 0.3, 1.0):
-        assert torch.allclose(near.shift(time), 2 * frame.shift(time), atol=1e-5)
-        assert torch.equal(near.linear(time), frame.linear(time))
 
 
 def test_a_wobbling_path_leaves_the_parabola_by_as_much_as_it_says_and_meets_it_at_three_times():
@@ -241,13 +214,6 @@ def test_turning_and_growing_move_no_edge_farther_than_the_object_moves(spread):
     assert (reach <= length * 1.05).all()
     assert 0.35 < (motion.turn != 0).float().mean() < 0.65
     assert reach.max() > 1
-
-
-def test_mid_exposure_is_where_displacements_are_counted_from():
-    motion = drawn(count=3, size=32)
-    assert motion.displacement(32, 32, 0.0).abs().max() < 1e-5
-    layer = torch.rand(3, 1, 32, 32)
-    assert (motion.warp(layer, 0.0) - layer).abs().max() < 1e-4
 
 
 @settings(max_examples=10)

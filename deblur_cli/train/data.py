@@ -142,10 +142,9 @@ def validation_set(settings: TrainSettings, held_out: list[Tensor], device: str)
 
     Raises TrainingError, before the first, where a folder cannot be used.
     """
+    folder, (count, size) = Path(settings.validation), SCORED
     if not settings.validation:
-        count, size = SCORED
         return fixed_set(held_out, count, size, settings.blur.without_frame_motion(), seed=1)
-    folder = Path(settings.validation)
     if holds_samples(folder):
         return (sample.to(device) for sample in read_samples(folder))
     return (whole_pair(pair).to(device) for pair in find_pairs(folder))

@@ -25,7 +25,7 @@ from deblur_cli.nets import (
     place,
 )
 from deblur_cli.nets.richardson_lucy import richardson_lucy
-from deblur_cli.train.losses import detector_terms, stage_mask, training_loss
+from deblur_cli.train.losses import cell_mask, detector_terms, training_loss
 from deblur_cli.train.records import detector_sheet, restorer_sheet
 from deblur_cli.train.samples import Sample
 from deblur_cli.train.scores import CANDIDATES, DetectorScores, Scores, score, score_detector
@@ -149,7 +149,7 @@ class RestorerLesson(Lesson[M2AENet]):
         blurred = sample.blurred.contiguous(memory_format=torch.channels_last)
         with torch.no_grad():
             detection = None if self.detector is None else self.detector.detect(blurred)
-        return student(blurred, stage_mask(sample.mask) if true_mask else None, detection)
+        return student(blurred, cell_mask(sample.mask) if true_mask else None, detection)
 
     def terms(self, answer: Restoration, sample: Sample) -> dict[str, Tensor]:
         return training_loss(answer, sample, self.settings.loss)

@@ -1,6 +1,7 @@
 """What training minimizes: the loss of restorers (Section 3.4 of M²AENet) and that of detectors.
 
-Each term is a function; `training_loss` and `detector_terms` add them up by the weights of the settings.
+Each term is a function; `training_loss` and `detector_terms` add them up. Their weights are in settings.py:
+`LossWeights` and `DetectorLoss`.
 """
 
 import torch
@@ -18,7 +19,7 @@ REBLUR_INSTANTS = 9  # N_2 of the paper
 
 PSNR_FLOOR = 1e-5  # mean square below which (50 dB) nothing is gained any more
 FIELD_FLOOR = 1e-4  # square of a distance in cells, so that the root has a gradient everywhere
-MASK_SHARE = 0.25  # share of a stage pixel's 8x8 photo pixels from which it counts as blurred
+MASK_SHARE = 0.25  # share of a cell's pixels from which it counts as blurred
 
 
 def reconstruction_loss(image: Tensor, truth: Tensor, weights: LossWeights) -> Tensor:
@@ -50,8 +51,8 @@ def keep_unmoved(sample: Sample) -> Tensor:
     return sample.sharp if sample.measured else torch.lerp(sample.blurred, sample.sharp, sample.mask)
 
 
-def stage_mask(mask: Tensor) -> Tensor:
-    """True mask B 1 H W as the network's stage 4 sees it: B 1 H/8 W/8 of zeros and ones."""
+def cell_mask(mask: Tensor) -> Tensor:
+    """True mask B 1 H W of cells: B 1 H/8 W/8 of zeros and ones."""
     return (F.avg_pool2d(mask, CELL) > MASK_SHARE).float()
 
 
@@ -72,7 +73,7 @@ def dice_loss(probability: Tensor, mask: Tensor) -> Tensor:
 
 
 def motion_loss(start: Tensor, end: Tensor, true_start: Tensor, true_end: Tensor, mask: Tensor) -> Tensor:
-    """L1 distance of the displacements, all B 2 h w in stage pixels, averaged over the mask B 1 h w.
+    """L1 distance of the displacements, all B 2 h w in cells, averaged over the mask B 1 h w.
 
     A blurred picture looks the same forwards and backwards in time, so at each pixel the nearer of the
     two readings counts.
@@ -86,7 +87,7 @@ def motion_loss(start: Tensor, end: Tensor, true_start: Tensor, true_end: Tensor
 def reblur_loss(start: Tensor, end: Tensor, blurred: Tensor, sharp: Tensor) -> Tensor:
     """Eq. 11: the sharp picture, moved through the exposure and averaged, should be the blurred one.
 
-    start, end: B 2 h w in stage pixels; pictures B 3 H W, taken down to h w first. Pixels that move far
+    start, end: B 2 h w in cells; pictures B 3 H W, taken down to h w first. Pixels that move far
     cover those that do not (softmax splatting); an instant at which nothing lands on a pixel is left out.
     """
     blurred, sharp = (F.avg_pool2d(image, CELL) for image in (blurred, sharp))
@@ -143,7 +144,7 @@ def training_loss(result: Restoration, sample: Sample, weights: LossWeights) -> 
     terms = {"reconstruction": reconstruction_loss(image, keep_unmoved(sample), weights)}
     if weights.psnr:
         terms["psnr"] = psnr_loss(image, sample)
-    mask = stage_mask(sample.mask)
+    mask = cell_mask(sample.mask)
     if result.detection.logits is not None and result.probability is not None:
         terms["mask"] = mask_loss(result.detection.logits.float(), mask)
         if weights.dice:
@@ -167,14 +168,14 @@ def motion_terms(
     if weights.reblur:
         terms["reblur"] = reblur_loss(start, end, sample.blurred, sample.sharp)
     if weights.motion and not sample.measured:
-        true_start = stage_displacement(sample.start, sample.mask)
-        true_end = stage_displacement(sample.end, sample.mask)
+        true_start = cell_displacement(sample.start, sample.mask)
+        true_end = cell_displacement(sample.end, sample.mask)
         terms["motion"] = motion_loss(start, end, true_start, true_end, mask)
     return terms
 
 
-def stage_displacement(displacement: Tensor, mask: Tensor) -> Tensor:
-    """Photo displacement B 2 H W averaged over the mask of each stage pixel: B 2 H/8 W/8 in stage pixels."""
+def cell_displacement(displacement: Tensor, mask: Tensor) -> Tensor:
+    """Photo displacement B 2 H W averaged over the mask of each cell: B 2 H/8 W/8 in cells."""
     covered = F.avg_pool2d(mask, CELL).clamp(min=1e-6)
     return F.avg_pool2d(displacement * mask, CELL) / covered / CELL
 
@@ -184,9 +185,9 @@ def detector_terms(logit: Tensor, field: Tensor, sample: Sample, weights: Detect
 
     logit: B 1 h w; field: B 4 h w, displacements as `to_double_angle` gives them, in cells.
     """
-    truth = [stage_displacement(part, sample.mask) for part in (sample.start, sample.end)]
+    truth = [cell_displacement(part, sample.mask) for part in (sample.start, sample.end)]
     length = (truth[1] - truth[0]).norm(dim=1, keepdim=True) * CELL
-    mask = stage_mask(sample.mask)
+    mask = cell_mask(sample.mask)
     marked = mask * (length >= weights.shortest_marked) * (length <= weights.longest_marked)
     near = (
         mask

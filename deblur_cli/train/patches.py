@@ -1,7 +1,7 @@
 """Patches made ahead of training, in memory-mapped files, so that no step waits for the synthesis.
 
 A second process at low priority makes the next set while the present one is learned from. Each set is seen
-a few times, turned and mirrored anew each time.
+a few times, turned and mirrored differently each time.
 """
 
 import multiprocessing
@@ -55,7 +55,7 @@ class Recipe:
 
 
 def write_set(recipe: Recipe, number: int, folder: Path, wanted: Callable[[], bool] = lambda: True) -> None:
-    """Make set `number` in a folder that appears when it is whole; gives up where it is no longer wanted."""
+    """Make set `number` in a folder that appears when it is whole; give up once it is no longer wanted."""
     partial = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -195,7 +195,7 @@ class PatchPool:
         self.maker.start()
 
     def close(self) -> None:
-        """Stop making patches; what is half made is made anew."""
+        """Stop making patches; a half-made set is made again."""
         if self.maker is not None:
             self.maker.terminate()
             self.maker.join()

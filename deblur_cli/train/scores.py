@@ -151,10 +151,10 @@ def soft_area(sharp: Tensor) -> Tensor:
     return (detail < SOFT_DETAIL).float()
 
 
-def enlarge(stage: Tensor, like: Tensor) -> Tensor:
-    """Stage 4 map B C h w at the size of the picture."""
+def enlarge(cells: Tensor, like: Tensor) -> Tensor:
+    """A map of cells B C h w at the size of the picture."""
     height, width = like.shape[-2:]
-    return F.interpolate(stage.float(), scale_factor=CELL)[..., :height, :width]
+    return F.interpolate(cells.float(), scale_factor=CELL)[..., :height, :width]
 
 
 def endpoint_error(result: Restoration, sample: Sample) -> Tensor:

@@ -1,7 +1,7 @@
 """How a layer, or the whole frame, moves while the shutter is open."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 import torch.nn.functional as F
@@ -78,9 +78,7 @@ class Motion:
 
     def scaled(self, factor: Tensor) -> "Motion":
         """A part or a multiple of the motion (factor B); zero stops it."""
-        wide = factor.unsqueeze(1)
-        start, end, wobble = self.start * wide, self.end * wide, self.wobble * wide
-        return Motion(start, end, self.center, self.turn * factor, self.growth * factor, wobble)
+        return replace(self.nearer(factor), turn=self.turn * factor, growth=self.growth * factor)
 
     def picked(self, rows: Tensor) -> "Motion":
         """The motions of these rows of the batch."""
@@ -91,8 +89,7 @@ class Motion:
     def nearer(self, factor: Tensor) -> "Motion":
         """What is `factor` (B) times as near to a camera that moves: it goes farther, but turns as much."""
         wide = factor.unsqueeze(1)
-        start, end, wobble = self.start * wide, self.end * wide, self.wobble * wide
-        return Motion(start, end, self.center, self.turn, self.growth, wobble)
+        return replace(self, start=self.start * wide, end=self.end * wide, wobble=self.wobble * wide)
 
     def over(self, frame: "Motion") -> "Motion":
         """On top of a frame's motion: what something does that moves along with it and on its own."""
