@@ -47,11 +47,11 @@ def check_target(path: Path, source: Path, *, overwrite: bool) -> None:
     except OSError as error:
         raise explain(path, error) from error
     except (ValueError, RuntimeError) as error:  # a NUL in the name, a circle of links
-        raise EncodeError(f"{str(path)!r}: is no usable file name ({error})") from error
+        raise EncodeError(f"{str(path)!r}: cannot be used as a file name ({error})") from error
 
 
 def _already_there(path: Path) -> EncodeError:
-    return EncodeError(f"{path}: exists already; allow replacing it with --overwrite or choose another name")
+    return EncodeError(f"{path}: already exists; allow replacing it with --overwrite or choose another name")
 
 
 Content = (

@@ -48,7 +48,7 @@ def _acquire(lock: FileLock, folder: Path) -> None:
             f"another run is using {folder}; wait until it ends, or choose another folder with -o"
         ) from error
     except NotImplementedError:
-        logger.warning("%s: this disk knows no locks, so do not let two runs write there at once", folder)
+        logger.warning("%s: this file system has no locks; do not let two runs write there at once", folder)
 
 
 def _remove(lock: FileLock) -> None:

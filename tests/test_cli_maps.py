@@ -118,7 +118,7 @@ def test_sheet_comes_of_one_detection_and_tells_share_and_time(photo, tmp_path):
     picture = pixels_of(sheet)
     assert picture.shape[0] * picture.shape[1] > 3 * 160 * 120
     again = deblur("epsilon", photo)
-    assert (again.exit_code, "exists already" in again.stderr) == (1, True)
+    assert (again.exit_code, "already exists" in again.stderr) == (1, True)
     assert deblur("epsilon", photo, "--overwrite").exit_code == 0
 
 

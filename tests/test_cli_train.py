@@ -77,13 +77,13 @@ def test_a_stopped_run_leaves_weights_and_goes_on_exactly(
         patched.setattr(Trainer, "train_step", stopped)
         result = train(config, photos, tmp_path / "run")
     assert result.exit_code == code
-    assert "stopped at step 2; the same command goes on from there" in result.stderr
+    assert "stopped at step 2; the same command continues from there" in result.stderr
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
     weights.load(result.stdout.strip())
 
     again = train(config, photos, tmp_path / "run")
     assert again.exit_code == 0
-    assert "goes on at step 2" in again.stderr
+    assert "continues at step 2" in again.stderr
     whole = train(config, photos, tmp_path / "whole")
     ended, expected = (weights.load(run.stdout.strip()).network.state_dict() for run in (again, whole))
     assert all(torch.equal(ended[name], value) for name, value in expected.items())
@@ -249,7 +249,7 @@ def test_settings_on_the_command_line_are_read_as_toml():
     ("words", "code", "message"),
     [
         (("--time-limit", "soon"), 2, "--time-limit is a time"),
-        (("--steps", "0"), 2, "--steps is a number above zero"),
+        (("--steps", "0"), 2, "--steps must be a number above 0"),
         (("--set", "patch"), 2, "--set takes NAME=VALUE"),
         (("--set", "=3"), 2, "--set takes NAME=VALUE"),
         (("--set", "patch=40"), 2, "multiple of 16"),

@@ -134,13 +134,13 @@ def test_files_of_another_form_are_replaced_and_never_left_beside_the_new(run_fo
 
     assert convert(run_folder, out, "--name", "mine").exit_code == 0
     assert names() == whole
-    assert refused(convert(run_folder, out, "--name", "mine", *parts), 1, "exists already")
+    assert refused(convert(run_folder, out, "--name", "mine", *parts), 1, "already exists")
     assert convert(run_folder, out, "--name", "mine", *parts, "--overwrite").exit_code == 0
     assert "mine.safetensors.index.json" in names() and "mine.safetensors" not in names()
-    assert refused(convert(run_folder, out, "--name", "mine"), 1, "exists already")
+    assert refused(convert(run_folder, out, "--name", "mine"), 1, "already exists")
     (out / "mine.md").unlink()
     (out / "mine.safetensors.index.json").unlink()
-    assert refused(convert(run_folder, out, "--name", "mine"), 1, "exists already")  # the parts are there
+    assert refused(convert(run_folder, out, "--name", "mine"), 1, "already exists")  # the parts are there
     assert convert(run_folder, out, "--name", "mine", "--overwrite").exit_code == 0
     assert names() == whole
     weights.load(str(out / "mine.safetensors"))
@@ -237,7 +237,7 @@ def test_a_card_names_the_detector_that_weights_follow():
     text = model_card("mine", told, {"detector": "detector-small", "epsilon": "0.3"}, [("a", 1)], "ab")
     assert "Made to follow the detector `detector-small`. Recommended epsilon: 0.3." in text
     assert "from 1/2 of the photo's size on" in text
-    assert "It finds nothing itself" in model_card("mine", told, {}, [("a", 1)], "ab")
+    assert "It detects nothing itself" in model_card("mine", told, {}, [("a", 1)], "ab")
 
 
 def card(*changes, curve=()):
@@ -298,7 +298,7 @@ def test_nothing_is_replaced_unless_asked(run_folder, tmp_path):
     card = tmp_path / "out" / "second-run.md"
     card.write_text("by hand")
     result = deblur(*words)
-    assert result.exit_code == 1 and "exists already; use --overwrite" in result.stderr
+    assert result.exit_code == 1 and "already exists; use --overwrite" in result.stderr
     assert card.read_text() == "by hand"
     assert deblur(*words, "--overwrite").exit_code == 0
     assert card.read_text(encoding="utf-8").startswith("# second-run")

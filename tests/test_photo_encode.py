@@ -293,7 +293,7 @@ def test_sides_beyond_the_format(tmp_path, photo, format, side):
 def test_what_is_unknown_or_out_of_range(tmp_path, photo):
     with pytest.raises(EncodeError, match="quality 101 is out of range"):
         encode(photo, tmp_path / "result.jpg", quality=101)
-    with pytest.raises(EncodeError, match=r"result\.gif: is no format that deblur writes"):
+    with pytest.raises(EncodeError, match=r"result\.gif: deblur does not write this format"):
         encode(photo, tmp_path / "result.gif")
 
 
@@ -370,7 +370,7 @@ def test_the_source_is_never_written(tmp_path, photo, disguise, write):
 def test_existing_files_need_overwrite(tmp_path, photo):
     target = tmp_path / "result.png"
     target.write_bytes(b"an older result")
-    with pytest.raises(EncodeError, match=r"result\.png: exists already; .*--overwrite"):
+    with pytest.raises(EncodeError, match=r"result\.png: already exists; .*--overwrite"):
         encode(photo, target)
     assert target.read_bytes() == b"an older result"
     encode(photo, target, overwrite=True)
@@ -383,7 +383,7 @@ def test_a_file_that_appears_meanwhile_is_not_clobbered(tmp_path, photo, monkeyp
     monkeypatch.setattr("os.fsync", lambda _: target.write_bytes(b"from another run"))
     if not hard_links:
         monkeypatch.setattr("os.link", failing(errno.EPERM))
-    with pytest.raises(EncodeError, match="exists already"):
+    with pytest.raises(EncodeError, match="already exists"):
         encode(photo, target)
     assert target.read_bytes() == b"from another run"
     assert list(tmp_path.iterdir()) == [target]
@@ -415,7 +415,7 @@ def test_copies_are_verbatim(tmp_path):
     photo = decode(source)
     copy_unchanged(photo, tmp_path / "copy.jpg")
     assert (tmp_path / "copy.jpg").read_bytes() == source.read_bytes()
-    with pytest.raises(EncodeError, match="exists already"):
+    with pytest.raises(EncodeError, match="already exists"):
         copy_unchanged(photo, tmp_path / "copy.jpg")
     source.unlink()
     with pytest.raises(EncodeError, match=r"source\.jpg: cannot be read any more"):

@@ -153,7 +153,7 @@ def test_raw_is_told_by_content(tmp_path):
     assert decode(write(tmp_path, file_bytes(to_pillow(pixels), "PNG"), "photo.nef")).format == "PNG"
     tiff = decode(write(tmp_path, file_bytes(to_pillow(pixels), "TIFF"), "photo.cr2"))
     assert np.array_equal(tiff.pixels, pixels)
-    with pytest.raises(DecodeError, match=r"photo\.cr3: is no camera RAW that LibRaw \d"):
+    with pytest.raises(DecodeError, match=r"photo\.cr3: is not a camera RAW that LibRaw \d"):
         decode(write(tmp_path, b"nothing of the kind" * 50, "photo.cr3"))
 
 

@@ -133,14 +133,14 @@ def test_an_entry_is_the_network_that_it_says(server, pinned):
         (404, {}, r"there is no net\.safetensors in someone/nets"),
         (429, {"Retry-After": "7"}, "try again in 7 seconds"),
         (429, {}, "try again in some minutes"),
-        (503, {}, r"out of order \(503\): try again later"),
+        (503, {}, r"has a problem \(503\): try again later"),
     ],
 )
 def test_answers_that_are_errors_have_a_line_each(server, tmp_path, code, headers, message):
     server.failures.append(("HEAD", code, headers))
     refused(ADDRESS, message)
     server.failures.append(("GET", 503, {}))
-    refused(ADDRESS, r"out of order \(503\)")
+    refused(ADDRESS, r"has a problem \(503\)")
     assert not blobs(tmp_path)
 
 
@@ -324,7 +324,7 @@ def test_published_weights_and_card_can_be_pulled_again(server, content, tmp_pat
         ([("PUT", 403, {})], r"refused \(403\): set HF_TOKEN to a token that may write"),
         ([("PUT", 400, {})], "answered with status 400"),
         ([("PUT", 0, {})] * 9, "the connection broke .*: give the same command again"),
-        ([("POST", 503, {})] * 9, r"out of order \(503\)"),
+        ([("POST", 503, {})] * 9, r"has a problem \(503\)"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")

@@ -18,7 +18,7 @@ USAGE = 2
 INTERRUPTED = 130  # 128 + SIGINT
 TERMINATED = 143  # 128 + SIGTERM
 
-_BUG = "this is a bug in deblur; please report it together with what --debug prints"
+_BUG = "this is a bug in deblur; please report it with the output of --debug"
 
 
 class Terminated(KeyboardInterrupt):

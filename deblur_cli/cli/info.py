@@ -130,7 +130,7 @@ def lines(facts: dict[str, Any]) -> list[str]:
 
 def _weights_line(entry: dict[str, Any]) -> str:
     mark = ", the default" if entry["default"] else ""
-    missing = "file is missing" if entry["embedded"] else f"`deblur weights pull {entry['name']}` brings it"
+    missing = "file is missing" if entry["embedded"] else f"run `deblur weights pull {entry['name']}`"
     where = entry["path"] or missing
     size = f"{entry['bytes'] / 1e6:.1f} MB" if entry["bytes"] else "size unknown"
     return f"{entry['name']} ({entry['architecture']}, {size}{mark}): {where}"

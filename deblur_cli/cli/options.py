@@ -185,7 +185,7 @@ Scales = Annotated[
     typer.Option(
         "--scales",
         metavar="auto|1,2,4,8",
-        help="How many times smaller to look at the photo and restore it; auto is all of them.",
+        help="At which reductions of the photo to detect and restore; auto is all of them.",
         parser=parse_scales,
     ),
 ]

@@ -30,7 +30,7 @@ def parse_size(text: str) -> int:
     found = re.fullmatch(r"([0-9]{1,12})\s*([KMG]I?B)?", text.strip().upper())
     size = int(found[1]) * UNITS[found[2] or ""] if found else 0
     if size < SMALLEST_PART:
-        raise UsageError(f"--part-size must be a size from 1MB up, such as 16MB, not {text!r}")
+        raise UsageError(f"--part-size must be a size of at least 1MB, such as 16MB, not {text!r}")
     return size
 
 
@@ -163,7 +163,7 @@ def find_source(source: Path) -> Path:
         return source
     path = source / "weights.safetensors"
     if not path.is_file():
-        raise WeightsError(f"{source} holds no {path.name} yet: let the run end, or stop it with Ctrl-C")
+        raise WeightsError(f"{source} holds no {path.name} yet: let the run finish, or stop it with Ctrl-C")
     return path
 
 
@@ -190,8 +190,8 @@ def take_full_numbers(source: Path, found: Path, loaded: "LoadedWeights") -> Non
     steps = runs[-1].get("steps") if runs else 0
     if state["step"] != steps:
         raise WeightsError(
-            f"{found} is of step {steps} and {checkpoint.NAME} of step {state['step']}: let the run go on "
-            "to its end, or stop it with Ctrl-C"
+            f"{found} is of step {steps} and {checkpoint.NAME} of step {state['step']}: let the run finish, "
+            "or stop it with Ctrl-C"
         )
     with checkpoint.refusing_damage(source):
         loaded.network.load_state_dict(state["average"])
@@ -208,7 +208,7 @@ def earlier_results(folder: Path, name: str, *, overwrite: bool) -> list[Path]:
         if path.is_dir():
             raise EncodeError(f"{path} is a folder; choose another --name")
         if not overwrite:
-            raise EncodeError(f"{path} exists already; use --overwrite or another --name")
+            raise EncodeError(f"{path} already exists; use --overwrite or another --name")
     return found
 
 

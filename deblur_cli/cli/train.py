@@ -39,7 +39,7 @@ Folder = Annotated[
         "--output",
         "-o",
         metavar="FOLDER",
-        help="Folder of the run; an unfinished one goes on.",
+        help="Folder of the run; an unfinished one continues.",
         readable=False,
     ),
 ]
@@ -126,14 +126,14 @@ def parse_time_limit(text: str) -> float:
     found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smh]?)", text.strip())
     seconds = float(found[1]) * SECONDS[found[2]] if found else 0.0
     if not seconds:
-        raise UsageError(f"--time-limit is a time above zero such as 90m, 2h or 5400s, not {text!r}")
+        raise UsageError(f"--time-limit must be a time above 0 such as 90m, 2h or 5400s, not {text!r}")
     return seconds
 
 
 def check_steps(steps: int) -> int:
     """Return a number of steps above zero."""
     if steps < 1:
-        raise UsageError(f"--steps is a number above zero, not {steps}")
+        raise UsageError(f"--steps must be a number above 0, not {steps}")
     return steps
 
 
@@ -184,7 +184,7 @@ def prepare(settings: "TrainSettings", folder: Path, streams: Output, team: "Tea
         f"{learned_from(trainer)}; {device}, {precision.name} ({precision.reason})"
     )
     if trainer.step:
-        streams.say(f"goes on at step {trainer.step}, after {trainer.elapsed / 60:.1f} min")
+        streams.say(f"continues at step {trainer.step}, after {trainer.elapsed / 60:.1f} min")
     return trainer
 
 
@@ -199,14 +199,14 @@ def learned_from(trainer: "Trainer") -> str:
 def run(trainer: "Trainer", streams: Output) -> int:
     """Train, write the weights, and return the exit code."""
     if trainer.progress() >= 1:
-        streams.say("this run is finished; a larger --steps or --time-limit lets it go on")
+        streams.say("this run is finished; a larger --steps or --time-limit lets it continue")
     with StopRequest(streams).listening() as stop:
         trainer.run(lambda row: streams.say(row_line(row)), lambda: stop.code != OK)
         weights = trainer.export() if trainer.team.leads and trainer.step else None
     if stop.code != OK and not trainer.step:
         streams.say("stopped before the first step; nothing was written")
     elif stop.code != OK:
-        streams.say(f"stopped at step {trainer.step}; the same command goes on from there")
+        streams.say(f"stopped at step {trainer.step}; the same command continues from there")
     if weights is not None:
         streams.result(weights)
     return stop.code

@@ -84,7 +84,8 @@ class DeepTiff:
         bits = self._bits()
         if page.photometric not in _COLORS or page.imagedepth != 1:
             raise DecodeError(
-                f"{self.path}: its {bits}-bit pixels are of a kind that is not read; save it as RGB first"
+                f"{self.path}: its {bits}-bit pixels are of a kind that deblur does not read; save it as RGB"
+                " first"
             )
         self._check_complete()
         array = np.asarray(page.asarray())
@@ -103,12 +104,12 @@ class DeepTiff:
         bits = page.bitspersample
         if page.sampleformat == 3:
             raise DecodeError(
-                f"{self.path}: has {bits}-bit floating-point samples, which are not read; save it as"
+                f"{self.path}: has {bits}-bit floating-point samples, which deblur does not read; save it as"
                 " 16-bit TIFF first"
             )
         if page.dtype is None or page.dtype.kind != "u" or not 8 < bits <= 16:
             raise DecodeError(
-                f"{self.path}: has {bits} bits per channel of a kind that is not read; save it as"
+                f"{self.path}: has {bits} bits per channel of a kind that deblur does not read; save it as"
                 " 16-bit TIFF first"
             )
         return int(bits)
@@ -191,7 +192,7 @@ class HeicFile:
         if array.dtype == np.uint16:
             spread_bits(array, bits)
         if mode not in ("L", "LA", "La", "RGB", "RGBA", "RGBa"):
-            raise DecodeError(f"{self.path}: its pixels are of the kind {mode}, which is not read")
+            raise DecodeError(f"{self.path}: its pixels are of the kind {mode}, which deblur does not read")
         if mode in ("L", "RGB"):
             return Channels(array, None)
         color, alpha = np.ascontiguousarray(array[:, :, :-1]), np.ascontiguousarray(array[:, :, -1])

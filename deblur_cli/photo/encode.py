@@ -42,7 +42,7 @@ def format_of(name: str | Path) -> str:
     path = Path(name)
     word = (path.suffix or path.name).lower().lstrip(".")
     if word not in _FORMATS:
-        raise EncodeError(f"{name}: is no format that deblur writes; use .jpg, .png, .webp, .tif or .avif")
+        raise EncodeError(f"{name}: deblur does not write this format; use .jpg, .png, .webp, .tif or .avif")
     return _FORMATS[word]
 
 

@@ -126,8 +126,8 @@ def unidentified(path: Path, header: bytes) -> DecodeError:
     for signature, kind in _SIGNATURES.items():
         if header.startswith(signature):
             return DecodeError(
-                f"{path}: starts like a {kind} but its header is damaged or of a rare kind;"
-                " fetch a fresh copy or save it anew from an image editor"
+                f"{path}: starts like a {kind} but its header is damaged or unusual;"
+                " fetch a fresh copy or save it again from an image editor"
             )
     if is_avif(header):
         return DecodeError(

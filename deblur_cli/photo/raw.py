@@ -132,7 +132,7 @@ def _named_errors(path: Path) -> Iterator[None]:
         yield
     except (rawpy.LibRawFileUnsupportedError, rawpy.NotSupportedError) as error:
         raise UnsupportedRawError(
-            f"{path}: is no camera RAW that LibRaw {'.'.join(map(str, rawpy.libraw_version))} reads;"
+            f"{path}: is not a camera RAW that LibRaw {'.'.join(map(str, rawpy.libraw_version))} reads;"
             " convert it to DNG or TIFF first"
         ) from error
     except (rawpy.LibRawTooBigError, rawpy.LibRawUnsufficientMemoryError, MemoryError) as error:

@@ -42,7 +42,9 @@ def plain_mode(image: Image.Image) -> str:
     if image.mode == "P":
         return "RGBA" if image.has_transparency_data else "RGB"
     if image.mode not in _PLAIN_MODES:
-        raise DecodeError(f"its pixels are of the kind {image.mode}, which is not read; save it as RGB first")
+        raise DecodeError(
+            f"its pixels are of the kind {image.mode}, which deblur does not read; save it as RGB first"
+        )
     return _PLAIN_MODES[image.mode]
 
 

@@ -95,7 +95,7 @@ def begin_from(name: str, network: Network) -> list[dict[str, Any]]:
     try:
         return history_of(loaded.notes)
     except WeightsError as error:
-        logger.warning("%s: %s; the new weights will tell of this run alone", name, error)
+        logger.warning("%s: %s; the new weights will describe only this run", name, error)
         return []
 
 

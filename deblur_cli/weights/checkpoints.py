@@ -74,13 +74,15 @@ def unwrap(content: object, path: Path) -> tuple[dict[str, torch.Tensor], str]:
     while isinstance(content, Mapping) and (key := inner_key(content)):
         content, found = content[key], f"{found}.{key}" if found else key
         if found.count(".") > DEEPEST:  # or without end: a pickle can hold itself
-            raise WeightsError(f"{path} holds no tensors: a checkpoint of a network is wanted")
+            raise WeightsError(f"{path} holds no tensors: give a checkpoint of a network")
     if not isinstance(content, Mapping) or not content:
-        raise WeightsError(f"{path} holds no tensors: a checkpoint of a network is wanted")
+        raise WeightsError(f"{path} holds no tensors: give a checkpoint of a network")
     state: dict[str, torch.Tensor] = {}
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, torch.Tensor):
-            raise WeightsError(f"{path} holds {name!r}, which is no tensor: give a file of weights alone")
+            raise WeightsError(
+                f"{path} holds {name!r}, which is not a tensor: give a file that holds only weights"
+            )
         state[bare(name)] = value
     return state, found
 
@@ -133,7 +135,7 @@ def metadata_of(
         "pooling": POOLING,
     } | dict(known)
     if "pooling" not in known:
-        logger.info("%s does not tell its training patch: attention averages over %d px", path, POOLING)
+        logger.info("%s does not say its training patch: attention averages over %d px", path, POOLING)
     return {
         "architecture": "m2aenet" if aware else "nafnet",
         "config": json.dumps(config),
@@ -193,10 +195,14 @@ def as_m2aenet(nafnet: Network) -> M2AENet:
     What its mask predictor would learn from is initialized from a fixed seed, so that files repeat.
     """
     if nafnet.architecture != "nafnet":
-        raise WeightsError(f"only NAFNet can be made M²AENet, and these weights are {nafnet.architecture}")
+        raise WeightsError(
+            f"only NAFNet can be turned into M²AENet, and these weights are {nafnet.architecture}"
+        )
     config = nafnet.config
     if config.guided or config.stem > 1:
-        raise WeightsError("only NAFNet as published can be made M²AENet, not one with a stem or guided")
+        raise WeightsError(
+            "only NAFNet as published can be turned into M²AENet, not one with a stem or guided"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = create(

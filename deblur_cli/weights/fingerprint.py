@@ -58,7 +58,7 @@ def stored(notes: Mapping[str, str]) -> tuple[float, ...]:
     try:
         return tuple(float(value) for value in json.loads(notes.get("fingerprint", "[]")))
     except (ValueError, TypeError, RecursionError) as error:
-        raise WeightsError("the fingerprint in its metadata is damaged; get the file anew") from error
+        raise WeightsError("the fingerprint in its metadata is damaged; download it again") from error
 
 
 def agrees(found: Sequence[float], stored: Sequence[float]) -> bool:

@@ -227,7 +227,7 @@ def explain_answer(error: "HfHubHTTPError", file: HubFile, upload: bool) -> str:
         case _ if status == 429:
             line = f"{hub_page} got too many requests (429): try again {when}, or set HF_TOKEN"
         case _ if status >= 500:
-            line = f"{hub_page} is out of order ({status}): try again later"
+            line = f"{hub_page} has a problem ({status}): try again later"
         case _:
             line = f"{hub_page} answered with status {status}: {said}"
     return line

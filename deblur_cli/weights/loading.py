@@ -85,7 +85,7 @@ def load(name: str = catalog.DEFAULT) -> LoadedWeights:
     source = catalog.source_of(name)
     if expected and found != expected:
         cure = f"`deblur weights remove {name}` and pull it again" if source.hub else "install deblur again"
-        raise WeightsError(f"{path} is damaged (its SHA-256 is not the one it must have): {cure}")
+        raise WeightsError(f"{path} is damaged (its SHA-256 is wrong): {cure}")
     network, metadata = read(path, source.entry.config if source.entry else {})
     notes = completed(metadata, source.entry)
     return LoadedWeights(name, metadata["architecture"], found, network, notes)
@@ -107,7 +107,9 @@ def guide(loaded: LoadedWeights, detector: str = AUTO) -> LoadedWeights:
     name = detector_for(loaded.notes, detector)
     if name is None:
         if loaded.network.guided:
-            raise WeightsError(f"{loaded.name} finds no blur by itself: choose a detector with --detector")
+            raise WeightsError(
+                f"{loaded.name} does not detect blur by itself: choose a detector with --detector"
+            )
         return loaded
     try:
         found = load(name)
@@ -197,7 +199,7 @@ def build(metadata: Mapping[str, str], state: Mapping[str, torch.Tensor], path: 
 def check_config(architecture: str, config: object, tensors: int) -> None:
     """Raise ValueError for what cannot be the configuration of a file with that many tensors."""
     if not isinstance(config, dict):
-        raise ValueError("it is no table of names and values")
+        raise ValueError("it is not a table of names and values")
     if architecture == LMD_VIT:
         windows = LMDConfig(**config)
         stages, counts = windows.depths, list(windows.depths)
@@ -248,7 +250,9 @@ def fit(network: Network, state: Mapping[str, torch.Tensor], path: Path) -> None
     network.load_state_dict(own, assign=True)  # `build` gave the parameters no memory
     for name, value in network.state_dict().items():
         if not value.isfinite().all():
-            raise WeightsError(f"{path} is damaged: {name} holds values that are no numbers; get it anew")
+            raise WeightsError(
+                f"{path} is damaged: {name} holds values that are not numbers; download it again"
+            )
 
 
 def is_plain(value: torch.Tensor) -> bool:

@@ -26,7 +26,7 @@ SCORES = (
 DETECTOR_SCORES = (
     *(entry for entry in SCORES if not entry[0].startswith(("gain", "outside"))),
     ("sharp_marked", "sharp photos, marked area", ".1%"),
-    ("gain_psnr_w", "PSNR gain in the blur by Richardson-Lucy along the motion found, dB", "+.2f"),
+    ("gain_psnr_w", "PSNR gain in the blur by Richardson-Lucy along the detected motion, dB", "+.2f"),
 )
 DAMAGED = "the note on their training (`history`) in the file of the weights is damaged"
 NAMES = {"m2aenet": "M²AENet", "nafnet": "NAFNet", "lmd_vit": "LMD-ViT"}
@@ -115,7 +115,7 @@ def use(network: Network, notes: Mapping[str, str]) -> Iterator[str]:
     if notes.get("detector"):
         yield f"Made to follow the detector `{notes['detector']}`."
     elif network.guided:
-        yield "It finds nothing itself, but follows a detector."
+        yield "It detects nothing itself, but follows a detector."
     if notes.get("epsilon"):
         yield f"Recommended epsilon: {notes['epsilon']}."
 

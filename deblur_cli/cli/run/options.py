@@ -18,7 +18,7 @@ FORMATS |= {"avif": "AVIF"}
 
 
 class Existing(Enum):
-    """What happens where a result exists already."""
+    """What happens where a result already exists."""
 
     refuse = "refuse"
     skip = "skip"
@@ -242,7 +242,7 @@ class RunOptions(shared.DeblurOptions):
 
     @property
     def existing(self) -> Existing:
-        """What happens where a result exists already."""
+        """What happens where a result already exists."""
         if self.overwrite:
             return Existing.replace
         return Existing.skip if self.skip_existing else Existing.refuse
