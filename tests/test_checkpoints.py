@@ -75,7 +75,7 @@ def test_safetensors_of_others_need_no_configuration(tmp_path, nafnet):
             r"ending\.bias is \[4\], should be \[3\]",
         ),
         (lambda state: state.pop("intro.weight"), "holds neither NAFNet, M²AENet nor LMD-ViT"),
-        (lambda state: state.update(epoch=3), "holds 'epoch', which is no tensor"),
+        (lambda state: state.update(epoch=3), "holds 'epoch', which is not a tensor"),
         (dict.clear, "holds no tensors"),
     ],
 )

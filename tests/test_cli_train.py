@@ -248,7 +248,7 @@ def test_settings_on_the_command_line_are_read_as_toml():
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (("--time-limit", "soon"), 2, "--time-limit is a time"),
+        (("--time-limit", "soon"), 2, "--time-limit must be a time"),
         (("--steps", "0"), 2, "--steps must be a number above 0"),
         (("--set", "patch"), 2, "--set takes NAME=VALUE"),
         (("--set", "=3"), 2, "--set takes NAME=VALUE"),

@@ -215,7 +215,7 @@ def test_a_detectors_run_becomes_a_file_that_finds_the_same_and_a_card(tmp_path)
         "Recommended epsilon: 0.35.",
         "What it finds, epsilon 0.5, 16 pictures",
         "| sharp photos, marked area | 1.2% |",
-        "by Richardson-Lucy along the motion found, dB | -0.15 |",
+        "by Richardson-Lucy along the detected motion, dB | -0.15 |",
         "| trajectory endpoints off, px | 1.75 |",
         "| 7 | 2.50 | 1.2% |",
     ):
@@ -308,8 +308,8 @@ def test_nothing_is_replaced_unless_asked(run_folder, tmp_path):
     ("words", "code", "message"),
     [
         (["--name", "../x"], 2, "--name must be made of letters"),
-        (["--part-size", "3 pounds"], 2, "--part-size must be a size from 1MB up"),
-        (["--part-size", "10KB"], 2, "--part-size must be a size from 1MB up"),
+        (["--part-size", "3 pounds"], 2, "--part-size must be a size of at least 1MB"),
+        (["--part-size", "10KB"], 2, "--part-size must be a size of at least 1MB"),
     ],
 )
 def test_wrong_options_are_one_line_and_write_nothing(run_folder, tmp_path, words, code, message):

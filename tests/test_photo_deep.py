@@ -225,7 +225,7 @@ def test_12_bit_tiffs_fill_16_bits_with_a_word(tmp_path, caplog):
             "32-bit floating-point samples, which deblur does not read; save it as 16-bit",
         ),
         (np.zeros((4, 5), np.float16), "16-bit floating-point"),
-        (np.zeros((4, 5, 3), np.uint32), "32 bits per channel of a kind that is not read"),
+        (np.zeros((4, 5, 3), np.uint32), "32 bits per channel of a kind that deblur does not read"),
         (np.zeros((4, 5), np.int16), "16 bits per channel of a kind"),
     ],
 )

@@ -175,7 +175,7 @@ def test_options_out_of_range(wrong):
 @pytest.mark.parametrize("kept", [0.3, 0.6, 0.95])
 def test_a_cut_file_is_an_error(tmp_path, kept):
     content = make_dng(quarters())
-    with pytest.raises(DecodeError, match=r"damaged or cut short|is no camera RAW"):
+    with pytest.raises(DecodeError, match=r"damaged or cut short|is not a camera RAW"):
         decode(write(tmp_path, content[: int(len(content) * kept)]))
 
 
@@ -215,5 +215,5 @@ def test_raw_with_a_preview_in_front_is_developed_under_any_name(tmp_path):
 
 def test_a_tiff_whose_first_page_is_a_preview_is_refused(tmp_path):
     content = file_bytes(to_pillow(smooth_pixels(8, 8)), "TIFF", tiffinfo={254: 1})
-    with pytest.raises(DecodeError, match=r"photo\.tif: is no camera RAW"):
+    with pytest.raises(DecodeError, match=r"photo\.tif: is not a camera RAW"):
         decode(write(tmp_path, content, "photo.tif"))

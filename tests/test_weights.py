@@ -206,8 +206,8 @@ def test_sizes_that_are_a_lie_cost_neither_time_nor_memory(saved, change, messag
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda value: value * torch.nan, "is damaged: intro.bias holds values that are no numbers"),
-        (lambda value: value.double() + 1e300, "is damaged: intro.bias holds values that are no numbers"),
+        (lambda value: value * torch.nan, "is damaged: intro.bias holds values that are not numbers"),
+        (lambda value: value.double() + 1e300, "is damaged: intro.bias holds values that are not numbers"),
         (lambda value: value.to(torch.int64), "intro.bias is not of plain floating-point numbers"),
         (lambda value: value.to(torch.complex64), "intro.bias is not of plain floating-point numbers"),
     ],

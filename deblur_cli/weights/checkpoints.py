@@ -80,9 +80,7 @@ def unwrap(content: object, path: Path) -> tuple[dict[str, torch.Tensor], str]:
     state: dict[str, torch.Tensor] = {}
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, torch.Tensor):
-            raise WeightsError(
-                f"{path} holds {name!r}, which is not a tensor: give a file that holds only weights"
-            )
+            raise WeightsError(f"{path} holds {name!r}, which is not a tensor: give a file of weights only")
         state[bare(name)] = value
     return state, found
 
@@ -195,14 +193,10 @@ def as_m2aenet(nafnet: Network) -> M2AENet:
     What its mask predictor would learn from is initialized from a fixed seed, so that files repeat.
     """
     if nafnet.architecture != "nafnet":
-        raise WeightsError(
-            f"only NAFNet can be turned into M²AENet, and these weights are {nafnet.architecture}"
-        )
+        raise WeightsError(f"only NAFNet can become M²AENet, and these weights are {nafnet.architecture}")
     config = nafnet.config
     if config.guided or config.stem > 1:
-        raise WeightsError(
-            "only NAFNet as published can be turned into M²AENet, not one with a stem or guided"
-        )
+        raise WeightsError("only NAFNet as published can become M²AENet, not one with a stem or guided")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = create(
