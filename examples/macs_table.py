@@ -3,7 +3,6 @@
 python examples/macs_table.py
 """
 
-from dataclasses import asdict
 
 import torch
 
@@ -29,7 +28,7 @@ ROWS = {  # settings: description, the paper's figures
 def build(settings: str) -> M2AENet:
     """The network of shipped settings, on the meta device: it takes no memory."""
     with torch.device("meta"):
-        return create(**asdict(read_settings(find_config(settings)).network))
+        return create(**read_settings(find_config(settings)).network.model_dump())
 
 
 def row(settings: str) -> str:
