@@ -3,7 +3,6 @@
 python examples/macs_table.py
 """
 
-
 import torch
 
 from deblur_cli.benchmark.scene import disc
