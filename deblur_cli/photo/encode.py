@@ -1,4 +1,7 @@
-"""Photo -> file: atomically, with everything of the source that the format can hold."""
+"""Photo -> file, complete or not at all, with everything of the source that the format can hold.
+
+To write a new format: name it in `cli/run/options.py` and add its writer to `WRITERS` in `writers.py`.
+"""
 
 import logging
 from dataclasses import replace

@@ -1,6 +1,8 @@
 """ICC profiles of RGB spaces, for pictures that name their space otherwise: RAW conversions and nclx tags.
 
 A profile here is a version 4 display profile of three primaries and one curve (ICC.1:2022, 8.3.3).
+imagecodecs' own carry the time of their making and no name of their space: the same photo would give other
+bytes each time, and editors would show "RGB built-in".
 """
 
 import struct
