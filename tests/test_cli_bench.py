@@ -17,7 +17,7 @@ from deblur_cli.benchmark import profiling, run, scene, sweep
 from deblur_cli.benchmark.measuring import Timing
 from deblur_cli.cli.app import app
 from deblur_cli.nets.macs import count_detection, count_restoration
-from deblur_cli.restoration.limits import SCALES, Tiling
+from deblur_cli.restoration import SCALES, Tiling
 from deblur_cli.restoration.scales import scale_shares
 from deblur_cli.restoration.tiles import Grid
 

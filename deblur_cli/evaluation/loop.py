@@ -13,8 +13,8 @@ from deblur_cli.evaluation.measures import measure
 from deblur_cli.evaluation.methods import Method, Tiled, Whole
 from deblur_cli.evaluation.results import Key, Place, Results, Row
 from deblur_cli.metrics import SSIM_WINDOW
+from deblur_cli.restoration import SCALES, Tiling
 from deblur_cli.restoration.deblurrer import Deblurrer
-from deblur_cli.restoration.limits import SCALES, Tiling
 from deblur_cli.weights import LoadedWeights
 
 Report = Callable[[str], None]

@@ -6,7 +6,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deblur_cli.cells import CELL
 from deblur_cli.evaluation.cases import Truth
 from deblur_cli.evaluation.methods import Outcome
 from deblur_cli.metrics import (
@@ -19,6 +18,7 @@ from deblur_cli.metrics import (
     weighted_psnr,
     weighted_ssim,
 )
+from deblur_cli.nets.network import CELL
 from deblur_cli.restoration.mask import feather_weights
 from deblur_cli.train.scores import soft_area
 

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from deblur_cli.cells import CELL
 from deblur_cli.files import write_file
 from deblur_cli.nets import Detector, Network, Restoration
+from deblur_cli.nets.network import CELL
 from deblur_cli.pictures import Pixels8, mask_overlay, trajectory_overlay
-from deblur_cli.pictures.maps import Floats
+from deblur_cli.pictures.drawing import Floats
 from deblur_cli.train.samples import Sample, to_pixels
 
 EPSILON = 0.5  # threshold of the masks in the pictures
