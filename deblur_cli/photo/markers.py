@@ -26,6 +26,7 @@ class Stream(NamedTuple):
 
     segments: tuple[Segment, ...]
     end: int | None
+    has_scan: bool = False
 
 
 def read_stream(data: bytes, start: int = 0) -> Stream:
@@ -37,10 +38,10 @@ def read_stream(data: bytes, start: int = 0) -> Stream:
     while (found := _next_marker(data, position, in_scans=in_scans)) is not None:
         position, marker = found
         if marker == _EOI:
-            return Stream(tuple(segments), position + 2)
+            return Stream(tuple(segments), position + 2, in_scans)
         after = _segment_end(data, position)
         if marker == _SOI:
-            return Stream(tuple(segments), position if in_scans else None)
+            return Stream(tuple(segments), position if in_scans else None, in_scans)
         if after is None:
             break
         if APP0 <= marker <= APP15 or marker == COM:
@@ -48,7 +49,7 @@ def read_stream(data: bytes, start: int = 0) -> Stream:
             segments.append(Segment(marker, position, content, whole, in_scans))
         in_scans = in_scans or marker == _SOS
         position = after
-    return Stream(tuple(segments), None)
+    return Stream(tuple(segments), None, in_scans)
 
 
 def _next_marker(data: bytes, position: int, *, in_scans: bool) -> tuple[int, int] | None:

@@ -19,8 +19,8 @@ _GAIN_MAP_SIGNS = (
     b"urn:com:apple:photo:2020:aux:hdrgainmap",
 )
 _DEPTH_SIGNS = (b"http://ns.apple.com/depthData/1.0/", b"http://ns.google.com/photos/1.0/depthmap/")
-_SOI = b"\xff\xd8\xff"
-_KNOWN_START = re.compile(rb"\xff\xd8\xff|ftyp|RIFF....WAVE", re.DOTALL)
+_PICTURE_START = re.compile(rb"\xff\xd8\xff[\xc0-\xc2\xc4\xdb\xdd\xe0-\xef\xfe]")
+_KNOWN_START = re.compile(_PICTURE_START.pattern + rb"|ftyp|RIFF....WAVE", re.DOTALL)
 _MOST_TRIES = 16  # to read a picture among unknown bytes, each of which may look through all of them
 _BOX_NAME = re.compile(rb"[0-9A-Za-z ._\xa9-]{4}")
 _PICTURE_BRANDS = (b"heic", b"heix", b"mif1", b"msf1", b"avif", b"avis")
@@ -123,9 +123,10 @@ class _Others:
         """Takes note of what begins at `position`, which is no padding, and says where it ends."""
         data, listed = self._data, self._pictures.get(position)
         kind = data[position + 4 : position + 8]
-        if listed is not None or (self._tries > 0 and data.startswith(_SOI, position)):
+        if listed is not None or (self._tries > 0 and _PICTURE_START.match(data, position)):
             stream = read_stream(data, position)
-            end = max(stream.end or 0, position + listed.size if listed is not None else 0)
+            end = stream.end if stream.end is not None and stream.has_scan else position
+            end = end if listed is None else max(end, position + listed.size)
             if end > position:
                 self._note_picture(stream, listed)
                 return end
