@@ -326,6 +326,12 @@ def test_afcp_that_was_moved_without_its_offsets_is_found_and_mended() -> None:
     assert afcp_values(JPEG + placed_trailer(parts.trailer, END)) == {b"IPTC": b"caption"}
 
 
+def test_afcp_keeps_bytes_that_no_entry_names() -> None:
+    block = afcp({b"IPTC": b"caption"}, END)
+    block = block[:-12] + b"note" + block[-12:]
+    assert placed_trailer(parts_of(JPEG + block).trailer, END) == block
+
+
 def test_the_preview_in_afcp_is_named_and_the_rest_is_carried() -> None:
     parts = parts_of(JPEG + afcp({b"Nail": bytes(18) + JPEG, b"IPTC": b"caption"}, END))
     assert afcp_values(bytes(50) + placed_trailer(parts.trailer, 50)) == {b"IPTC": b"caption"}
@@ -378,6 +384,11 @@ def test_samsung_depth_maps_stay_unless_the_picture_is_turned() -> None:
 )
 def test_the_video_of_a_motion_photo_is_named(tail: bytes) -> None:
     assert parts_of(JPEG + MP4 + tail) == JpegParts(left_out=(VIDEO,))
+
+
+@pytest.mark.parametrize("size", [0, 1, 7, 8, 2**32 - 1])
+def test_a_video_of_wrong_length_is_named(size: int) -> None:
+    assert parts_of(JPEG + struct.pack(">I", size) + b"ftyp").left_out == (VIDEO,)
 
 
 def test_a_block_behind_a_video_is_carried() -> None:
@@ -481,11 +492,22 @@ def test_damaged_files_raise_nothing(cut: int, changes: list[tuple[int, int]], t
         placed_trailer(parts.trailer, cut)
 
 
-@settings(deadline=None, max_examples=200)
+STARTS = [
+    b"\xff\xd8\xff\xe0\0\2",
+    b"\xff\xda\0\2",
+    b"\xff\xd9",
+    b"\0\0\0\4ftyp",
+    b"\0\0\0\x08ftyp",
+    b"RIFF\0\0\0\0WAVE",
+]
+
+
+@settings(deadline=None, max_examples=300)
 @given(
-    trailer=st.binary(max_size=300), tail=st.sampled_from([b"", *(make(END) for make in TRAILERS.values())])
+    trailer=st.lists(st.sampled_from(STARTS) | st.binary(max_size=20), max_size=12).map(b"".join),
+    tail=st.sampled_from([b"", *(make(END)[-40:] for make in TRAILERS.values())]),
 )
 def test_bytes_behind_the_picture_are_carried_or_named(trailer: bytes, tail: bytes) -> None:
-    parts = parts_of(JPEG + trailer + tail[-40:])
-    placed_trailer(trailer + tail[-40:], END)
+    parts = parts_of(JPEG + trailer + tail)
+    placed_trailer(trailer + tail, END)
     assert parts.trailer or parts.left_out or not (trailer + tail).strip(b"\0")

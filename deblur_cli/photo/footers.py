@@ -111,30 +111,34 @@ def _read_afcp(data: bytes, header: int, end: int, moved: int) -> Footer | None:
     values_start, values_end = header + 12 + 12 * count, end - 12
     if values_start > values_end:
         return None
-    kept: list[tuple[bytes, bytes]] = []
-    room, has_preview = values_end - values_start, False
+    entries: list[tuple[bytes, int, int]] = []  # name, start in the block, size
     for place in range(header + 12, values_start, 12):
         name, size, offset = struct.unpack_from(f"{order}4sII", data, place)
-        first = offset + moved
-        room -= size
-        if first < header or first + size > values_end or room < 0:
-            return None
-        if name in _AFCP_PREVIEWS:
-            has_preview = True
-        else:
-            kept.append((name, data[first : first + size]))
-    left_out = ("a preview in its AFCP data, which shows the photo as it was",) if has_preview else ()
+        entries.append((name, offset + moved - header, size))
+    outside = any(start < 0 or header + start + size > values_end for _, start, size in entries)
+    if outside or sum(size for _, _, size in entries) > values_end - values_start:
+        return None  # overlapping values could be written out at any length
+    block = data[header:end]
+    kept = [entry for entry in entries if entry[0] not in _AFCP_PREVIEWS]
+    if len(kept) == len(entries):
+        return _afcp_footer(header, block[: 12 + 12 * count], kept, block[12 + 12 * count : -8], order)
+    left_out = ("a preview in its AFCP data, which shows the photo as it was",)
     if not kept:
         return Footer(header, b"", left_out)
-    parts, position = [signature + struct.pack(f"{order}HHI", version, len(kept), 0)], 12 + 12 * len(kept)
-    for name, value in kept:
-        parts.append(struct.pack(f"{order}4sII", name, len(value), position))
-        position += len(value)
-    parts += [value for _, value in kept]
-    parts.append(signature + bytes(8))  # points to the start of the block; no checksum
-    content = b"".join(parts)
-    places = (*range(20, 12 + 12 * len(kept), 12), len(content) - 8)
-    return Footer(header, content, left_out, places, order)
+    *starts, _ = accumulate((size for _, _, size in kept), initial=12 + 12 * len(kept))
+    placed = [(name, start, size) for (name, _, size), start in zip(kept, starts, strict=True)]
+    head = signature + struct.pack(f"{order}HHI", version, len(kept), 0) + bytes(12 * len(kept))
+    values = b"".join(block[start : start + size] for _, start, size in kept)
+    return _afcp_footer(header, head, placed, values + signature, order)._replace(left_out=left_out)
+
+
+def _afcp_footer(
+    header: int, head: bytes, entries: list[tuple[bytes, int, int]], values: bytes, order: str
+) -> Footer:
+    """A block with its directory and its end, which points to its start, written anew without a checksum."""
+    directory = b"".join(struct.pack(f"{order}4sII", name, size, start) for name, start, size in entries)
+    content = head[:12] + directory + values + bytes(8)
+    return Footer(header, content, (), (*range(20, len(head), 12), len(content) - 8), order)
 
 
 def _find_fotostation(data: bytes, start: int, end: int, turned: bool) -> Footer | None:

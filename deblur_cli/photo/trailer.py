@@ -108,8 +108,8 @@ class _Others:
             what = "a second picture" if self._further == 1 else f"{self._further} further pictures"
             self._names.append(f"{what} behind the first{index}")
         if self._unknown:
-            bytes_ = "1 byte" if self._unknown == 1 else f"{self._unknown:,} bytes"
-            self._names.append(f"{bytes_} of an unknown kind behind the picture")
+            amount = "1 byte" if self._unknown == 1 else f"{self._unknown:,} bytes"
+            self._names.append(f"{amount} of an unknown kind behind the picture")
         return self._names
 
     def _box_start(self, first: int, position: int) -> int:
@@ -164,14 +164,15 @@ class _Others:
     def _video_end(self, position: int) -> int:
         """Where the boxes of a video end; the last may be cut off."""
         data = self._data
+        end = position + 8  # whatever the first says of its length
         while position + 8 <= len(data) and _BOX_NAME.match(data, position + 4):
             size = int.from_bytes(data[position : position + 4], "big")
             if size == 1:
                 size = int.from_bytes(data[position + 8 : position + 16], "big")
             if 0 < size < 8:
                 break
-            position = min(position + size, len(data)) if size else len(data)
-        return position
+            position = end = min(position + size, len(data)) if size else len(data)
+        return end
 
     def _without_tail(self, position: int) -> int:
         is_tail = len(self._data) - position <= _VIDEO_TAIL and self._data.find(b"LIVE_", position) >= 0
