@@ -221,6 +221,13 @@ def test_thermal_data_of_dji_is_named_where_the_picture_is_turned() -> None:
     assert parts_of(content, turned=True) == JpegParts(segments=(other,), left_out=(THERMAL,))
 
 
+def test_infiray_data_that_begins_with_a_picture_is_no_preview() -> None:
+    segments = CARRIED["infiray"], segment(0xE3, JPEG + bytes(range(200)))
+    content = with_segments(*segments)
+    assert parts_of(content).segments == segments
+    assert parts_of(content, turned=True) == JpegParts(left_out=(THERMAL,))
+
+
 def test_layouts_are_named_where_the_picture_is_turned() -> None:
     content = with_segments(CARRIED["stereo"], CARRIED["spiff"])
     assert parts_of(content, turned=True).left_out == (

@@ -128,6 +128,8 @@ class _Sorter:
 
     def _fate_of_preview(self, segment: Segment) -> str | None:
         """Previews in APP2 to APP5, which go on in segments of the same or the next marker."""
+        if self._is_infiray:
+            return _CARRIED  # its thermal data may begin with a picture
         first, last, self._last = self._preview, self._last, segment
         if _APP2 <= segment.marker <= _APP5 and segment.content.startswith(_PREVIEWS):
             start = segment.content.index(b"\xff\xd8\xff")
@@ -181,7 +183,7 @@ class _Sorter:
             if segment.content.startswith(beginning):
                 return name
         marker, content = segment.marker, segment.content
-        is_data = _is_unnamed(segment, marker)
+        is_data = not content.startswith(_NAMED)
         if self._is_infiray and (_is_infiray_version(segment) or (_APP3 <= marker <= _APP9 and is_data)):
             return _THERMAL
         is_dji_data = marker in (_APP3, _APP5) and is_data
