@@ -13,11 +13,12 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from deblur_cli import weights as catalog
-from deblur_cli.benchmark import profiling, run, scene, sweep
-from deblur_cli.benchmark.measuring import Timing
+from deblur_cli.benchmark import profiling, run, scene
+from deblur_cli.benchmark.run import Timing
 from deblur_cli.cli.app import app
 from deblur_cli.nets.macs import count_detection, count_restoration
-from deblur_cli.restoration.limits import SCALES, Tiling
+from deblur_cli.restoration import SCALES, Tiling
+from deblur_cli.restoration.device import clock
 from deblur_cli.restoration.scales import scale_shares
 from deblur_cli.restoration.tiles import Grid
 
@@ -152,7 +153,7 @@ def test_a_sweep_over_megapixels_is_fitted_and_drawn(weights_file, tmp_path):
 
 def test_the_fitted_line_is_that_of_the_medians():
     timings = tuple(Timing("", (value, 100.0, 0.0)) for value in (3.0, 5.0, 7.0))
-    found = sweep.fit(sweep.MEGAPIXELS, [1.0, 2.0, 3.0], timings)
+    found = run.fit(run.MEGAPIXELS, [1.0, 2.0, 3.0], timings)
     assert (found.slope, found.intercept, found.r_squared) == pytest.approx((2, 1, 1))
     assert found.spread == pytest.approx(3 / np.mean([3, 5 / 2, 7 / 3]) - 1)
 
@@ -292,3 +293,11 @@ def test_what_terminates_a_bench_cleans_up_after_it(weights_file, monkeypatch):
     monkeypatch.setattr(run, "run_benchmark", terminated)
     assert bench(weights_file).exit_code == 143
     assert left
+
+
+def test_the_clock_is_read_once_the_device_has_done_its_work(monkeypatch):
+    waited = []
+    monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
+    began = clock("cpu")
+    assert not waited and clock("cuda:1") >= began
+    assert waited == ["cuda:1"]

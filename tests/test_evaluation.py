@@ -16,14 +16,13 @@ from deblur_cli.errors import EvaluationError, TrainingError
 from deblur_cli.evaluation import loop
 from deblur_cli.evaluation.cases import find_cases
 from deblur_cli.evaluation.measures import MEASURES
-from deblur_cli.evaluation.results import Results
 from deblur_cli.evaluation.summary import LENGTHS, estimate, labels, summarize, table
 from deblur_cli.metrics import weighted_psnr
 from deblur_cli.nets import accelerate
 from deblur_cli.nets.macs import count_detection, count_restoration, count_spared
 from deblur_cli.photo.photo import Photo
+from deblur_cli.restoration import Tiling
 from deblur_cli.restoration.deblurrer import Deblurrer, Request
-from deblur_cli.restoration.limits import Tiling
 from deblur_cli.train.samples import Sample, prepare_folder, write_sample
 from deblur_cli.train.scores import score
 from deblur_cli.train.settings import BlurSettings
@@ -69,7 +68,7 @@ def evaluated(
         device="cpu",
         precision="fp32",
     )
-    return loop.evaluate(find_cases(folder), [contestant], results or Results(None))
+    return loop.evaluate(find_cases(folder), [contestant], results or loop.Results(None))
 
 
 @pytest.mark.parametrize("make", [lambda: lively(pooling=64), lively_lmd_vit], ids=["m2aenet", "lmd_vit"])
@@ -98,7 +97,7 @@ def test_whole_is_the_bare_output_of_the_network(tmp_path):
     (row,) = found.rows["test", "0.5"]
     assert row["psnr"] == pytest.approx(-10 * math.log10((image - sharp).square().mean()), abs=1e-4)
     assert row["gain_psnr"] == pytest.approx(row["psnr"] - row["input_psnr"])
-    assert 0 < row["work"] < 1
+    assert 0 < row["relative_macs"] < 1
 
 
 RESTORERS = {
@@ -121,7 +120,7 @@ def test_behind_a_detector_whole_and_tiled_agree_on_what_is_marked(tmp_path, kin
     assert whole["changed_outside"] == tiled["changed_outside"] == 0
     assert abs(whole["psnr"] - whole["input_psnr"]) > 1e-3
     assert tiled["psnr"] == pytest.approx(whole["psnr"], abs=0.02)
-    assert whole["work"] > 0 and math.isnan(tiled["work"]) == (kind == "lmd_vit")
+    assert whole["relative_macs"] > 0 and math.isnan(tiled["relative_macs"]) == (kind == "lmd_vit")
 
 
 def test_a_detectors_work_counts_everywhere_and_its_restorers_where_something_is_restored(tmp_path):
@@ -135,11 +134,11 @@ def test_a_detectors_work_counts_everywhere_and_its_restorers_where_something_is
     dense, cells = count_restoration(restorer, *SIZE), (-(-SIZE[0] // 8), -(-SIZE[1] // 8))
     restoring = dense - count_spared(restorer, *SIZE, torch.ones(1, 1, *cells))  # the padding
     assert everything["gmacs"] == pytest.approx((looking + restoring) / 1e9)
-    assert everything["work"] == pytest.approx((looking + restoring) / dense)
+    assert everything["relative_macs"] == pytest.approx((looking + restoring) / dense)
 
 
 def test_results_at_other_scales_are_worked_out_anew(tmp_path):
-    folder, results = dataset(tmp_path / "set", 1), Results(None)
+    folder, results = dataset(tmp_path / "set", 1), loop.Results(None)
     assert evaluated(folder, results, scales=(1,)).reused == 0
     assert evaluated(folder, results, scales=(1, 2)).reused == 0
     assert evaluated(folder, results, scales=(1,)).reused == 1
@@ -147,7 +146,7 @@ def test_results_at_other_scales_are_worked_out_anew(tmp_path):
 
 
 def test_results_with_another_detector_are_worked_out_anew(tmp_path):
-    folder, results = dataset(tmp_path / "set", 1), Results(None)
+    folder, results = dataset(tmp_path / "set", 1), loop.Results(None)
     restorer, detector = lively(pooling=64), lively_detector()
     assert evaluated(folder, results, network=weights_of(restorer)).reused == 0
     assert evaluated(folder, results, network=guided_by(detector, restorer)).reused == 0
@@ -166,7 +165,7 @@ def test_whole_lmd_vit_prunes_at_each_epsilon(tmp_path):
         (row,) = found.rows["test", str(epsilon)]
         image = result.image.clamp(0, 1)
         assert row["psnr"] == pytest.approx(-10 * math.log10((image - sharp).square().mean()), abs=1e-4)
-        work.append(row["work"])
+        work.append(row["relative_macs"])
     assert 1 > work[0] > work[1] > work[2] > 0
 
 
@@ -206,7 +205,7 @@ def test_a_network_without_a_mask_is_run_once_and_has_no_mask_measures(tmp_path)
     found = evaluated(dataset(tmp_path, 1), epsilons=(0.3, 0.6), whole=True, network=nafnet)
     assert list(found.rows) == [("test", "")]
     assert math.isnan(found.rows["test", ""][0]["mask_iou"])
-    assert found.rows["test", ""][0]["work"] == 1
+    assert found.rows["test", ""][0]["relative_macs"] == 1
 
 
 @pytest.mark.parametrize(
@@ -224,9 +223,9 @@ def test_pairs_in_folders_of_any_common_name_and_format_are_found(tmp_path, name
 
 
 def test_the_layout_is_recognised(tmp_path):
-    bundle = {"img_blur": picture(0), "img_gt": picture(1), "blur_mask": np.ones(SIZE, np.uint8)}
-    (tmp_path / "relo").mkdir()
-    np.save(tmp_path / "relo" / "a.npy", bundle, allow_pickle=True)
+    for half in ("blur", "sharp"):
+        save(tmp_path / "relo" / f"00_{half}.png", picture(0))
+    np.save(tmp_path / "relo" / "00.npy", np.ones(SIZE, bool))
     (case,) = find_cases(tmp_path / "relo")
     assert case.read().mask.all()
     (case,) = find_cases(dataset(tmp_path / "gopro" / "scene", 1, masks=False))
@@ -239,40 +238,40 @@ def test_the_layout_is_recognised(tmp_path):
 
 def test_what_is_there_is_not_worked_out_again(tmp_path, monkeypatch):
     folder, path = dataset(tmp_path / "set", 3), tmp_path / "out" / "pictures.csv"
-    first = evaluated(folder, Results(path), epsilons=(0.4, 0.6))
+    first = evaluated(folder, loop.Results(path), epsilons=(0.4, 0.6))
     text = path.read_text()
     detected = []
     plain = loop.Tiled.detect
     monkeypatch.setattr(loop.Tiled, "detect", lambda self, pixels: detected.append(1) or plain(self, pixels))
-    again = evaluated(folder, Results(path), epsilons=(0.4, 0.6))
+    again = evaluated(folder, loop.Results(path), epsilons=(0.4, 0.6))
     assert not detected
     assert again.reused == 6
     assert repr(again.rows) == repr(first.rows)  # NaN is not equal to itself
     # killed while a row was being written: that one alone is worked out again, by a single detection
     path.write_text(text[:-20])
-    healed = evaluated(folder, Results(path), epsilons=(0.4, 0.6))
+    healed = evaluated(folder, loop.Results(path), epsilons=(0.4, 0.6))
     assert healed.reused == 5
     assert len(detected) == 1
     assert len(path.read_text().splitlines()) == 7
     # another picture of the same name, other weights, other settings: nothing is taken over
     save(folder / "blur" / "0.png", picture(99))
-    assert evaluated(folder, Results(path), epsilons=(0.4,)).reused == 2
-    assert evaluated(folder, Results(path), epsilons=(0.4,), keep_sharp=False).reused == 0
+    assert evaluated(folder, loop.Results(path), epsilons=(0.4,)).reused == 2
+    assert evaluated(folder, loop.Results(path), epsilons=(0.4,), keep_sharp=False).reused == 0
 
 
 def test_names_with_line_breaks_and_quotes_are_found_again(tmp_path):
     folder, path = dataset(tmp_path / "set", 0), tmp_path / "out" / "pictures.csv"
     for half in ("blur", "sharp"):
         save(folder / half / 'a\n"b", c.png', picture(1))
-    evaluated(folder, Results(path))
-    assert evaluated(folder, Results(path)).reused == 1
+    evaluated(folder, loop.Results(path))
+    assert evaluated(folder, loop.Results(path)).reused == 1
 
 
 def test_a_file_of_another_kind_is_not_touched(tmp_path):
     path = tmp_path / "pictures.csv"
     path.write_text("a,b\n1,2\n")
     with pytest.raises(EvaluationError, match="choose another folder"):
-        Results(path)
+        loop.Results(path)
     assert path.read_text() == "a,b\n1,2\n"
 
 

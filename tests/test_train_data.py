@@ -10,7 +10,6 @@ from PIL import Image
 from train_helpers import NETWORK, tensors
 
 from deblur_cli.train.data import Batches
-from deblur_cli.train.distributed import ALONE, Team
 from deblur_cli.train.settings import BlurSettings, TrainSettings
 
 BLUR = BlurSettings(longest=8.0)
@@ -27,9 +26,9 @@ def write_pairs(folder, level, count=3):
     return str(folder)
 
 
-def batches(photos=(), team=ALONE, **changes):
+def batches(photos=(), rank=0, **changes):
     chosen = TrainSettings(network=NETWORK, blur=BLUR, patch=32, **{"batch": 2, **changes})
-    return Batches(chosen, photos, "cpu", team, Path("nowhere"))
+    return Batches(chosen, photos, "cpu", Path("nowhere"), rank)
 
 
 def same(first, second):
@@ -73,7 +72,7 @@ def test_synthesis_has_the_share_asked_for(share):
 
 def test_each_process_has_batches_of_its_own():
     photos = tensors()
-    first, second = (batches(photos, team=Team(rank, 2)).make(3, BLUR) for rank in range(2))
+    first, second = (batches(photos, rank=rank).make(3, BLUR) for rank in range(2))
     assert not same(first, second)
 
 

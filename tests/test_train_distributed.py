@@ -14,7 +14,7 @@ import deblur_cli
 from deblur_cli import weights
 from deblur_cli.train import checkpoint
 from deblur_cli.train.data import Batches
-from deblur_cli.train.distributed import Team, join_team
+from deblur_cli.train.loop import Team, join_team
 
 STEPS = 3
 MEMBER = """
@@ -23,8 +23,7 @@ from pathlib import Path
 import torch
 from train_helpers import settings
 from deblur_cli.train import data
-from deblur_cli.train.distributed import join_team, leave_team
-from deblur_cli.train.loop import Trainer
+from deblur_cli.train.loop import Trainer, join_team, leave_team
 data.HELD_OUT, data.SCORED = 2, (1, 32)
 torch.set_num_threads(1)
 team = join_team()
@@ -64,7 +63,7 @@ def test_the_network_is_that_of_one_process_with_all_batches(trained, tmp_path, 
     small_run(monkeypatch)
     photos = str(trained.parent / "photos")
     run = trainer(photos, tmp_path / "alone", steps=10**6)
-    sources = [Batches(run.settings, run.photos, "cpu", Team(rank, 2), tmp_path) for rank in range(2)]
+    sources = [Batches(run.settings, run.photos, "cpu", tmp_path, rank) for rank in range(2)]
     for step in range(STEPS):
         gradients = [gradient_of(run, source, step) for source in sources]
         for parameter, *parts in zip(run.network.parameters(), *gradients, strict=True):

@@ -20,8 +20,9 @@ from deblur_cli import weights
 from deblur_cli.errors import OutOfMemoryError, TrainingError, WeightsError
 from deblur_cli.nets import create_detector
 from deblur_cli.train import checkpoint, data, lessons, loop, synthetic
-from deblur_cli.train.settings import DetectorSizes, NetworkSettings
+from deblur_cli.train.settings import DetectorSizes, NetworkSettings, read_settings
 from deblur_cli.train.synthetic import synthesize
+from deblur_cli.weights.model_card import settings_text
 
 KILLED = """
 import sys
@@ -305,13 +306,17 @@ def test_a_detector_learns_scores_and_recommends_an_epsilon(photos, tmp_path):
 
 def test_a_guided_restorer_follows_its_detector_and_notes_it(photos, tmp_path):
     detector = tmp_path / "detector.safetensors"
-    weights.save(detector, create_detector(width=8, before=1, context=1, after=1), {})
+    weights.save(detector, create_detector(width=8, before=1, context=1, after=1), {"epsilon": "0.37"})
     guided = NetworkSettings(width=4, encoder=(1, 1, 1), decoder=(1, 1, 1), stem=2, guided=True)
     run = trainer(photos, tmp_path / "run", network=guided, follows=str(detector), steps=2)
     before = {name: value.clone() for name, value in run.network.state_dict().items()}
     run.run()
     assert not torch.equal(run.network.state_dict()["ending.weight"], before["ending.weight"])
     notes = weights.load(str(run.export())).notes
-    assert notes["detector"] == str(detector) and "epsilon" in notes
+    assert notes["detector"] == str(detector) and notes["epsilon"] == "0.37"
+    printed = settings_text(json.loads(notes["history"])[0]).strip("`").removeprefix("toml")
+    (tmp_path / "printed.toml").write_text(printed)
+    unknown = {"photos": str(photos)}  # folders are not told to others
+    assert read_settings(tmp_path / "printed.toml", unknown) == run.settings
     with pytest.raises(TrainingError, match="not a detector"):
         trainer(photos, tmp_path / "other", network=guided, follows=str(run.export()))

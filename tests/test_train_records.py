@@ -7,7 +7,8 @@ import torch
 from train_helpers import NETWORK, tensors
 
 from deblur_cli.nets import create
-from deblur_cli.train.records import Means, append_row, restorer_sheet
+from deblur_cli.train.lessons import restorer_sheet
+from deblur_cli.train.loop import Means, append_row
 from deblur_cli.train.settings import BlurSettings
 from deblur_cli.train.synthetic import fixed_set
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from deblur_cli.train.samples import Sample
-from deblur_cli.train.scores import CANDIDATES, MOST_TOUCHED, calibrate
+from deblur_cli.train.scores import CANDIDATES, ENOUGH, MOST_TOUCHED, calibrate
 
 SIDE = 64
 
@@ -54,3 +54,15 @@ def test_a_network_that_is_never_wrong_gets_the_threshold_of_largest_gain():
 def test_where_all_thresholds_touch_sharp_photos_the_one_that_touches_least_is_taken():
     found = calibrate(outcome_of(blurred=1.0, sharp=1.0), [sample()], SHARP)
     assert found.sharp_touched > MOST_TOUCHED and found.epsilon in CANDIDATES
+
+
+def test_the_epsilon_of_a_detector_stays_unless_another_is_clearly_better_on_enough_pictures():
+    sure = outcome_of(blurred=0.62, sharp=0.0)  # nothing is restored with 0.8, everything with 0.37
+    assert calibrate(sure, [sample()] * ENOUGH, SHARP, own=0.37).epsilon == 0.37
+    assert calibrate(sure, [sample()] * (ENOUGH - 1), SHARP, own=0.8).epsilon == 0.8
+    assert calibrate(sure, [sample()] * ENOUGH, SHARP, own=0.8).epsilon < 0.62
+
+    def useless(picture):
+        return sure(picture)[0], picture
+
+    assert calibrate(useless, [sample()] * ENOUGH, SHARP, own=0.8).epsilon == 0.8

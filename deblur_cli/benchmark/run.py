@@ -1,31 +1,60 @@
-"""Times every way to run the network over one photo, in one run."""
+"""Times every way to run the network over one photo, in one run, and how that grows with the photo."""
 
 import copy
+import ctypes
+import logging
+import platform
+import statistics
+import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
 from PIL import Image
 from torch import Tensor
 
-from deblur_cli.benchmark.measuring import Action, Timing, describe_machine, interleave
 from deblur_cli.benchmark.scene import REQUEST, Scene, Setting, stage
 from deblur_cli.errors import UsageError
 from deblur_cli.nets import Detection, Detector, GuidedM2AENet, M2AENet, Network, create
 from deblur_cli.photo.decode import decode
 from deblur_cli.photo.encode import encode
+from deblur_cli.pictures.plots import Curve, Diagram
 from deblur_cli.restoration.deblurrer import Deblurrer, untouched
-from deblur_cli.restoration.device import memory_errors
+from deblur_cli.restoration.device import clock, memory_errors
 from deblur_cli.restoration.findings import everywhere
 from deblur_cli.restoration.forecast import Part, dense_macs, detection_macs, parts_macs, restored_parts
 from deblur_cli.restoration.scales import ScaledPhoto, pyramid
 from deblur_cli.restoration.tiles import Tile
 
+Action = Callable[[], object]
 Step = Callable[[str], None]
+MEGAPIXELS, SHARE = "megapixels", "blurred share"  # what a sweep is over
 BASELINE, DETECT, DETECT_FINEST = "dense float32", "detect", "detect, scale 1"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of each repeat of one way to do something, and the most bytes held meanwhile.
+
+    memory is what came on top of the bytes held before (libraries, weights, photo): of the GPU where there
+    is one, else of the process; None where the system does not tell.
+    """
+
+    name: str
+    seconds: tuple[float, ...]
+    memory: int | None = None
+    macs: int | None = None
+
+    @property
+    def median(self) -> float:
+        """Middle of the repeats."""
+        return statistics.median(self.seconds)
 
 
 @dataclass(frozen=True)
@@ -207,3 +236,132 @@ def count_macs(
     totals[DETECT] = looking
     totals["deblur"] = None if looking is None or restoring is None else looking + restoring
     return totals
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Times of the tool over megapixels or over the blurred share.
+
+    slope, intercept: of the line fitted to the medians (seconds); r_squared: how well it fits
+    spread: largest relative distance of the seconds per megapixel from their mean
+    """
+
+    over: str
+    values: tuple[float, ...]
+    timings: tuple[Timing, ...]
+    slope: float
+    intercept: float
+    r_squared: float
+    spread: float | None
+
+
+def sweep(
+    setting: Setting,
+    sizes: Sequence[tuple[int, int]],
+    shares: Sequence[float],
+    length: float,
+    repeats: int,
+    step: Step = lambda _: None,
+) -> Sweep:
+    """Time the tool for several sizes or several shares (one of both is a single value), interleaved."""
+    deblurrer = setting.deblurrer()
+    over = MEGAPIXELS if len(sizes) > 1 else SHARE
+    scenes = {
+        (f"{size[0]}x{size[1]}" if over == MEGAPIXELS else f"{share:.0%} blurred"): stage(
+            deblurrer, size, share, length
+        )
+        for size in sizes
+        for share in shares
+    }
+    values = [size[0] * size[1] / 1e6 for size in sizes] if over == MEGAPIXELS else list(shares)
+    warm_up(deblurrer, next(iter(scenes.values())))
+    with memory_errors():
+        actions = {name: lambda scene=scene: scene.run(deblurrer) for name, scene in scenes.items()}
+        timings = interleave(actions, repeats, deblurrer.device, step)  # type: ignore[arg-type]
+    return fit(over, values, tuple(timings.values()))
+
+
+def fit(over: str, values: Sequence[float], timings: tuple[Timing, ...]) -> Sweep:
+    """The line through the medians."""
+    x, y = np.asarray(values), np.array([timing.median for timing in timings])
+    slope, intercept = np.polyfit(x, y, 1)
+    residual, total = ((y - slope * x - intercept) ** 2).sum(), ((y - y.mean()) ** 2).sum()
+    spread = None
+    if over == MEGAPIXELS:
+        each = y / x
+        spread = float(np.abs(each / each.mean() - 1).max())
+    r_squared = float(1 - residual / total) if total else 1.0
+    return Sweep(over, tuple(values), timings, float(slope), float(intercept), r_squared, spread)
+
+
+def diagram(found: Sweep) -> Diagram:
+    """Medians, their range, and the fitted line."""
+    line = [found.slope * value + found.intercept for value in found.values]
+    unit = "s per megapixel" if found.over == MEGAPIXELS else "s from nothing to everything"
+    curves = [
+        Curve(
+            "deblur, median and range",
+            found.values,
+            [timing.median for timing in found.timings],
+            [min(timing.seconds) for timing in found.timings],
+            [max(timing.seconds) for timing in found.timings],
+        ),
+        Curve(f"fit: {found.slope:.3g} {unit}", found.values, line, style="--"),
+    ]
+    return Diagram(found.over, "seconds", curves, from_zero=True)
+
+
+def interleave(actions: dict[str, Action], repeats: int, device: str, step: Step) -> dict[str, Timing]:
+    """Time every action once, then all of them again, so that a busy machine slows all of them alike.
+
+    Memory is measured in the first repeat, which therefore has to ask the system for all of its pages.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in actions}
+    memory: dict[str, int | None] = dict.fromkeys(actions)
+    for repeat in range(repeats):
+        for name, action in actions.items():
+            step(f"{name}, {repeat + 1} of {repeats}")
+            before = begin_memory(device) if repeat == 0 else None
+            started = clock(device)
+            action()
+            seconds[name].append(clock(device) - started)
+            if before is not None:
+                memory[name] = peak_memory(device) - before
+    return {name: Timing(name, tuple(seconds[name]), memory[name]) for name in actions}
+
+
+def begin_memory(device: str) -> int | None:
+    """Forget the peak so far and return the bytes held now; None where the peak cannot be forgotten."""
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats(device)
+        return int(torch.cuda.memory_allocated(device))
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        ctypes.CDLL(None).malloc_trim(0)  # what the allocator kept of the action before
+        Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM, see proc(5)
+    except (OSError, AttributeError) as error:
+        logger.info("peak memory is not measured: %s", error)
+        return None
+    return int(psutil.Process().memory_info().rss)
+
+
+def peak_memory(device: str) -> int:
+    """Most bytes held since `begin_memory`."""
+    if device.startswith("cuda"):
+        return int(torch.cuda.max_memory_allocated(device))
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    line = next(line for line in lines if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024  # "VmHWM:  123 kB"
+
+
+def describe_machine(device: str) -> str:
+    """Processor or GPU, threads and torch version."""
+    if device.startswith("cuda"):
+        return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
+    name = platform.processor() or platform.machine()
+    path = Path("/proc/cpuinfo")
+    if path.is_file():
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
+    return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"

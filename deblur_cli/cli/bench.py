@@ -15,11 +15,9 @@ from deblur_cli.cli.output import Output, check_plot, save_plot
 from deblur_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from deblur_cli.benchmark.measuring import Timing
     from deblur_cli.benchmark.profiling import Profile, Share
-    from deblur_cli.benchmark.run import Benchmark
+    from deblur_cli.benchmark.run import Benchmark, Sweep, Timing
     from deblur_cli.benchmark.scene import Setting
-    from deblur_cli.benchmark.sweep import Sweep
 
 SWEPT = {"megapixels": "0.75,1.5,3,6,12", "blurred": "0,0.1,0.25,0.5,0.75,1"}
 SHOWN_OPERATORS = 15
@@ -166,7 +164,7 @@ def run_variants(options: BenchOptions, setting: "Setting", streams: Output) -> 
 
 def run_sweep(options: BenchOptions, setting: "Setting", streams: Output) -> Timed:
     """Time the tool over sizes or shares, and draw that if asked to."""
-    from deblur_cli.benchmark.sweep import diagram, sweep
+    from deblur_cli.benchmark.run import diagram, sweep
 
     sizes, shares = [options.size], [options.blurred]
     if options.sweep == "megapixels":

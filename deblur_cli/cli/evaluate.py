@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from deblur_cli import locks
+from deblur_cli import files
 from deblur_cli.cli import options as shared
 from deblur_cli.cli.errors import FAILED, OK, terminate_like_interrupt
 from deblur_cli.cli.options import takes
 from deblur_cli.cli.output import Output, check_plot, save_plot
 from deblur_cli.errors import EvaluationError, UsageError
-from deblur_cli.restoration.limits import SCALES
+from deblur_cli.restoration import SCALES
 
 if TYPE_CHECKING:
-    from deblur_cli.evaluation.loop import Contestant, Evaluated
-    from deblur_cli.evaluation.results import Place
+    from deblur_cli.evaluation.loop import Contestant, Evaluated, Place
     from deblur_cli.evaluation.summary import Mean
 
 
@@ -102,13 +101,13 @@ def evaluate(options: EvaluateOptions) -> None:
     check_plot(options.plot)
 
     from deblur_cli.evaluation.cases import find_cases
+    from deblur_cli.evaluation.loop import Results
     from deblur_cli.evaluation.loop import evaluate as run
-    from deblur_cli.evaluation.results import Results
 
     cases, output = find_cases(options.dataset, options.layout)[: options.limit], options.output
     streams = Output(quiet=options.quiet)
     contestants = enter(options, streams)
-    with terminate_like_interrupt(), nullcontext() if output is None else locks.held(output):
+    with terminate_like_interrupt(), nullcontext() if output is None else files.held(output):
         results = Results(None if output is None else output / "pictures.csv")
         with streams.log_lines(), streams.bars(len(cases)) as bars, told_where_it_stopped(streams, output):
             found = run(cases, contestants, results, bars.begin, bars.done)
@@ -189,7 +188,7 @@ def print_table(
     """Print how and on what was measured, then the means."""
     from deblur_cli.evaluation.summary import table
 
-    pictures, first = max(map(len, found.rows.values())), contestants[0]
+    pictures, first = max(map(len, found.rows.values())), contestants[0].deblurrer
     number = "1 picture" if pictures == 1 else f"{pictures} pictures"
     sizes = "whole" if options.whole else f"tiled, scales {', '.join(map(str, options.scales))}"
     kind = "laid over the picture" if options.keep_sharp else "bare output"
@@ -226,8 +225,8 @@ def record(
         "inference": contestant.inference,
         "scales": "1" if options.whole else ",".join(map(str, options.scales)),
         "keep_sharp": options.keep_sharp,
-        "device": contestants[0].device,
-        "precision": contestants[0].precision,
+        "device": contestant.deblurrer.device,
+        "precision": contestant.deblurrer.precision,
         "detector": detector_name(contestant),
         "weights": weights,
         "epsilon": float(epsilon) if epsilon else None,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deblur_cli import locks
+from deblur_cli import files
 from deblur_cli.cli import options as shared
 from deblur_cli.cli.options import takes
 from deblur_cli.cli.output import Output
@@ -75,7 +75,7 @@ def synth(options: SynthOptions) -> None:
     streams, size, seed = Output(quiet=options.quiet), options.size, options.seed
     pool = load_photos(options.photos)
     warn_of_small(pool, size, streams)
-    with locks.held(options.output), streams.bars(options.count) as bars:
+    with files.held(options.output), streams.bars(options.count) as bars:
         prepare_folder(options.output, pool, settings, size, seed)
         for number in range(options.count):
             if not is_written(options.output, number):

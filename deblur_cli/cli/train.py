@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deblur_cli import locks
+from deblur_cli import files
 from deblur_cli.cli import options
 from deblur_cli.cli.errors import INTERRUPTED, OK, TERMINATED
 from deblur_cli.cli.output import Output
 from deblur_cli.errors import TrainingError, UsageError
 
 if TYPE_CHECKING:
-    from deblur_cli.train.distributed import Team
-    from deblur_cli.train.loop import Trainer
+    from deblur_cli.train.loop import Team, Trainer
     from deblur_cli.train.settings import TrainSettings
 
 SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
@@ -51,7 +50,7 @@ Pairs = Annotated[
     typer.Option(
         "--pairs",
         metavar="DIR",
-        help="Folder of blurred and sharp pictures as in GoPro, ReLoBlur or LMD-ViT; repeat for several.",
+        help="Folder of blurred and sharp pictures as in GoPro or ReLoBlur; repeat for several.",
         readable=False,
     ),
 ]
@@ -110,12 +109,12 @@ def train(
 
 def train_here(settings: "TrainSettings", folder: Path, *, quiet: bool, verbose: bool) -> int:
     """Train as one process, or as one of those that torchrun started, and return the exit code."""
-    from deblur_cli.train.distributed import join_team, leave_team
+    from deblur_cli.train.loop import join_team, leave_team
 
     team = join_team()
     streams = Output(quiet=quiet or not team.leads, verbose=verbose)
     try:
-        with streams.log_lines(), locks.held(folder) if team.leads else nullcontext():
+        with streams.log_lines(), files.held(folder) if team.leads else nullcontext():
             return run(prepare(settings, folder, streams, team), streams)
     finally:
         leave_team()

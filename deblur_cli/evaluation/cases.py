@@ -14,7 +14,7 @@ from torch import Tensor
 from deblur_cli.errors import EvaluationError, TrainingError, UnreadableError
 from deblur_cli.photo.header import is_picture_name
 from deblur_cli.train.datasets import Pair, gopro_pairs, read_pair, reloblur_pairs
-from deblur_cli.train.samples import holds_samples, read_sample
+from deblur_cli.train.samples import FILES, holds_samples, read_sample, sample_file
 
 BLURRED_FOLDERS = ("blur", "blurred", "input")  # names in common use for either half of a pair
 SHARP_FOLDERS = ("sharp", "target", "gt")
@@ -82,16 +82,13 @@ def synth_cases(folder: Path) -> list[Case]:
     """What `deblur synth` wrote."""
     if not holds_samples(folder):
         return []
-    numbers = [path.stem for path in (folder / "motion").glob("*.npz")]
-    parts = (("blur", "png"), ("sharp", "png"), ("mask", "png"), ("motion", "npz"))
-    return [
-        Case(
-            number,
-            tuple(folder / part / f"{number}.{suffix}" for part, suffix in parts),
-            lambda number=number: read_synth(folder, number),  # type: ignore[misc]
-        )
-        for number in numbers
-    ]
+    return [synth_case(folder, path.stem) for path in (folder / "motion").glob("*.npz")]
+
+
+def synth_case(folder: Path, number: str) -> Case:
+    """The case of a sample."""
+    files = tuple(sample_file(folder, part, number) for part in FILES)
+    return Case(number, files, lambda: read_synth(folder, number))
 
 
 def read_synth(folder: Path, number: str) -> Truth:
@@ -103,11 +100,10 @@ def read_synth(folder: Path, number: str) -> Truth:
 
 def pair_cases(folder: Path, pairs: list[Pair]) -> list[Case]:
     """Cases of published pairs, named by their path in the dataset. A lone half is left to be named later."""
-    halves = [pair for pair in pairs if pair.sharp is not None]
-    if halves and not any(pair.sharp.is_file() for pair in halves if pair.sharp is not None):
+    if pairs and not any(pair.sharp.is_file() for pair in pairs):
         raise TrainingError(
-            f"none of the {len(halves)} blurred pictures in {folder} has its sharp partner, such as "
-            f"{halves[0].sharp}: unpack them there"
+            f"none of the {len(pairs)} blurred pictures in {folder} has its sharp partner, such as "
+            f"{pairs[0].sharp}: unpack them there"
         )
     return [pair_case(folder, pair) for pair in pairs]
 
@@ -121,7 +117,7 @@ def pair_case(folder: Path, pair: Pair) -> Case:
 def read_pair_truth(pair: Pair) -> Truth:
     """Picture, truth and, where there is a file of it, mask."""
     blurred, sharp, mask = read_pair(pair)
-    return Truth(blurred, sharp, mask if pair.mask or pair.sharp is None else None)
+    return Truth(blurred, sharp, mask if pair.mask else None)
 
 
 def plain_pairs(folder: Path) -> list[Pair]:
@@ -143,24 +139,18 @@ def same_stem(folder: Path, path: Path) -> Path | None:
     return next((candidate for candidate in candidates if is_picture_name(candidate)), None)
 
 
-def bundles(folder: Path) -> list[Pair]:
-    """The .npy files of LMD-ViT, in a folder without pictures."""
-    return [Pair(path, None) for path in sorted(folder.rglob("*.npy"))]
-
-
 def natural(name: str) -> list[tuple[int, str]]:
     """Sorts numbers inside names by value."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"([0-9]+)", name)]
 
 
-LAYOUTS: dict[
-    str, tuple[Callable[[Path], list[Case]], str]
-] = {  # how to find it, what it looks like; .npy files last
+Find = Callable[[Path], list[Case]]
+LAYOUTS: dict[str, tuple[Find, str]] = {  # how to find it, what it looks like
     "synth": (synth_cases, "the folder of deblur synth"),
     "gopro": (lambda folder: pair_cases(folder, gopro_pairs(folder)), "blur/ and sharp/ with .png files"),
     "pairs": (lambda folder: pair_cases(folder, plain_pairs(folder)), "blur/ or input/ beside sharp/ or gt/"),
     "reloblur": (
-        lambda folder: pair_cases(folder, reloblur_pairs(folder) or bundles(folder)),
-        "NN_blur.png and NN_sharp.png with masks, or LMD-ViT's .npy files",
+        lambda folder: pair_cases(folder, reloblur_pairs(folder)),
+        "NN_blur.png and NN_sharp.png with masks",
     ),
 }

@@ -3,10 +3,8 @@
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from deblur_cli.cells import CELL
 from deblur_cli.evaluation.cases import Truth
 from deblur_cli.evaluation.methods import Outcome
 from deblur_cli.metrics import (
@@ -20,7 +18,7 @@ from deblur_cli.metrics import (
     weighted_ssim,
 )
 from deblur_cli.restoration.mask import feather_weights
-from deblur_cli.train.scores import soft_area
+from deblur_cli.train.scores import enlarge, soft_area
 
 EQUAL = 100.0  # dB, for pictures without any difference, so that means stay finite
 CHANGED = 0.25 / 255  # from which difference on a pixel is another one; less is rounding
@@ -49,7 +47,7 @@ MEASURES = {  # column: words, format
     "blur_length": ("blur length, px", ".1f"),
     "marked_share": ("marked area", ".3f"),
     "gmacs": ("work, GMACs", ".1f"),
-    "work": ("work, of dense", ".3f"),
+    "relative_macs": ("work, of dense", ".3f"),
     "seconds": ("seconds", ".2f"),
 }
 
@@ -60,77 +58,62 @@ def measure(outcome: Outcome, truth: Truth, seconds: float) -> dict[str, float]:
     The picture is compared as it is; LMD-ViT's evaluation does the same, in 0-1 and over all channels.
     """
     sharp, blurred = (image[None].float() / 255 for image in (truth.sharp, truth.blurred))
+    mask = None if truth.mask is None else truth.mask[None].float()
     values = dict.fromkeys(MEASURES, math.nan)
     for prefix, image in (("input_", blurred), ("", outcome.image)):
         values[f"{prefix}psnr"] = float(psnr(image, sharp).clamp(max=EQUAL))
         values[f"{prefix}ssim"] = float(ssim(image.double(), sharp.double()))
-        if truth.mask is not None:
-            mask = truth.mask[None].float()
+        if mask is not None:
             values[f"{prefix}psnr_w"] = float(weighted_psnr(image, sharp, mask).clamp(max=EQUAL))
             values[f"{prefix}ssim_w"] = float(weighted_ssim(image.double(), sharp.double(), mask))
     for name in ("psnr", "psnr_w", "ssim_w"):
         values[f"gain_{name}"] = values[name] - values[f"input_{name}"]
-    values |= measure_guidance(outcome, truth) | measure_unmoved(outcome, truth)
+    if mask is not None:
+        values |= measure_motion(outcome, truth, mask)
+        values["outside_psnr"] = float(weighted_psnr(outcome.image, blurred, 1 - mask).clamp(max=EQUAL))
+    if outcome.mask is not None:
+        values |= measure_marked(outcome.mask, sharp, mask)
+        values["changed_outside"] = float(changed_outside(outcome.image, outcome.mask, blurred))
     if outcome.macs is not None and outcome.dense is not None:
-        values |= {"gmacs": outcome.macs / 1e9, "work": outcome.macs / outcome.dense}
-    values["seconds"] = seconds
-    return values
+        values |= {"gmacs": outcome.macs / 1e9, "relative_macs": outcome.macs / outcome.dense}
+    return values | {"seconds": seconds}
 
 
-def measure_guidance(outcome: Outcome, truth: Truth) -> dict[str, float]:
-    """How well mask and trajectories were found, as far as network and dataset know of them."""
-    values: dict[str, float] = {}
-    size = (truth.blurred.shape[1], truth.blurred.shape[2])
-    true = None if truth.mask is None else truth.mask[None].float()
-    if true is not None:
-        values |= {"true_share": float(true.mean()), "blur_length": blur_length(truth)}
-    if outcome.mask is not None:
-        marked = enlarge(outcome.mask, size)
-        values["marked_share"] = float(marked.mean())
-        if true is not None:
-            values["mask_iou"] = float(mask_iou(marked, true))
-            values["mask_precision"] = float(mask_precision(marked, true))
-            values["mask_recall"] = float(mask_recall(marked, true))
-    if true is None or outcome.start is None or outcome.end is None:
+def measure_motion(outcome: Outcome, truth: Truth, mask: Tensor) -> dict[str, float]:
+    """What moved, and how well its trajectories were found, as far as network and dataset know of them."""
+    values = {"true_share": float(mask.mean())}
+    if truth.start is None or truth.end is None:
         return values
-    if truth.start is not None and truth.end is not None:
-        start, end = enlarge(outcome.start, size), enlarge(outcome.end, size)
-        values["endpoint_error"] = float(endpoint_error(start, end, truth.start[None], truth.end[None], true))
+    values["blur_length"] = float((truth.end - truth.start).norm(dim=0)[mask[0, 0] > 0].mean())
+    if outcome.start is not None and outcome.end is not None:
+        start, end = enlarge(outcome.start, mask), enlarge(outcome.end, mask)
+        values["endpoint_error"] = float(endpoint_error(start, end, truth.start[None], truth.end[None], mask))
     return values
 
 
-def blur_length(truth: Truth) -> float:
-    """Mean displacement from start to end of the exposure within the true mask, in pixels; NaN if unknown."""
-    if truth.mask is None or truth.start is None or truth.end is None:
-        return math.nan
-    return float((truth.end - truth.start).norm(dim=0)[truth.mask[0] > 0].mean())
+def measure_marked(cells: Tensor, sharp: Tensor, mask: Tensor | None) -> dict[str, float]:
+    """What is marked by cells 1 1 h w, and how much of it should be, if the true mask 1 1 H W is known.
 
-
-def measure_unmoved(outcome: Outcome, truth: Truth) -> dict[str, float]:
-    """How much is marked and changed that should not be.
-
-    outside_psnr: output against input where nothing moved; wrongly_marked, soft_marked: shares of that
-    area and of its smooth or defocused parts; changed_outside: changed pixels off the feathered mask
+    wrongly_marked, soft_marked: shares of what did not move, and of its smooth or defocused parts
     """
-    values: dict[str, float] = {}
-    size = (truth.blurred.shape[1], truth.blurred.shape[2])
-    blurred = truth.blurred[None].float() / 255
-    marked = None if outcome.mask is None else enlarge(outcome.mask, size)
-    if outcome.mask is not None:
-        laid_over = feather_weights(outcome.mask[0, 0].numpy(), slice(0, size[0]), slice(0, size[1]))
-        changed = ((outcome.image - blurred).abs() > CHANGED).any(1)[0]
-        values["changed_outside"] = float((changed & torch.from_numpy(laid_over == 0)).sum())
-    if truth.mask is None:
+    marked = enlarge(cells, sharp)
+    values = {"marked_share": float(marked.mean())}
+    if mask is None:
         return values
-    unmoved = 1 - truth.mask[None].float()
-    values["outside_psnr"] = float(weighted_psnr(outcome.image, blurred, unmoved).clamp(max=EQUAL))
-    if marked is not None:
-        soft = unmoved * soft_area(truth.sharp[None].float() / 255)
-        values["wrongly_marked"] = float((marked * unmoved).sum() / unmoved.sum())
-        values["soft_marked"] = float((marked * soft).sum() / soft.sum())
-    return values
+    unmoved = 1 - mask
+    soft = unmoved * soft_area(sharp)
+    return values | {
+        "mask_iou": float(mask_iou(marked, mask)),
+        "mask_precision": float(mask_precision(marked, mask)),
+        "mask_recall": float(mask_recall(marked, mask)),
+        "wrongly_marked": float((marked * unmoved).sum() / unmoved.sum()),
+        "soft_marked": float((marked * soft).sum() / soft.sum()),
+    }
 
 
-def enlarge(stage: Tensor, size: tuple[int, int]) -> Tensor:
-    """Stage map B C h w at a picture's size, every cell as 8 x 8 equal pixels."""
-    return F.interpolate(stage.float(), scale_factor=CELL)[..., : size[0], : size[1]]
+def changed_outside(image: Tensor, cells: Tensor, blurred: Tensor) -> int:
+    """How many pixels were changed off the feathered mask."""
+    height, width = blurred.shape[-2:]
+    laid_over = feather_weights(cells[0, 0].numpy(), slice(0, height), slice(0, width))
+    changed = ((image - blurred).abs() > CHANGED).any(1)[0]
+    return int((changed & torch.from_numpy(laid_over == 0)).sum())

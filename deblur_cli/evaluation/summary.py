@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from deblur_cli.evaluation.loop import Place, Row
 from deblur_cli.evaluation.measures import MEASURES
-from deblur_cli.evaluation.results import Place, Row
 from deblur_cli.pictures.plots import Curve, Diagram
 
 RESAMPLES = 4000
@@ -29,7 +29,7 @@ DRAWN = {  # over epsilon; measure: axis
     "gain_psnr_w": "PSNR gained in the blur, dB",
     "gain_psnr": "PSNR gained, dB",
     "mask_iou": "mask IoU",
-    "work": "multiply-accumulates, share of the dense network's",
+    "relative_macs": "multiply-accumulates, share of the dense network's",
 }
 
 

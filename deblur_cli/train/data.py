@@ -21,7 +21,6 @@ from deblur_cli.train.datasets import (
     pick,
     whole_pair,
 )
-from deblur_cli.train.distributed import Team
 from deblur_cli.train.patches import PatchPool, Recipe
 from deblur_cli.train.samples import Sample, holds_samples, join, photos_digest, read_digest, read_samples
 from deblur_cli.train.settings import BlurSettings, TrainSettings
@@ -42,9 +41,9 @@ class Batches:
     """
 
     def __init__(
-        self, settings: TrainSettings, photos: Sequence[Tensor], device: str, team: Team, folder: Path
+        self, settings: TrainSettings, photos: Sequence[Tensor], device: str, folder: Path, rank: int = 0
     ) -> None:
-        self.settings, self.photos, self.device, self.team = settings, photos, device, team
+        self.settings, self.photos, self.device, self.rank = settings, photos, device, rank
         self.pool = self.open_pool(folder) if settings.patches.count and photos else None
         self.datasets = [find_pairs(Path(folder)) for folder in settings.pairs]
         for dataset in self.datasets:
@@ -54,14 +53,14 @@ class Batches:
 
     def open_pool(self, folder: Path) -> PatchPool:
         """Patches made ahead, in the folder of the run."""
-        settings, place = self.settings, folder / "patches" / str(self.team.rank)
+        settings, place = self.settings, folder / "patches" / str(self.rank)
         numbers = (settings.patch, settings.patches.count, self.seed(0))
         recipe = Recipe(Path(settings.photos), len(self.photos), settings.blur, *numbers)
         return PatchPool(recipe, place, settings.patches.views, settings.batch)
 
     def seed(self, step: int) -> int:
         """Of all randomness in a step of this process; differs in the 32 bits that CPU generators use."""
-        return self.settings.seed * 1_000_003 + self.team.rank * 100_000_007 + step
+        return self.settings.seed * 1_000_003 + self.rank * 100_000_007 + step
 
     def make(self, step: int, blur: BlurSettings) -> Sample:
         """The batch of a step, which depends on seed, step, process, and the set of patches in use."""

@@ -3,19 +3,15 @@
 GoPro (Nah et al. 2017): SCENE/blur/NAME.png and SCENE/sharp/NAME.png. A mask/NAME.png beside them, as
 `deblur synth` writes it, is used; without one the whole picture is taken for blurred.
 ReLoBlur (Li et al. 2023): dataset/.../NN_blur.png and NN_sharp.png, masks at masks/.../NN.png or .npy.
-LMD-ViT (Li et al. 2024): .npy files that hold img_blur, img_gt and blur_mask together.
 """
 
-import pickle
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from deblur_cli.errors import TrainingError
@@ -23,15 +19,6 @@ from deblur_cli.photo.decode import decode, is_picture_name
 from deblur_cli.photo.photo import to_eight_bits
 from deblur_cli.train.samples import Sample
 
-NUMPY_NAMES = {  # all that a pickled array needs; anything else in a file could run code
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy.core.multiarray", "scalar"),
-    ("numpy._core.multiarray", "scalar"),
-}
-NUMBERS = "buif"  # kinds of arrays
 MASK_SUFFIXES = (".png", ".npy")
 PNG = b"\x89PNG\r\n\x1a\n"  # what such a file begins with; a chunk's length and name, width, height follow
 MULTIPLE = 16  # pixels; the network halves its input four times
@@ -39,10 +26,10 @@ MULTIPLE = 16  # pixels; the network halves its input four times
 
 @dataclass(frozen=True)
 class Pair:
-    """Files of one moment. Without a mask the whole picture is blurred; `sharp` None: all in one .npy."""
+    """Files of one moment. Without a mask the whole picture is blurred."""
 
     blurred: Path
-    sharp: Path | None
+    sharp: Path
     mask: Path | None = None
 
 
@@ -85,21 +72,20 @@ def pick(count: int, generator: torch.Generator) -> int:
 
 
 def find_pairs(folder: Path) -> list[Pair]:
-    """Every pair below a folder, by path, whichever of the three layouts it has.
+    """Every pair below a folder, by path, in either layout.
 
     Raises TrainingError where there is none or where half of a pair is missing.
     """
     if not folder.is_dir():
         raise TrainingError(f"there is no folder {folder}: name a dataset")
     pairs = [*gopro_pairs(folder), *reloblur_pairs(folder)]
-    pairs = pairs or [Pair(path, None) for path in sorted(folder.rglob("*.npy"))]
     if not pairs:
         raise TrainingError(
-            f"no pairs in {folder}: expected blur/ and sharp/ folders (GoPro), NN_blur.png and NN_sharp.png "
-            "(ReLoBlur), or .npy files (LMD-ViT)"
+            f"no pairs in {folder}: expected blur/ and sharp/ folders (GoPro), or NN_blur.png and "
+            "NN_sharp.png (ReLoBlur)"
         )
     for pair in pairs:
-        if pair.sharp is not None and not pair.sharp.is_file():
+        if not pair.sharp.is_file():
             raise TrainingError(f"{pair.blurred} has no sharp partner {pair.sharp.name}")
     return pairs
 
@@ -167,13 +153,10 @@ def png_size(path: Path) -> tuple[int, ...] | None:
 def read_pair(pair: Pair) -> tuple[Tensor, Tensor, Tensor]:
     """Blurred and sharp picture, 3 H W uint8, and mask, 1 H W of zeros and ones uint8.
 
-    Raises TrainingError where the sizes differ or an .npy does not hold what it should.
+    Raises TrainingError where the sizes differ or a file holds no mask.
     """
-    if pair.sharp is None:
-        blurred, sharp, mask = read_bundle(pair.blurred)
-    else:
-        blurred, sharp = read_rgb(pair.blurred), read_rgb(pair.sharp)
-        mask = torch.ones_like(blurred[:1]) if pair.mask is None else read_mask(pair.mask)[None]
+    blurred, sharp = read_rgb(pair.blurred), read_rgb(pair.sharp)
+    mask = torch.ones_like(blurred[:1]) if pair.mask is None else read_mask(pair.mask)[None]
     if blurred.shape != sharp.shape or mask.shape[1:] != blurred.shape[1:]:
         raise TrainingError(f"{pair.blurred}: picture, sharp partner and mask differ in size")
     return blurred, sharp, mask
@@ -181,65 +164,14 @@ def read_pair(pair: Pair) -> tuple[Tensor, Tensor, Tensor]:
 
 def read_mask(path: Path) -> Tensor:
     """A mask H W of zeros and ones, uint8, from a picture or an array; what is above zero is blurred."""
-    values: Any = load_array(path) if path.suffix == ".npy" else decode(path).pixels
+    try:
+        values = np.load(path, allow_pickle=False) if path.suffix == ".npy" else decode(path).pixels
+    except (OSError, ValueError, EOFError) as error:
+        raise TrainingError(f"cannot read {path}: {error}") from error
     if not isinstance(values, np.ndarray) or values.ndim not in (2, 3):
         raise TrainingError(f"{path} does not hold a mask")
     blurred = (values if values.ndim == 2 else values[..., 0]).astype(bool)
     return torch.from_numpy(blurred.astype(np.uint8))
-
-
-def read_bundle(path: Path) -> tuple[Tensor, Tensor, Tensor]:
-    """Blurred, sharp and mask of one LMD-ViT file, as `read_pair` returns them."""
-    values = load_array(path)
-    content = values.item() if isinstance(values, np.ndarray) and values.shape == () else values
-    names = ("img_blur", "img_gt", "blur_mask")
-    if not isinstance(content, dict) or not all(isinstance(content.get(name), np.ndarray) for name in names):
-        raise TrainingError(f"{path} does not hold the arrays {', '.join(names)}")
-    blurred, sharp, mask = (content[name] for name in names)
-    if mask.ndim != 2 or mask.dtype.kind not in NUMBERS or not all(map(holds_picture, (blurred, sharp))):
-        raise TrainingError(f"{path}: pictures are H W 3 with values from 0 to 255, and the mask is H W")
-    blurred, sharp = (image.transpose(2, 0, 1).astype(np.uint8, order="C") for image in (blurred, sharp))
-    marked = (mask > 0).astype(np.uint8)[None]
-    return torch.from_numpy(blurred), torch.from_numpy(sharp), torch.from_numpy(marked)
-
-
-def holds_picture(values: NDArray[Any]) -> bool:
-    """Whether an array is a picture H W 3 of values from 0 to 255; floats up to 1 are of another range."""
-    if values.ndim != 3 or values.shape[2] != 3 or values.dtype.kind not in NUMBERS or not values.size:
-        return False
-    if values.dtype == np.uint8:
-        return True
-    low, high = values.min(), values.max()
-    return bool(low >= 0 and high <= 255 and not (values.dtype.kind == "f" and 0 < high <= 1))
-
-
-class ArraysOnly(pickle.Unpickler):
-    """Unpickles numpy arrays in plain containers and refuses everything else."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in NUMPY_NAMES:
-            raise pickle.UnpicklingError(f"{module}.{name} is not an array")
-        return super().find_class(module, name)
-
-
-def load_array(path: Path) -> Any:
-    """What an .npy file holds, pickled objects included as long as they are made of arrays alone."""
-    try:
-        with path.open("rb") as file:
-            return read_array(file)
-    except (OSError, ValueError, EOFError, pickle.UnpicklingError, AttributeError, ImportError) as error:
-        raise TrainingError(f"cannot read {path}: {error}") from error
-
-
-def read_array(file: BinaryIO) -> Any:
-    """An array of numbers, or of objects through the restricted unpickler."""
-    version = np.lib.format.read_magic(file)
-    header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    _, _, dtype = header(file)
-    if dtype.hasobject:
-        return ArraysOnly(file).load()
-    file.seek(0)
-    return np.load(file, allow_pickle=False)
 
 
 def cut_pair(pair: Pair, size: int, aware: float, generator: torch.Generator) -> Sample:

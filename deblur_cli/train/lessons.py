@@ -3,9 +3,10 @@
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -24,13 +25,17 @@ from deblur_cli.nets import (
     create_detector,
     place,
 )
+from deblur_cli.nets.network import CELL
 from deblur_cli.nets.richardson_lucy import richardson_lucy
+from deblur_cli.pictures import Pixels8, mask_overlay, trajectory_overlay
+from deblur_cli.pictures.drawing import Floats
 from deblur_cli.train.losses import cell_mask, detector_terms, training_loss
-from deblur_cli.train.records import detector_sheet, restorer_sheet
-from deblur_cli.train.samples import Sample
+from deblur_cli.train.samples import Sample, to_pixels
 from deblur_cli.train.scores import CANDIDATES, DetectorScores, Scores, score, score_detector
 from deblur_cli.train.settings import TrainSettings
 from deblur_cli.weights.model_card import history_of
+
+EPSILON = 0.5  # threshold of the masks in the pictures
 
 logger = logging.getLogger(__name__)
 N = TypeVar("N", bound=Network)
@@ -40,9 +45,11 @@ class Lesson(ABC, Generic[N]):
     """What the training loop asks of a lesson.
 
     masks: whether the network has a mask, for which an epsilon can be recommended
+    epsilon: what the detector that it follows recommends, None for none
     """
 
     masks = True
+    epsilon: float | None = None
 
     def __init__(self, settings: TrainSettings, device: str) -> None:
         self.settings, self.device = settings, device
@@ -131,7 +138,9 @@ class RestorerLesson(Lesson[M2AENet]):
 
     def __init__(self, settings: TrainSettings, device: str) -> None:
         super().__init__(settings, device)
-        self.detector = load_detector(settings.follows, device) if settings.network.guided else None
+        self.detector: Detector | None = None
+        if settings.network.guided:
+            self.detector, self.epsilon = load_detector(settings.follows, device)
         self.masks = settings.network.mask and settings.network.architecture != "nafnet"
 
     def create(self, pooling: int | None = None) -> M2AENet:
@@ -170,12 +179,16 @@ class RestorerLesson(Lesson[M2AENet]):
         return network if self.detector is None else Guided(self.detector, network)
 
 
-def load_detector(name: str, device: str) -> Detector:
-    """The detector of that name or file. Raises TrainingError where it is none, WeightsError."""
-    detector = weights.load(name).network
+def load_detector(name: str, device: str) -> tuple[Detector, float | None]:
+    """The detector of that name or file, and the epsilon that it recommends.
+
+    Raises TrainingError where it is none, WeightsError.
+    """
+    loaded = weights.load(name)
+    detector = loaded.network
     if not isinstance(detector, Detector):
         raise TrainingError(f"setting 'follows' names {name}, which is not a detector")
-    return place(detector.eval().requires_grad_(False), device)
+    return place(detector.eval().requires_grad_(False), device), loaded.epsilon
 
 
 class DetectorLesson(Lesson[Detector]):
@@ -206,3 +219,48 @@ class DetectorLesson(Lesson[Detector]):
 
     def sheet(self, network: Detector, samples: Iterable[Sample]) -> Image.Image:
         return detector_sheet(network, samples)
+
+
+@dataclass(frozen=True)
+class SampleMaps:
+    """The network's findings as the overlays read them; arrays h w and 2 h w."""
+
+    probability: Floats
+    start: Floats
+    end: Floats
+
+
+@torch.no_grad()
+def restorer_sheet(network: Network, samples: Iterable[Sample]) -> Image.Image:
+    """A row for each sample: blurred, restored, sharp, the detected mask, the true mask."""
+    network.eval()
+    rows = [restorer_row(network(sample.blurred, epsilon=EPSILON), sample) for sample in samples]
+    return Image.fromarray(np.concatenate(rows, 0))
+
+
+def restorer_row(result: Restoration, sample: Sample) -> Pixels8:
+    """Five pictures side by side: H 5W 3; four of a network without a mask."""
+    panels = [to_pixels(image) for image in (sample.blurred, result.image, sample.sharp)]
+    if result.probability is not None:
+        probability = result.probability[0, 0].float().cpu().numpy()
+        still = np.zeros((2, *probability.shape), np.float32)
+        panels.append(mask_overlay(panels[0], SampleMaps(probability, still, still), EPSILON))
+    return np.concatenate([*panels, to_pixels(sample.mask.expand(-1, 3, -1, -1))], 1)
+
+
+@torch.no_grad()
+def detector_sheet(network: Detector, samples: Iterable[Sample]) -> Image.Image:
+    """A row for each sample: blurred, the detected mask and trajectories, the true mask."""
+    network.eval()
+    return Image.fromarray(np.concatenate([detector_row(network, sample) for sample in samples], 0))
+
+
+def detector_row(network: Detector, sample: Sample) -> Pixels8:
+    """Four pictures side by side: H 4W 3."""
+    found = network.detect(sample.blurred)
+    parts = (found.probability, found.start, found.end)
+    probability, start, end = (part[0].float().cpu().numpy() for part in parts if part is not None)
+    maps = SampleMaps(probability[0], start * CELL, end * CELL)
+    blurred = to_pixels(sample.blurred)
+    drawn = mask_overlay(blurred, maps, EPSILON), trajectory_overlay(blurred, maps, EPSILON)
+    return np.concatenate([blurred, *drawn, to_pixels(sample.mask.expand(-1, 3, -1, -1))], 1)

@@ -1,40 +1,97 @@
 """The training loop: batches, one network, exact resume."""
 
+import csv
+import io
 import json
 import logging
 import math
+import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from deblur_cli import weights
 from deblur_cli.errors import OutOfMemoryError, TrainingError, WeightsError
+from deblur_cli.files import write_file
 from deblur_cli.nets import place
 from deblur_cli.restoration.device import memory_errors
 from deblur_cli.train import checkpoint, data
-from deblur_cli.train.distributed import ALONE, Team
 from deblur_cli.train.lessons import begin_from, lesson_of
-from deblur_cli.train.records import Means, append_row
 from deblur_cli.train.scores import Calibration, calibrate
 from deblur_cli.train.settings import TrainSettings
 
 LOST_STEPS = 100  # steps in a row without a finite gradient after which training is given up
 SHOWN = 4  # pictures of the validation set that are drawn whenever it is scored
 WEIGHTS_NAME = "weights.safetensors"
-PATHS = {"photos": "", "pairs": (), "validation": "", "start": "", "follows": ""}  # not told to others
+PATHS = {"photos": "", "pairs": (), "validation": "", "start": ""}  # not told to others
 
 Report = Callable[[dict[str, float]], None]
 Stop = Callable[[], bool]
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Team:
+    """Place of a process among those that train together, one on each GPU; rank 0 writes and reports."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the process that writes files."""
+        return self.rank == 0
+
+    def device(self, chosen: str) -> str:
+        """The GPU of this process where GPUs are used, else the device as chosen."""
+        return f"cuda:{self.local_rank}" if chosen.startswith("cuda") and self.size > 1 else chosen
+
+    def agree(self, value: bool) -> bool:
+        """Whether any process says so, so that all stop after the same step."""
+        if self.size == 1:
+            return value
+        votes = torch.tensor(int(value))
+        dist.all_reduce(votes, op=dist.ReduceOp.MAX)
+        return bool(votes)
+
+    def follow(self, value: float) -> float:
+        """The leader's value, so that all go by the same clock."""
+        if self.size == 1:
+            return value
+        shared = torch.tensor(value, dtype=torch.float64)
+        dist.broadcast(shared, 0)
+        return float(shared)
+
+
+ALONE = Team()
+
+
+def join_team() -> Team:
+    """Take part in the group that torchrun describes in the environment; alone without one."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        return ALONE
+    if not dist.is_initialized():
+        gpus = torch.cuda.is_available()
+        dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo")
+    return Team(dist.get_rank(), size, int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def leave_team() -> None:
+    """End what `join_team` began."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 class Trainer:
@@ -58,7 +115,7 @@ class Trainer:
             checkpoint.check_settings(folder, state, settings)
         self.photos, self.held_out = data.split_photos(settings, device)
         self.scored_on = data.scored_on(settings, self.photos, self.held_out) if team.leads else {}
-        self.batches = data.Batches(settings, self.photos, device, team, folder)
+        self.batches = data.Batches(settings, self.photos, device, folder, team.rank)
         self.validation = partial(data.validation_set, settings, self.held_out, device)
         self.sharp = data.sharp_crops(self.held_out)
         data.check_validation(settings)
@@ -224,7 +281,7 @@ class Trainer:
         row = asdict(self.scores)
         if self.lesson.masks and self.sharp:
             outcome = partial(self.lesson.outcome, self.average)
-            self.calibration = calibrate(outcome, self.validation(), self.sharp)
+            self.calibration = calibrate(outcome, self.validation(), self.sharp, self.lesson.epsilon)
             row |= asdict(self.calibration)
         report(self.log(row, "scores.csv"))
         sheet = self.lesson.sheet(self.average, islice(self.validation(), SHOWN))
@@ -274,3 +331,40 @@ class Trainer:
             logger.warning("%s", error)
             weights.save(path, self.average, self.notes(), half=False)
         return path
+
+
+class Means:
+    """Running means of named values."""
+
+    def __init__(self) -> None:
+        self.count, self.sums = 0, dict[str, float]()
+
+    def add(self, values: dict[str, float]) -> None:
+        """Count one more set of values."""
+        self.count += 1
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+
+    def take(self) -> dict[str, float]:
+        """The means since the last call."""
+        means = {name: total / self.count for name, total in self.sums.items()}
+        self.count, self.sums = 0, {}
+        return means
+
+
+def append_row(path: Path, row: dict[str, float]) -> None:
+    """Append a row to a CSV file; new columns are added to the rows before."""
+    names, rows = list[str](), list[dict[str, str]]()
+    if path.exists():
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            names, rows = list(reader.fieldnames or []), list(reader)
+    if set(row) <= set(names):
+        with path.open("a", newline="", encoding="utf-8") as file:
+            csv.DictWriter(file, names).writerow(row)
+        return
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(dict.fromkeys([*names, *row])))
+    writer.writeheader()
+    writer.writerows([*rows, row])
+    write_file(path, [text.getvalue().encode()], overwrite=True)

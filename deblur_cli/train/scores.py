@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deblur_cli import metrics
-from deblur_cli.cells import CELL
 from deblur_cli.metrics import mask_iou, ssim_map, weighted_psnr
 from deblur_cli.nets import Detection, Detector, Network, Restoration
+from deblur_cli.nets.network import CELL
 from deblur_cli.nets.richardson_lucy import richardson_lucy
 from deblur_cli.restoration.mask import feather_weights, region_confidence
 from deblur_cli.train.samples import Sample
@@ -22,6 +22,7 @@ LENGTHS = ((0.0, 8.0), (8.0, 16.0), (16.0, float("inf")))  # pixels, of the gain
 SOFT_DETAIL = 2 / 255  # second difference from which there is detail that motion would blur
 CANDIDATES = tuple(number / 20 for number in range(1, 19))  # 0.05 to 0.9
 MOST_TOUCHED = 0.02  # of the area of sharp photos, on average
+CLEAR_GAIN, ENOUGH = 0.1, 16  # dB, and pictures, from which another epsilon than a detector's own is better
 
 # A picture B 3 H W -> the confidence of its cells, B 1 H/8 W/8, and what the network makes of it, B 3 H W
 Outcome = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -214,20 +215,29 @@ class Calibration:
 
 
 @torch.no_grad()
-def calibrate(outcome: Outcome, samples: Iterable[Sample], sharp: Sequence[Tensor]) -> Calibration:
+def calibrate(
+    outcome: Outcome, samples: Iterable[Sample], sharp: Sequence[Tensor], own: float | None = None
+) -> Calibration:
     """The candidate of largest mean gain on the samples among those that hardly touch sharp pictures 1 3 H W.
 
-    Where all touch more than MOST_TOUCHED, the one that touches least.
+    Where all touch more than MOST_TOUCHED, the one that touches least. `own` is what the detector of a guided
+    network recommends. It stays, unless the candidate gains CLEAR_GAIN more on ENOUGH samples.
     """
-    gains = np.mean([gains_of(outcome, sample) for sample in samples], 0)
+    candidates = sorted({*CANDIDATES, *([] if own is None else [own])})
+    rows = [gains_of(outcome, sample, candidates) for sample in samples]
+    gains = np.mean(rows, 0)
     confidences = [outcome(picture)[0][0, 0].float().cpu().numpy() for picture in sharp]
     touched = [
         float(np.mean([blurred_cells(found, epsilon).mean() for found in confidences])) if sharp else 0.0
-        for epsilon in CANDIDATES
+        for epsilon in candidates
     ]
     allowed = [place for place, share in enumerate(touched) if share <= MOST_TOUCHED]
     best = max(allowed, key=lambda place: gains[place]) if allowed else int(np.argmin(touched))
-    return Calibration(CANDIDATES[best], float(gains[best]), touched[best])
+    if own is not None:
+        kept = candidates.index(own)
+        if len(rows) < ENOUGH or not gains[best] >= gains[kept] + CLEAR_GAIN:
+            best = kept
+    return Calibration(candidates[best], float(gains[best]), touched[best])
 
 
 def blurred_cells(confidence: NDArray[np.float32], epsilon: float) -> NDArray[np.bool_]:
@@ -235,14 +245,14 @@ def blurred_cells(confidence: NDArray[np.float32], epsilon: float) -> NDArray[np
     return region_confidence(confidence, epsilon) > epsilon
 
 
-def gains_of(outcome: Outcome, sample: Sample) -> list[float]:
+def gains_of(outcome: Outcome, sample: Sample, candidates: Sequence[float]) -> list[float]:
     """Gain of PSNR_w in dB with each candidate, of one picture."""
     confidence, restored = outcome(sample.blurred)
     found, change = confidence[0, 0].float().cpu().numpy(), restored.float().clamp(0, 1) - sample.blurred
     before = weighted_psnr(sample.blurred, sample.sharp, sample.mask)
     height, width = change.shape[-2:]
     gains = []
-    for epsilon in CANDIDATES:
+    for epsilon in candidates:
         mask = blurred_cells(found, epsilon).astype(np.float32)
         weights = torch.from_numpy(feather_weights(mask, slice(0, height), slice(0, width)))
         result = sample.blurred + change * weights.to(change.device)

@@ -26,8 +26,7 @@ from deblur_cli.cli.run.inputs import Found, identity
 from deblur_cli.cli.run.options import Existing, RunOptions
 from deblur_cli.cli.run.plan import Job, State, names_a_file, result_folder
 from deblur_cli.errors import DeblurError, UsageError
-from deblur_cli.files import PARTIAL, explain
-from deblur_cli.locks import InUseError, held
+from deblur_cli.files import PARTIAL, InUseError, explain, held
 
 if TYPE_CHECKING:
     from deblur_cli.weights import LoadedWeights
