@@ -190,7 +190,9 @@ def test_white_is_zero_and_associated_alpha_are_undone(tmp_path):
 def test_further_channels_of_a_tiff_survive_in_tiff_and_are_named_elsewhere(tmp_path, kinds, depth):
     pixels = random_deep(4, 5, 3 + len(kinds)).astype(depth)
     orientation = [(274, "H", 1, 6, True)]
-    content = tiff_bytes(pixels, photometric="rgb", extrasamples=kinds, extratags=orientation)
+    content = tiff_bytes(
+        pixels, photometric="rgb", extrasamples=kinds, planarconfig="contig", extratags=orientation
+    )
     photo = decode(write(tmp_path, content, ".tif"))
     assert encode(photo, tmp_path / "result.tif") == ()
     page = tifffile.TiffFile(tmp_path / "result.tif").pages.first
@@ -282,7 +284,7 @@ def test_damaged_bytes_give_a_photo_or_a_known_error(tmp_path, kind, changes):
 
 
 def test_maker_notes_of_a_tiff_stay_byte_for_byte(tmp_path):
-    metadata = Metadata(exif=exif_block(), photoshop=b"8BIM\x04\x04\0\0\0\0\0\x04\x1c\x02\0\0")
+    metadata = Metadata(exif=exif_block(), photoshop=b"8BIM\x04\x04\0\0\0\0\0\x06\x1c\x02\0\0\1a")
     encode(make_photo(random_deep(6, 8, 3), tmp_path / "s.png", metadata=metadata), tmp_path / "1.tif")
     assert exif_block()[8:] in (tmp_path / "1.tif").read_bytes()
     encode(decode(tmp_path / "1.tif"), tmp_path / "2.tif")

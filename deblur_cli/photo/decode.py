@@ -31,7 +31,15 @@ from deblur_cli.photo.guards import (
     several,
     too_large,
 )
-from deblur_cli.photo.header import PILLOW_FORMATS, damaged, identify, is_picture_name, png_bits, read_header
+from deblur_cli.photo.header import (
+    PILLOW_FORMATS,
+    damaged,
+    identify,
+    is_picture_name,
+    is_plain_tiff,
+    png_bits,
+    read_header,
+)
 from deblur_cli.photo.photo import ExtraChannels, JpegSettings, Metadata, Photo, Stamp
 from deblur_cli.photo.raw import RawOptions, UnsupportedRawError, read_raw
 from deblur_cli.photo.samples import Channels, turn_upright
@@ -57,11 +65,12 @@ def decode(
 
     What the file is comes from its bytes. More than 8 bits per channel become 16. Pixels are turned upright;
     of files with further images behind the first (MPO, gain maps) the first is read, of a TIFF the full-size
-    page. Camera RAW is developed as `raw` says. What the file holds and no result will is in `Photo.left_out`.
-    Safe to call from several threads, which then take turns.
+    page. Camera RAW is developed as `raw` says. What the file holds and no result will is in
+    `Photo.left_out`. Safe to call from several threads, which then take turns.
 
     Raises DecodeError for what is missing, no picture, damaged, of a kind that is not read, or changed
-    while it was read, and PhotoTooLargeError, before pixels are decoded, for more than `max_megapixels` million.
+    while it was read, and PhotoTooLargeError, before pixels are decoded, for more than `max_megapixels`
+    million pixels.
     """
     path = Path(path)
     check_file(path)
@@ -85,9 +94,8 @@ def _decode(path: Path, format: str, max_megapixels: float, raw: RawOptions) -> 
         try:
             return read_raw(path, max_megapixels, raw)
         except UnsupportedRawError:
-            with path.open("rb") as file:  # it may be a TIFF under a wrong name
-                if (pages := open_tiff(path, file)) is None or pages.is_raw:
-                    raise
+            if not is_plain_tiff(path):
+                raise
             format = "TIFF"
     with path.open("rb") as file:
         source = _Source(path, file, read_header(file), max_megapixels)
@@ -330,7 +338,6 @@ def _cropped(photo: Photo, box: tuple[int, int, int, int] | None) -> Photo:
 def _jpeg_parts(image: Image.Image, file: BinaryIO, *, turned: bool) -> JpegParts:
     if not isinstance(image, JpegImagePlugin.JpegImageFile):
         return JpegParts()
-    file.seek(0)
     return read_parts(file, turned=turned)
 
 

@@ -138,6 +138,13 @@ def _is_raw_tiff(path: Path, file: BinaryIO, header: bytes) -> bool:
     return pages is not None and pages.is_raw
 
 
+def is_plain_tiff(path: Path) -> bool:
+    """Whether a file is a TIFF without sensor values, though it is named like camera RAW."""
+    with path.open("rb") as file:
+        pages = open_tiff(path, file)
+        return pages is not None and not pages.is_raw
+
+
 def _unread(path: Path, header: bytes) -> DecodeError:
     """The error for a file of a kind that is not read, as which it is told."""
     kind = next((kind for start, kind in _UNREAD.items() if header.startswith(start)), None)
@@ -189,6 +196,13 @@ def probe(path: Path) -> Header:
     """
     try:
         format = identify(path)
+        if format == "RAW":
+            try:
+                return Header("RAW", *raw_size(path))
+            except UnsupportedRawError:
+                if not is_plain_tiff(path):
+                    raise
+            format = "TIFF"
         return Header(format, *_size(path, format))
     except UnidentifiedImageError as error:
         raise damaged(path, format) from error
@@ -197,14 +211,6 @@ def probe(path: Path) -> Header:
 
 
 def _size(path: Path, format: str) -> tuple[int, int]:
-    if format == "RAW":
-        try:
-            return raw_size(path)
-        except UnsupportedRawError:
-            with path.open("rb") as file:
-                if (pages := open_tiff(path, file)) is None or pages.is_raw:
-                    raise
-            format = "TIFF"
     with path.open("rb") as file:
         size = _SIZES[format](path, file) if format in _SIZES else None
     return size or _size_by_pillow(path)

@@ -126,7 +126,7 @@ def read_heic_metadata(info: dict[str, Any]) -> tuple[Metadata, Lost]:
 
 
 def read_blocks(blocks: dict[str, bytes], *, turned: bool) -> tuple[Metadata, Lost]:
-    """The metadata of blocks by name: exif, xmp, icc, and iptc; the last three are carried over as they are."""
+    """The metadata of blocks by name: exif, xmp, icc, and iptc. `turned`: the pixels are turned upright."""
     block = blocks.get("exif")
     while block and block.startswith(_EXIF_PREFIX):
         block = block[len(_EXIF_PREFIX) :]

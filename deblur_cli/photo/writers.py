@@ -18,8 +18,8 @@ from deblur_cli.photo.color import icc_space
 from deblur_cli.photo.metadata import PNG_XMP_PREFIX
 from deblur_cli.photo.photo import Metadata, Photo, to_eight_bits
 from deblur_cli.photo.samples import Samples, gather_bits, joined, to_image
-from deblur_cli.photo.segments import placed_trailer
 from deblur_cli.photo.tiff import UNASSOCIATED_ALPHA, write_tiff
+from deblur_cli.photo.trailer import placed_trailer
 
 logger = logging.getLogger(__name__)
 
@@ -212,9 +212,9 @@ def _write_jpeg(photo: Photo, path: Path, quality: int | None) -> Content:
         "comment": metadata.comment,
         "extra": b"".join(
             (
+                *metadata.jpeg_segments,
                 jpeg.xmp_segments(metadata.xmp_extension),
                 jpeg.photoshop_segments(metadata.photoshop),
-                *metadata.jpeg_segments,
             )
         ),
         "optimize": True,
@@ -229,7 +229,7 @@ def _write_jpeg(photo: Photo, path: Path, quality: int | None) -> Content:
     return [content, placed_trailer(metadata.jpeg_trailer, len(content))]
 
 
-def _write_avif(photo: Photo, path: Path, quality: int | None) -> Content:
+def _write_avif(photo: Photo, _: Path, quality: int | None) -> Content:
     metadata = photo.metadata
     channels = _channels(photo)
     bits = _avif_bits(photo)
