@@ -6,8 +6,9 @@ DeblurError                 one line that says what to do next; exit code 1
 │   ├── DecodeError         not a picture, damaged, or a kind that is not read
 │   ├── PhotoTooLargeError  more megapixels than the limit allows
 │   └── EncodeError         the result cannot be written
-├── WeightsError            weights are unknown, damaged or do not fit the network
-├── DeviceError             the device does not exist or cannot do what was asked
+├── WeightsError            weights are damaged, cannot be downloaded or do not fit the network
+│   └── UnknownWeightsError a name stands for no weights; exit code 2
+├── DeviceError             the device does not exist or cannot do what was asked; exit code 2
 ├── OutOfMemoryError        even the smallest tile does not fit
 ├── TrainingError           training cannot start or go on
 ├── PlotError               nothing can be drawn
@@ -45,11 +46,19 @@ class EncodeError(PhotoError):
 
 
 class WeightsError(DeblurError):
-    """Weights are unknown, damaged, or do not fit the network."""
+    """Weights are damaged, cannot be downloaded, or do not fit the network."""
+
+
+class UnknownWeightsError(WeightsError):
+    """A name stands for no weights."""
+
+    exit_code = 2
 
 
 class DeviceError(DeblurError):
     """The device does not exist or cannot do what was asked of it."""
+
+    exit_code = 2
 
 
 class OutOfMemoryError(DeblurError):

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from deblur_cli.errors import DeblurError
+from deblur_cli.errors import UsageError
 
 NAME = ".deblur-lock"  # the file in a folder that is locked while a run writes there
 
 logger = logging.getLogger(__name__)
 
 
-class InUseError(DeblurError):
+class InUseError(UsageError):
     """Another run, still alive, holds the lock."""
 
 
