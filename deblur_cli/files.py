@@ -1,16 +1,21 @@
-"""Writing a file completely or not at all, and never over one that has to stay."""
+"""Files that appear whole or not at all and never replace one that has to stay; locks on folders."""
 
 import errno
 import logging
 import os
 import secrets
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from deblur_cli.errors import EncodeError
+from filelock import FileLock, Timeout
+
+from deblur_cli.errors import EncodeError, UsageError
 
 PARTIAL = ".deblur-*.part"  # names of files that are not yet complete
+LOCK = ".deblur-lock"  # the file in a folder that is locked while a run writes there
 
 logger = logging.getLogger(__name__)
 
@@ -123,3 +128,50 @@ def _remove(part: Path) -> None:
     except OSError as error:
         if os.path.lexists(part):  # a disk that is read-only complains of files that never were
             logger.warning("%s: a temporary file could not be removed (%s)", part, error)
+
+
+class InUseError(UsageError):
+    """Another run, still alive, holds the lock."""
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep a folder from other runs; it is made, and removed again where nothing was written into it.
+
+    Raises InUseError where another run holds it, OSError where the folder cannot be written.
+    """
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK, thread_local=False, fallback_to_soft=False)
+    try:
+        _acquire(lock, folder)
+        try:
+            yield
+        finally:
+            _release(lock)
+    finally:
+        for made in missing:
+            with suppress(OSError):  # something is in it
+                made.rmdir()
+
+
+def _acquire(lock: FileLock, folder: Path) -> None:
+    try:
+        lock.acquire(blocking=False)
+    except Timeout as error:
+        raise InUseError(
+            f"another run is using {folder}; wait until it ends, or choose another folder with -o"
+        ) from error
+    except NotImplementedError:
+        logger.warning("%s: this file system has no locks; do not let two runs write there at once", folder)
+
+
+def _release(lock: FileLock) -> None:
+    """Let go of a lock and delete its file: while it is held, where the system allows that."""
+    path = Path(lock.lock_file)
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
+    lock.release()
+    with suppress(OSError):  # Windows deletes closed files only, and another run may have opened this one
+        if sys.platform == "win32":
+            path.unlink(missing_ok=True)

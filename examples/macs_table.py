@@ -6,9 +6,9 @@ python examples/macs_table.py
 import torch
 
 from deblur_cli.benchmark.scene import disc
-from deblur_cli.cells import CELL
 from deblur_cli.nets import M2AENet, create
 from deblur_cli.nets.macs import count_restoration, count_spared
+from deblur_cli.nets.network import CELL
 from deblur_cli.train.settings import find_config, read_settings
 
 SIZE = (1436, 2152)  # height and width of pictures in ReLoBlur

@@ -28,12 +28,11 @@ from deblur_cli.errors import EncodeError, OutOfMemoryError, WeightsError
 from deblur_cli.nets import create
 from deblur_cli.photo import encode
 from deblur_cli.photo.photo import Photo
-from deblur_cli.restoration import deblurrer
+from deblur_cli.restoration import SCALES, Tiling, deblurrer
 from deblur_cli.restoration.deblurrer import Request, untouched
 from deblur_cli.restoration.deblurrer import Result as Restored
 from deblur_cli.restoration.engine import Progress
 from deblur_cli.restoration.findings import Findings, everywhere
-from deblur_cli.restoration.limits import SCALES, Tiling
 from deblur_cli.weights import CatalogEntry, LoadedWeights
 
 INSTALLED = [

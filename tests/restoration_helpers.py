@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from networks import guided_by, lively, lively_detector, lively_lmd_vit, weights_of
 
 from deblur_cli.photo.photo import Photo
+from deblur_cli.restoration import Tiling
 from deblur_cli.restoration.deblurrer import Deblurrer, Request
 from deblur_cli.restoration.findings import Findings
-from deblur_cli.restoration.limits import Tiling
 
 TOLD = {"encoder": (1, 1, 2), "decoder": (1, 1, 1), "stem": 2, "guided": True}
 RESTORERS = {

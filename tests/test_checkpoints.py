@@ -12,7 +12,7 @@ from deblur_cli import weights
 from deblur_cli.errors import WeightsError
 from deblur_cli.nets import accelerate
 from deblur_cli.weights import checkpoints
-from deblur_cli.weights.fingerprint import agrees, fingerprint
+from deblur_cli.weights.loading import agrees, fingerprint
 
 IMAGE = torch.rand(1, 3, 80, 96, generator=torch.Generator().manual_seed(3))
 

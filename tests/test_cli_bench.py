@@ -17,8 +17,8 @@ from deblur_cli.benchmark import profiling, run, scene
 from deblur_cli.benchmark.run import Timing
 from deblur_cli.cli.app import app
 from deblur_cli.nets.macs import count_detection, count_restoration
+from deblur_cli.restoration import SCALES, Tiling
 from deblur_cli.restoration.device import clock
-from deblur_cli.restoration.limits import SCALES, Tiling
 from deblur_cli.restoration.scales import scale_shares
 from deblur_cli.restoration.tiles import Grid
 

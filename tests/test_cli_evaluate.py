@@ -7,7 +7,7 @@ from PIL import Image
 from test_evaluation import dataset
 from typer.testing import CliRunner
 
-from deblur_cli import locks
+from deblur_cli import files
 from deblur_cli import weights as catalog
 from deblur_cli.cli.app import app
 from deblur_cli.evaluation import loop
@@ -98,7 +98,7 @@ def test_weights_of_one_file_name_are_told_apart(tmp_path, weights_file):
 
 def test_two_runs_do_not_write_into_one_folder(tmp_path, weights_file):
     folder = dataset(tmp_path / "set", 1)
-    with locks.held(tmp_path / "out"):
+    with files.held(tmp_path / "out"):
         done = evaluate(folder, "-w", weights_file, "-o", tmp_path / "out")
     assert done.exit_code == 2
     assert "another run is using" in done.stderr

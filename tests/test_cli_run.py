@@ -15,8 +15,8 @@ from PIL import Image
 
 from deblur_cli.cli import options
 from deblur_cli.errors import UsageError
+from deblur_cli.restoration import SCALES, Tiling
 from deblur_cli.restoration.deblurrer import Request
-from deblur_cli.restoration.limits import SCALES, Tiling
 from deblur_cli.restoration.tiles import Grid
 
 

@@ -12,8 +12,8 @@ from cli_helpers import deblur, make_photo
 from PIL import Image
 from train_helpers import tensors, write_photos
 
-from deblur_cli import locks
 from deblur_cli.errors import TrainingError
+from deblur_cli.files import held
 from deblur_cli.train import samples
 from deblur_cli.train.samples import Sample, read_samples, write_sample
 from deblur_cli.train.settings import BlurSettings
@@ -175,7 +175,7 @@ def test_a_run_killed_before_its_first_file_does_not_block_the_folder(photos, da
 
 
 def test_a_folder_that_another_run_is_filling_is_left_alone(photos, tmp_path):
-    with locks.held(tmp_path / "set"):
+    with held(tmp_path / "set"):
         assert_refused(synth(photos, tmp_path / "set"), 2, "another run is using")
         assert list(files(tmp_path / "set")) == [".deblur-lock"]
     assert synth(photos, tmp_path / "set", count=1).exit_code == 0

@@ -11,7 +11,7 @@ from cli_helpers import deblur, make_photo
 from PIL import Image
 from train_helpers import picture, small_run, write_photos
 
-from deblur_cli import locks, weights
+from deblur_cli import files, weights
 from deblur_cli.cli.train import parse_settings, parse_time_limit
 from deblur_cli.errors import UsageError
 from deblur_cli.train.loop import Trainer
@@ -194,11 +194,11 @@ def test_pairs_that_cannot_be_learned_from_are_refused_before_anything_is_writte
 
 
 def test_a_folder_that_another_run_trains_in_is_left_alone(config, photos, tmp_path):
-    with locks.held(tmp_path / "run"):
+    with files.held(tmp_path / "run"):
         assert_refused(train(config, photos, tmp_path / "run"), 2, "another run is using")
     assert not (tmp_path / "run").exists()
     assert train(config, photos, tmp_path / "run", "--steps", 1).exit_code == 0
-    assert not (tmp_path / "run" / locks.NAME).exists()
+    assert not (tmp_path / "run" / files.LOCK).exists()
 
 
 def test_a_run_stopped_before_its_first_step_leaves_nothing(config, photos, tmp_path, monkeypatch):

@@ -21,8 +21,8 @@ from deblur_cli.metrics import weighted_psnr
 from deblur_cli.nets import accelerate
 from deblur_cli.nets.macs import count_detection, count_restoration, count_spared
 from deblur_cli.photo.photo import Photo
+from deblur_cli.restoration import Tiling
 from deblur_cli.restoration.deblurrer import Deblurrer, Request
-from deblur_cli.restoration.limits import Tiling
 from deblur_cli.train.samples import Sample, prepare_folder, write_sample
 from deblur_cli.train.scores import score
 from deblur_cli.train.settings import BlurSettings

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from networks import lively_detector
 
 from deblur_cli import weights
-from deblur_cli.cells import CELL
-from deblur_cli.nets import cues
+from deblur_cli.nets import detector
+from deblur_cli.nets.network import CELL
 
 BORDER = 6  # cells at which blur meets the border of the picture
 
@@ -34,8 +34,8 @@ def smeared(length, angle, side=256):
 
 def alike(picture, scale, direction):
     """Mean autocorrelation at each radius of a scale in one of the directions, away from the border."""
-    channels = [other.channels for other in cues.SCALES]
-    found = cues.motion_cues(picture).split(channels, 1)[cues.SCALES.index(scale)][0]
+    channels = [other.channels for other in detector.SCALES]
+    found = detector.motion_cues(picture).split(channels, 1)[detector.SCALES.index(scale)][0]
     first = 1 + direction * (1 + len(scale.radii)) + 1
     inner = found[first : first + len(scale.radii), BORDER:-BORDER, BORDER:-BORDER]
     return inner.mean((1, 2))
@@ -53,33 +53,33 @@ def test_cues_are_those_of_the_plain_way_in_strips_of_any_height(rows, columns, 
     generator = torch.Generator().manual_seed(seed)
     picture = torch.rand(count, 3, rows * CELL, columns * CELL, generator=generator)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(cues, "STRIP", strip)
-        found = cues.motion_cues(picture)
-    assert found.shape == (count, cues.CHANNELS, rows, columns)
-    torch.testing.assert_close(found, cues.cues_reference(picture), atol=1e-5, rtol=1e-4)
+        patched.setattr(detector, "STRIP", strip)
+        found = detector.motion_cues(picture)
+    assert found.shape == (count, detector.CHANNELS, rows, columns)
+    torch.testing.assert_close(found, detector.cues_reference(picture), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("direction", [0, 3, 6, 9])
 def test_along_the_motion_the_picture_is_least_like_itself_at_the_length_of_the_blur(direction):
-    full = cues.SCALES[1]
-    picture = smeared(6, math.pi * direction / cues.DIRECTIONS)
+    full = detector.SCALES[1]
+    picture = smeared(6, math.pi * direction / detector.DIRECTIONS)
     along = alike(picture, full, direction)
-    across = alike(picture, full, (direction + cues.DIRECTIONS // 2) % cues.DIRECTIONS)
+    across = alike(picture, full, (direction + detector.DIRECTIONS // 2) % detector.DIRECTIONS)
     assert abs(full.radii[int(along.argmin())] - 6) <= 1  # shifts are by whole pixels
     assert along.min() < -0.25 and across[full.radii.index(6)] > -0.05
 
 
 def test_a_flat_picture_has_cues_that_a_network_can_read():
-    found = cues.motion_cues(torch.full((1, 3, 32, 32), 0.5))
-    assert found.isfinite().all() and found.abs().max() <= cues.LARGEST
+    found = detector.motion_cues(torch.full((1, 3, 32, 32), 0.5))
+    assert found.isfinite().all() and found.abs().max() <= detector.LARGEST
 
 
 def test_no_gradient_runs_through_the_cues_and_half_precision_sees_the_same():
     picture = noise(32, 48).requires_grad_()
-    assert not cues.motion_cues(picture).requires_grad
+    assert not detector.motion_cues(picture).requires_grad
     with torch.autocast("cpu", torch.bfloat16):
-        same = cues.motion_cues(picture)
-    assert torch.equal(same, cues.motion_cues(picture))
+        same = detector.motion_cues(picture)
+    assert torch.equal(same, detector.motion_cues(picture))
 
 
 @torch.no_grad()

@@ -12,8 +12,7 @@ from networks import detection_of, lively, lively_detector, lively_lmd_vit, seed
 
 from deblur_cli.nets import Guided, accelerate, place
 from deblur_cli.nets.fast import KeptWindowBlock
-from deblur_cli.nets.lmd_vit import KeptWindows, WindowBlock
-from deblur_cli.nets.pruning import WindowGrid
+from deblur_cli.nets.lmd_vit import KeptWindows, WindowBlock, WindowGrid
 
 RESTORERS = {
     "m2aenet": lively,

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from networks import lively_lmd_vit
 
 from deblur_cli.nets import accelerate, create_lmd_vit
-from deblur_cli.nets.lmd_vit import KeptWindows, WindowBlock
-from deblur_cli.nets.pruning import WindowGrid
+from deblur_cli.nets.lmd_vit import KeptWindows, WindowBlock, WindowGrid
 
 
 @torch.no_grad()

@@ -10,8 +10,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from deblur_cli.nets import Guided, accelerate, create
+from deblur_cli.nets.blocks import plan_pruning
 from deblur_cli.nets.macs import count_detection, count_restoration, count_spared, count_windows
-from deblur_cli.nets.pruning import plan_pruning
 
 SIZE = (60, 90)  # no multiples of 16: counted with the padding
 RESTORERS = {

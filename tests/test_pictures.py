@@ -14,13 +14,12 @@ from deblur_cli.pictures import (
     at_scales,
     blurred,
     draw_sheet,
+    drawing,
     flow_overlay,
     mask_overlay,
     trajectory_overlay,
 )
-from deblur_cli.pictures import maps as overlay_maps
-from deblur_cli.pictures.colors import confidence_colors
-from deblur_cli.pictures.maps import upsample
+from deblur_cli.pictures.drawing import confidence_colors, upsample
 
 
 @dataclass(frozen=True)
@@ -103,9 +102,9 @@ def test_working_in_bands_leaves_no_seam(monkeypatch):
     photo = np.random.default_rng(0).integers(0, 256, (200, 150, 3), np.uint8)
     maps = make_maps(200, 150, np.s_[4:20, 3:12])
     for draw in (mask_overlay, trajectory_overlay, flow_overlay):
-        monkeypatch.setattr(overlay_maps, "BAND", 1000)
+        monkeypatch.setattr(drawing, "BAND", 1000)
         whole = draw(photo, maps, 0.5)
-        monkeypatch.setattr(overlay_maps, "BAND", 37)
+        monkeypatch.setattr(drawing, "BAND", 37)
         np.testing.assert_array_equal(draw(photo, maps, 0.5), whole)
 
 

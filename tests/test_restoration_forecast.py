@@ -12,11 +12,10 @@ from restoration_helpers import photo_of
 from torch.utils.flop_counter import FlopCounterMode
 
 from deblur_cli.nets.macs import count_restoration, count_spared
-from deblur_cli.restoration import engine, forecast
+from deblur_cli.restoration import Tiling, engine, forecast
 from deblur_cli.restoration.deblurrer import Deblurrer, Request
 from deblur_cli.restoration.findings import Findings, everywhere
 from deblur_cli.restoration.forecast import detection_macs, parts_macs, restored_parts
-from deblur_cli.restoration.limits import Tiling
 
 DETECTING, RESTORING = 1e-6, 7e-6  # seconds for each pixel
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from restoration_helpers import DEPTHS, cells_of, findings_of
 
-from deblur_cli.restoration.limits import SCALES
+from deblur_cli.restoration import SCALES
 from deblur_cli.restoration.scales import (
     BEST_LENGTH,
     SMALLEST_SIDE,

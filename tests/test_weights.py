@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from deblur_cli import weights
 from deblur_cli.errors import EncodeError, WeightsError
 from deblur_cli.weights import catalog as catalog_module
-from deblur_cli.weights.fingerprint import agrees, fingerprint
+from deblur_cli.weights.loading import agrees, fingerprint
 
 
 @pytest.fixture

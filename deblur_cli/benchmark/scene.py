@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from deblur_cli.cells import CELL, cells_of
 from deblur_cli.errors import UsageError
+from deblur_cli.nets.network import CELL, cells_of
 from deblur_cli.photo.photo import Photo
+from deblur_cli.restoration import SCALES, Tiling
 from deblur_cli.restoration.deblurrer import Deblurrer, Request, Result
 from deblur_cli.restoration.findings import Findings, Floats
-from deblur_cli.restoration.limits import SCALES, Tiling
 from deblur_cli.restoration.scales import ScaledPhoto, merge_scales
 from deblur_cli.weights import LoadedWeights
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from deblur_cli import locks
+from deblur_cli import files
 from deblur_cli.cli import options as shared
 from deblur_cli.cli.errors import FAILED, OK, exit_code, terminate_like_interrupt
 from deblur_cli.cli.options import takes
 from deblur_cli.cli.output import Output, check_plot, save_plot
 from deblur_cli.errors import EvaluationError, TrainingError, UsageError
-from deblur_cli.restoration.limits import SCALES
+from deblur_cli.restoration import SCALES
 
 if TYPE_CHECKING:
     from deblur_cli.evaluation.loop import Contestant, Evaluated, Place
@@ -111,7 +111,7 @@ def evaluate(options: EvaluateOptions) -> None:
         cases = find_cases(options.dataset, options.layout)[: options.limit]
     streams = Output(quiet=options.quiet)
     contestants = enter(options, streams)
-    with terminate_like_interrupt(), nullcontext() if output is None else locks.held(output):
+    with terminate_like_interrupt(), nullcontext() if output is None else files.held(output):
         with shared.wrong_usage(EvaluationError):
             results = Results(None if output is None else output / "pictures.csv")
         with streams.log_lines(), streams.bars(len(cases)) as bars, told_where_it_stopped(streams, output):

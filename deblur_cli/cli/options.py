@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import typer
 
 from deblur_cli.errors import DeblurError, UsageError
-from deblur_cli.restoration.limits import OVERLAP_RULE, OVERLAPS, SCALES, TILE_RULE, TILE_SIDES, Tiling
+from deblur_cli.restoration import OVERLAP_RULE, OVERLAPS, SCALES, TILE_RULE, TILE_SIDES, Tiling
 
 AUTO: Any = "auto"  # a default that the help shows; Typer parses it as if the user had typed it
 DEFAULT_MAX_MEGAPIXELS = 250.0

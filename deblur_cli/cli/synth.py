@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deblur_cli import locks
+from deblur_cli import files
 from deblur_cli.cli import options as shared
 from deblur_cli.cli.options import takes
 from deblur_cli.cli.output import Output
@@ -103,7 +103,7 @@ def synth(options: SynthOptions) -> None:
         settings = read_settings(options)
         pool = load_photos(options.photos)
     warn_of_small(pool, size, streams)
-    with locks.held(options.output), streams.bars(options.count) as bars:
+    with files.held(options.output), streams.bars(options.count) as bars:
         with shared.wrong_usage(TrainingError):
             prepare_folder(options.output, pool, settings, size, seed)
         for number in range(options.count):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deblur_cli import locks
+from deblur_cli import files
 from deblur_cli.cli import options
 from deblur_cli.cli.errors import INTERRUPTED, OK, TERMINATED
 from deblur_cli.cli.output import Output
@@ -138,7 +138,7 @@ def train_here(settings: "TrainSettings", folder: Path, *, quiet: bool, verbose:
     team = join_team()
     streams = Output(quiet=quiet or not team.leads, verbose=verbose)
     try:
-        with streams.log_lines(), locks.held(folder) if team.leads else nullcontext():
+        with streams.log_lines(), files.held(folder) if team.leads else nullcontext():
             with options.wrong_usage(TrainingError):
                 trainer = prepare(settings, folder, streams, team)
             return run(trainer, streams)

@@ -142,14 +142,14 @@ def verify(names: Names = None, *, every: Downloaded = False, debug: options.Deb
 def checked(name: str) -> str:
     """Return a line on weights that are right. Raises WeightsError for those that are not."""
     from deblur_cli import weights
-    from deblur_cli.weights.fingerprint import agrees, fingerprint, stored
+    from deblur_cli.weights.loading import agrees, fingerprint, stored_fingerprint
 
     source = weights.source_of(name)
     file_here(source)
     loaded = weights.load(name)  # compares the hash
     hashed = "hash right" if source.sha256 else f"no hash to compare with (SHA-256 {loaded.sha256})"
     try:
-        expected = (source.entry and source.entry.fingerprint) or stored(loaded.notes)
+        expected = (source.entry and source.entry.fingerprint) or stored_fingerprint(loaded.notes)
     except WeightsError as error:
         raise WeightsError(f"{name}: {error}") from error
     if not expected:

@@ -14,9 +14,9 @@ from deblur_cli.evaluation.measures import MEASURES, measure
 from deblur_cli.evaluation.methods import Method, Tiled, Whole
 from deblur_cli.files import explain, write_file
 from deblur_cli.metrics import SSIM_WINDOW
+from deblur_cli.restoration import SCALES, Tiling
 from deblur_cli.restoration.deblurrer import Deblurrer
 from deblur_cli.restoration.device import clock
-from deblur_cli.restoration.limits import SCALES, Tiling
 from deblur_cli.weights import LoadedWeights
 
 # What a result depends on. A row that is equal in all of them is not worked out again.

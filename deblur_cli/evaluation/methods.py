@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deblur_cli.cells import CELL, cells_of
 from deblur_cli.errors import OutOfMemoryError
 from deblur_cli.nets import (
     Detection,
@@ -29,7 +28,7 @@ from deblur_cli.nets import (
     place,
 )
 from deblur_cli.nets.macs import count_detection, count_restoration, count_spared, count_windows
-from deblur_cli.nets.network import fit
+from deblur_cli.nets.network import CELL, cells_of, fit
 from deblur_cli.photo.photo import Photo
 from deblur_cli.restoration.deblurrer import Deblurrer, Request, Result
 from deblur_cli.restoration.device import memory_errors

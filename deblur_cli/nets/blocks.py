@@ -5,6 +5,7 @@ Pruning for Efficient Local Motion Deblurring" (2025), which has the equations. 
 kernels are fastest when the memory format is channels-last.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deblur_cli.nets.motion import SamplingPlan, deformable_rows
-from deblur_cli.nets.pruning import PruningPlan, plan_pruning
 
 NORM_EPSILON = 1e-6  # as in the published NAFNet checkpoints
+DENSE_FROM = 0.15  # share of blurred pixels from which the dense depth-wise kernel beats nine lookups
 
 
 class LayerNorm2d(nn.Module):
@@ -163,6 +164,48 @@ def sample_mask(logits: Tensor) -> Tensor:
 def threshold_mask(probability: Tensor, epsilon: float | Tensor) -> Tensor:
     """Mask of Eq. 3: 1 where the probability is above epsilon, else 0. epsilon: one for all, or B 1 1 1."""
     return (probability > epsilon).to(probability.dtype)
+
+
+@dataclass(frozen=True)
+class PruningPlan:
+    """Which pixels the mask-aware convolution of Eq. 5 reads and writes, for all blocks that share a mask.
+
+    Exact: the point-wise convolution runs on the mask dilated by one pixel, which is all that the 3x3
+    depth-wise convolution on the mask can see.
+
+    blurred:   Q, rows (of B H W) where the mask is one
+    dilated:   D, rows within one pixel of them
+    neighbors: 9 Q, position among `dilated` of each neighbor in raster order; D stands for outside
+    shape:     B, H and W of the mask
+    """
+
+    blurred: Tensor
+    dilated: Tensor
+    neighbors: Tensor
+    shape: tuple[int, int, int]
+
+    @property
+    def mostly_blurred(self) -> bool:
+        """Whether the depth-wise convolution runs on the whole picture and is picked from there."""
+        return len(self.blurred) > DENSE_FROM * math.prod(self.shape)
+
+
+def plan_pruning(mask: Tensor) -> PruningPlan:
+    """Gathering plan of a 0/1 mask B 1 H W."""
+    blurred = mask.reshape(-1).nonzero().squeeze(1)
+    dilated = dilate(mask).reshape(-1).nonzero().squeeze(1)
+    batch, _, height, width = mask.shape
+    position = torch.full((batch * height * width,), len(dilated), device=mask.device)
+    position[dilated] = torch.arange(len(dilated), device=mask.device)
+    # a border of "outside" on every side stands for the zero padding of the convolution
+    bordered = F.pad(position.view(batch, height, width), (1, 1, 1, 1), value=len(dilated))
+    windows = bordered.unfold(1, 3, 1).unfold(2, 3, 1).reshape(-1, 9)  # B H W 3 3 -> (B H W) 9
+    return PruningPlan(blurred, dilated, windows[blurred].t().contiguous(), (batch, height, width))
+
+
+def dilate(mask: Tensor) -> Tensor:
+    """The 0/1 mask B 1 H W and whatever lies within one pixel of it, float32."""
+    return F.max_pool2d(mask.float(), 3, stride=1, padding=1)
 
 
 @dataclass(frozen=True)

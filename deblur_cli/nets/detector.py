@@ -1,19 +1,193 @@
-"""The detector: a small network that detects what moved and along which path, for any restorer to follow."""
+"""The detector: a small network that detects what moved and along which path, for any restorer to follow.
 
+It reads motion cues: how a picture resembles itself a few pixels further on, in each direction.
+Motion smears a picture along its path, so the derivative along that direction repeats itself, negated, at
+the length of the blur: its autocorrelation dips there (Yitzhaky and Kopeika, "Identification of Blur
+Parameters from Motion Blurred Images", 1997). The cues are that autocorrelation around each cell of 8 x 8
+photo pixels, at full and at half size, for the detector to read. No gradient runs through them.
+"""
+
+import math
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deblur_cli.cells import CELL
 from deblur_cli.nets.blocks import NAFBlock
-from deblur_cli.nets.cues import CHANNELS, MotionCues
 from deblur_cli.nets.motion import from_double_angle
-from deblur_cli.nets.network import Detection, Network, Restoration
+from deblur_cli.nets.network import CELL, Detection, Network, Restoration
 
 BYTES_PER_CHANNEL = 5  # at the peak, for each photo pixel and each channel of the width, in float32
+DIRECTIONS = 12  # 15 degrees apart
+SMOOTHING = 5  # cells over whose square the statistics are averaged
+NOISE = 1e-5  # added to each energy; what quantization to 8 bits leaves of a flat area
+LARGEST = 4.0  # cues are clamped to this
+STRIP = 1 << 17  # pixels worked on at once, so that they stay in the processor's cache
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The picture made `factor` times smaller, correlated at these distances in its pixels."""
+
+    factor: int
+    radii: tuple[int, ...]
+
+    @property
+    def channels(self) -> int:
+        """Cues of this scale for each cell."""
+        return 1 + DIRECTIONS * (1 + len(self.radii))
+
+    @property
+    def cell(self) -> int:
+        """Side of a cell in pixels of this scale."""
+        return CELL // self.factor
+
+
+SCALES = (Scale(2, (2, 3, 4, 5, 6, 7, 8, 9, 10, 12)), Scale(1, (2, 3, 4, 5, 6, 7)))
+CHANNELS = sum(scale.channels for scale in SCALES)
+
+
+@torch.no_grad()
+def motion_cues(image: Tensor) -> Tensor:
+    """Cues of a picture B 3 H W in 0-1, sides whole multiples of 8: B CHANNELS H/8 W/8, float32.
+
+    For each scale the logarithm of the derivatives' energy, then for each direction its share of that energy
+    and its autocorrelation at each radius, all averaged over 5 x 5 cells. Outside the picture there are no
+    derivatives.
+    """
+    with torch.autocast(image.device.type, enabled=False):
+        luma = image.float().mean(1)
+        return torch.cat([cues_at(sums_of(smaller(luma, scale), scale), scale) for scale in SCALES], 1)
+
+
+class MotionCues(nn.Module):
+    """`motion_cues` as a layer without parameters, so that a profile can tell it from the others."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return motion_cues(x)
+
+
+def smaller(luma: Tensor, scale: Scale) -> Tensor:
+    """The picture B H W at the size of a scale."""
+    return luma if scale.factor == 1 else F.avg_pool2d(luma, scale.factor)
+
+
+def cues_at(sums: Tensor, scale: Scale) -> Tensor:
+    """Cues of one scale from its products summed over cells: B n h w -> B n h w."""
+    sums = smoothed(sums) / scale.cell**2
+    energy = sums[:, :1] + NOISE
+    batch, _, rows, columns = sums.shape
+    products = sums[:, 1:].view(batch, DIRECTIONS, 1 + len(scale.radii), rows, columns)
+    along = products[:, :, :1] + NOISE
+    share = 2 * along / energy.unsqueeze(1) - 1
+    alike = products[:, :, 1:] / along
+    cues = torch.cat([share, alike], 2).flatten(1, 2)
+    return torch.cat([energy.log() / 5, cues], 1).clamp(-LARGEST, LARGEST)
+
+
+def smoothed(cells: Tensor) -> Tensor:
+    """Means of B n h w over 5 x 5 cells, as far as those lie in the picture."""
+    for _ in range(2):
+        cells = cells.transpose(-2, -1)  # down the columns first, then along the rows
+        side, reach = cells.shape[-1], SMOOTHING // 2
+        padded, place = F.pad(cells, (reach, reach)), torch.arange(side, device=cells.device)
+        count = (place + reach).clamp(max=side - 1) - (place - reach).clamp(min=0) + 1
+        cells = sum(padded[..., offset : offset + side] for offset in range(SMOOTHING)) / count
+    return cells
+
+
+def sums_of(luma: Tensor, scale: Scale) -> Tensor:
+    """Products of the derivatives summed over each cell: B H W -> B n H/cell W/cell.
+
+    First their energy, then for each direction the products at distance zero and at each radius. Works in
+    strips that fit the processor's cache.
+    """
+    batch, height, width = luma.shape
+    down, right = derivatives(luma, max(scale.radii))
+    rows = max(1, STRIP // (width * scale.cell)) * scale.cell
+    strips = []
+    for one in range(batch):
+        for top in range(0, height, rows):
+            strip = slice(top, min(height, top + rows) + 2 * max(scale.radii))
+            strips.append(strip_sums(down[one, strip], right[one, strip], scale))
+    count = -(-height // rows)
+    return torch.stack([torch.cat(strips[n : n + count], 1) for n in range(0, len(strips), count)])
+
+
+def derivatives(luma: Tensor, margin: int) -> tuple[Tensor, Tensor]:
+    """Central differences downwards and to the right with a margin of zeros: B H W -> twice B H+2m W+2m."""
+    down, right = luma[:, 2:] - luma[:, :-2], luma[:, :, 2:] - luma[:, :, :-2]
+    m = margin
+    return F.pad(down, (m, m, m + 1, m + 1)), F.pad(right, (m + 1, m + 1, m, m))
+
+
+def strip_sums(down: Tensor, right: Tensor, scale: Scale) -> Tensor:
+    """The sums of one strip from its derivatives, each H+2m W+2m: n H/cell W/cell."""
+    margin = max(scale.radii)
+    height, width = down.shape[0] - 2 * margin, down.shape[1] - 2 * margin
+    inner = slice(margin, margin + height), slice(margin, margin + width)
+    rows = height // scale.cell
+    product = torch.empty(height, width, device=down.device)
+    sums = torch.empty(scale.channels, rows, width, device=down.device)  # over the rows of each cell
+    energy = down[inner].square().addcmul_(right[inner], right[inner])
+    torch.sum(energy.view(rows, scale.cell, width), 1, out=sums[0])
+    place = 1
+    for cosine, sine, shifts in directions(scale.radii):
+        slope = torch.mul(right, cosine).add_(down, alpha=sine)
+        here = slope[inner]
+        for y, x in ((0, 0), *shifts):
+            there = slope[margin + y : margin + y + height, margin + x : margin + x + width]
+            torch.mul(here, there, out=product)
+            torch.sum(product.view(rows, scale.cell, width), 1, out=sums[place])
+            place += 1
+    return sums.view(scale.channels, rows, width // scale.cell, scale.cell).sum(3)
+
+
+@cache
+def directions(radii: tuple[int, ...]) -> tuple[tuple[float, float, tuple[tuple[int, int], ...]], ...]:
+    """Cosine, sine and the shifts (y, x) in pixels at each radius, for each direction."""
+    angles = [math.pi * number / DIRECTIONS for number in range(DIRECTIONS)]
+    return tuple(
+        (math.cos(angle), math.sin(angle), tuple(shift(angle, radius) for radius in radii))
+        for angle in angles
+    )
+
+
+def shift(angle: float, radius: int) -> tuple[int, int]:
+    """The pixel (y, x) nearest to that distance in that direction."""
+    return round(radius * math.sin(angle)), round(radius * math.cos(angle))
+
+
+def cues_reference(image: Tensor) -> Tensor:
+    """The same as `motion_cues`, the plain way: whole planes, one direction and radius after another."""
+    luma, result = image.float().mean(1, keepdim=True), []
+    for scale in SCALES:
+        seen = F.avg_pool2d(luma, scale.factor)
+        right = F.pad(seen[..., 2:] - seen[..., :-2], (1, 1))
+        down = F.pad(seen[..., 2:, :] - seen[..., :-2, :], (0, 0, 1, 1))
+        energy = mean_reference(right * right + down * down, scale) + NOISE
+        result.append(energy.log() / 5)
+        for number in range(DIRECTIONS):
+            angle = math.pi * number / DIRECTIONS
+            slope = right * math.cos(angle) + down * math.sin(angle)
+            along = mean_reference(slope * slope, scale) + NOISE
+            result.append(2 * along / energy - 1)
+            for radius in scale.radii:
+                y, x = shift(angle, radius)
+                height, width = slope.shape[-2:]
+                around = F.pad(slope, (radius,) * 4)
+                there = around[..., radius + y : radius + y + height, radius + x : radius + x + width]
+                result.append(mean_reference(slope * there, scale) / along)
+    return torch.cat(result, 1).clamp(-LARGEST, LARGEST)
+
+
+def mean_reference(values: Tensor, scale: Scale) -> Tensor:
+    """Mean over cells and their neighbors: B 1 H W -> B 1 h w."""
+    cells = F.avg_pool2d(values, scale.cell)
+    return F.avg_pool2d(cells, SMOOTHING, 1, SMOOTHING // 2, count_include_pad=False)
 
 
 @dataclass(frozen=True)

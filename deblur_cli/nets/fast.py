@@ -9,12 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deblur_cli.cells import CELL
-from deblur_cli.nets.blocks import Average, Guidance, MotionBlock, NAFBlock, kernel_of
+from deblur_cli.nets.blocks import Average, Guidance, MotionBlock, NAFBlock, PruningPlan, kernel_of
 from deblur_cli.nets.lmd_vit import KeptWindows, WindowBlock, WindowLayer
 from deblur_cli.nets.m2aenet import M2AENet
-from deblur_cli.nets.network import N, Network
-from deblur_cli.nets.pruning import depthwise, gather, scatter
+from deblur_cli.nets.network import CELL, N, Network
 
 
 def accelerate(network: N, *, exact: bool = False) -> N:
@@ -133,6 +131,40 @@ class PrunedBlock(FoldedBlock, MotionBlock):
         # sharp pixels need the scale that the weights of conv3 have in them
         sharp = rows * self.beta.view(-1) if convolution is self.conv3 else rows.repeat(1, 2)
         return scatter(values, sharp, plan).view(batch, height, width, -1).permute(0, 3, 1, 2)
+
+
+def gather(rows: Tensor, plan: PruningPlan) -> Tensor:
+    """Pixels that the pruned convolution reads: (B H W) C -> D C."""
+    return rows.index_select(0, plan.dilated)
+
+
+def scatter(values: Tensor, rows: Tensor, plan: PruningPlan) -> Tensor:
+    """Blurred pixels back into the picture: values Q C laid over rows (B H W) C."""
+    return rows.index_copy(0, plan.blurred, values)
+
+
+def depthwise(gathered: Tensor, plan: PruningPlan, weight: Tensor, bias: Tensor) -> Tensor:
+    """3x3 depth-wise convolution on the mask: gathered D C -> Q C; weight C 1 3 3, bias C."""
+    if plan.mostly_blurred:
+        return depthwise_in_place(gathered, plan, weight, bias)
+    padded = F.pad(gathered, (0, 0, 0, 1))  # one row of zeros for whatever lies outside the image
+    kernel = weight.view(-1, 9).t().contiguous()  # C 1 3 3 -> 9 C; strided rows would not vectorize
+    result = bias.expand(plan.neighbors.shape[1], -1)
+    for tap in range(9):
+        result = torch.addcmul(result, padded.index_select(0, plan.neighbors[tap]), kernel[tap])
+    return result
+
+
+def depthwise_in_place(gathered: Tensor, plan: PruningPlan, weight: Tensor, bias: Tensor) -> Tensor:
+    """The same by the dense convolution over the whole picture, zeros where nothing was gathered.
+
+    Blurred pixels see only dilated ones, hence the same numbers.
+    """
+    batch, height, width = plan.shape
+    rows = gathered.new_zeros(batch * height * width, gathered.shape[1])
+    picture = rows.index_copy(0, plan.dilated, gathered).view(batch, height, width, -1)
+    picture = F.conv2d(picture.permute(0, 3, 1, 2), weight, bias, padding=1, groups=len(bias))
+    return picture.permute(0, 2, 3, 1).reshape(len(rows), -1).index_select(0, plan.blurred)
 
 
 class KeptWindowBlock(WindowBlock):

@@ -7,12 +7,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from deblur_cli.cells import CELL
 from deblur_cli.nets.blocks import threshold_mask
 from deblur_cli.nets.detector import Detector
 from deblur_cli.nets.m2aenet import Config, M2AENet
 from deblur_cli.nets.motion import SamplingPlan, from_double_angle, plan_sampling, to_double_angle
-from deblur_cli.nets.network import Detection, Network, Restoration, fit
+from deblur_cli.nets.network import CELL, Detection, Network, Restoration, fit
 from deblur_cli.nets.richardson_lucy import enlarge, richardson_lucy
 
 TOLD = 5  # maps of a detector: probability, and motion as a double angle

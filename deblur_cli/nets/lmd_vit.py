@@ -14,14 +14,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deblur_cli.cells import CELL
 from deblur_cli.nets.blocks import MaskPredictor, threshold_mask
-from deblur_cli.nets.network import Detection, Network, Restoration
-from deblur_cli.nets.pruning import WindowGrid
+from deblur_cli.nets.network import CELL, Detection, Network, Restoration
 
 LEAST_GATE = 0.1  # the output gate is never closed further
 BYTES_PER_CHANNEL = 96  # at the peak, for each pixel and each channel of the embedding, in float32
 PREDICTING = 2  # the first blocks of a layer predict: one for plain, one for shifted windows
+APART = -100.0  # added to the attention between pixels of different borders, as in Swin Transformer
+KINDS = 4  # of windows: in the middle, at the right border, at the lower border, in the corner
+TOGETHER = 256  # windows computed at once, which bounds the memory; more are no faster on a processor
 EXPANSION = 4  # hidden channels of the feed-forward part, in channels of the block
 
 
@@ -87,6 +88,87 @@ class WindowRestoration(Restoration):
 
     gate: Tensor
     decisions: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class WindowGrid:
+    """The windows of B feature maps of height x width pixels, both whole multiples of `size`.
+
+    Windows are size x size pixels and tile the map; N windows of one map are counted row by row, those of
+    further maps follow. With a shift they lie that many pixels further down and right, and those at the lower
+    and right border hold pixels of both borders (the cyclic shift of Liu et al., "Swin Transformer", 2021),
+    which then do not attend to each other.
+    """
+
+    batch: int
+    height: int
+    width: int
+    size: int
+    shift: int
+    device: torch.device
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Maps, and windows down and across."""
+        return self.batch, self.height // self.size, self.width // self.size
+
+    @cached_property
+    def rows(self) -> Tensor:
+        """Which pixels, as rows of (B H W) C, each window holds: (B N) w*w."""
+        pixels = torch.arange(self.batch * self.height * self.width, device=self.device)
+        return self.partition(pixels.view(self.batch, self.height, self.width, 1)).flatten(1)
+
+    @cached_property
+    def kinds(self) -> Tensor:
+        """Kind of each window, (B N): 1 is added at the right border and 2 at the lower one, if shifted."""
+        kind = torch.zeros(self.shape, dtype=torch.long, device=self.device)
+        if self.shift:
+            kind[:, :, -1] += 1
+            kind[:, -1] += 2
+        return kind.flatten()
+
+    @cached_property
+    def barriers(self) -> Tensor:
+        """What is added to the attention in windows of each kind: 4 w*w w*w, zero or APART."""
+        beyond = (torch.arange(self.size, device=self.device) >= self.size - self.shift).long()
+        across, down = beyond.expand(self.size, -1), beyond[:, None].expand(-1, self.size)
+        sides = [(across * (kind & 1) + down * (kind & 2)).flatten() for kind in range(KINDS)]
+        return torch.stack([APART * (side[:, None] != side).float() for side in sides])
+
+    def partition(self, x: Tensor) -> Tensor:
+        """All windows: B H W C -> (B N) w*w C."""
+        batch, down, across = self.shape
+        x = x.roll((-self.shift, -self.shift), (1, 2)) if self.shift else x
+        x = x.view(batch, down, self.size, across, self.size, -1)
+        return x.transpose(2, 3).reshape(-1, self.size**2, x.shape[-1])  # B h w h' w' C, h' w' within windows
+
+    def merge(self, windows: Tensor) -> Tensor:
+        """The inverse: (B N) w*w C -> B H W C."""
+        x = windows.view(*self.shape, self.size, self.size, -1).transpose(2, 3)
+        x = x.reshape(self.batch, self.height, self.width, -1)
+        return x.roll((self.shift, self.shift), (1, 2)) if self.shift else x
+
+    def means(self, values: Tensor) -> Tensor:
+        """Mean over each window of values B C H W: (B N) C."""
+        return values.permute(0, 2, 3, 1).reshape(-1, values.shape[1])[self.rows].mean(1)
+
+    def spread(self, values: Tensor) -> Tensor:
+        """One value for each window, (B N), at all its pixels: B 1 H W."""
+        picture = values.new_empty(self.batch * self.height * self.width)
+        picture[self.rows] = values[:, None].expand(self.rows.shape)
+        return picture.view(self.batch, 1, self.height, self.width)
+
+    def groups(self, kept: Tensor) -> list[tuple[Tensor, Tensor | None]]:
+        """Kept windows, (B N) of booleans, in groups of one kind, each small enough for the memory.
+
+        For each its pixels as rows of (B H W) C, K w*w, and what is added to the attention, w*w w*w.
+        """
+        groups = []
+        for kind in range(KINDS if self.shift else 1):
+            chosen = (kept & (self.kinds == kind)).nonzero().squeeze(1)
+            barrier = self.barriers[kind] if kind else None
+            groups += [(self.rows[part], barrier) for part in chosen.split(TOGETHER) if len(part)]
+        return groups
 
 
 @dataclass(frozen=True)

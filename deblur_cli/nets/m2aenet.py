@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deblur_cli.cells import CELL
 from deblur_cli.nets.blocks import (
     Guidance,
     MaskPredictor,
@@ -22,7 +21,7 @@ from deblur_cli.nets.blocks import (
     threshold_mask,
 )
 from deblur_cli.nets.motion import SamplingPlan, plan_sampling
-from deblur_cli.nets.network import Detection, Network, Restoration
+from deblur_cli.nets.network import CELL, Detection, Network, Restoration
 
 BYTES_PER_CHANNEL = 64  # at the peak, for each pixel of the first stage and channel of the width, in float32
 SWITCHES = {"mask": True, "motion": True, "mask_conv3": False, "mask_conv4": False}  # stored if they differ

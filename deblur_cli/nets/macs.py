@@ -22,14 +22,12 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from deblur_cli.cells import CELL
-from deblur_cli.nets.cues import CHANNELS
-from deblur_cli.nets.detector import Detector
+from deblur_cli.nets.blocks import dilate
+from deblur_cli.nets.detector import CHANNELS, Detector
 from deblur_cli.nets.guided import GuidedM2AENet
 from deblur_cli.nets.lmd_vit import PREDICTING, LMDViT, WindowBlock
 from deblur_cli.nets.m2aenet import M2AENet
-from deblur_cli.nets.network import Detection, N, Network
-from deblur_cli.nets.pruning import dilate
+from deblur_cli.nets.network import CELL, Detection, N, Network
 
 Count = TypeVar("Count")
 

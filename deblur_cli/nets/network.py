@@ -9,6 +9,13 @@ from torch import Tensor, nn
 
 from deblur_cli.nets.motion import in_order_of
 
+CELL = 8  # photo pixels, the side of a cell: masks and motion have one value for each
+
+
+def cells_of(size: tuple[int, int]) -> tuple[int, int]:
+    """Rows and columns of cells in a picture of height x width pixels; the last ones may be part cells."""
+    return -(-size[0] // CELL), -(-size[1] // CELL)
+
 
 @dataclass(frozen=True)
 class Detection:

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deblur_cli.cells import CELL
 from deblur_cli.nets.motion import from_double_angle, to_double_angle, trajectory
+from deblur_cli.nets.network import CELL
 
 STEPS = 5  # more of them sharpen noise and errors of the motion
 INSTANTS = 9  # N_2 of the paper

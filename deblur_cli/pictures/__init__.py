@@ -1,10 +1,8 @@
 """Pictures of what the network saw: where blur was detected, and along which paths things moved."""
 
-from deblur_cli.pictures.legend import at_scales, blurred
-from deblur_cli.pictures.maps import Maps, Pixels8
-from deblur_cli.pictures.mask import mask_overlay
+from deblur_cli.pictures.drawing import Maps, Pixels8, at_scales, blurred
+from deblur_cli.pictures.mask import Step, draw_sheet, mask_overlay
 from deblur_cli.pictures.motion import flow_overlay, trajectory_overlay
-from deblur_cli.pictures.sheet import Step, draw_sheet
 
 __all__ = [
     "Maps",

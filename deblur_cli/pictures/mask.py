@@ -1,15 +1,36 @@
-"""The blur mask as a picture: what is restored at a given epsilon, and how sure the network is of it."""
+"""The blur mask as a picture: what is restored at an epsilon, or at several, to choose one by eye."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from deblur_cli.pictures.colors import as_rgb, confidence_colors, dimming, subdued, tinted
-from deblur_cli.pictures.legend import add_mask_legend, line_width
-from deblur_cli.pictures.maps import Bools, Floats, Maps, Pixels8, bands, upsample
+from deblur_cli.pictures.drawing import (
+    Bools,
+    Floats,
+    Maps,
+    Pixels8,
+    add_mask_legend,
+    as_rgb,
+    bands,
+    confidence_colors,
+    dimming,
+    line_width,
+    reduced,
+    subdued,
+    tinted,
+    upsample,
+)
 
 _CONTOUR = np.array([255, 255, 255], dtype=np.float32)
 _CASING = np.array([12, 12, 12], dtype=np.float32)
 _TINT = 0.8  # share of the map's color; the rest is the photo
+_SHEET_LONGEST = 640  # pixels, the longer side of each picture
+_SHEET_TEXT = 20  # pixels
+_SHEET_GAP = 14
+_SHEET_GROUND = (250, 250, 248)
+_SHEET_INK = (20, 20, 20)
 
 
 def mask_overlay(
@@ -68,3 +89,46 @@ def _contour(inside: Bools, line: float) -> tuple[Floats, Floats]:
     core[within] = casing[within] = 0
     core[(np.asarray(region.filter(ImageFilter.MaxFilter(3))) > 0) & ~inside] = 1
     return core, casing
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One epsilon: its maps, and the lines of text below its picture."""
+
+    epsilon: float
+    maps: Maps
+    lines: tuple[str, ...]
+
+
+def draw_sheet(pixels: Pixels8, steps: Sequence[Step], first: Sequence[str]) -> Pixels8:
+    """Draw the photo (H W 3 or H W 1) with the lines `first`, then its mask for each step: H W 3."""
+    small, scale = reduced(pixels, _SHEET_LONGEST)
+    pictures = [(small, tuple(first))]
+    pictures += [(mask_overlay(small, s.maps, s.epsilon, scale=scale), s.lines) for s in steps]
+    height, width = small.shape[:2]
+    font = ImageFont.load_default(_SHEET_TEXT)
+    wide = (
+        max([width, *(int(font.getlength(line)) + 1 for _, lines in pictures for line in lines)]) + _SHEET_GAP
+    )
+    tall = height + round(_SHEET_TEXT * 1.4) * max(len(lines) for _, lines in pictures) + 2 * _SHEET_GAP
+    columns = _columns(len(pictures), wide / tall)
+    rows = -(-len(pictures) // columns)
+    sheet = Image.new("RGB", (columns * wide + _SHEET_GAP, rows * tall + _SHEET_GAP), _SHEET_GROUND)
+    pen = ImageDraw.Draw(sheet)
+    for place, (picture, lines) in enumerate(pictures):
+        x, y = _SHEET_GAP + place % columns * wide, _SHEET_GAP + place // columns * tall
+        sheet.paste(Image.fromarray(picture), (x, y))
+        for number, line in enumerate(lines):
+            top = y + height + _SHEET_GAP // 2 + number * round(_SHEET_TEXT * 1.4)
+            pen.text((x, top), line, fill=_SHEET_INK, font=font)
+    return np.asarray(sheet)
+
+
+def _columns(count: int, aspect: float) -> int:
+    """How many columns make the sheet about three to two, with few empty places."""
+
+    def misfit(columns: int) -> float:
+        rows = -(-count // columns)
+        return abs(float(np.log(columns * aspect / rows / 1.5))) + 0.3 * (rows * columns - count) / columns
+
+    return min(range(1, count + 1), key=misfit)

@@ -6,11 +6,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from deblur_cli.cells import CELL
 from deblur_cli.nets.motion import trajectory
-from deblur_cli.pictures.colors import as_rgb, dimming, direction_colors, motion_colors, subdued, tinted
-from deblur_cli.pictures.legend import add_motion_legend, line_width, stroke
-from deblur_cli.pictures.maps import Bools, Floats, Maps, Pixels8, bands, upsample
+from deblur_cli.nets.network import CELL
+from deblur_cli.pictures.drawing import (
+    Bools,
+    Floats,
+    Maps,
+    Pixels8,
+    add_motion_legend,
+    as_rgb,
+    bands,
+    dimming,
+    direction_colors,
+    line_width,
+    motion_colors,
+    stroke,
+    subdued,
+    tinted,
+    upsample,
+)
 
 _LEAST_MOTION = 0.25  # photo pixels; what moved less has no direction to draw
 _CASING = np.array([12, 12, 12], dtype=np.float32)

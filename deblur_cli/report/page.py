@@ -18,7 +18,7 @@ from deblur_cli import __version__
 from deblur_cli.files import write_file
 from deblur_cli.photo.photo import rgb_profile, to_eight_bits
 from deblur_cli.pictures import at_scales, blurred, flow_overlay, mask_overlay, trajectory_overlay
-from deblur_cli.pictures.maps import reduced
+from deblur_cli.pictures.drawing import reduced
 
 if TYPE_CHECKING:
     from deblur_cli.photo.photo import Photo

@@ -11,15 +11,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from deblur_cli.cells import CELL, cells_of
 from deblur_cli.errors import UsageError
 from deblur_cli.nets import Guided, restorer_of
+from deblur_cli.nets.network import CELL, cells_of
 from deblur_cli.photo.color import replace_pixels
 from deblur_cli.photo.photo import Photo, white
+from deblur_cli.restoration import SCALES, Tiling
 from deblur_cli.restoration.device import choose_device, choose_precision, keep_freed_memory
 from deblur_cli.restoration.engine import Engine, Progress
 from deblur_cli.restoration.findings import Findings, everywhere
-from deblur_cli.restoration.limits import SCALES, Tiling
 from deblur_cli.restoration.mask import (
     FEATHER_REACH,
     covered_share,

@@ -13,12 +13,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deblur_cli.cells import CELL, cells_of
 from deblur_cli.errors import OutOfMemoryError
 from deblur_cli.nets import Detection, Network, accelerate, place
-from deblur_cli.nets.network import fit
+from deblur_cli.nets.network import CELL, cells_of, fit
+from deblur_cli.restoration import ALIGNMENT, Tiling
 from deblur_cli.restoration.device import Precision, free_memory, memory_errors
-from deblur_cli.restoration.limits import ALIGNMENT, Tiling
 from deblur_cli.restoration.tiles import Grid, Tile, cell_weights, round_up
 
 logger = logging.getLogger(__name__)

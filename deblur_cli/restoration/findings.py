@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deblur_cli.cells import CELL, cells_of
 from deblur_cli.errors import DecodeError
-from deblur_cli.restoration.limits import SCALES
+from deblur_cli.nets.network import CELL, cells_of
+from deblur_cli.restoration import SCALES
 
 Floats = NDArray[np.float32]
 

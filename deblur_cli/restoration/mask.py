@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deblur_cli.cells import CELL
+from deblur_cli.nets.network import CELL
 
 SMOOTHING = 3  # cells; smaller than anything that could be seen to move
-FEATHER_REACH = 2  # cells around the mask in which feathered weights are not zero
+FEATHER = 1  # cells by which the mask grows before its edge is softened: the one knob, any whole number
+FEATHER_REACH = FEATHER + 1  # cells around the mask in which feathered weights are not zero, as follows
 
 Floats = NDArray[np.float32]
 
@@ -47,12 +48,12 @@ def grow(seeds: Tensor, region: Tensor) -> Tensor:
 def feather_weights(mask: Floats, rows: slice, columns: slice) -> Floats:
     """The feathered mask in a window of the photo, h w in 0-1: how strongly restored pixels are laid over it.
 
-    mask: zeros and ones for the cells of the whole photo, h w. The weight is one on the mask dilated by 4
-    pixels, then falls to zero over the next 8, so 12 pixels away from the mask it is exactly zero. A pixel
-    has the same weight in every window.
+    mask: zeros and ones for the cells of the whole photo, h w. The mask grown by FEATHER is interpolated from
+    the middles of its cells: with a FEATHER of 1, weights are one up to 4 pixels around the mask and fall to
+    exactly zero at 12. A pixel has the same weight in every window.
     """
     cells, place = surroundings(mask, rows, columns, FEATHER_REACH)
-    dilated = F.max_pool2d(torch.from_numpy(cells)[None, None], 3, stride=1, padding=1)
+    dilated = F.max_pool2d(torch.from_numpy(cells)[None, None], 2 * FEATHER + 1, stride=1, padding=FEATHER)
     return enlarge_window(dilated[0, 0].numpy(), place, rows, columns)
 
 

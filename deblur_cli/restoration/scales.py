@@ -19,8 +19,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deblur_cli.cells import cells_of
 from deblur_cli.nets.motion import from_double_angle, to_double_angle
+from deblur_cli.nets.network import cells_of
 from deblur_cli.photo.photo import white
 from deblur_cli.restoration.findings import Findings
 from deblur_cli.restoration.mask import enlarge_window, surroundings

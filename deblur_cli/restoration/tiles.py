@@ -10,8 +10,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from deblur_cli.cells import CELL, cells_of
-from deblur_cli.restoration.limits import ALIGNMENT
+from deblur_cli.nets.network import CELL, cells_of
+from deblur_cli.restoration import ALIGNMENT
 from deblur_cli.restoration.mask import FEATHER_REACH, feather_weights
 
 CONTEXT = 32  # pixels around what changes; a tile's own border comes as near as half its overlap

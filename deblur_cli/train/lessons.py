@@ -12,7 +12,6 @@ from PIL import Image
 from torch import Tensor, nn
 
 from deblur_cli import weights
-from deblur_cli.cells import CELL
 from deblur_cli.errors import TrainingError, WeightsError
 from deblur_cli.nets import (
     DETECTOR,
@@ -26,9 +25,10 @@ from deblur_cli.nets import (
     create_detector,
     place,
 )
+from deblur_cli.nets.network import CELL
 from deblur_cli.nets.richardson_lucy import richardson_lucy
 from deblur_cli.pictures import Pixels8, mask_overlay, trajectory_overlay
-from deblur_cli.pictures.maps import Floats
+from deblur_cli.pictures.drawing import Floats
 from deblur_cli.train.losses import cell_mask, detector_terms, training_loss
 from deblur_cli.train.samples import Sample, to_pixels
 from deblur_cli.train.scores import CANDIDATES, DetectorScores, Scores, score, score_detector

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deblur_cli.cells import CELL
 from deblur_cli.metrics import ssim
 from deblur_cli.nets import Restoration
 from deblur_cli.nets.motion import to_double_angle, trajectory
+from deblur_cli.nets.network import CELL
 from deblur_cli.train.samples import Sample
 from deblur_cli.train.settings import DetectorLoss, LossWeights
 

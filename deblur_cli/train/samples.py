@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from deblur_cli import locks
+from deblur_cli import files
 from deblur_cli.errors import TrainingError
 from deblur_cli.files import PARTIAL, write_file
 from deblur_cli.train.settings import BlurSettings
@@ -100,7 +100,7 @@ def prepare_folder(
 def check_empty(folder: Path) -> None:
     """Raise TrainingError for a folder that holds anything but traces of a run that was killed."""
     if folder.exists():
-        found = [path for path in folder.iterdir() if path.name != locks.NAME and not path.match(PARTIAL)]
+        found = [path for path in folder.iterdir() if path.name != files.LOCK and not path.match(PARTIAL)]
         if found:
             raise TrainingError(f"{folder} is not empty: choose another folder")
 

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deblur_cli import metrics
-from deblur_cli.cells import CELL
 from deblur_cli.metrics import mask_iou, ssim_map, weighted_psnr
 from deblur_cli.nets import Detection, Detector, Network, Restoration
+from deblur_cli.nets.network import CELL
 from deblur_cli.nets.richardson_lucy import richardson_lucy
 from deblur_cli.restoration.mask import feather_weights, region_confidence
 from deblur_cli.train.samples import Sample

@@ -1,12 +1,13 @@
 """Weights files turned into networks."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
 from deblur_cli.errors import WeightsError
 from deblur_cli.nets import (
@@ -14,6 +15,7 @@ from deblur_cli.nets import (
     DETECTOR,
     LMD_VIT,
     Config,
+    Detection,
     Detector,
     DetectorConfig,
     Guided,
@@ -27,9 +29,13 @@ from deblur_cli.nets import (
 )
 from deblur_cli.nets.fast import skip_identity_blocks
 from deblur_cli.nets.m2aenet import SWITCHES
+from deblur_cli.nets.network import CELL
 from deblur_cli.weights import catalog, checkpoints, files
 from deblur_cli.weights.catalog import AUTO, completed, detector_for, epsilon_in
-from deblur_cli.weights.fingerprint import fingerprint
+
+SIDE = 64  # pixels of the picture that fingerprints are taken of, as high as wide
+MOTION = (0.25, 0.5)  # cells down and to the right from the middle of the exposure to its end
+ABSOLUTE, RELATIVE = 2e-4, 2e-3  # rounding of other processors and versions stays far below
 
 MAKERS: dict[str, Callable[..., Network]] = {LMD_VIT: create_lmd_vit, DETECTOR: create_detector}
 
@@ -259,3 +265,47 @@ def is_plain(value: torch.Tensor) -> bool:
     """Whether a tensor holds numbers that can be copied into a network."""
     there = value.device.type == "cpu" and value.layout == torch.strided
     return there and value.is_floating_point() and not value.is_quantized
+
+
+@torch.inference_mode()
+def fingerprint(network: Network) -> tuple[float, ...]:
+    """What a network answers to one fixed picture: a few numbers that tell if it still computes the same.
+
+    Of a restorer: means over the quarters of the change of each color (12), then the mean probability of blur
+    (1) and the mean displacements (4), as far as it detects them. All pixels count as blurred, so that no
+    threshold makes a small difference a large one; a guided network is told of one motion everywhere.
+    Of a detector: means over the quarters of the probability and of the motion as a double angle (20), which
+    has no sign to flip.
+    """
+    index = torch.arange(3 * SIDE**2)
+    noise = (index * 1103515245 + 12345) % 2147483648 // 65536 % 256  # the generator of ISO C's rand()
+    stripes = index % SIDE // 8 % 2 * 255
+    image = ((noise + stripes) / 510).view(1, 3, SIDE, SIDE)
+    if isinstance(network, Detector):
+        logit, field = network(image)
+        found = F.adaptive_avg_pool2d(torch.cat([logit.sigmoid(), field], 1), 2)
+        return tuple(round(float(value), 6) for value in found.flatten())
+    if network.guided:
+        end = torch.tensor(MOTION).view(1, 2, 1, 1).expand(1, 2, SIDE // CELL, SIDE // CELL)
+        detection = network.follow(image, Detection(image, (SIDE, SIDE), start=-end, end=end), epsilon=-1.0)
+    else:
+        detection = network.detect(image, epsilon=-1.0)
+    change = network.restore(detection, epsilon=-1.0).image - image
+    values = [change.view(3, 2, SIDE // 2, 2, SIDE // 2).mean((2, 4)).flatten()]
+    maps = () if network.guided else (detection.probability, detection.start, detection.end)
+    values += [found.mean((0, 2, 3)) for found in maps if found is not None]
+    return tuple(round(float(value), 6) for value in torch.cat(values))
+
+
+def stored_fingerprint(notes: Mapping[str, str]) -> tuple[float, ...]:
+    """The fingerprint that weights were saved with, empty for none. Raises WeightsError for a damaged one."""
+    try:
+        return tuple(float(value) for value in json.loads(notes.get("fingerprint", "[]")))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise WeightsError("the fingerprint in its metadata is damaged; download it again") from error
+
+
+def agrees(found: Sequence[float], stored: Sequence[float]) -> bool:
+    """Whether two fingerprints are those of the same network."""
+    close = (abs(a - b) <= ABSOLUTE + RELATIVE * abs(b) for a, b in zip(found, stored, strict=False))
+    return len(found) == len(stored) and all(close)

@@ -56,14 +56,14 @@ def run(options: RunOptions) -> None:
 
 def _keep_others_out(options: RunOptions, stack: ExitStack) -> None:
     """Hold the folder of journal and report until the run ends. Raises UsageError where another run does."""
-    from deblur_cli import locks
     from deblur_cli.cli.run.plan import names_a_file, result_folder
+    from deblur_cli.files import held
 
     if options.output is not None and names_a_file(options.output) and not options.report:
         return  # then there is neither
     folder = result_folder(options)
     try:
-        stack.enter_context(locks.held(folder))
+        stack.enter_context(held(folder))
     except OSError as error:
         if options.output is not None or options.report:
             raise UsageError(f"cannot write to {folder}: {error.strerror}; choose another folder") from error

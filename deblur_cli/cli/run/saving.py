@@ -13,7 +13,7 @@ from deblur_cli.files import check_target, write_file
 from deblur_cli.photo import encode
 from deblur_cli.photo.photo import Photo, rgb_profile, to_eight_bits, white
 from deblur_cli.pictures import flow_overlay, mask_overlay, trajectory_overlay
-from deblur_cli.pictures.maps import bands
+from deblur_cli.pictures.drawing import bands
 from deblur_cli.restoration.findings import to_npz
 from deblur_cli.restoration.mask import feather_weights
 
