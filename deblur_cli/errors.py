@@ -30,11 +30,19 @@ class EncodeError(PhotoError):
 
 
 class WeightsError(DeblurError):
-    """Weights are unknown, damaged, or do not fit the network."""
+    """Weights are damaged, cannot be downloaded, or do not fit the network."""
+
+
+class UnknownWeightsError(WeightsError):
+    """A name stands for no weights."""
+
+    exit_code = 2
 
 
 class DeviceError(DeblurError):
     """The device does not exist or cannot do what was asked of it."""
+
+    exit_code = 2
 
 
 class OutOfMemoryError(DeblurError):

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
-from deblur_cli.errors import DeblurError, EncodeError
+from deblur_cli.errors import EncodeError, UsageError
 
 PARTIAL = ".deblur-*.part"  # names of files that are not yet complete
 LOCK = ".deblur-lock"  # the file in a folder that is locked while a run writes there
@@ -125,7 +125,7 @@ def _remove(part: Path) -> None:
             logger.warning("%s: a temporary file could not be removed (%s)", part, error)
 
 
-class InUseError(DeblurError):
+class InUseError(UsageError):
     """Another run, still alive, holds the lock."""
 
 
