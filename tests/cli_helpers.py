@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import IO, ClassVar
 
 import numpy as np
 import pytest
@@ -140,12 +140,16 @@ def deblur(*words: object) -> Result:
 
 @contextmanager
 def started(
-    *words: object, stdin: int = subprocess.DEVNULL, stderr: int = subprocess.PIPE, **environment: str
+    *words: object,
+    stdin: int = subprocess.DEVNULL,
+    stdout: int | IO[bytes] = subprocess.PIPE,
+    stderr: int = subprocess.PIPE,
+    **environment: str,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run `deblur` with the stand-in network in a process of its own, which ends with the block."""
     command = [sys.executable, __file__, *(str(word) for word in words)]
     env = process_environment() | environment
-    with subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, stderr=stderr, env=env) as process:
+    with subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=stderr, env=env) as process:
         try:
             yield process
         finally:

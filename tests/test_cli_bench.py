@@ -129,7 +129,7 @@ def test_single_variants_can_be_chosen(weights_file):
     assert list(json.loads(done.stdout)["timings"]) == ["detect"]
     wrong = bench(weights_file, "--only", "everything")
     assert wrong.exit_code == 2
-    assert "dense float32" in wrong.stderr
+    assert "'detect', 'detect, scale 1', " in wrong.stderr
     ignored = bench(weights_file, "--only", "detect", "--sweep", "blurred")
     assert ignored.exit_code == 2
     assert "exclude each other" in ignored.stderr

@@ -2,12 +2,12 @@
 
 import json
 import platform
-import sys
 
 import cli_helpers
 import pytest
 import torch
 from cli_helpers import deblur, install
+from huggingface_hub import constants
 
 from deblur_cli import __version__, weights
 from deblur_cli.cli import info
@@ -21,8 +21,7 @@ def network(monkeypatch):
 
 
 def test_info_names_version_device_precision_memory_weights_and_cache(monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
-    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", "/somewhere/hub")
     chosen = choose_device("auto")
     precision = choose_precision(chosen, "auto")
     result = deblur("info")
@@ -40,7 +39,7 @@ def test_info_names_version_device_precision_memory_weights_and_cache(monkeypatc
         "nafnet-gopro (nafnet, 68.7 MB): file is missing",
     ):
         assert fact in text
-    assert result.stdout.splitlines()[-1].split(maxsplit=1) == ["cache", "/somewhere/deblur"]
+    assert result.stdout.splitlines()[-1].split(maxsplit=1) == ["cache", "/somewhere/hub"]
 
 
 def test_info_as_json_is_one_object():
@@ -64,6 +63,15 @@ def test_info_still_answers_where_the_weights_are_missing(monkeypatch):
     result = deblur("info")
     assert result.exit_code == 0
     assert "the embedded weights are missing: install deblur again" in result.stdout
+
+
+def test_ctrl_c_is_one_line(monkeypatch):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(info, "gather", interrupt)
+    result = deblur("info")
+    assert (result.exit_code, result.stdout, result.stderr) == (130, "", "Interrupted.\n")
 
 
 def test_processor_is_named_where_the_system_tells_and_also_where_not(tmp_path, monkeypatch):

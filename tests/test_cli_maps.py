@@ -118,7 +118,7 @@ def test_sheet_comes_of_one_detection_and_tells_share_and_time(photo, tmp_path):
     picture = pixels_of(sheet)
     assert picture.shape[0] * picture.shape[1] > 3 * 160 * 120
     again = deblur("epsilon", photo)
-    assert (again.exit_code, "already exists" in again.stderr) == (1, True)
+    assert (again.exit_code, "already exists" in again.stderr) == (2, True)
     assert deblur("epsilon", photo, "--overwrite").exit_code == 0
 
 
@@ -145,9 +145,9 @@ def test_wrong_wishes_for_a_sheet_are_refused(photo, tmp_path, words, complaint)
 
 def test_sheet_of_what_is_no_photo_fails_with_one_line(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"no picture")
-    for name in ("a.jpg", "gone.jpg"):
+    for name, code in (("a.jpg", 1), ("gone.jpg", 2)):
         result = deblur("epsilon", tmp_path / name)
-        assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+        assert (result.exit_code, result.stderr.count("\n")) == (code, 1)
 
 
 def test_values_are_sorted_and_taken_once():

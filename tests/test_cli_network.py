@@ -64,8 +64,8 @@ def test_weights_that_cannot_be_used_are_named_and_nothing_is_written(tmp_path):
     save_file({"conv.weight": torch.zeros(3)}, tmp_path / "other.safetensors")
     for name in ("text.safetensors", "other.safetensors", "gone.safetensors"):
         result = deblur("run", photo, "--weights", tmp_path / name)
-        assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1)
+        assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
         assert name in result.stderr
     unknown = deblur("run", photo, "--weights", "best-ever")
-    assert (unknown.exit_code, "'best-ever'" in unknown.stderr) == (1, True)
+    assert (unknown.exit_code, "'best-ever'" in unknown.stderr) == (2, True)
     assert not list(tmp_path.glob("photo_*"))

@@ -132,6 +132,13 @@ def test_a_full_disk_for_stdin_names_the_way_out(photo, monkeypatch):
     assert "disk is full" in result.stderr and "TMPDIR" in result.stderr
 
 
+def test_a_stdout_that_takes_nothing_is_named(photo):
+    for words in ((photo, "-o", "-"), (photo,)):
+        with Path("/dev/full").open("wb") as full, started("run", *words, stdout=full) as run:
+            *_, line = run.stderr.read().splitlines()
+            assert (run.wait(60), line[:39]) == (1, b"error: cannot write to standard output:")
+
+
 def test_a_run_stopped_while_it_reads_stdin_leaves_nothing_behind(tmp_path):
     with started("run", "-", "-o", "-", stdin=subprocess.PIPE, TMPDIR=str(tmp_path / "private")) as run:
         run.stdin.write(b"x" * 1_000_000)  # more than a pipe holds, so it is being read when this returns

@@ -107,7 +107,7 @@ def test_other_settings_are_refused_in_one_line_unless_overwrite_starts_over(pho
         assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
         assert named in result.stderr and "--overwrite" in result.stderr
     assert files_in(out) == before
-    assert deblur("run", photos, "-o", out, "--resume", "--overwrite", "-e", "0.25").exit_code == 0
+    assert deblur("run", photos, "-o", out, "--overwrite", "-e", "0.25").exit_code == 0
     assert [request.epsilon for request in Deblurrer.runs] == [0.25] * 4
     assert NAME not in files_in(out)
 
@@ -185,20 +185,21 @@ def test_a_journal_cut_anywhere_is_read_up_to_its_last_whole_line(photos, out):
             assert past is None or past.length == content.rfind(b"\n", 0, end) + 1
 
 
-def test_two_runs_into_one_folder_keep_apart(photos, out):
+def test_a_second_run_into_a_folder_in_use_is_refused_at_once(photos, out):
     make_photo(photos / "slow.png")
-    with started("run", photos, "-o", out) as first:
+    more = make_photo(photos.with_name("more") / "e.png")
+    with started("run", photos, "-o", out, "--report") as first:
         while b"working" not in (line := first.stderr.readline()):
             assert line, "the run ended too early"
-        resumed = deblur("run", photos, "-o", out, "--resume")
-        assert (resumed.exit_code, resumed.stdout) == (1, "")
-        assert "another run is using" in resumed.stderr
-        make_photo(photos.with_name("more") / "e.png")
-        make_photo(photos.with_name("more") / "f.png")
-        second = deblur("run", photos.with_name("more"), "-o", out)
-        assert (second.exit_code, len(second.stdout.splitlines())) == (0, 2)
-        assert "keeps no journal" in second.stderr
-        assert NAME in files_in(out)
+        for _ in "abcd":
+            first.stdout.readline()
+        before = files_in(out)
+        for words in ((photos, "--resume"), (photos, "--overwrite", "--report"), (more,)):
+            second = deblur("run", *words, "-o", out)
+            assert (second.exit_code, second.stdout, second.stderr.count("\n")) == (2, "", 1)
+            assert f"another run is using {out}" in second.stderr
+        assert files_in(out) == before
+        assert deblur("run", more, "-o", out / "one.png").exit_code == 0  # has neither journal nor report
 
 
 def test_names_that_are_no_text_are_known_again(photos, out):

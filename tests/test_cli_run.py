@@ -139,7 +139,8 @@ WRONG_OPTIONS = [
     (["--epsilon", "nan"], "--epsilon"),
     (["--device", "tpu"], "'tpu'"),
     (["--device", "cuda:x"], "'cuda:x'"),
-    (["--precision", "fp8"], "'fp8'"),
+    (["--precision", "fp8"], "error: --precision must be auto, fp32, bf16 or fp16, not 'fp8'"),
+    (["--data", "csv"], "error: --data must be npz, not 'csv'"),
     *((["--jobs", words], "--jobs") for words in ("0", "many", "65", "1.5", "")),
     (["--tile", "100"], "--tile"),
     (["--tile", "-512"], "--tile"),
@@ -161,6 +162,13 @@ WRONG_OPTIONS = [
     (["--no-such-option"], "--no-such-option"),
     (["-o", "animation.gif"], "animation.gif"),
     (["-o", "one.png", "--format", "jpeg"], "one.png"),
+    (["-o", ""], "a name is empty"),
+    ([""], "a name is empty"),
+    (["--scales", "1,2,1"], "--scales names 1 twice"),
+    (["--only-maps", "--format", "png"], "--format has no effect with --only-maps"),
+    (["--only-maps", "--quality", "90"], "--quality has no effect with --only-maps"),
+    (["--resume", "--overwrite"], "leave out one of them"),
+    (["--findings", "gone.npz"], "gone.npz"),
 ]
 
 
@@ -184,7 +192,7 @@ def test_missing_device_or_weights_fail_before_any_photo_is_opened(
 ):
     monkeypatch.setattr("deblur_cli.cli.run.batch.decode", lambda *_: pytest.fail("a photo was opened"))
     result = deblur("run", photo, *words)
-    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (1, "", 1)
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
     assert named in result.stderr.lower()
     assert names_in(tmp_path) == {"photo.png"}
 
@@ -201,12 +209,29 @@ def test_an_output_that_cannot_be_is_wrong_usage(photo, tmp_path):
     assert names_in(tmp_path) == {"photo.png", "second.png", "taken"}
 
 
-def test_folder_without_write_permission_is_named_before_work_starts(photo, tmp_path, monkeypatch):
+def test_an_output_that_cannot_be_written_is_told_before_any_photo_is_opened(photo):
+    for out in ("/proc/x", "/proc/x.png"):  # where root may write, and cannot
+        for words in ([], ["--dry-run"]):
+            result = deblur("run", photo, "-o", out, *words)
+            assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+            assert "cannot write to /proc" in result.stderr
+    assert Deblurrer.made == []
+
+
+def test_a_photo_whose_own_folder_cannot_be_written_is_named_before_work_starts(photo, monkeypatch):
     monkeypatch.setattr("os.access", lambda *_: False)
-    for words in ([], ["-o", tmp_path / "out"]):
-        result = deblur("run", photo, *words)
-        assert (result.exit_code, result.stderr.count("\n"), "permission" in result.stderr) == (1, 1, True)
+    result = deblur("run", photo)
+    assert (result.exit_code, result.stderr.count("\n"), "permission" in result.stderr) == (1, 1, True)
     assert Deblurrer.looked_at == []
+
+
+def test_inputs_none_of_which_exists_are_wrong_usage(photo, tmp_path):
+    gone = tmp_path / "gone"
+    result = deblur("run", gone, tmp_path / "too", "-o", tmp_path / "out")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == f"error: {gone} and 1 more: no such file or folder; check the name\n"
+    assert deblur("run", gone, photo).exit_code == 1
+    assert not (tmp_path / "out").exists()
 
 
 @given(st.one_of(st.floats().map(repr), st.sampled_from(["0", "1", "1e-3", " .5", "-0", "half", ""])))
@@ -233,9 +258,9 @@ def test_tiles_that_pass_the_check_can_be_cut(text, overlap):
     assert size is None or int(text) == size
 
 
-@given(st.lists(st.sampled_from(SCALES), min_size=1))
-def test_scales_are_sorted_and_taken_once(chosen):
-    assert options.parse_scales(",".join(map(str, chosen))) == tuple(sorted(set(chosen)))
+@given(st.lists(st.sampled_from(SCALES), min_size=1, unique=True))
+def test_scales_are_sorted(chosen):
+    assert options.parse_scales(",".join(map(str, chosen))) == tuple(sorted(chosen))
     assert options.parse_scales("auto") == SCALES
 
 

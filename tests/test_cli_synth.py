@@ -176,7 +176,7 @@ def test_a_run_killed_before_its_first_file_does_not_block_the_folder(photos, da
 
 def test_a_folder_that_another_run_is_filling_is_left_alone(photos, tmp_path):
     with held(tmp_path / "set"):
-        assert_refused(synth(photos, tmp_path / "set"), 1, "another run is using")
+        assert_refused(synth(photos, tmp_path / "set"), 2, "another run is using")
         assert list(files(tmp_path / "set")) == [".deblur-lock"]
     assert synth(photos, tmp_path / "set", count=1).exit_code == 0
     assert ".deblur-lock" not in files(tmp_path / "set")
@@ -258,8 +258,10 @@ def test_quiet_runs_still_tell_where_the_dataset_is(photos, tmp_path):
         (("--seed", -1), 2, "--seed"),
         (("--seed", 10**20), 2, "--seed"),
         (("--shortest", 20, "--longest", 10), 2, "shortest must be at most longest, not 20 and 10"),
-        (("--shortest", 0), 2, "'shortest' must be above 0"),
-        (("--longest", "nan"), 2, "finite"),
+        (("--shortest", 0), 2, "--shortest must be a number above 0"),
+        (("--longest", "nan"), 2, "--longest must be a number"),
+        (("--seed", "x"), 2, "--seed must be a number"),
+        (("--set", "longest=nan"), 2, "finite"),
         (("--set", "unknown=1"), 2, "unknown setting 'unknown'"),
         (("--set", "still=2"), 2, "'still' must be at most 1, not 2"),
         (("--set", "camera.noise=loud"), 2, "'camera.noise' must be a number"),
@@ -284,38 +286,40 @@ def test_wrong_folders_are_one_line_and_write_nothing(photos, tmp_path):
     damaged.mkdir()
     (damaged / "b.png").write_bytes(file.read_bytes()[:60])
     folder = tmp_path / "set"
-    assert_refused(synth(tmp_path / "gone", folder), 1, "there is no folder")
-    assert_refused(synth(file, folder), 1, "there is no folder")
-    assert_refused(synth(empty, folder), 1, "no pictures in")
+    assert_refused(synth(tmp_path / "gone", folder), 2, "there is no folder")
+    assert_refused(synth(file, folder), 2, "there is no folder")
+    assert_refused(synth(empty, folder), 2, "no pictures in")
     assert_refused(synth(damaged, folder), 1, "b.png")
     assert_refused(synth(photos, file), 2, "is a file, but -o names the folder for the dataset")
-    assert_refused(synth(photos, file / "inside"), 2, "cannot write to")
+    assert_refused(
+        synth(photos, file / "inside"), 2, "is a file, but -o names the folder for the dataset below it"
+    )
     assert_refused(deblur("synth", photos), 2, "--output")
     assert not folder.exists()
 
 
 def test_a_folder_with_something_else_in_it_is_left_as_it_is(photos, tmp_path):
     before = files(photos)
-    assert_refused(synth(photos, photos), 1, "is not empty: choose another folder")
+    assert_refused(synth(photos, photos), 2, "is not empty: choose another folder")
     assert files(photos) == before
     folder = tmp_path / "mine"
     folder.mkdir()
     (folder / "diary.txt").write_text("today")
-    assert_refused(synth(photos, folder), 1, "is not empty")
+    assert_refused(synth(photos, folder), 2, "is not empty")
     assert [path.name for path in folder.iterdir()] == ["diary.txt"]
 
 
 @pytest.mark.parametrize("words", [("--seed", 1), ("--set", "objects=3"), ("--size", 48)])
 def test_samples_made_in_another_way_are_left_as_they_are(photos, dataset, words):
     before = files(dataset)
-    assert_refused(synth(photos, dataset, *words), 1, "made in another way")
+    assert_refused(synth(photos, dataset, *words), 2, "made in another way")
     assert files(dataset) == before
 
 
 def test_a_dataset_is_not_continued_from_other_photos(photos, dataset, tmp_path):
     others = write_photos(tmp_path / "others", 3)
     before = files(dataset)
-    assert_refused(synth(others, dataset), 1, "made in another way")
+    assert_refused(synth(others, dataset), 2, "made in another way")
     assert files(dataset) == before
 
 
@@ -323,7 +327,7 @@ def test_a_damaged_description_is_told_as_another_way(photos, dataset, tmp_path)
     folder = tmp_path / "set"
     shutil.copytree(dataset, folder)
     (folder / "synthesis.json").write_bytes(b"\xff\xfe{")
-    assert_refused(synth(photos, folder), 1, "made in another way")
+    assert_refused(synth(photos, folder), 2, "made in another way")
 
 
 def test_an_empty_folder_is_taken(photos, tmp_path):

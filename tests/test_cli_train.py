@@ -166,14 +166,14 @@ def test_scores_on_what_is_learned_from_are_warned_of_and_noted(config, photos, 
 
 def test_nothing_to_learn_from_or_to_score_on_is_said(config, tmp_path):
     words = ("train", config, "-o", tmp_path / "run")
-    assert_refused(deblur(*words), 1, "nothing to learn from")
+    assert_refused(deblur(*words), 2, "nothing to learn from")
     pairs = write_pairs(tmp_path / "pairs")
-    assert_refused(deblur(*words, "--pairs", pairs), 1, "nothing to score on")
-    assert_refused(deblur(*words, "--pairs", tmp_path / "gone"), 1, "nothing to score on")
+    assert_refused(deblur(*words, "--pairs", pairs), 2, "nothing to score on")
+    assert_refused(deblur(*words, "--pairs", tmp_path / "gone"), 2, "nothing to score on")
     gone = ("--set", f"validation={tmp_path / 'gone'}")
-    assert_refused(deblur(*words, "--pairs", pairs, *gone), 1, "there is no folder")
+    assert_refused(deblur(*words, "--pairs", pairs, *gone), 2, "there is no folder")
     assert_refused(
-        deblur(*words, "--pairs", tmp_path / "none", "--set", f"validation={pairs}"), 1, "no folder"
+        deblur(*words, "--pairs", tmp_path / "none", "--set", f"validation={pairs}"), 2, "no folder"
     )
     assert not (tmp_path / "run").exists()
 
@@ -183,19 +183,19 @@ def test_pairs_that_cannot_be_learned_from_are_refused_before_anything_is_writte
     words = ("train", config, "--set", f"validation={good}", "-o", tmp_path / "run")
     Image.fromarray(picture((48, 80), 1)).save(pairs / "sharp" / "1.png")
     assert_refused(
-        deblur(*words, "--pairs", pairs), 1, "1.png: picture, sharp partner and mask differ in size"
+        deblur(*words, "--pairs", pairs), 2, "1.png: picture, sharp partner and mask differ in size"
     )
     for part in ("blur", "sharp"):
         Image.fromarray(picture((16, 64), 1)).save(pairs / part / "1.png")
-    assert_refused(deblur(*words, "--pairs", pairs), 1, "1.png is smaller than the patch of 32 pixels")
+    assert_refused(deblur(*words, "--pairs", pairs), 2, "1.png is smaller than the patch of 32 pixels")
     (pairs / "blur" / "1.png").write_bytes(b"")
-    assert_refused(deblur(*words, "--pairs", pairs), 1, "1.png is empty")
+    assert_refused(deblur(*words, "--pairs", pairs), 2, "1.png is empty")
     assert not (tmp_path / "run").exists()
 
 
 def test_a_folder_that_another_run_trains_in_is_left_alone(config, photos, tmp_path):
     with files.held(tmp_path / "run"):
-        assert_refused(train(config, photos, tmp_path / "run"), 1, "another run is using")
+        assert_refused(train(config, photos, tmp_path / "run"), 2, "another run is using")
     assert not (tmp_path / "run").exists()
     assert train(config, photos, tmp_path / "run", "--steps", 1).exit_code == 0
     assert not (tmp_path / "run" / files.LOCK).exists()
@@ -215,10 +215,9 @@ def test_a_run_stopped_before_its_first_step_leaves_nothing(config, photos, tmp_
     assert not (tmp_path / "run").exists()
 
 
-def test_what_is_wrong_with_a_settings_file_is_no_wrong_usage(config, photos, tmp_path):
+def test_a_settings_file_can_be_mended_on_the_command_line(config, photos, tmp_path):
     config.write_text(TINY.replace("patch = 32", "patch = 40"))
-    assert_refused(train(config, photos, tmp_path / "run"), 1, "multiple of 16")
-    assert_refused(train(config, photos, tmp_path / "run", "--steps", 3), 1, "multiple of 16")
+    assert_refused(train(config, photos, tmp_path / "run"), 2, "multiple of 16")
     assert train(config, photos, tmp_path / "run", "--set", "patch=32", "--steps", 1).exit_code == 0
 
 
@@ -249,12 +248,14 @@ def test_settings_on_the_command_line_are_read_as_toml():
     ("words", "code", "message"),
     [
         (("--time-limit", "soon"), 2, "--time-limit must be a time"),
+        (("--steps", "many"), 2, "--steps must be a number above 0"),
         (("--steps", "0"), 2, "--steps must be a number above 0"),
         (("--set", "patch"), 2, "--set takes NAME=VALUE"),
         (("--set", "=3"), 2, "--set takes NAME=VALUE"),
         (("--set", "patch=40"), 2, "multiple of 16"),
         (("--set", "batch=0"), 2, "'batch' must be at least 1"),
         (("--set", "colour=1"), 2, "unknown setting 'colour'"),
+        (("--set", "x=1"), 2, "did you mean detector.context?"),
         (("--set", "blur.longest=far"), 2, "'blur.longest' must be a number"),
         (("--device", "gpu"), 2, "not 'gpu'"),
         (("--precision", "fp16"), 2, "bf16 or fp32"),
@@ -272,17 +273,19 @@ def test_wrong_files_are_one_line_and_write_nothing(config, photos, tmp_path):
     broken.write_text("patch =")
     empty.mkdir()
     run = tmp_path / "run"
-    assert_refused(train(tmp_path / "gone.toml", photos, run), 1, "no settings file")
-    assert_refused(train(broken, photos, run), 1, "not valid TOML")
-    assert_refused(train(config, tmp_path / "gone", run), 1, "there is no folder")
-    assert_refused(train(config, empty, run), 1, "no pictures in")
-    assert_refused(train(config, few, run), 1, "holds 2 photos")
+    assert_refused(train(tmp_path / "gone.toml", photos, run), 2, "no settings file")
+    assert_refused(train(broken, photos, run), 2, "not valid TOML")
+    assert_refused(train(config, tmp_path / "gone", run), 2, "there is no folder")
+    assert_refused(train(config, empty, run), 2, "no pictures in")
+    assert_refused(train(config, few, run), 2, "holds 2 photos")
     assert_refused(train(config, photos, config), 2, "is a file, but -o names the folder of the run")
-    assert_refused(train(config, photos, config / "inside"), 2, "cannot write to")
+    assert_refused(
+        train(config, photos, config / "inside"), 2, "is a file, but -o names the folder of the run below it"
+    )
     assert not run.exists()
     assert train(config, photos, run, "--steps", "1").exit_code == 0
     other = train(config, photos, run, "--set", "network.width=6")
-    assert_refused(other, 1, "another network")
+    assert_refused(other, 2, "another network")
 
 
 def assert_refused(result, code, message):

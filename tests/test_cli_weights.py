@@ -115,7 +115,7 @@ def test_full_numbers_that_are_not_there_are_not_made_up(run_folder, tmp_path):
     assert refused(convert(file, out, "--full"), 2, "holds 16 bits per number")
     assert refused(convert("m2aenet-small", out, "--full"), 2, "holds 16 bits per number")
     checkpoint.save(run_folder, checkpoint.load(run_folder) | {"step": 1001})
-    assert refused(convert(run_folder, out, "--full"), 1, "is of step 1000 and state.pt of step 1001")
+    assert refused(convert(run_folder, out, "--full"), 2, "is of step 1000 and state.pt of step 1001")
     checkpoint.save(run_folder, checkpoint.load(run_folder) | {"step": 1000, "average": {}})
     assert refused(convert(run_folder, out, "--full"), 1, "is damaged")
     (run_folder / "state.pt").unlink()
@@ -134,13 +134,13 @@ def test_files_of_another_form_are_replaced_and_never_left_beside_the_new(run_fo
 
     assert convert(run_folder, out, "--name", "mine").exit_code == 0
     assert names() == whole
-    assert refused(convert(run_folder, out, "--name", "mine", *parts), 1, "already exists")
+    assert refused(convert(run_folder, out, "--name", "mine", *parts), 2, "already exists")
     assert convert(run_folder, out, "--name", "mine", *parts, "--overwrite").exit_code == 0
     assert "mine.safetensors.index.json" in names() and "mine.safetensors" not in names()
-    assert refused(convert(run_folder, out, "--name", "mine"), 1, "already exists")
+    assert refused(convert(run_folder, out, "--name", "mine"), 2, "already exists")
     (out / "mine.md").unlink()
     (out / "mine.safetensors.index.json").unlink()
-    assert refused(convert(run_folder, out, "--name", "mine"), 1, "already exists")  # the parts are there
+    assert refused(convert(run_folder, out, "--name", "mine"), 2, "already exists")  # the parts are there
     assert convert(run_folder, out, "--name", "mine", "--overwrite").exit_code == 0
     assert names() == whole
     weights.load(str(out / "mine.safetensors"))
@@ -229,7 +229,7 @@ def test_a_detectors_window_can_be_set_and_it_becomes_no_restorer(tmp_path):
     assert done.exit_code == 0, done.stderr
     assert weights.load(str(tmp_path / "out" / "d.safetensors")).network.config.pooling == 64
     wrong = convert(tmp_path / "d.safetensors", tmp_path / "out", "--as", "m2aenet", "--overwrite")
-    assert refused(wrong, 1, "these weights are detector")
+    assert refused(wrong, 2, "these weights are detector")
 
 
 def test_a_card_names_the_detector_that_weights_follow():
@@ -298,7 +298,7 @@ def test_nothing_is_replaced_unless_asked(run_folder, tmp_path):
     card = tmp_path / "out" / "second-run.md"
     card.write_text("by hand")
     result = deblur(*words)
-    assert result.exit_code == 1 and "already exists; use --overwrite" in result.stderr
+    assert result.exit_code == 2 and "already exists; use --overwrite" in result.stderr
     assert card.read_text() == "by hand"
     assert deblur(*words, "--overwrite").exit_code == 0
     assert card.read_text(encoding="utf-8").startswith("# second-run")
@@ -328,14 +328,14 @@ def test_wrong_sources_are_one_line(tmp_path):
         (tmp_path / "file.txt", "is not a .safetensors file"),
     ):
         result = deblur("weights", "convert", source, "-o", tmp_path / "out")
-        assert result.exit_code == 1 and message in result.stderr and result.stderr.count("\n") == 1
+        assert result.exit_code == 2 and message in result.stderr and result.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_that_cannot_be_made_is_named(run_folder, tmp_path):
     (tmp_path / "file.txt").write_text("x")
     result = deblur("weights", "convert", run_folder, "-o", tmp_path / "file.txt" / "out")
-    assert refused(result, 2, "cannot write to")
+    assert refused(result, 2, "is a file, but -o names the folder for weights and card below it")
     result = convert(run_folder, tmp_path / "file.txt")
     assert refused(result, 2, "file.txt is a file, but -o names the folder for weights and card")
 

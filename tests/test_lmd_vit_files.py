@@ -99,7 +99,7 @@ def test_what_does_not_fit_is_named(tmp_path, network, change, message):
 def test_what_makes_no_sense_for_it_is_refused_in_one_line(tmp_path, network, words):
     torch.save(network.state_dict(), tmp_path / "lmdvit.pth")
     done = deblur("weights", "convert", tmp_path / "lmdvit.pth", "-o", tmp_path / "out", *words)
-    assert (done.exit_code, done.stderr.count("\n")) == (1, 1)
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
     assert "lmd_vit" in done.stderr
 
 

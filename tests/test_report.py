@@ -294,7 +294,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path, monkeypatch):
     photo = make_photo(tmp_path / "a.png")
     mine = make_photo(tmp_path / "deblur_report" / "mine.png")
     result = deblur("run", photo, "--report")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "mine.png, which is not part of a report" in result.stderr
     assert mine.exists()
     assert not (tmp_path / "a_deblurred.png").exists()
@@ -371,7 +371,7 @@ def test_a_file_in_place_of_the_report_is_an_error_before_anything_is_written(tm
         make_photo(tmp_path / f"{name}.png")
     (tmp_path / "deblur_report").write_text("mine")
     result = deblur("run", tmp_path, "--report")
-    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
     assert {path.name for path in tmp_path.iterdir()} == {"a.png", "b.png", "deblur_report"}
 
 
@@ -441,5 +441,5 @@ def test_a_report_that_cannot_be_written_is_an_error_before_any_photo_is_opened(
     closed = tmp_path / "deblur_report" / "photos"
     monkeypatch.setattr("os.access", lambda path, mode: Path(path) != closed)  # root may write anywhere
     result = deblur("run", photo, "--report", "--overwrite")
-    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
     assert f"cannot write to {closed}" in result.stderr

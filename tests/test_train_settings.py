@@ -70,7 +70,7 @@ def test_a_config_is_a_shipped_name_or_a_path(write):
         ("longest = 64", r"unknown setting 'longest': did you mean blur\.longest\?"),
         ("[blur]\nlongets = 64", r"unknown setting 'blur.longets': did you mean blur\.longest\?"),
         ("[blurr]\nlongest = 64", r"unknown setting 'blurr.longest': did you mean blur\.longest\?"),
-        ("xyzzy = 64", r"did you mean (\S+ or ){4}\S+\?$"),
+        ("xyzzy = 64", r"did you mean \S+\?$"),
         ("patch = 'large'", "'patch' must be a whole number, not 'large'"),
         ("patch = 64.5", "'patch' must be a whole number"),
         ("batch = true", "'batch' must be a whole number"),

@@ -125,7 +125,9 @@ def run_benchmark(
         networks = dense_networks(deblurrer)
         actions = variants(setting, deblurrer, networks, scene, Path(folder))
         if unknown := sorted(set(only) - set(actions)):
-            raise UsageError(f"there is no variant {unknown[0]!r}; choose one of {', '.join(actions)}")
+            raise UsageError(
+                f"there is no variant {unknown[0]!r}; choose one of {', '.join(map(repr, actions))}"
+            )
         actions = {name: action for name, action in actions.items() if not only or name in only}
         warm_up(deblurrer, scene, [network for name, network in networks.items() if name in actions])
         timings = interleave(actions, repeats, deblurrer.device, step)

@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 from deblur_cli import __version__
 from deblur_cli.cli.bench import bench
 from deblur_cli.cli.epsilon import epsilon
-from deblur_cli.cli.errors import USAGE, guard
+from deblur_cli.cli.errors import USAGE, Terminated, exit_code, guard
 from deblur_cli.cli.evaluate import evaluate
 from deblur_cli.cli.info import info
 from deblur_cli.cli.options import Version
@@ -47,6 +47,14 @@ class GuardedGroup(TyperGroup):
             return action()
         words = sys.argv[1:] if args is None else args
         sys.exit(guard(action, debug="--debug" in words))
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command. Here, as of any KeyboardInterrupt Typer makes an exit code that means Ctrl-C."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            typer.echo("Terminated." if isinstance(error, Terminated) else "Interrupted.", err=True)
+            raise typer.Exit(exit_code(error)) from error
 
 
 # Typer's Rich help doubles the time that --help takes, hence plain text.

@@ -9,6 +9,7 @@ import typer
 
 from deblur_cli.cli import options as shared
 from deblur_cli.cli.options import takes
+from deblur_cli.errors import EncodeError, UsageError
 
 if TYPE_CHECKING:
     from deblur_cli.photo.photo import Photo
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 class SheetOptions(shared.DeblurOptions):
     """All options of a sheet. Raises UsageError for those that contradict each other."""
 
-    photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="The photo.", show_default=False)]
+    photo: Annotated[
+        Path,
+        typer.Argument(metavar="PHOTO", help="The photo.", show_default=False, parser=shared.parse_path),
+    ]
     values: Annotated[
         Sequence[float],
         typer.Option(
@@ -30,7 +34,13 @@ class SheetOptions(shared.DeblurOptions):
     ] = "0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8"  # type: ignore[assignment]  # Typer parses it
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="OUT", help="Folder for the sheet, or its name (PNG)."),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="OUT",
+            help="Folder for the sheet, or its name (PNG).",
+            parser=shared.parse_path,
+        ),
     ] = None
     max_megapixels: shared.MaxMegapixels = shared.DEFAULT_MAX_MEGAPIXELS
     overwrite: shared.Overwrite = False
@@ -44,7 +54,10 @@ class SheetOptions(shared.DeblurOptions):
 @takes(SheetOptions)
 def epsilon(options: SheetOptions) -> None:
     """Draw what would be restored at several epsilon, to choose one by eye."""
+    if not options.photo.is_file():
+        raise UsageError(f"there is no photo {options.photo}: check the name")
     sheet = _sheet_path(options.photo, options.output)
+    shared.check_folder(sheet.parent, "the folder for the sheet")
 
     from deblur_cli.cli.loading import load_weights
     from deblur_cli.cli.output import Output
@@ -55,7 +68,8 @@ def epsilon(options: SheetOptions) -> None:
     from deblur_cli.restoration.forecast import forecast
 
     streams = Output(quiet=options.quiet, verbose=options.verbose)
-    check_target(sheet, options.photo, overwrite=options.overwrite)
+    with shared.wrong_usage(EncodeError):
+        check_target(sheet, options.photo, overwrite=options.overwrite)
     with streams.log_lines():
         loaded = load_weights(options.weights, options.detector, streams)
         network = Deblurrer(loaded, options.device, options.precision, options.tiling, options.scales)
@@ -91,7 +105,6 @@ def _draw(photo: "Photo", found: "list[Outlook]", network: str) -> "Photo":
 def _sheet_path(photo: Path, output: Path | None) -> Path:
     """Name the sheet. Raises UsageError where -o asks for another kind of picture."""
     from deblur_cli.cli.run.inputs import SHEET_ENDING
-    from deblur_cli.errors import UsageError
 
     if output is not None and output.suffix.lower() == ".png" and not output.is_dir():
         return output

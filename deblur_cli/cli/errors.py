@@ -1,6 +1,7 @@
 """The one place where exceptions and signals become a line on stderr and an exit code."""
 
 import errno
+import re
 import signal
 import sys
 import traceback
@@ -36,7 +37,7 @@ def describe(error: BaseException) -> str:
         case DeblurError():
             text = str(error)
         case typer.TyperException():
-            text = error.format_message()
+            text = _plain(error.format_message())
         case MemoryError():
             text = "there is not enough memory; use a smaller --tile or close other programs"
         case OSError() if error.strerror:
@@ -44,6 +45,18 @@ def describe(error: BaseException) -> str:
         case _:
             text = f"unexpected {type(error).__name__}: {error} ({_BUG})"
     return printable(" ".join(text.split()))
+
+
+def _plain(text: str) -> str:
+    """What Typer and pydantic say of a value that is none of several, in our own words."""
+    found = re.fullmatch(
+        r"Invalid value for '(.*?)(?: / .*)?': Value error, ('.*') is not one of (.*)\.", text
+    )
+    if found is None:
+        return text
+    option, value, names = found.groups()
+    *others, last = names.replace("'", "").split(", ")
+    return f"{option} must be {' or '.join(filter(None, (', '.join(others), last)))}, not {value}"
 
 
 def exit_code(error: BaseException) -> int:
@@ -88,10 +101,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 @contextmanager
 def terminate_like_interrupt() -> Iterator[None]:
-    """Let SIGTERM, or a terminal that closes, end a run as Ctrl-C does: nothing is left half-written.
-
-    Raises the Exit that belongs to it: of a KeyboardInterrupt Typer would make that of Ctrl-C.
-    """
+    """Let SIGTERM, or a terminal that closes, end a run as Ctrl-C does: nothing is left half-written."""
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         raise Terminated
@@ -102,8 +112,6 @@ def terminate_like_interrupt() -> Iterator[None]:
     before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield
-    except Terminated as error:
-        raise typer.Exit(TERMINATED) from error
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

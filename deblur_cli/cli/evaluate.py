@@ -11,10 +11,10 @@ import typer
 
 from deblur_cli import files
 from deblur_cli.cli import options as shared
-from deblur_cli.cli.errors import FAILED, OK, terminate_like_interrupt
+from deblur_cli.cli.errors import FAILED, OK, exit_code, terminate_like_interrupt
 from deblur_cli.cli.options import takes
 from deblur_cli.cli.output import Output, check_plot, save_plot
-from deblur_cli.errors import EvaluationError, UsageError
+from deblur_cli.errors import EvaluationError, TrainingError, UsageError
 from deblur_cli.restoration import SCALES
 
 if TYPE_CHECKING:
@@ -38,7 +38,9 @@ class EvaluateOptions(shared.DeblurOptions):
 
     dataset: Annotated[
         Path,
-        typer.Argument(metavar="DATASET", help="Folder of the dataset.", readable=False, show_default=False),
+        typer.Argument(
+            metavar="DATASET", help="Folder of the dataset.", show_default=False, parser=shared.parse_path
+        ),
     ]
     weights: Annotated[
         list[str] | None,
@@ -70,7 +72,7 @@ class EvaluateOptions(shared.DeblurOptions):
             "-o",
             metavar="DIR",
             help="Folder for pictures.csv and summary.json; results in there are not measured again.",
-            readable=False,
+            parser=shared.parse_path,
         ),
     ] = None
     limit: Annotated[
@@ -104,11 +106,14 @@ def evaluate(options: EvaluateOptions) -> None:
     from deblur_cli.evaluation.loop import Results
     from deblur_cli.evaluation.loop import evaluate as run
 
-    cases, output = find_cases(options.dataset, options.layout)[: options.limit], options.output
+    output = options.output
+    with shared.wrong_usage(EvaluationError, TrainingError):
+        cases = find_cases(options.dataset, options.layout)[: options.limit]
     streams = Output(quiet=options.quiet)
     contestants = enter(options, streams)
     with terminate_like_interrupt(), nullcontext() if output is None else files.held(output):
-        results = Results(None if output is None else output / "pictures.csv")
+        with shared.wrong_usage(EvaluationError):
+            results = Results(None if output is None else output / "pictures.csv")
         with streams.log_lines(), streams.bars(len(cases)) as bars, told_where_it_stopped(streams, output):
             found = run(cases, contestants, results, bars.begin, bars.done)
         report(found, contestants, options, streams)
@@ -138,7 +143,9 @@ def enter(options: EvaluateOptions, streams: Output) -> "list[Contestant]":
                 )
             )
     if options.plot is not None and not any(any(contestant.epsilons) for contestant in contestants):
-        raise EvaluationError("there is nothing to draw over epsilon: these weights have no mask")
+        raise UsageError(
+            "--plot has nothing to draw over epsilon, as these weights have no mask: leave it out"
+        )
     return contestants
 
 
@@ -147,10 +154,10 @@ def told_where_it_stopped(streams: Output, output: Path | None) -> Iterator[None
     """Say on Ctrl-C what becomes of what was measured."""
     try:
         yield
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         kept = "nothing is kept without -o" if output is None else "the same command continues from there"
-        streams.say(f"stopped; {kept}")
-        raise
+        streams.say(f"Interrupted; {kept}.")
+        raise typer.Exit(exit_code(interrupt)) from interrupt
 
 
 def report(

@@ -1,8 +1,6 @@
 """`deblur info`: what deblur found on this machine."""
 
-import os
 import platform
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +29,7 @@ def gather() -> dict[str, Any]:
     """Return everything that `deblur info` tells, ready for JSON."""
     import psutil
     import torch
+    from huggingface_hub import constants
 
     from deblur_cli.restoration import device as devices
 
@@ -53,7 +52,7 @@ def gather() -> dict[str, Any]:
         "precision_reason": precision.reason,
         **found_weights(),
         "used": used_weights(),
-        "cache": str(cache_folder()),
+        "cache": constants.HF_HUB_CACHE,
     }
 
 
@@ -94,18 +93,6 @@ def used_weights() -> dict[str, Any]:
         return {"weights": weights.DEFAULT, "detector": None, "epsilon": None, "problem": str(error)}
     epsilon = Request.epsilon if epsilon is None else epsilon
     return {"weights": weights.DEFAULT, "detector": detector, "epsilon": epsilon, "problem": None}
-
-
-def cache_folder() -> Path:
-    """Return the folder for what can be fetched again, where the system wants it."""
-    match sys.platform:
-        case "win32":
-            base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
-        case "darwin":
-            base = Path.home() / "Library" / "Caches"
-        case _:
-            base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "deblur"
 
 
 def lines(facts: dict[str, Any]) -> list[str]:

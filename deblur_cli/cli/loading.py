@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deblur_cli import weights
+from deblur_cli.cli.options import wrong_usage
+from deblur_cli.errors import WeightsError
 
 if TYPE_CHECKING:
     from deblur_cli.cli.output import Output
@@ -13,16 +15,19 @@ if TYPE_CHECKING:
 def load_weights(name: str | None, detector: str, streams: "Output") -> "LoadedWeights":
     """Return the network of a run with its detector; what is not here is downloaded.
 
-    name: None for the default; detector: as --detector gives it. Raises WeightsError.
+    name: None for the default; detector: as --detector gives it
+    Raises UsageError for what cannot be used as such, WeightsError for what cannot be downloaded.
     """
     name = name or weights.DEFAULT
     if weights.is_remote(name):
         bring(name, streams)
-    loaded = weights.load(name)
+    with wrong_usage(WeightsError):
+        loaded = weights.load(name)
     detector_name = weights.detector_for(loaded.notes, detector)
     if detector_name is not None and weights.is_remote(detector_name):
         bring(detector_name, streams)
-    return weights.guide(loaded, detector)
+    with wrong_usage(WeightsError):
+        return weights.guide(loaded, detector)
 
 
 def epsilon_for(loaded: "LoadedWeights", asked: float | None) -> float:

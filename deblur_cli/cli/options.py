@@ -5,17 +5,18 @@ Typer passes the text of an option to its parser, which returns the value or rai
 
 import inspect
 import math
-import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 
-from deblur_cli.errors import UsageError
+from deblur_cli.errors import DeblurError, UsageError
 from deblur_cli.restoration import OVERLAP_RULE, OVERLAPS, SCALES, TILE_RULE, TILE_SIDES, Tiling
 
 AUTO: Any = "auto"  # a default that the help shows; Typer parses it as if the user had typed it
@@ -53,18 +54,34 @@ def exclude(first: str, first_given: bool, second: str, second_given: bool) -> N
         raise UsageError(f"{first} and {second} exclude each other; give only one of them")
 
 
-def check_folder(folder: Path, purpose: str) -> None:
-    """Refuse what cannot become the folder for a purpose, such as "the folder of the run"."""
+@contextmanager
+def wrong_usage(*kinds: type[DeblurError]) -> Iterator[None]:
+    """Count errors of these kinds as wrong usage, where they are about what the user names."""
     try:
-        if folder.exists() and not folder.is_dir():
-            raise UsageError(f"{folder} is a file, but -o names {purpose}")
+        yield
+    except kinds as error:
+        raise UsageError(str(error)) from error
+
+
+def parse_path(text: str) -> Path:
+    """Return a path. An empty text is refused, since Path("") is the current folder."""
+    if not text:
+        raise UsageError("a name is empty: give a file or folder, or . for the current folder")
+    return Path(text)
+
+
+def check_folder(folder: Path, purpose: str) -> None:
+    """Refuse, before any work, what cannot be written into as "the folder for the results" or the like."""
+    try:
         nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    except (OSError, ValueError) as error:  # a name that is too long, a NUL in it
-        raise UsageError(
-            f"{str(folder)!r} cannot be used as a name; choose another folder with -o"
-        ) from error
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        raise UsageError(f"cannot write to {nearest}; choose another folder with -o")
+        if not nearest.is_dir():
+            below = "" if nearest == folder else f" below it, {folder}"
+            raise UsageError(f"{nearest} is a file, but -o names {purpose}{below}; choose another folder")
+        with TemporaryFile(dir=nearest):  # asking for permission tells root nothing
+            pass
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        why = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"cannot write to {folder}: {why}; choose another folder") from error
 
 
 def number(text: str, rule: str, fits: Callable[[float], bool]) -> float:
@@ -80,7 +97,7 @@ def number(text: str, rule: str, fits: Callable[[float], bool]) -> float:
 
 def whole_number(text: str, rule: str, allowed: range) -> int:
     """Return the whole number that an option gives, as `number` does."""
-    value = int(text) if re.fullmatch(r"[0-9]{1,9}", str(text)) else -1
+    value = int(text) if re.fullmatch(r"[0-9]{1,18}", str(text)) else -1
     if value not in allowed:
         raise UsageError(f"{rule}, not {text!r}")
     return value
@@ -123,7 +140,7 @@ def parse_overlap(text: str) -> int:
 
 
 def parse_scales(text: str) -> tuple[int, ...]:
-    """Return the scales of a list such as 1,2 in rising order, each once; auto stands for all of them."""
+    """Return the scales of a list such as 1,2 in rising order; auto stands for all of them."""
     if text == "auto":
         return SCALES
     names = {str(scale): scale for scale in SCALES}
@@ -132,7 +149,9 @@ def parse_scales(text: str) -> tuple[int, ...]:
         raise UsageError(
             f"--scales must be auto or some of {', '.join(names)} such as 1,2; not {strange[0]!r}"
         )
-    return tuple(sorted({names[part] for part in parts}))
+    if twice := [part for part in names if parts.count(part) > 1]:
+        raise UsageError(f"--scales names {twice[0]} twice: give each scale once")
+    return tuple(sorted(names[part] for part in parts))
 
 
 def parse_megapixels(text: str) -> float:

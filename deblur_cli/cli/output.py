@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 import sys
 import threading
 import traceback
@@ -12,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from deblur_cli.cli.errors import printable
-from deblur_cli.errors import UsageError
+from deblur_cli.cli.options import check_folder
+from deblur_cli.errors import DeblurError, UsageError
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -68,11 +70,16 @@ class Output:
         """Write one line to stdout, at once, also where a file name is not valid text."""
         if not self._stdout_is_free:
             return
-        data = os.fsencode(f"{line}\n")
-        with self._bars_lifted():
+        with self._bars_lifted(), _naming_stdout():
             sys.stdout.flush()
-            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.write(os.fsencode(f"{line}\n"))
             sys.stdout.flush()
+
+    def send(self, path: Path) -> None:
+        """Write a file to stdout."""
+        with path.open("rb") as file, _naming_stdout():
+            shutil.copyfileobj(file, sys.stdout.buffer)
+            sys.stdout.buffer.flush()
 
     def json_line(self, fields: Mapping[str, object]) -> None:
         """Write one JSON object to stdout, on a line of its own."""
@@ -190,6 +197,14 @@ class Bars:
         self._progress.advance(self._photos)
 
 
+@contextmanager
+def _naming_stdout() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DeblurError(f"cannot write to standard output: {error.strerror}") from error
+
+
 class _LogLines(logging.Handler):
     """Writes each log record as one line that begins with the photo it is about."""
 
@@ -213,12 +228,13 @@ class _LogLines(logging.Handler):
 def check_plot(path: Path | None) -> None:
     """Refuse, before any work, a plot that could not be drawn in the end.
 
-    Raises UsageError for a name that is not the name of a plot, PlotError where Matplotlib is missing.
+    Raises UsageError for a file that cannot be a plot, PlotError where Matplotlib is missing.
     """
     if path is None:
         return
     if path.suffix.lower() not in PLOTS or path.is_dir():
         raise UsageError(f"--plot must be a file that ends in .png, .svg or .pdf, not {str(path)!r}")
+    check_folder(path.parent, "a plot")
     from deblur_cli.pictures.plots import check_plotting
 
     check_plotting()

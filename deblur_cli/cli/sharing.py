@@ -13,7 +13,7 @@ from deblur_cli.cli import options as shared
 from deblur_cli.cli.loading import bring
 from deblur_cli.cli.options import takes
 from deblur_cli.cli.output import Output
-from deblur_cli.errors import EncodeError, UsageError, WeightsError
+from deblur_cli.errors import UsageError, WeightsError
 from deblur_cli.weights import hub
 from deblur_cli.weights.hub import HubFile
 
@@ -63,7 +63,9 @@ class ConvertOptions:
     ]
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", metavar="DIR", help="Folder for weights and card.", readable=False),
+        typer.Option(
+            "--output", "-o", metavar="DIR", help="Folder for weights and card.", parser=shared.parse_path
+        ),
     ]
     name: Annotated[
         str | None,
@@ -110,10 +112,11 @@ def convert(options: ConvertOptions) -> None:
     remote = options.source.startswith(hub.SCHEME)
     source = bring(options.source, streams) if remote else Path(options.source)
     found = find_source(source)
-    loaded = weights.load(str(found))
-    if options.full:
-        take_full_numbers(source, found, loaded)
-    loaded = weights.adapt(loaded, options.network, options.pooling)
+    with shared.wrong_usage(WeightsError):
+        loaded = weights.load(str(found))
+        if options.full:
+            take_full_numbers(source, found, loaded)
+        loaded = weights.adapt(loaded, options.network, options.pooling)
     before = earlier_results(options.output, called, overwrite=options.overwrite)
     make_folder(options.output)
     written = save(options, called, loaded)
@@ -155,7 +158,7 @@ def find_source(source: Path) -> Path:
     from deblur_cli.weights import installed
 
     if not source.exists() and str(source) not in (known := [entry.name for entry in installed()]):
-        raise WeightsError(
+        raise UsageError(
             f"no weights file or folder {source}: name the folder of a training run, a .safetensors file, "
             f"the index of several, or one of {', '.join(known)}"
         )
@@ -163,14 +166,14 @@ def find_source(source: Path) -> Path:
         return source
     path = source / "weights.safetensors"
     if not path.is_file():
-        raise WeightsError(f"{source} holds no {path.name} yet: let the run finish, or stop it with Ctrl-C")
+        raise UsageError(f"{source} holds no {path.name} yet: let the run finish, or stop it with Ctrl-C")
     return path
 
 
 def take_full_numbers(source: Path, found: Path, loaded: "LoadedWeights") -> None:
     """Put the 32 bits of a run's state in the place of the 16 that its weights file keeps.
 
-    Raises UsageError where there are but 16, WeightsError where file and state are of different steps.
+    Raises UsageError where there are but 16, and where file and state are of different steps.
     """
     from deblur_cli.train import checkpoint
     from deblur_cli.weights import find, is_full
@@ -189,7 +192,7 @@ def take_full_numbers(source: Path, found: Path, loaded: "LoadedWeights") -> Non
     runs = history_of(loaded.notes)
     steps = runs[-1].get("steps") if runs else 0
     if state["step"] != steps:
-        raise WeightsError(
+        raise UsageError(
             f"{found} is of step {steps} and {checkpoint.NAME} of step {state['step']}: let the run finish, "
             "or stop it with Ctrl-C"
         )
@@ -206,9 +209,9 @@ def earlier_results(folder: Path, name: str, *, overwrite: bool) -> list[Path]:
     found = sorted(path for path in there if results.fullmatch(path.name))
     for path in found:
         if path.is_dir():
-            raise EncodeError(f"{path} is a folder; choose another --name")
+            raise UsageError(f"{path} is a folder; choose another --name")
         if not overwrite:
-            raise EncodeError(f"{path} already exists; use --overwrite or another --name")
+            raise UsageError(f"{path} already exists; use --overwrite or another --name")
     return found
 
 
@@ -283,7 +286,8 @@ def publish(options: PublishOptions) -> None:
     from deblur_cli.nets import Detector
 
     file, repository = options.file, options.repository
-    loaded = weights.load(str(file))  # nothing is published that does not run
+    with shared.wrong_usage(WeightsError):
+        loaded = weights.load(str(file))  # nothing is published that does not run
     stem = file.name.removesuffix(".index.json").removesuffix(".safetensors")
     text = read_card(options.card or file.with_name(f"{stem}.md"))
     parts = weights.parts(file)
@@ -299,11 +303,11 @@ def publish(options: PublishOptions) -> None:
 
 
 def read_card(path: Path) -> str:
-    """Return a model card. Raises WeightsError."""
+    """Return a model card. Raises UsageError."""
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise WeightsError(f"no model card {path}: `deblur weights convert` writes one ({error})") from error
+        raise UsageError(f"no model card {path}: `deblur weights convert` writes one ({error})") from error
 
 
 def entry_of(loaded: "LoadedWeights", file: Path, address: HubFile, license: str) -> dict[str, object]:

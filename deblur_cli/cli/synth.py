@@ -1,5 +1,6 @@
 """`deblur synth`: a repeatable dataset of motion blur made from sharp photos."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +12,7 @@ from deblur_cli.cli import options as shared
 from deblur_cli.cli.options import takes
 from deblur_cli.cli.output import Output
 from deblur_cli.cli.train import parse_settings
-from deblur_cli.errors import TrainingError, UsageError
+from deblur_cli.errors import TrainingError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,24 +34,50 @@ def parse_size(text: str) -> int:
     return shared.whole_number(text, "--size must be a multiple of 16", SIZES)
 
 
+def parse_seed(text: str) -> int:
+    """Return what the generators begin from."""
+    return shared.whole_number(text, "--seed must be a number from 0 to 4294967295", range(1 << 32))
+
+
+def parse_shortest(text: str) -> float:
+    """Return a length of blur in pixels."""
+    return shared.number(text, "--shortest must be a number above 0", lambda length: 0 < length < math.inf)
+
+
+def parse_longest(text: str) -> float:
+    """Return a length of blur in pixels."""
+    return shared.number(
+        text, "--longest must be a number of at least 1", lambda length: 1 <= length < math.inf
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class SynthOptions:
     """All options of a dataset."""
 
     photos: Annotated[
         Path,
-        typer.Argument(metavar="PHOTOS", help="Folder of sharp photos.", readable=False, show_default=False),
+        typer.Argument(
+            metavar="PHOTOS", help="Folder of sharp photos.", show_default=False, parser=shared.parse_path
+        ),
     ]
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the dataset.", readable=False)
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="DIR", help="Folder for the dataset.", parser=shared.parse_path
+        ),
     ]
     count: Annotated[int, typer.Option(metavar="N", help="Pictures to make.", parser=parse_count)] = 100
     size: Annotated[
         int, typer.Option(metavar="PIXELS", help="Side of each, a multiple of 16.", parser=parse_size)
     ] = 512
-    seed: Annotated[int, typer.Option(metavar="N", help="The same number gives the same pictures.")] = 2026
-    shortest: Annotated[float, typer.Option(metavar="PIXELS", help="Shortest blur.")] = 4
-    longest: Annotated[float, typer.Option(metavar="PIXELS", help="Longest blur.")] = 16
+    seed: Annotated[
+        int, typer.Option(metavar="N", help="The same number gives the same pictures.", parser=parse_seed)
+    ] = 2026
+    shortest: Annotated[
+        float, typer.Option(metavar="PIXELS", help="Shortest blur.", parser=parse_shortest)
+    ] = 4
+    longest: Annotated[float, typer.Option(metavar="PIXELS", help="Longest blur.", parser=parse_longest)] = 16
     set: Annotated[
         list[str] | None,
         typer.Option(
@@ -71,12 +98,14 @@ def synth(options: SynthOptions) -> None:
     from deblur_cli.train.samples import is_written, prepare_folder, write_sample
     from deblur_cli.train.synthetic import fixed_sample
 
-    settings = read_settings(options)
     streams, size, seed = Output(quiet=options.quiet), options.size, options.seed
-    pool = load_photos(options.photos)
+    with shared.wrong_usage(TrainingError):
+        settings = read_settings(options)
+        pool = load_photos(options.photos)
     warn_of_small(pool, size, streams)
     with files.held(options.output), streams.bars(options.count) as bars:
-        prepare_folder(options.output, pool, settings, size, seed)
+        with shared.wrong_usage(TrainingError):
+            prepare_folder(options.output, pool, settings, size, seed)
         for number in range(options.count):
             if not is_written(options.output, number):
                 write_sample(options.output, number, fixed_sample(pool, number, size, settings, seed))
@@ -85,17 +114,11 @@ def synth(options: SynthOptions) -> None:
 
 
 def read_settings(options: SynthOptions) -> "BlurSettings":
-    """Return the settings of the synthesis. Raises UsageError."""
-    from deblur_cli.train.settings import SEEDS, blur_settings
+    """Return the settings of the synthesis. Raises TrainingError."""
+    from deblur_cli.train.settings import blur_settings
 
-    if not 0 <= options.seed < SEEDS:
-        raise UsageError(f"--seed must be a number from 0 to {SEEDS - 1}, not {options.seed}")
-    given = parse_settings(options.set or [], "objects=3")
-    try:
-        lengths = {"shortest": options.shortest, "longest": options.longest}
-        return blur_settings(lengths | given, options.size)
-    except TrainingError as error:
-        raise UsageError(str(error)) from error
+    lengths = {"shortest": options.shortest, "longest": options.longest}
+    return blur_settings(lengths | parse_settings(options.set or [], "objects=3"), options.size)
 
 
 def warn_of_small(pool: "Sequence[Tensor]", size: int, streams: Output) -> None:

@@ -24,6 +24,21 @@ if TYPE_CHECKING:
 SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
 COURSE = ("step", "seconds", "rate")  # what every row of the logs begins with
 
+
+def parse_time_limit(text: str) -> float:
+    """Return the seconds of a time such as 90m, 1.5h, 5400s or 5400."""
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smh]?)", text.strip())
+    seconds = float(found[1]) * SECONDS[found[2]] if found else 0.0
+    if not seconds:
+        raise UsageError(f"--time-limit must be a time above 0 such as 90m, 2h or 5400s, not {text!r}")
+    return seconds
+
+
+def parse_steps(text: str) -> int:
+    """Return a number of steps above zero."""
+    return options.whole_number(text, "--steps must be a number above 0", range(1, 10**9))
+
+
 Config = Annotated[
     str,
     typer.Argument(
@@ -39,7 +54,7 @@ Folder = Annotated[
         "-o",
         metavar="FOLDER",
         help="Folder of the run; an unfinished one continues.",
-        readable=False,
+        parser=options.parse_path,
     ),
 ]
 Photos = Annotated[
@@ -55,10 +70,18 @@ Pairs = Annotated[
     ),
 ]
 TimeLimit = Annotated[
-    str | None,
-    typer.Option("--time-limit", metavar="90m|2h|5400s", help="Training time, over all runs in the folder."),
+    float | None,
+    typer.Option(
+        "--time-limit",
+        metavar="90m|2h|5400s",
+        help="Training time, over all runs in the folder.",
+        parser=parse_time_limit,
+    ),
 ]
-Steps = Annotated[int | None, typer.Option("--steps", metavar="N", help="Steps to train at most.")]
+Steps = Annotated[
+    int | None,
+    typer.Option("--steps", metavar="N", help="Steps to train at most.", parser=parse_steps),
+]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Replace a setting, such as blur.longest=24."),
@@ -92,18 +115,19 @@ def train(
     if pairs:
         overrides["pairs"] = [str(folder) for folder in pairs]
     if time_limit is not None:
-        overrides["time_limit"] = parse_time_limit(time_limit)
+        overrides["time_limit"] = time_limit
     if steps is not None:
-        overrides["steps"] = check_steps(steps)
+        overrides["steps"] = steps
     if device != "auto":
         overrides["device"] = device
     if precision != "auto":
         overrides["precision"] = precision
     options.check_folder(output, "the folder of the run")
 
-    from deblur_cli.train.settings import find_config
+    from deblur_cli.train.settings import find_config, read_settings
 
-    settings = read(find_config(config), overrides)
+    with options.wrong_usage(TrainingError):
+        settings = read_settings(find_config(config), overrides)
     raise typer.Exit(train_here(settings, output, quiet=quiet, verbose=verbose))
 
 
@@ -115,25 +139,11 @@ def train_here(settings: "TrainSettings", folder: Path, *, quiet: bool, verbose:
     streams = Output(quiet=quiet or not team.leads, verbose=verbose)
     try:
         with streams.log_lines(), files.held(folder) if team.leads else nullcontext():
-            return run(prepare(settings, folder, streams, team), streams)
+            with options.wrong_usage(TrainingError):
+                trainer = prepare(settings, folder, streams, team)
+            return run(trainer, streams)
     finally:
         leave_team()
-
-
-def parse_time_limit(text: str) -> float:
-    """Return the seconds of a time such as 90m, 1.5h, 5400s or 5400."""
-    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smh]?)", text.strip())
-    seconds = float(found[1]) * SECONDS[found[2]] if found else 0.0
-    if not seconds:
-        raise UsageError(f"--time-limit must be a time above 0 such as 90m, 2h or 5400s, not {text!r}")
-    return seconds
-
-
-def check_steps(steps: int) -> int:
-    """Return a number of steps above zero."""
-    if steps < 1:
-        raise UsageError(f"--steps must be a number above 0, not {steps}")
-    return steps
 
 
 def parse_settings(assignments: list[str], example: str = "blur.longest=24") -> dict[str, Any]:
@@ -148,22 +158,6 @@ def parse_settings(assignments: list[str], example: str = "blur.longest=24") -> 
         except tomllib.TOMLDecodeError:
             values[name.strip()] = text
     return values
-
-
-def read(config: Path, overrides: dict[str, Any]) -> "TrainSettings":
-    """Return the settings of a file with those of the command line in place.
-
-    Raises TrainingError for what is wrong with the file, UsageError for what the command line made of it.
-    """
-    from deblur_cli.train.settings import read_settings
-
-    try:
-        return read_settings(config, overrides)
-    except TrainingError as error:
-        if overrides:
-            read_settings(config)
-            raise UsageError(str(error)) from error
-        raise
 
 
 def prepare(settings: "TrainSettings", folder: Path, streams: Output, team: "Team") -> "Trainer":

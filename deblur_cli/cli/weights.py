@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deblur_cli.cli import options
-from deblur_cli.cli.errors import FAILED, OK, USAGE
+from deblur_cli.cli.errors import OK, USAGE
 from deblur_cli.cli.loading import bring
 from deblur_cli.cli.sharing import convert, publish
 from deblur_cli.errors import UsageError, WeightsError
@@ -195,5 +195,5 @@ def each(names: list[str], action: Any) -> None:
             if len(names) == 1:
                 raise
             streams.error(str(error))
-            code = FAILED
+            code = max(code, error.exit_code)
     raise typer.Exit(code)

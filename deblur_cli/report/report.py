@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deblur_cli.errors import DeblurError
+from deblur_cli.errors import UsageError
 from deblur_cli.files import PARTIAL, explain, write_file
 from deblur_cli.report.page import PageEntry, render, write_pictures
 
@@ -46,22 +46,22 @@ class Report:
         self._added: set[Path] = set()
 
     def prepare(self) -> None:
-        """Check that the folder can be written and holds nothing but a report. Raises DeblurError."""
+        """Check that the folder can be written and holds nothing but a report. Raises UsageError."""
         if not os.path.lexists(self.folder):
             return
         if not self.folder.is_dir():
-            raise DeblurError(
+            raise UsageError(
                 f"{self.folder} is a file where the report would go; choose another folder with -o"
             )
         strangers = {path.name for path in self.folder.iterdir()} - {PAGE, _PHOTOS}
         strangers = {name for name in strangers if not name.startswith(".")}
         if strangers:
-            raise DeblurError(
+            raise UsageError(
                 f"{self.folder} holds {min(strangers)}, which is not part of a report; move it away"
             )
         for folder in (self.folder, self.folder / _PHOTOS):
             if folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
-                raise DeblurError(f"cannot write to {folder}; choose another folder with -o")
+                raise UsageError(f"cannot write to {folder}; choose another folder with -o")
 
     def add(self, photo: "Photo", result: "Result", record: Mapping[str, object], *, flow: bool) -> None:
         """Write the pictures of a photo and what was done. Raises EncodeError."""

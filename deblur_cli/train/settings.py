@@ -357,7 +357,7 @@ def nearest(name: str, known: Sequence[str]) -> str:
     like = {entry: SequenceMatcher(None, last, entry.rpartition(".")[2]).ratio() for entry in known}
     best = sorted(known, key=lambda entry: -like[entry])
     close = [entry for entry in best if like[entry] >= max(0.6, like[best[0]] - 0.1)]
-    return " or ".join((close or best)[:SUGGESTED])
+    return " or ".join(close[:SUGGESTED] or best[:1])
 
 
 def flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

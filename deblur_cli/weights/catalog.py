@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from deblur_cli.errors import WeightsError
+from deblur_cli.errors import UnknownWeightsError, WeightsError
 from deblur_cli.weights import files, hub
 from deblur_cli.weights.hub import HubFile
 
@@ -108,7 +108,7 @@ class Source:
 
 
 def source_of(name: str) -> Source:
-    """What a name stands for. Makes no request. Raises WeightsError for a name that stands for nothing."""
+    """What a name stands for. Makes no request. Raises UnknownWeightsError where that is nothing."""
     if name.startswith(hub.SCHEME):
         file = hub.parse(name)
         return Source(name, None, file, hub.cached(file))
@@ -120,12 +120,14 @@ def source_of(name: str) -> Source:
     if path.is_file():
         return Source(name, None, None, path)
     if name.lower().startswith(("http:", "https:", "hf:")):
-        raise WeightsError(f"{name} is not an address of weights: write hf://owner/repo/file or ...@revision")
+        raise UnknownWeightsError(
+            f"{name} is not an address of weights: write hf://owner/repo/file or ...@revision"
+        )
     known = ", ".join(entry.name for entry in installed())
     kinds = "a .safetensors or .pth file"
     if looks_like_path:
-        raise WeightsError(f"no weights file {name}: give {kinds} or one of {known}")
-    raise WeightsError(f"unknown weights {name!r}: choose one of {known}, or give {kinds}")
+        raise UnknownWeightsError(f"no weights file {name}: give {kinds} or one of {known}")
+    raise UnknownWeightsError(f"unknown weights {name!r}: choose one of {known}, or give {kinds}")
 
 
 def is_remote(name: str) -> bool:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.request import getproxies
 
-from deblur_cli.errors import WeightsError
+from deblur_cli.errors import UnknownWeightsError, WeightsError
 
 if TYPE_CHECKING:
     from huggingface_hub.errors import HfHubHTTPError
@@ -43,11 +43,13 @@ class HubFile:
 
 
 def parse(address: str) -> HubFile:
-    """Read hf://owner/repo/file[@revision]. Raises WeightsError."""
+    """Read hf://owner/repo/file[@revision]. Raises UnknownWeightsError."""
     match = ADDRESS.fullmatch(address)
     parts = f"{match[2]}/{match[3] or 'main'}".split("/") if match else []
     if not match or any(part in ("", ".", "..") for part in parts):
-        raise WeightsError(f"{address} is not a file address: write hf://owner/repo/file or ...@revision")
+        raise UnknownWeightsError(
+            f"{address} is not a file address: write hf://owner/repo/file or ...@revision"
+        )
     return HubFile(match[1], match[2], match[3] or "main")
 
 
@@ -191,7 +193,7 @@ def explain(error: BaseException, file: HubFile, upload: bool) -> str:
     if isinstance(error, OfflineModeIsEnabled):
         if upload:
             return "HF_HUB_OFFLINE forbids uploads: unset it"
-        return f"not downloaded yet, and HF_HUB_OFFLINE forbids it: unset that, {how_to_bring(file)}"
+        return f"not downloaded yet, and HF_HUB_OFFLINE forbids it: unset that, {by_hand(file)}"
     if isinstance(error, HfHubHTTPError):
         return explain_answer(error, file, upload)
     if isinstance(error, httpx2.HTTPError | httpx2.InvalidURL):
@@ -250,8 +252,8 @@ def explain_connection(error: Exception, file: HubFile, upload: bool) -> str:
             return f"the proxy does not let {constants.ENDPOINT} through: check HTTPS_PROXY"
         case httpx2.ConnectError() | httpx2.ConnectTimeout():
             proxy = " and the proxy that HTTPS_PROXY names" if getproxies().keys() - {"no"} else ""
-            bring = "" if upload else f", {how_to_bring(file)}"
-            return f"cannot reach {constants.ENDPOINT}: check the network{proxy}{bring}"
+            way = "" if upload else f", {by_hand(file)}"
+            return f"cannot reach {constants.ENDPOINT}: check the network{proxy}{way}"
     return f"the connection broke ({type(error).__name__}): give the same command again"
 
 
@@ -278,12 +280,6 @@ def explain_system(error: BaseException, upload: bool) -> str:  # noqa: PLR0911 
     )
 
 
-def how_to_bring(file: HubFile) -> str:
+def by_hand(file: HubFile) -> str:
     """How a file gets to a machine without network."""
-    from huggingface_hub import constants
-
-    folder = f"models--{file.repository.replace('/', '--')}"
-    return (
-        f"or download {file.file} elsewhere and give its path as --weights, or copy that machine's folder "
-        f"{folder} into {constants.HF_HUB_CACHE}"
-    )
+    return f"or download {file.file} elsewhere and give its path instead of the name"

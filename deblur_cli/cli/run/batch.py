@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from deblur_cli.cli.errors import FAILED, describe, exit_code, is_disk_full, terminate_like_interrupt
+from deblur_cli.cli.errors import FAILED, describe, exit_code, is_disk_full
 from deblur_cli.cli.output import Bars, Output
 from deblur_cli.cli.run.inputs import Problem
 from deblur_cli.cli.run.journal import Journal
@@ -84,7 +84,7 @@ class Batch:
             if network is not None:
                 self._network, self._request = network
                 self._tally.epsilon = self._request.epsilon
-                with self._streams.log_lines(), terminate_like_interrupt():
+                with self._streams.log_lines():
                     self._work(plan)
             self._conclude()
             finished = self._tally.stopped is None

@@ -1,14 +1,16 @@
 """`deblur run`: deblur photos and folders of photos."""
 
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
-from deblur_cli.cli.options import takes
+from deblur_cli.cli.errors import terminate_like_interrupt
+from deblur_cli.cli.options import takes, wrong_usage
 from deblur_cli.cli.run.options import Kind, RunOptions
-from deblur_cli.errors import PhotoError, PhotoTooLargeError, UsageError
+from deblur_cli.errors import DecodeError, PhotoError, PhotoTooLargeError, UsageError
 
 if TYPE_CHECKING:
     from deblur_cli.cli.output import Output
@@ -31,9 +33,11 @@ def run(options: RunOptions) -> None:
     from deblur_cli.cli.run.plan import check_output, make_plan
 
     streams = Output(quiet=options.quiet, verbose=options.verbose)
-    with connected(options, streams) as options:
+    with terminate_like_interrupt(), connected(options, streams) as options, ExitStack() as stack:
         found = collect(options)
         check_output(options, found.folders)
+        if not options.dry_run:
+            _keep_others_out(options, stack)
         journal = Journal(options)
         journal.look_back(streams)
         found.photos = journal.without_results(found.photos)
@@ -48,6 +52,22 @@ def run(options: RunOptions) -> None:
             code = deblur(plan, options, journal, findings, streams)
         if code:
             raise typer.Exit(code)
+
+
+def _keep_others_out(options: RunOptions, stack: ExitStack) -> None:
+    """Hold the folder of journal and report until the run ends. Raises UsageError where another run does."""
+    from deblur_cli.cli.run.plan import names_a_file, result_folder
+    from deblur_cli.files import held
+
+    if options.output is not None and names_a_file(options.output) and not options.report:
+        return  # then there is neither
+    folder = result_folder(options)
+    try:
+        stack.enter_context(held(folder))
+    except OSError as error:
+        if options.output is not None or options.report:
+            raise UsageError(f"cannot write to {folder}: {error.strerror}; choose another folder") from error
+        # else it is one of several, perhaps, and its photos fail alone
 
 
 def deblur(
@@ -72,7 +92,8 @@ def _read_findings(options: RunOptions) -> "tuple[RunOptions, Findings | None]":
         return options, None
     from deblur_cli.restoration.findings import read_npz
 
-    findings, epsilon = read_npz(options.findings)
+    with wrong_usage(DecodeError):
+        findings, epsilon = read_npz(options.findings)
     return replace(options, epsilon=epsilon if options.epsilon is None else options.epsilon), findings
 
 

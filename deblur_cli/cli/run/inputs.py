@@ -7,6 +7,7 @@ from pathlib import Path
 
 from deblur_cli.cli.errors import printable
 from deblur_cli.cli.run.options import DEFAULT_SUFFIX, ENDINGS, RunOptions
+from deblur_cli.errors import UsageError
 from deblur_cli.photo.header import is_picture_name, is_unread_name
 
 SHEET_ENDING = "_epsilon.png"
@@ -71,7 +72,13 @@ class Collection:
 
 
 def collect(options: RunOptions) -> Collection:
-    """Find the photos behind the inputs, each once, in the order given and by name within a folder."""
+    """Find the photos behind the inputs, each once, in the order given and by name within a folder.
+
+    Raises UsageError where none of the inputs exists.
+    """
+    if not any(map(os.path.lexists, options.inputs)):
+        more = f" and {len(options.inputs) - 1} more" if len(options.inputs) > 1 else ""
+        raise UsageError(f"{options.inputs[0]}{more}: no such file or folder; check the name")
     collection = Collection()
     seen: set[Path] = set()
     for given in options.inputs:

@@ -5,7 +5,7 @@ the results and whoever may write them may write it; without -o, in the folder o
 first line holds the settings. Before any file of a photo is put in place a line says `begin`, and
 `done` once all of them are; each line is on the disk before work goes on. What is begun and not done
 may thus be replaced, and what is done is known by the size and time of its files. A run that comes to
-its end removes its journal. While a run lasts it holds a lock on the folder.
+its end removes its journal. Other runs are kept out of the folder meanwhile.
 """
 
 import errno
@@ -26,7 +26,7 @@ from deblur_cli.cli.run.inputs import Found, identity
 from deblur_cli.cli.run.options import Existing, RunOptions
 from deblur_cli.cli.run.plan import Job, State, names_a_file, result_folder
 from deblur_cli.errors import DeblurError, UsageError
-from deblur_cli.files import PARTIAL, InUseError, explain, held
+from deblur_cli.files import PARTIAL, explain
 
 if TYPE_CHECKING:
     from deblur_cli.weights import LoadedWeights
@@ -112,7 +112,6 @@ class Journal:
         self._past: Past | None = None
         self._lock = threading.Lock()
         self._file: FileIO | None = None
-        self._opened = ExitStack()  # the journal and the lock of its folder
 
     @property
     def is_kept(self) -> bool:
@@ -130,7 +129,7 @@ class Journal:
     def look_back(self, streams: Output) -> None:
         """Find out what there is to go on with, and say so if that is not what the user expects.
 
-        Raises UsageError where the settings were different, unless --overwrite asks to start over.
+        Raises UsageError where the settings were different.
         """
         if self._path is None:
             return
@@ -146,18 +145,14 @@ class Journal:
                 streams.warn(f"there is no unfinished run in {self._path.parent}; existing results are kept")
         elif not resume:
             streams.warn(f"{self._path} is left from an unfinished run, which --resume would continue")
-        elif self._agrees_with(past):
+        else:
+            changes = differences(past.settings, self._settings | hashes_of(self._options))
+            if changes:
+                raise UsageError(
+                    f"the unfinished run in {self._path.parent} had different settings "
+                    f"({'; '.join(changes)}); repeat them, or start over with --overwrite instead of --resume"
+                )
             self._past = past
-
-    def _agrees_with(self, past: Past) -> bool:
-        hashes = hashes_of(self._options.weights, self._options.detector)
-        changes = differences(past.settings, self._settings | hashes)
-        if changes and not self._options.overwrite:
-            raise UsageError(
-                f"the unfinished run in {result_folder(self._options)} had different settings "
-                f"({'; '.join(changes)}); repeat them, or start over with --overwrite"
-            )
-        return not changes
 
     def without_results(self, photos: Sequence[Found]) -> list[Found]:
         """Leave out what the earlier run wrote; `*.jpg` finds that too, once results lie beside photos."""
@@ -178,25 +173,21 @@ class Journal:
         now = {path: stamp(identity(path)) for path in results}
         then = {path: trace.stamps.get(identity(path)) for path in results}
         altered = {path for path in now if now[path] and then[path] and not is_same(now[path], then[path])}
-        if altered and not self._options.overwrite:
+        if altered:
             return replace(job, present=frozenset(results) - altered, state=State.altered)
-        whole = not altered and all(now.values()) and is_same(stamp(job.source), trace.source)
+        whole = all(now.values()) and is_same(stamp(job.source), trace.source)
         return replace(job, state=State.finished) if whole else again
 
     def open(self, photos: int, weights: "LoadedWeights | None", streams: Output) -> None:
         """Begin the record of a run over so many photos, or go on with that of the earlier run.
 
-        weights: None if none are used. Raises InUseError where the run to go on with is still alive,
-        EncodeError for a full disk; where the journal cannot be written otherwise, a warning says so.
+        weights: None if none are used. Raises EncodeError for a full disk; where the journal cannot be
+        written otherwise, a warning says so.
         """
         if self._path is None or (photos < 2 and self._past is None):
             return
         try:
             self._open(self._path, self._settings | hashes_in(weights))
-        except InUseError as error:
-            if self._past is not None:
-                raise
-            streams.warn(f"{error}; this run keeps no journal, so it cannot be resumed")
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise explain(self._path, error) from error
@@ -204,17 +195,14 @@ class Journal:
 
     def _open(self, path: Path, settings: Mapping[str, Any]) -> None:
         with ExitStack() as opened:
-            opened.enter_context(held(path.parent))
             file = opened.enter_context(FileIO(path, "a"))
-            before = read(path)
-            if self._past is not None and (before is None or before.length != self._past.length):
-                raise InUseError(f"another run has just written into {path.parent}; try again")
-            _remove_parts(before)
+            _remove_parts(read(path))
             file.truncate(self._past.length if self._past else 0)
             if self._past is None:
                 _append(file, {"settings": settings, "existing": self.existing.value})
                 _sync(path.parent)
-            self._file, self._opened = file, opened.pop_all()
+            self._file = file
+            opened.pop_all()
 
     def begin(self, job: Job) -> None:
         """Note that the missing results of a photo are about to be put in place."""
@@ -242,7 +230,6 @@ class Journal:
         self._file.close()
         if finished:
             self._path.unlink(missing_ok=True)
-        self._opened.close()
 
 
 def _append(file: FileIO, record: Mapping[str, object]) -> None:
@@ -309,13 +296,13 @@ def hashes_in(weights: "LoadedWeights | None") -> dict[str, str | None]:
     }
 
 
-def hashes_of(weights: str | None, detector: str) -> dict[str, str]:
-    """Return the same for weights and a detector that are asked for, without loading them.
+def hashes_of(options: RunOptions) -> dict[str, str]:
+    """Return the same for what the options ask for, without loading it.
 
-    Raises WeightsError where there are none of that name.
+    Raises WeightsError where there is nothing of that name.
     """
-    name = weights or catalog.DEFAULT
-    found = catalog.detector_for(catalog.notes_of(name), detector)
+    name = options.weights or catalog.DEFAULT
+    found = catalog.detector_for(catalog.notes_of(name), options.detector)
     return {"weights": _hash_of(name), "detector": catalog.OWN if found is None else _hash_of(found)}
 
 

@@ -80,12 +80,11 @@ class RunOptions(shared.DeblurOptions):
 
     inputs: Annotated[
         list[Path],
-        # readable: Typer would refuse a whole batch for one file without permission
         typer.Argument(
             metavar="INPUT",
             help="Photos, or folders of photos; - for a photo on stdin.",
             show_default=False,
-            readable=False,
+            parser=shared.parse_path,
         ),
     ]
     output: Annotated[
@@ -95,7 +94,7 @@ class RunOptions(shared.DeblurOptions):
             "-o",
             metavar="OUT",
             help="Folder for the results; for a single photo also a file name, or - for stdout.",
-            readable=False,
+            parser=shared.parse_path,
         ),
     ] = None
     recursive: Annotated[
@@ -216,6 +215,15 @@ class RunOptions(shared.DeblurOptions):
         super().__post_init__()
         shared.exclude("--overwrite", self.overwrite, "--skip-existing", self.skip_existing)
         shared.exclude("--verbose", self.verbose, "--quiet", self.quiet)
+        if self.resume and self.overwrite:
+            raise UsageError(
+                "--resume keeps what is finished, and --overwrite does it again: leave out one of them"
+            )
+        for name, given in (("--format", self.format), ("--quality", self.quality)):
+            if self.only_maps and given is not None:
+                raise UsageError(
+                    f"{name} has no effect with --only-maps, which writes no photo: leave it out"
+                )
         if self.findings is not None and (len(self.inputs) > 1 or self.inputs[0].is_dir()):
             raise UsageError(f"--findings {self.findings} describes one photo: give exactly that photo")
 

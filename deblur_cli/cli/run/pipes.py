@@ -1,6 +1,5 @@
 """`-` in place of a file name: a photo comes in on stdin, its result goes out on stdout."""
 
-import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import cast
 
-from deblur_cli.cli.errors import is_disk_full, terminate_like_interrupt
+from deblur_cli.cli.errors import is_disk_full
 from deblur_cli.cli.output import Output
 from deblur_cli.cli.run.options import RunOptions
 from deblur_cli.cli.run.plan import extension, names_a_file
@@ -70,7 +69,7 @@ def connected(options: RunOptions, streams: Output) -> Iterator[RunOptions]:
         yield options
         return
     check(options)
-    with terminate_like_interrupt(), tempfile.TemporaryDirectory(prefix="deblur-") as name:
+    with tempfile.TemporaryDirectory(prefix="deblur-") as name:
         source, output = options.inputs[0], options.output
         if source == DASH:
             source = _take_stdin(Path(name) / "stdin")
@@ -81,9 +80,7 @@ def connected(options: RunOptions, streams: Output) -> Iterator[RunOptions]:
             streams.keep_stdout_free()
         yield replace(options, inputs=[source], output=output)
         if output is not None and options.output == DASH:
-            with output.open("rb") as file:
-                shutil.copyfileobj(file, sys.stdout.buffer)
-            sys.stdout.buffer.flush()
+            streams.send(output)
 
 
 def _take_stdin(path: Path) -> Path:

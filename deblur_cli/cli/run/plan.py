@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 from pathlib import Path
 
+from deblur_cli.cli.options import check_folder
 from deblur_cli.cli.run.inputs import Collection, Found, Problem, identity, real_path
 from deblur_cli.cli.run.options import ENDINGS, Existing, Kind, RunOptions
 from deblur_cli.errors import EncodeError, UsageError
@@ -151,7 +152,7 @@ def result_folder(options: RunOptions) -> Path:
 
 
 def check_output(options: RunOptions, folders: int) -> None:
-    """Check what -o names. Raises UsageError, or EncodeError where nothing may be written.
+    """Check what -o names. Raises UsageError.
 
     folders: how many of the inputs are folders
     """
@@ -163,14 +164,7 @@ def check_output(options: RunOptions, folders: int) -> None:
             raise UsageError(f"{out} names one file, but there may be several photos; give -o a folder")
         _check_format(out, options.format)
         out = out.parent
-    try:
-        ancestor = _nearest_existing(out)
-    except OSError as error:
-        raise UsageError(f"{out} cannot be a folder for results: {error.strerror}") from error
-    if not ancestor.is_dir():
-        raise UsageError(f"{ancestor} is a file, so results cannot go into a folder of that name")
-    if not _may_write(ancestor):
-        raise EncodeError(f"{ancestor}: no permission to write there; choose another folder with -o")
+    check_folder(out, "the folder for the results")
 
 
 def _check_format(out: Path, wanted: str | None) -> None:
