@@ -149,7 +149,7 @@ def jxl_profile(path: Path, content: bytes) -> bytes:
         from pillow_jxl import Decoder
     except ImportError as error:
         raise DecodeError(
-            f'{path}: is JPEG XL, which needs pillow-jxl-plugin; install it with pip install'
+            f"{path}: is JPEG XL, which needs pillow-jxl-plugin; install it with pip install"
             ' "deblur-cli[jxl]"'
         ) from error
     _, _, _, profile, _ = Decoder(num_threads=-1)(content)

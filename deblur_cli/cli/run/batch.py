@@ -17,7 +17,7 @@ from deblur_cli.cli.run.messages import Outcome, Tally, describe_result, failure
 from deblur_cli.cli.run.options import Existing, Kind, RunOptions
 from deblur_cli.cli.run.pipeline import Budget, Pipeline
 from deblur_cli.cli.run.plan import Job, Plan, State
-from deblur_cli.cli.run.saving import is_copied, save
+from deblur_cli.cli.run.saving import is_copied, losses, save
 from deblur_cli.errors import EncodeError
 from deblur_cli.photo import encode
 from deblur_cli.photo.decode import decode
@@ -77,6 +77,8 @@ class Batch:
         finished = False
         try:
             self._tally.counts["not_done"] = len(plan.jobs)
+            for note in plan.notes:
+                self._streams.warn(note)
             for problem in plan.problems:
                 self._fail(problem)
             for job, why in plan.skipped:
@@ -150,16 +152,17 @@ class Batch:
         with self._timed(job):
             self._journal.begin(job)
             if self._page is not None:  # first: a photo that counts as done has its place there
-                record = self._describe(job, photo, result).record
+                lost = losses(job, photo, result, self._options)
+                record = self._describe(job, photo, result, lost).record
                 self._page.add(photo, result, record, flow=self._options.flow)
-            save(job, photo, findings, result, weights, self._options, overwrite=overwrite)
+            lost = save(job, photo, findings, result, weights, self._options, overwrite=overwrite)
             self._journal.finish(job)
-        return self._describe(job, photo, result)
+        return self._describe(job, photo, result, lost)
 
-    def _describe(self, job: Job, photo: Photo, result: "Result") -> Outcome:
+    def _describe(self, job: Job, photo: Photo, result: "Result", lost: tuple[str, ...]) -> Outcome:
         strip = self._options.strip_metadata
         copied = job.restores and is_copied(job.results[Kind.photo], photo, result, strip=strip)
-        return describe_result(job, result, self._network, self._seconds[job], copied=copied)
+        return describe_result(job, result, self._network, self._seconds[job], lost, copied=copied)
 
     @contextmanager
     def _timed(self, job: Job) -> Iterator[None]:
@@ -186,6 +189,8 @@ class Batch:
         self._tally.counts[done if job.restores else "looked_at"] += 1
         for note in outcome.notes:
             self._streams.warn(f"{job.source}: {note}")
+        if outcome.left_out:
+            self._streams.warn(f"{job.source}: left out: {'; '.join(outcome.left_out)}")
         self._streams.say(f"{job.source}: {outcome.line}")
         if self._options.json:
             self._streams.json_line(outcome.record)

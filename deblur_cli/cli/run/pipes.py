@@ -13,8 +13,8 @@ from deblur_cli.cli.errors import is_disk_full
 from deblur_cli.cli.output import Output
 from deblur_cli.cli.run.options import RunOptions
 from deblur_cli.cli.run.plan import extension, names_a_file
-from deblur_cli.errors import DeblurError, UsageError
-from deblur_cli.photo.header import picture_format
+from deblur_cli.errors import DeblurError, DecodeError, UsageError
+from deblur_cli.photo.header import identify
 
 DASH = Path("-")
 _PIECE = 1 << 16  # bytes; what a pipe holds
@@ -98,5 +98,7 @@ def _take_stdin(path: Path) -> Path:
         ) from error
     if path.stat().st_size == 0:
         raise DeblurError("stdin is empty; send a photo into it, such as deblur run - -o - < a.jpg")
-    kind = picture_format(path)
-    return path.rename(path.with_suffix(f".{kind.lower()}")) if kind else path
+    try:
+        return path.rename(path.with_suffix(f".{identify(path).lower()}"))
+    except DecodeError:  # the run will say what is wrong with it
+        return path

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from deblur_cli import __version__
 from deblur_cli.cli.run.options import Kind, RunOptions
 from deblur_cli.cli.run.plan import Job
+from deblur_cli.errors import EncodeError
 from deblur_cli.files import check_target, write_file
 from deblur_cli.photo import encode
 from deblur_cli.photo.photo import Photo, rgb_profile, to_eight_bits, white
@@ -31,19 +32,26 @@ def save(
     options: RunOptions,
     *,
     overwrite: bool,
-) -> None:
-    """Write the results of a job that are missing. Raises EncodeError, and then leaves no new file.
+) -> tuple[str, ...]:
+    """Write the results of a job that are missing, and return what of the photo's file they lack, as phrases.
+
+    Raises EncodeError, also if that is anything while options are strict, and then leaves no new file.
 
     The restored photo comes last, so that where it exists all its companions do. findings: as they were
     detected, which given back make the same result; weights: what the note calls them
     """
+    lost = losses(job, photo, result, options)
+    if lost and options.strict:
+        raise EncodeError(
+            f"{photo.source}: would lose {'; '.join(lost)}; nothing is written, as --strict asks"
+        )
     written: list[Path] = []
     new = [path for path in job.missing.values() if not path.exists()]
     try:
         for kind, path in reversed(job.missing.items()):
             path.parent.mkdir(parents=True, exist_ok=True)
             if kind is Kind.photo:
-                _save_photo(path, photo, result, weights, options, overwrite=overwrite)
+                lost = _save_photo(path, photo, result, weights, options, overwrite=overwrite)
             elif kind is Kind.data:
                 check_target(path, photo.source, overwrite=overwrite)
                 write_file(path, [to_npz(findings, result.epsilon)], overwrite=overwrite)
@@ -55,16 +63,25 @@ def save(
         for path in set(written) & set(new):
             path.unlink(missing_ok=True)
         raise
+    return lost
+
+
+def losses(job: Job, photo: Photo, result: "Result", options: RunOptions) -> tuple[str, ...]:
+    """Return what of the photo's file its result will lack, as phrases; nothing where it is copied."""
+    path = job.results.get(Kind.photo)
+    if path is None or is_copied(path, photo, result, strip=options.strip_metadata):
+        return ()
+    return encode.left_out(result.photo, encode.format_of(path.name), strip=options.strip_metadata)
 
 
 def _save_photo(
     path: Path, photo: Photo, result: "Result", weights: str, options: RunOptions, *, overwrite: bool
-) -> None:
+) -> tuple[str, ...]:
     if is_copied(path, photo, result, strip=options.strip_metadata):
         encode.copy_unchanged(photo, path, overwrite=overwrite)
-        return
+        return ()
     what = f"{weights}, epsilon {result.epsilon:g}" if result.changed else "nothing restored"
-    encode.encode(
+    return encode.encode(
         result.photo,
         path,
         format=encode.format_of(path.name),
@@ -72,6 +89,7 @@ def _save_photo(
         overwrite=overwrite,
         note=f"deblur {__version__} ({what})" if options.note else None,
         strip=options.strip_metadata,
+        strict=options.strict,
     )
 
 
