@@ -116,7 +116,7 @@ def test_a_dry_run_foretells_losses_and_every_failure(tmp_path, with_video):
     (tmp_path / "layers.jpg").write_bytes(b"8BPS\0\1" + bytes(30))
     (tmp_path / "pages.tif").write_bytes(
         file_bytes(
-            to_pillow(decode(with_video).pixels),
+            Image.new("L", (40, 30)),
             "TIFF",
             save_all=True,
             append_images=[Image.new("L", (99, 70))],
