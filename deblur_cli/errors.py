@@ -1,20 +1,4 @@
-"""Every error that deblur raises on purpose. Imports nothing.
-
-DeblurError                 one line that says what to do next; exit code 1
-├── UsageError              an option or argument is wrong; exit code 2
-├── PhotoError              a photo cannot be used
-│   ├── DecodeError         not a picture, damaged, or a kind that is not read
-│   ├── PhotoTooLargeError  more megapixels than the limit allows
-│   └── EncodeError         the result cannot be written
-├── WeightsError            weights are damaged, cannot be downloaded or do not fit the network
-│   └── UnknownWeightsError a name stands for no weights; exit code 2
-├── DeviceError             the device does not exist or cannot do what was asked; exit code 2
-├── OutOfMemoryError        even the smallest tile does not fit
-├── TrainingError           training cannot start or go on
-├── PlotError               nothing can be drawn
-└── EvaluationError         there is nothing to evaluate, or its results cannot be kept
-    └── UnreadableError     one picture of a dataset cannot be read; the others can
-"""
+"""Every error that deblur raises on purpose. Imports nothing."""
 
 
 class DeblurError(Exception):

@@ -59,9 +59,8 @@ def _already_there(path: Path) -> EncodeError:
     return EncodeError(f"{path}: already exists; allow replacing it with --overwrite or choose another name")
 
 
-Content = (
-    list[bytes | bytearray] | Callable[[BinaryIO], None]
-)  # parts in order, or what writes them into a file
+# parts in order, or what writes them into a file
+Content = list[bytes | bytearray] | Callable[[BinaryIO], None]
 
 
 def write_file(path: Path, content: Content, *, overwrite: bool) -> None:
@@ -74,7 +73,13 @@ def write_file(path: Path, content: Content, *, overwrite: bool) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(f".deblur-{secrets.token_hex(8)}.part")
-        _write_synced(part, content)
+        with part.open("xb") as file:  # "x" gives the access rights that the umask allows
+            if callable(content):
+                content(file)
+            else:
+                file.writelines(content)
+            file.flush()
+            os.fsync(file.fileno())
         if overwrite:
             part.replace(path)
         else:
@@ -84,16 +89,6 @@ def write_file(path: Path, content: Content, *, overwrite: bool) -> None:
     finally:  # also reached by KeyboardInterrupt
         if part is not None:
             _remove(part)
-
-
-def _write_synced(part: Path, content: Content) -> None:
-    with part.open("xb") as file:  # "x" gives the access rights that the umask allows
-        if callable(content):
-            content(file)
-        else:
-            file.writelines(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _place_new(part: Path, path: Path) -> None:
@@ -144,7 +139,16 @@ def held(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK, thread_local=False, fallback_to_soft=False)
     try:
-        _acquire(lock, folder)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout as error:
+            raise InUseError(
+                f"another run is using {folder}; wait until it ends, or choose another folder with -o"
+            ) from error
+        except NotImplementedError:
+            logger.warning(
+                "%s: this file system has no locks; do not let two runs write there at once", folder
+            )
         try:
             yield
         finally:
@@ -153,17 +157,6 @@ def held(folder: Path) -> Iterator[None]:
         for made in missing:
             with suppress(OSError):  # something is in it
                 made.rmdir()
-
-
-def _acquire(lock: FileLock, folder: Path) -> None:
-    try:
-        lock.acquire(blocking=False)
-    except Timeout as error:
-        raise InUseError(
-            f"another run is using {folder}; wait until it ends, or choose another folder with -o"
-        ) from error
-    except NotImplementedError:
-        logger.warning("%s: this file system has no locks; do not let two runs write there at once", folder)
 
 
 def _release(lock: FileLock) -> None:

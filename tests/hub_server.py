@@ -18,7 +18,7 @@ class HubServer(ThreadingHTTPServer):
     requests: (method, path, Range) of all that was asked
     failures: (method, code, headers) of answers to the next requests of that method
     cuts: after how many bytes each of the next bodies breaks off; served: bytes sent in place of the right
-    told: headers that take the place of those about a file; ranges: whether ranges are known
+    told: headers that take the place of those about a file
     gated, page: how the repository is; token: what is asked for
     uploads: (repository, path) -> bytes of what was committed
     """
@@ -30,9 +30,7 @@ class HubServer(ThreadingHTTPServer):
         self.files, self.requests, self.uploads, self.stored = {}, [], {}, {}
         self.failures, self.cuts = deque(), deque()
         self.served, self.token, self.told = None, None, {}
-        self.ranges, self.gated, self.page = True, False, False
-        self.pause = threading.Event()
-        self.pause.set()
+        self.gated, self.page = False, False
 
     @property
     def url(self):
@@ -54,7 +52,6 @@ class HubServer(ThreadingHTTPServer):
         return self
 
     def __exit__(self, *_):
-        self.pause.set()
         self.shutdown()
         self.server_close()
 
@@ -116,7 +113,7 @@ class Handler(BaseHTTPRequestHandler):
         data = next(data for data in server.files.values() if hashlib.sha256(data).hexdigest() == digest)
         data = server.served or data
         first, asked = 0, self.headers.get("Range")
-        if asked and server.ranges:
+        if asked:
             first = int(asked.removeprefix("bytes=").split("-")[0])
         headers = {"ETag": f'"{digest}"'}
         if first:
@@ -130,7 +127,6 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if not body:
             return
-        self.server.pause.wait(20)
         if self.server.cuts:
             self.wfile.write(data[: self.server.cuts.popleft()])
             self.wfile.flush()

@@ -15,16 +15,6 @@ from deblur_cli.errors import WeightsError
 SIZES = {"depths": (1, 2, 2, 2, 1), "heads": (1, 2, 4, 2, 1), "window": 8}
 IMAGE = torch.rand(1, 3, 50, 70, generator=torch.Generator().manual_seed(3))
 
-WRAPPINGS = {
-    "bare": lambda state: state,
-    "params": lambda state: {"params": state},
-    "state_dict": lambda state: {
-        "epoch": 7,
-        "state_dict": {f"module.{name}": v for name, v in state.items()},
-    },
-    "model": lambda state: {"model": state},
-}
-
 
 @pytest.fixture
 def network():
@@ -36,9 +26,11 @@ def answer(network):
         return network(IMAGE, epsilon=0.4).image
 
 
-@pytest.mark.parametrize("wrapping", WRAPPINGS)
-def test_published_checkpoints_load_unchanged(tmp_path, network, wrapping):
-    torch.save(WRAPPINGS[wrapping](dict(network.state_dict())), tmp_path / "lmdvit.pth")
+def test_published_checkpoints_load_unchanged(tmp_path, network):
+    torch.save(
+        {"state_dict": {f"module.{name}": v for name, v in network.state_dict().items()}},
+        tmp_path / "lmdvit.pth",
+    )
     loaded = weights.load(str(tmp_path / "lmdvit.pth"))
     assert (loaded.architecture, loaded.network.config) == ("lmd_vit", network.config)
     assert torch.equal(answer(loaded.network), answer(network))
@@ -67,13 +59,7 @@ def test_a_converted_checkpoint_is_the_same_network_and_says_where_it_is_from(tm
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda state: state.pop("conv.blocks.1.mlp.linear2.0.bias"), r"conv\.blocks\.1\.mlp.* is missing"),
         (lambda state: state.pop("conv.blocks.0.attn.relative_position_bias_table"), r"conv\..* is missing"),
-        (lambda state: state.update(stranger=torch.zeros(2)), "stranger is not part of it"),
-        (
-            lambda state: state.update({"output_proj.proj.0.bias": torch.zeros(3)}),
-            r"output_proj\.proj\.0\.bias is \[3\], should be \[4\]",
-        ),
         (
             lambda state: state["conv.blocks.0.attn.relative_position_index"].add_(1),
             "relative_position_index is an index of something else",

@@ -81,16 +81,6 @@ def test_epsilon_chooses_the_mask():
     assert not network(image, epsilon=1.0).mask.any()
 
 
-@torch.no_grad()
-def test_a_nafnet_is_an_m2aenet_with_full_mask_no_motion_and_identity_kernels():
-    plain, aware = lively("nafnet"), create("m2aenet", width=8, encoder=(1, 1, 1, 2)).eval()
-    aware.load_state_dict(plain.state_dict(), strict=False)
-    aware.motion_analyzer.weight.zero_()
-    aware.motion_analyzer.bias.zero_()
-    image = torch.rand(1, 3, 48, 64)
-    assert vectors.relative_error(aware(image, epsilon=-1.0).image, plain(image).image) < 1e-5
-
-
 def motion_case(seed, reach):
     """Features, displacements at the start and end, kernel and bias, and a gradient from above."""
     generator = torch.Generator().manual_seed(seed)

@@ -125,23 +125,3 @@ def test_stem_and_guidance_travel_with_the_weights_and_leave_those_of_others_as_
     assert torch.equal(*results)
     with pytest.raises(WeightsError, match="as published"):
         weights.adapt(weights.LoadedWeights("x", "nafnet", "", told(architecture="nafnet")), "m2aenet")
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"stem": 3}, "stem is 3"),
-        ({"stem": 2.0}, "not all whole numbers"),
-        ({"stem": True}, "not all whole numbers"),
-        ({"stem": -2}, "not all above zero"),
-        ({"guided": 1}, "true or false"),
-        ({"stem": 4}, "1/8"),
-    ],
-)
-def test_a_damaged_stem_is_refused(tmp_path, change, message):
-    network = told()
-    config = network.config_as_stored()
-    network.config_as_stored = lambda: config | change
-    files.save(tmp_path / "odd.safetensors", network, {})
-    with pytest.raises(WeightsError, match=message):
-        weights.load(str(tmp_path / "odd.safetensors"))

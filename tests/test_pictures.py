@@ -164,16 +164,12 @@ def test_legends_lie_where_nothing_is_marked(draw):
     assert not changed[320:].any()
 
 
-def test_mask_legend_shows_the_map_of_colors_and_tiny_pictures_have_none():
+def test_mask_legend_shows_the_map_of_colors():
     maps = make_maps(640, 960, np.s_[40:50, 60:70])
     bare, drawn = (mask_overlay(gray(640, 960), maps, 0.5, share=share) for share in (None, 0.123))
     new = drawn[(bare != drawn).any(axis=2)].astype(int)
     for end in confidence_colors(np.float32([0, 1])):
         assert (np.abs(new - end).max(axis=1) < 30).any()
-    small = make_maps(48, 64, np.s_[1:3, 1:3])
-    np.testing.assert_array_equal(
-        mask_overlay(gray(48, 64), small, 0.5, share=0.1), mask_overlay(gray(48, 64), small, 0.5)
-    )
 
 
 def test_confidence_colors_are_even_also_to_color_blind_eyes():
@@ -231,7 +227,7 @@ def test_network_without_motion_gives_no_curves():
     assert np.ptp(drawn) == 0
 
 
-@pytest.mark.parametrize("size", [(1, 40), (40, 1), (3, 3)])
+@pytest.mark.parametrize("size", [(1, 40), (40, 1), (3, 3), (48, 64)])
 def test_pictures_too_small_for_a_legend_are_drawn_without_one(size):
     maps = make_maps(*size, np.s_[:, :])
     np.testing.assert_array_equal(

@@ -83,14 +83,6 @@ def test_a_photo_without_blur_comes_out_as_it_is(height, width, channels, dtype,
     assert not any(result.scale_shares.values())
 
 
-@pytest.mark.parametrize("kind", RESTORERS)
-def test_a_sharp_photo_is_never_given_to_the_restorer(kind, monkeypatch):
-    deblurrer = deblurrer_of(guided(kind, finds(lively_detector(), 0.2)))
-    monkeypatch.setattr(Engine, "restore_part", None)
-    photo = photo_of(picture(90, 140))
-    assert run(deblurrer, photo).photo is photo
-
-
 @pytest.mark.parametrize(
     ("size", "scales"),
     [
@@ -236,19 +228,6 @@ def test_a_mask_that_covers_everything_restores_everything(kind):
     result = deblurrer_of(guided(kind)).restore(photo, everywhere(200, 136), Request())
     assert result.blurred_share == result.scale_shares[1] == pytest.approx(1)
     assert (result.photo.pixels != photo.pixels).any(axis=2).mean() > 0.9
-
-
-@pytest.mark.parametrize("switches", [{"mask": False}, {"motion": False}], ids=str)
-def test_networks_without_mask_or_motion_restore_photos(switches):
-    network = create("m2aenet", width=8, encoder=(1, 1, 1, 2), **switches).eval()
-    if network.config.mask:
-        detects(network, 0.9)
-    with torch.no_grad():
-        network.ending.weight.mul_(0.03)
-        network.ending.bias.fill_(0.1)
-    result = run(deblurrer_of(network, scales=(1,), size=128), photo_of(picture(200, 300)))
-    assert result.changed
-    assert result.tiles_restored == result.tiles > 1
 
 
 def test_findings_of_another_photo_are_refused():

@@ -55,7 +55,6 @@ def cells(value):
         ({"probability": None}, "not a file written by --data npz"),
         ({"probability": cells(0.5)[:-1]}, "probability has the shape"),
         ({"scale": cells(1.0).T}, "scale has the shape"),
-        ({"size": np.array([100, 600])}, "has the shape"),
         ({"size": np.array([2**62, 2**62])}, "has the shape"),
         ({"size": np.array([100, 60, 3])}, "size must be height and width"),
         ({"size": np.array([np.nan, np.inf])}, "size must be height and width"),
@@ -66,8 +65,6 @@ def cells(value):
         ({"probability": cells(255).astype(np.uint8)}, "probability must be 0 to 1"),
         ({"scale": cells(0.5)}, "scale must be 1 to 8"),
         ({"probability": cells("x")}, "probability is not numeric"),
-        ({"probability": cells(0.5 + 1j)}, "probability is not numeric"),
-        ({"scale": cells(9.0)}, "scale must be 1 to 8"),
         ({"version": np.int64(99)}, "a newer version of deblur wrote it"),
         ({"probability": cells("2020-01-01").astype("M8[D]")}, "probability is not numeric"),
         ({"probability": cells(None)}, "cannot read the findings"),  # pickled

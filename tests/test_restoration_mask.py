@@ -57,12 +57,6 @@ def test_an_unsure_region_is_dropped_and_a_sure_one_kept_with_its_fringe():
     assert not marked[:, 34:].any() and not marked[14:].any()
 
 
-def test_a_small_thing_that_is_sure_counts():
-    probability = np.zeros((20, 20), np.float32)
-    probability[8:11, 8:11] = 0.9  # 24 pixels of the photo
-    assert region_confidence(probability, 0.5)[9, 9] > 0.5
-
-
 def test_zero_marks_whatever_is_possible_and_one_marks_nothing():
     probability = random_map(16, 16, 3) + np.float32(1e-3)
     assert (region_confidence(probability, 0.0) > 0).all()

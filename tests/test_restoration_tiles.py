@@ -59,12 +59,6 @@ def test_cut_and_blended_tiles_give_the_picture_back(height, width, channels, ov
     np.testing.assert_allclose(result, picture, atol=1e-5)
 
 
-@pytest.mark.parametrize(("size", "overlap"), [(100, 16), (256, 20), (96, 48), (0, 0)])
-def test_impossible_grids_are_refused(size, overlap):
-    with pytest.raises(ValueError, match="tile"):
-        Grid(500, 500, size, overlap)
-
-
 @given(
     st.integers(20, 700),
     st.integers(20, 700),

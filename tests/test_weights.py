@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import pickle
 
 import pytest
 import torch
@@ -161,21 +160,6 @@ def test_weights_smaller_than_a_part_are_one_file(tmp_path):
     assert weights.load(str(path)).notes == {"source": "here"}
 
 
-def test_missing_tensor_is_named(saved):
-    rewrite(saved, lambda state: state.pop("intro.weight"))
-    refused(saved, r"intro\.weight is missing")
-
-
-def test_surplus_tensor_is_named(saved):
-    rewrite(saved, lambda state: state.update(stranger=torch.zeros(2)))
-    refused(saved, "stranger is not part of it")
-
-
-def test_misshapen_tensor_is_named_with_both_shapes(saved):
-    rewrite(saved, lambda state: state.update({"ending.bias": torch.zeros(4)}))
-    refused(saved, r"ending\.bias is \[4\], should be \[3\]")
-
-
 def test_a_file_of_another_architecture_is_refused(saved):
     rewrite(saved, lambda state: None, architecture="resnet")
     refused(saved, "architecture 'resnet'.*another program")
@@ -196,6 +180,11 @@ SIZES = {"width": 8, "encoder": [1, 1, 1, 2], "middle": 1, "decoder": [1, 1, 1, 
         ({"width": -8}, "not all above zero"),
         ({"pooling": 0}, "not all above zero"),
         ({"mask": "no"}, "are true or false"),
+        ({"guided": 1}, "are true or false"),
+        ({"stem": 3}, "stem is 3"),
+        ({"stem": True}, "not all whole numbers"),
+        ({"stem": -2}, "not all above zero"),
+        ({"stem": 4}, "1/8"),
     ],
 )
 def test_sizes_that_are_a_lie_cost_neither_time_nor_memory(saved, change, message):
@@ -242,23 +231,6 @@ def test_text_and_truncated_files_are_refused(tmp_path, saved):
     refused(tmp_path / "text.safetensors", r"not a \.safetensors file or is damaged")
     saved.write_bytes(saved.read_bytes()[:-100])
     refused(saved, r"not a \.safetensors file or is damaged")
-
-
-class Bomb:
-    def __init__(self, target):
-        self.target = target
-
-    def __reduce__(self):
-        return exec, (f"open({str(self.target)!r}, 'w').close()",)
-
-
-def test_a_pickle_is_refused_and_nothing_in_it_runs(tmp_path):
-    path, sign = tmp_path / "evil.pth", tmp_path / "executed"
-    path.write_bytes(pickle.dumps(Bomb(sign)))
-    refused(path, "refused: it holds more than tensors")
-    assert not sign.exists()
-    pickle.loads(path.read_bytes())  # the bomb itself is real
-    assert sign.exists()
 
 
 def test_catalog_names_load_and_are_told_by_what_they_learned_from(catalog):
@@ -316,10 +288,4 @@ def test_notes_are_read_without_tensors_and_refused_in_one_line(tmp_path, saved)
 def test_configuration_in_the_file_is_what_create_takes(saved):
     with safe_open(saved, framework="pt") as file:
         config = json.loads(file.metadata()["config"])
-    assert config == {
-        "width": 8,
-        "encoder": [1, 1, 1, 2],
-        "middle": 1,
-        "decoder": [1, 1, 1, 1],
-        "pooling": None,
-    }
+    assert config == SIZES

@@ -121,11 +121,6 @@ def test_a_damaged_file_of_the_cache_is_refused_and_pulled_again(server, pinned,
     assert weights.pull("far").read_bytes() == content
 
 
-def test_an_entry_is_the_network_that_it_says(server, pinned):
-    loaded = weights.load("far")
-    assert (loaded.name, loaded.architecture) == ("far", "m2aenet")
-
-
 @pytest.mark.parametrize(
     ("code", "headers", "message"),
     [

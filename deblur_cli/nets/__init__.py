@@ -14,30 +14,6 @@ ARCHITECTURES = ("m2aenet", "nafnet")  # what `create` makes, and what is traine
 DETECTOR = "detector"
 LMD_VIT = "lmd_vit"
 
-__all__ = [
-    "ARCHITECTURES",
-    "DETECTOR",
-    "LMD_VIT",
-    "Config",
-    "Detection",
-    "Detector",
-    "DetectorConfig",
-    "Guided",
-    "GuidedM2AENet",
-    "LMDConfig",
-    "LMDViT",
-    "M2AENet",
-    "Network",
-    "Restoration",
-    "WindowRestoration",
-    "accelerate",
-    "create",
-    "create_detector",
-    "create_lmd_vit",
-    "place",
-    "restorer_of",
-]
-
 
 def create(architecture: str, **sizes: Any) -> M2AENet:
     """A network with fresh parameters: "m2aenet" or "nafnet", of the `sizes` of `Config`.

@@ -19,23 +19,21 @@ NORM_EPSILON = 1e-6  # as in the published NAFNet checkpoints
 DENSE_FROM = 0.15  # share of blurred pixels from which the dense depth-wise kernel beats nine lookups
 
 
-class LayerNorm2d(nn.Module):
+class LayerNorm2d(nn.LayerNorm):
     """Layer normalization over the channels of each pixel: B C H W -> B C H W.
 
     Statistics are taken in float32 for half-precision inputs.
     """
 
     def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
+        super().__init__(channels, NORM_EPSILON)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.rows(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)  # B C H W -> B H W C -> B C H W
 
     def rows(self, x: Tensor) -> Tensor:
         """The same for pixels as rows: (..., C) -> (..., C)."""
-        return F.layer_norm(x, (x.shape[-1],), self.weight, self.bias, NORM_EPSILON)
+        return super().forward(x)
 
 
 class SimpleGate(nn.Module):
@@ -64,28 +62,17 @@ class Average(nn.Module):
         return self.local(x, self.window)
 
     def local(self, x: Tensor, window: int) -> Tensor:
-        """Mean of the nearest whole window around each pixel: B C H W -> B C H W."""
-        height, width = x.shape[-2:]
-        return spread(box_mean(x, min(window, height), min(window, width)), height, width)
+        """Mean of the nearest whole window around each pixel: B C H W -> B C H W.
 
-
-def box_mean(x: Tensor, rows: int, columns: int) -> Tensor:
-    """Mean over every whole rows x columns window: B C H W -> B C H-rows+1 W-columns+1.
-
-    Running sums are kept in float32 at least and along one axis at a time, which keeps them small.
-    """
-    sums = F.pad(x.to(torch.promote_types(x.dtype, torch.float32)).cumsum(-1), (1, 0))
-    sums = sums[..., columns:] - sums[..., :-columns]
-    sums = F.pad(sums.cumsum(-2), (0, 0, 1, 0))
-    sums = sums[..., rows:, :] - sums[..., :-rows, :]
-    return (sums / (rows * columns)).to(x.dtype)
-
-
-def spread(means: Tensor, height: int, width: int) -> Tensor:
-    """Window means centered on their pixels and continued to the border: B C h w -> B C height width."""
-    down, right = height - means.shape[-2], width - means.shape[-1]
-    padding = (right // 2, right - right // 2, down // 2, down - down // 2)
-    return F.pad(means, padding, mode="replicate")
+        Running sums are kept in float32 at least and along one axis at a time, which keeps them small.
+        """
+        rows, columns = min(window, x.shape[-2]), min(window, x.shape[-1])
+        sums = F.pad(x.to(torch.promote_types(x.dtype, torch.float32)).cumsum(-1), (1, 0))
+        sums = sums[..., columns:] - sums[..., :-columns]
+        sums = F.pad(sums.cumsum(-2), (0, 0, 1, 0))
+        means = ((sums[..., rows:, :] - sums[..., :-rows, :]) / (rows * columns)).to(x.dtype)
+        padding = ((columns - 1) // 2, columns // 2, (rows - 1) // 2, rows // 2)  # centered on their pixels
+        return F.pad(means, padding, mode="replicate")
 
 
 class NAFBlock(nn.Module):
@@ -149,16 +136,6 @@ class MaskPredictor(nn.Module):
         shared = self.average(shared.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         logits = self.out_conv(torch.cat([local, shared.expand_as(local)], dim=-1))
         return logits.permute(0, 3, 1, 2)  # B H W 2 -> B 2 H W
-
-
-def blur_probability(logits: Tensor) -> Tensor:
-    """Softmax of Eq. 1 in float32: logits B 2 H W -> probability of blur B 1 H W in 0-1."""
-    return logits.float().softmax(dim=1)[:, :1]
-
-
-def sample_mask(logits: Tensor) -> Tensor:
-    """Gumbel-softmax mask of Eq. 2 for training: exactly 0 or 1, with gradients: B 2 H W -> B 1 H W."""
-    return F.gumbel_softmax(logits.float(), tau=1.0, hard=True, dim=1)[:, :1]
 
 
 def threshold_mask(probability: Tensor, epsilon: float | Tensor) -> Tensor:

@@ -37,12 +37,10 @@ class Scale:
 
     @property
     def channels(self) -> int:
-        """Cues of this scale for each cell."""
         return 1 + DIRECTIONS * (1 + len(self.radii))
 
     @property
     def cell(self) -> int:
-        """Side of a cell in pixels of this scale."""
         return CELL // self.factor
 
 
@@ -60,7 +58,7 @@ def motion_cues(image: Tensor) -> Tensor:
     """
     with torch.autocast(image.device.type, enabled=False):
         luma = image.float().mean(1)
-        return torch.cat([cues_at(sums_of(smaller(luma, scale), scale), scale) for scale in SCALES], 1)
+        return torch.cat([cues_at(sums_of(luma, scale), scale) for scale in SCALES], 1)
 
 
 class MotionCues(nn.Module):
@@ -68,11 +66,6 @@ class MotionCues(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return motion_cues(x)
-
-
-def smaller(luma: Tensor, scale: Scale) -> Tensor:
-    """The picture B H W at the size of a scale."""
-    return luma if scale.factor == 1 else F.avg_pool2d(luma, scale.factor)
 
 
 def cues_at(sums: Tensor, scale: Scale) -> Tensor:
@@ -100,28 +93,24 @@ def smoothed(cells: Tensor) -> Tensor:
 
 
 def sums_of(luma: Tensor, scale: Scale) -> Tensor:
-    """Products of the derivatives summed over each cell: B H W -> B n H/cell W/cell.
+    """Products of the derivatives of a scale summed over each cell: B H W -> B n H/8 W/8.
 
     First their energy, then for each direction the products at distance zero and at each radius. Works in
     strips that fit the processor's cache.
     """
+    luma, margin = F.avg_pool2d(luma, scale.factor), max(scale.radii)
     batch, height, width = luma.shape
-    down, right = derivatives(luma, max(scale.radii))
+    down, right = luma[:, 2:] - luma[:, :-2], luma[:, :, 2:] - luma[:, :, :-2]  # central differences
+    down = F.pad(down, (margin, margin, margin + 1, margin + 1))
+    right = F.pad(right, (margin + 1, margin + 1, margin, margin))
     rows = max(1, STRIP // (width * scale.cell)) * scale.cell
     strips = []
     for one in range(batch):
         for top in range(0, height, rows):
-            strip = slice(top, min(height, top + rows) + 2 * max(scale.radii))
+            strip = slice(top, min(height, top + rows) + 2 * margin)
             strips.append(strip_sums(down[one, strip], right[one, strip], scale))
     count = -(-height // rows)
     return torch.stack([torch.cat(strips[n : n + count], 1) for n in range(0, len(strips), count)])
-
-
-def derivatives(luma: Tensor, margin: int) -> tuple[Tensor, Tensor]:
-    """Central differences downwards and to the right with a margin of zeros: B H W -> twice B H+2m W+2m."""
-    down, right = luma[:, 2:] - luma[:, :-2], luma[:, :, 2:] - luma[:, :, :-2]
-    m = margin
-    return F.pad(down, (m, m, m + 1, m + 1)), F.pad(right, (m + 1, m + 1, m, m))
 
 
 def strip_sums(down: Tensor, right: Tensor, scale: Scale) -> Tensor:

@@ -42,13 +42,8 @@ def skip_identity_blocks(network: Network) -> None:
     """Leave out trailing blocks of the last encoder stage that return their input, if it is an M²AENet."""
     if isinstance(network, M2AENet):
         network.depth = network.config.encoder[-1]
-        while network.depth and is_identity(network.deep_blocks()[-1]):
+        while (blocks := network.deep_blocks()) and not (blocks[-1].beta.any() or blocks[-1].gamma.any()):
             network.depth -= 1
-
-
-def is_identity(block: NAFBlock) -> bool:
-    """Whether a block returns its input because both its residual scales are zero."""
-    return not (block.beta.any() or block.gamma.any())
 
 
 @torch.no_grad()
@@ -115,9 +110,9 @@ class PrunedBlock(FoldedBlock, MotionBlock):
             return super().extract(x, Guidance())
         normed = self.norm1.rows(x.permute(0, 2, 3, 1))  # B C H W -> B H W C
         rows = normed.reshape(-1, normed.shape[-1])  # B H W C -> (B H W) C
-        point = F.linear(gather(rows, plan), self.conv1.weight.flatten(1), self.conv1.bias)
+        point = F.linear(rows.index_select(0, plan.dilated), self.conv1.weight.flatten(1), self.conv1.bias)
         first, second = depthwise(point, plan, *kernel_of(self.conv2)).chunk(2, dim=1)
-        gated = scatter(first * second, rows * rows, plan)  # a repeated channel gates itself
+        gated = (rows * rows).index_copy(0, plan.blurred, first * second)  # a repeated channel gates itself
         return gated.view_as(normed).permute(0, 3, 1, 2)  # -> B C H W
 
     def project(self, convolution: nn.Conv2d, x: Tensor, guidance: Guidance, masked: bool) -> Tensor:
@@ -130,41 +125,23 @@ class PrunedBlock(FoldedBlock, MotionBlock):
         values = F.linear(blurred, convolution.weight.flatten(1), convolution.bias)
         # sharp pixels need the scale that the weights of conv3 have in them
         sharp = rows * self.beta.view(-1) if convolution is self.conv3 else rows.repeat(1, 2)
-        return scatter(values, sharp, plan).view(batch, height, width, -1).permute(0, 3, 1, 2)
-
-
-def gather(rows: Tensor, plan: PruningPlan) -> Tensor:
-    """Pixels that the pruned convolution reads: (B H W) C -> D C."""
-    return rows.index_select(0, plan.dilated)
-
-
-def scatter(values: Tensor, rows: Tensor, plan: PruningPlan) -> Tensor:
-    """Blurred pixels back into the picture: values Q C laid over rows (B H W) C."""
-    return rows.index_copy(0, plan.blurred, values)
+        return sharp.index_copy(0, plan.blurred, values).view(batch, height, width, -1).permute(0, 3, 1, 2)
 
 
 def depthwise(gathered: Tensor, plan: PruningPlan, weight: Tensor, bias: Tensor) -> Tensor:
     """3x3 depth-wise convolution on the mask: gathered D C -> Q C; weight C 1 3 3, bias C."""
-    if plan.mostly_blurred:
-        return depthwise_in_place(gathered, plan, weight, bias)
+    if plan.mostly_blurred:  # densely, zeros where nothing was gathered: blurred pixels see only dilated ones
+        batch, height, width = plan.shape
+        rows = gathered.new_zeros(batch * height * width, gathered.shape[1])
+        picture = rows.index_copy(0, plan.dilated, gathered).view(batch, height, width, -1)
+        picture = F.conv2d(picture.permute(0, 3, 1, 2), weight, bias, padding=1, groups=len(bias))
+        return picture.permute(0, 2, 3, 1).reshape(len(rows), -1).index_select(0, plan.blurred)
     padded = F.pad(gathered, (0, 0, 0, 1))  # one row of zeros for whatever lies outside the image
     kernel = weight.view(-1, 9).t().contiguous()  # C 1 3 3 -> 9 C; strided rows would not vectorize
     result = bias.expand(plan.neighbors.shape[1], -1)
     for tap in range(9):
         result = torch.addcmul(result, padded.index_select(0, plan.neighbors[tap]), kernel[tap])
     return result
-
-
-def depthwise_in_place(gathered: Tensor, plan: PruningPlan, weight: Tensor, bias: Tensor) -> Tensor:
-    """The same by the dense convolution over the whole picture, zeros where nothing was gathered.
-
-    Blurred pixels see only dilated ones, hence the same numbers.
-    """
-    batch, height, width = plan.shape
-    rows = gathered.new_zeros(batch * height * width, gathered.shape[1])
-    picture = rows.index_copy(0, plan.dilated, gathered).view(batch, height, width, -1)
-    picture = F.conv2d(picture.permute(0, 3, 1, 2), weight, bias, padding=1, groups=len(bias))
-    return picture.permute(0, 2, 3, 1).reshape(len(rows), -1).index_select(0, plan.blurred)
 
 
 class KeptWindowBlock(WindowBlock):

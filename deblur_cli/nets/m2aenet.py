@@ -16,8 +16,6 @@ from deblur_cli.nets.blocks import (
     MaskPredictor,
     MotionBlock,
     NAFBlock,
-    blur_probability,
-    sample_mask,
     threshold_mask,
 )
 from deblur_cli.nets.motion import SamplingPlan, plan_sampling
@@ -92,8 +90,7 @@ class M2AENet(Network):
         self.encoders, self.decoders = nn.ModuleList(), nn.ModuleList()
         self.ups, self.downs = nn.ModuleList(), nn.ModuleList()
         for stage, count in enumerate(config.encoder):
-            aware = stage == stages - 1
-            self.encoders.append(self.aware_blocks(count) if aware else self.blocks(stage, count))
+            self.encoders.append(self.blocks(stage, count, aware=stage == stages - 1))
             self.downs.append(nn.Conv2d(width << stage, 2 * width << stage, 2, stride=2))
         self.middle_blks = self.blocks(stages, config.middle)
         for stage, count in zip(reversed(range(stages)), config.decoder, strict=True):
@@ -102,17 +99,13 @@ class M2AENet(Network):
             self.decoders.append(self.blocks(stage, count))
         self.add_guides(width << stages - 1, self.window(stages - 1))
 
-    def blocks(self, stage: int, count: int) -> nn.Sequential:
-        """NAFNet's blocks of a stage."""
-        sizes = (self.config.width << stage, self.window(stage))
-        return nn.Sequential(*[NAFBlock(*sizes) for _ in range(count)])
-
-    def aware_blocks(self, count: int) -> nn.ModuleList:
-        """Mask- and motion-aware blocks of the last encoder stage."""
-        config, stage = self.config, len(self.config.encoder) - 1
-        sizes = (config.width << stage, self.window(stage))
+    def blocks(self, stage: int, count: int, *, aware: bool = False) -> nn.Sequential:
+        """NAFNet's blocks of a stage, or the mask- and motion-aware ones."""
+        config, sizes = self.config, (self.config.width << stage, self.window(stage))
         switches = (config.motion, config.mask_conv3, config.mask_conv4)
-        return nn.ModuleList(MotionBlock(*sizes, *switches) for _ in range(count))
+        return nn.Sequential(
+            *[MotionBlock(*sizes, *switches) if aware else NAFBlock(*sizes) for _ in range(count)]
+        )
 
     def add_guides(self, channels: int, window: int | None) -> None:
         """The layers that detect what is blurred and how it moved."""
@@ -140,7 +133,7 @@ class M2AENet(Network):
         logits = probability = start = end = None
         if self.config.mask:
             logits = self.mask_predictor(features)
-            probability = blur_probability(logits)
+            probability = logits.float().softmax(1)[:, :1]  # Eq. 1: of channel 0, that a pixel is blurred
         if self.config.motion:
             start, end = self.motion_analyzer(features).float().chunk(2, 1)
         return Detection(image, size, probability, start, end, logits, features, skips)
@@ -182,7 +175,7 @@ class M2AENet(Network):
         if not self.training:
             return threshold_mask(probability, epsilon)
         if detection.logits is not None:
-            return sample_mask(detection.logits)
+            return F.gumbel_softmax(detection.logits.float(), hard=True, dim=1)[:, :1]  # 0 or 1, Eq. 2
         return threshold_mask(probability, torch.rand(len(probability), 1, 1, 1, device=probability.device))
 
     def sampling(self, detection: Detection) -> SamplingPlan | None:

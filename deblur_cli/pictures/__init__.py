@@ -3,15 +3,3 @@
 from deblur_cli.pictures.drawing import Maps, Pixels8, at_scales, blurred
 from deblur_cli.pictures.mask import Step, draw_sheet, mask_overlay
 from deblur_cli.pictures.motion import flow_overlay, trajectory_overlay
-
-__all__ = [
-    "Maps",
-    "Pixels8",
-    "Step",
-    "at_scales",
-    "blurred",
-    "draw_sheet",
-    "flow_overlay",
-    "mask_overlay",
-    "trajectory_overlay",
-]

@@ -78,10 +78,10 @@ def trajectory_overlay(
     motion = drawable_motion(maps, epsilon, (round(height / scale), round(width / scale)))
     curves, factor = _curves(maps, motion, (height, width), line, scale)
     widths = line * np.linspace(1, _TAPER, _INSTANTS, dtype=np.float32)
-    for curve in curves:
-        stroke(drawn, curve.path, widths + 0.5 * line, _CASING)
-    for curve in curves:
-        stroke(drawn, curve.path, widths, curve.color)
+    for path, _ in curves:
+        stroke(drawn, path, widths + 0.5 * line, _CASING)
+    for path, color in curves:
+        stroke(drawn, path, widths, color)
     if legend:
         add_motion_legend(drawn, motion.moving, _lines(motion, factor), speed=False)
     return drawn
@@ -95,18 +95,13 @@ def _lines(motion: Motion, factor: int) -> list[str]:
     return [*lines, f"drawn {factor} x as long"] if factor > 1 else lines
 
 
-@dataclass(frozen=True)
-class _Curve:
-    """A trajectory in pixels of the picture (y, x), instants in order, and the color of its direction."""
-
-    path: Floats  # instants 2
-    color: Floats  # 3
-
-
 def _curves(
     maps: Maps, motion: Motion, size: tuple[int, int], line: float, scale: float
-) -> tuple[list[_Curve], int]:
-    """The curves to draw with lines of that width, and by how much their length is multiplied."""
+) -> tuple[list[tuple[Floats, Floats]], int]:
+    """The curves to draw with lines of that width, and by how much their length is multiplied.
+
+    Of each its path in pixels of the picture, instants 2 (y, x), and the color of its direction, 3.
+    """
     if not motion.moving.any():
         return [], 1
     typical = float(np.median(motion.length[motion.moving])) * scale
@@ -117,7 +112,7 @@ def _curves(
     center = np.minimum((cells + 0.5) * CELL * scale, np.array(size) - 0.5).astype(np.float32)
     path = trajectory(torch.from_numpy(start), torch.from_numpy(end), _INSTANTS)  # instants 2 n
     paths = center[:, None] + np.float32(factor * scale) * path.permute(2, 0, 1).numpy()  # n instants 2
-    return [_Curve(path, color) for path, color in zip(paths, colors, strict=True)], factor
+    return list(zip(paths, colors, strict=True)), factor
 
 
 def _grid_cells(

@@ -1,9 +1,4 @@
-"""Two steps for every command: detect what moved in a photo, and restore that.
-
-`Deblurrer.detect` runs the detector at each scale of the photo and merges what it detects.
-`Deblurrer.restore` hands the photo to `Restoration`, which takes the mask at epsilon, restores the parts of
-tiles that change at each scale, and lays the changes over the photo through the feathered mask.
-"""
+"""Two steps for every command: detect what moved in a photo, and restore that."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace

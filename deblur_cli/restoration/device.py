@@ -22,14 +22,13 @@ KEEP = 1 << 30  # bytes that the allocator may keep instead of returning them to
 
 @dataclass(frozen=True)
 class Precision:
-    """Number format of a run ("fp32", "bf16" or "fp16") and the reason for it."""
+    """Number format of a run, a key of DTYPES, and the reason for it."""
 
     name: str
     reason: str
 
     @property
     def dtype(self) -> torch.dtype:
-        """The format as torch names it."""
         return DTYPES[self.name]
 
 

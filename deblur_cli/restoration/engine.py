@@ -141,7 +141,9 @@ class Engine:
         result = run(self.network)
         if result is None and self.precision.name != "fp32":
             logger.warning("a tile failed in %s and is run again in fp32", self.precision.name)
-            result = run(self.exact_network())
+            if self.exact is None:  # put on the device when it is first needed
+                self.exact = self.build(torch.float32)
+            result = run(self.exact)
         return result
 
     @torch.inference_mode()
@@ -192,12 +194,6 @@ class Engine:
         if not restored.isfinite().all() or drift(restored, image) > DRIFT_LIMIT:
             return None
         return restored.clamp(0, 1)
-
-    def exact_network(self) -> Network:
-        """The network in float32, put on the device when it is first needed."""
-        if self.exact is None:
-            self.exact = self.build(torch.float32)
-        return self.exact
 
     def upload(self, image: Tensor, network: Network) -> Tensor:
         """A part on the device, channels-last, still in float32.

@@ -114,12 +114,15 @@ def read_npz(path: Path) -> tuple[Findings, float | None]:
             with np.load(file, allow_pickle=False) as held:
                 if "version" in held and _numbers(held, "version").max() > VERSION:
                     raise ValueError("a newer version of deblur wrote it")
-                size = _size(_numbers(held, "size"))
+                size = _numbers(held, "size")
+                if size.shape != (2,) or not np.isfinite(size).all() or size.min() < 1:
+                    raise ValueError("size must be height and width")
                 probability, start, end = (_numbers(held, name) for name in ("probability", "start", "end"))
                 scale = _numbers(held, "scale") if "scale" in held else np.ones_like(probability)
                 epsilon = _numbers(held, "epsilon") if "epsilon" in held else np.array(np.nan)
         usable = not epsilon.shape and 0 <= epsilon <= 1
-        return Findings(size, probability, start, end, scale), float(epsilon) if usable else None
+        height, width = map(int, size)
+        return Findings((height, width), probability, start, end, scale), float(epsilon) if usable else None
     except DAMAGED as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         line = " ".join(why.split()) or FOREIGN
@@ -134,10 +137,3 @@ def _numbers(held: Mapping[str, Any], name: str) -> NDArray[Any]:
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "iufb":
         raise ValueError(f"{name} is not numeric")
     return values
-
-
-def _size(values: NDArray[Any]) -> tuple[int, int]:
-    """Height and width."""
-    if values.shape != (2,) or not np.isfinite(values).all() or values.min() < 1:
-        raise ValueError("size must be height and width")
-    return int(values[0]), int(values[1])

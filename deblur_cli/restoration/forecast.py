@@ -7,7 +7,7 @@ Times are measured on samples and grow with the pixels of all tiles. Macs are co
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from math import prod
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,7 +21,7 @@ from deblur_cli.restoration.deblurrer import Deblurrer, Request, Restoration, Re
 from deblur_cli.restoration.engine import Progress
 from deblur_cli.restoration.findings import Findings, Floats, everywhere
 from deblur_cli.restoration.scales import pyramid
-from deblur_cli.restoration.tiles import Grid, Tile
+from deblur_cli.restoration.tiles import Tile
 
 FIRST_SIDE = 256  # pixels of a sample that warms up the device
 LARGE = (4096, 4096)  # pixels; tiles of such a photo are as large as they get
@@ -144,13 +144,9 @@ def _pixels(deblurrer: Deblurrer, height: int, width: int) -> tuple[list[int], l
 
     Pixels that tiles share are counted in each.
     """
-    grids = deblurrer.grids(height, width).values()
-    return [_area(detection) for detection, _ in grids], [_area(restoration) for _, restoration in grids]
-
-
-def _area(grid: Grid) -> int:
-    rows, columns = (sum(span.stop - span.start for span in spans) for spans in (grid.rows, grid.columns))
-    return rows * columns
+    grids = zip(*deblurrer.grids(height, width).values(), strict=True)
+    detecting, restoring = ([sum(prod(tile.size) for tile in grid) for grid in each] for each in grids)
+    return detecting, restoring
 
 
 def restored_parts(deblurrer: Deblurrer, photo: Photo, findings: Findings, request: Request) -> list[Part]:
@@ -165,9 +161,9 @@ def parts_macs(deblurrer: Deblurrer, parts: Iterable[Part]) -> int | None:
     network = deblurrer.restorer.network
     if not isinstance(network, M2AENet):
         return None
-    dense = cache(lambda size: count_restoration(network, *size))
     return sum(
-        dense(part.size) - count_spared(network, *part.size, torch.from_numpy(mask)[None, None])
+        count_restoration(network, *part.size)
+        - count_spared(network, *part.size, torch.from_numpy(mask)[None, None])
         for _, part, mask in parts
     )
 
@@ -177,13 +173,11 @@ def detection_macs(deblurrer: Deblurrer, height: int, width: int) -> int | None:
     network = deblurrer.detector.network
     if not network.detects:
         return 0
-    count = cache(lambda size: count_detection(network, *size))
     tiles = [tile for detection, _ in deblurrer.grids(height, width).values() for tile in detection]
-    counts = [macs for tile in tiles if (macs := count(tile.size)) is not None]
+    counts = [macs for tile in tiles if (macs := count_detection(network, *tile.size)) is not None]
     return sum(counts) if len(counts) == len(tiles) else None
 
 
 def dense_macs(network: Network, tiles: Iterable[Tile]) -> int:
     """Macs of all layers of a restorer on all pixels of tiles, without a detector."""
-    count = cache(lambda size: count_restoration(network, *size))
-    return sum(count(tile.size) for tile in tiles)
+    return sum(count_restoration(network, *tile.size) for tile in tiles)

@@ -29,7 +29,6 @@ class Span:
 
     @property
     def slice(self) -> slice:
-        """The span as an index."""
         return slice(self.start, self.stop)
 
 
@@ -42,12 +41,10 @@ class Tile:
 
     @property
     def index(self) -> tuple[slice, slice]:
-        """Rows and columns as an index into an array H W ..."""
         return self.rows.slice, self.columns.slice
 
     @property
     def corner(self) -> tuple[int, int]:
-        """First row and column."""
         return self.rows.start, self.columns.start
 
     @property
@@ -58,7 +55,6 @@ class Tile:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width in pixels."""
         return self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
 
     @property
@@ -83,12 +79,6 @@ class Grid:
     overlap: int
     step: int = ALIGNMENT
 
-    def __post_init__(self) -> None:
-        if self.size % ALIGNMENT or self.overlap % ALIGNMENT or self.overlap < 0 or self.size < ALIGNMENT:
-            raise ValueError(f"tile size and overlap must be multiples of {ALIGNMENT}")
-        if self.size < 2 * self.overlap + ALIGNMENT:
-            raise ValueError("a tile must be larger than twice its overlap")
-
     def __iter__(self) -> Iterator[Tile]:
         columns = self.columns
         return (Tile(rows, across) for rows in self.rows for across in columns)
@@ -98,12 +88,10 @@ class Grid:
 
     @cached_property
     def rows(self) -> list[Span]:
-        """Spans from top to bottom."""
         return spans(self.height, self.size, self.overlap, self.step)
 
     @cached_property
     def columns(self) -> list[Span]:
-        """Spans from left to right."""
         return spans(self.width, self.size, self.overlap, self.step)
 
 

@@ -26,11 +26,8 @@ from deblur_cli.weights.catalog import (
     source_of,
 )
 from deblur_cli.weights.files import (
-    INDEX,
     is_full,
     parts,
-    read_index,
-    read_tensors,
     save,
     save_in_parts,
     sha256,
@@ -40,43 +37,10 @@ from deblur_cli.weights.hub import HubFile
 if TYPE_CHECKING:
     from deblur_cli.weights.loading import LoadedWeights, adapt, fit, guide, load, read
 
-__all__ = [
-    "AUTO",
-    "DEFAULT",
-    "INDEX",
-    "OWN",
-    "CatalogEntry",
-    "HubFile",
-    "LoadedWeights",
-    "Source",
-    "adapt",
-    "catalog_folder",
-    "detector_for",
-    "entry_named",
-    "epsilon_in",
-    "find",
-    "fit",
-    "guide",
-    "installed",
-    "is_full",
-    "is_remote",
-    "load",
-    "local",
-    "notes_of",
-    "parts",
-    "pull",
-    "read",
-    "read_index",
-    "read_tensors",
-    "remove",
-    "save",
-    "save_in_parts",
-    "sha256",
-    "source_of",
-]
+LATER = ("LoadedWeights", "adapt", "fit", "guide", "load", "read")
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in LATER:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module("deblur_cli.weights.loading"), name)

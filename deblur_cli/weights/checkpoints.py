@@ -10,26 +10,22 @@ import pickle
 import re
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from deblur_cli.errors import WeightsError
-from deblur_cli.nets import LMD_VIT, M2AENet, Network, create
+from deblur_cli.nets import LMD_VIT, M2AENet, Network
 from deblur_cli.nets.fast import skip_identity_blocks
 from deblur_cli.weights import files
 
 logger = logging.getLogger(__name__)
 
 PICKLES = (".pth", ".pt", ".ckpt", ".bin", ".tar")
-CONTAINERS = (
-    "params_ema",
-    "params",
-    "state_dict",
-    "model",
-)  # averaged weights first
-PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
+CONTAINERS = ("params_ema", "params", "state_dict", "model")  # averaged weights first
+PREFIXES = re.compile(r"(module\.|_orig_mod\.)+")  # of DataParallel and torch.compile
 DEEPEST = 4  # containers within containers
 POOLING = 384  # 1.5 times the patches of 256 that both papers train on; checkpoints do not tell theirs
 SURE = 20.0  # logit at which float32 calls a pixel blurred with a confidence of exactly one
@@ -71,7 +67,10 @@ def read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], str]:
 def unwrap(content: object, path: Path) -> tuple[dict[str, torch.Tensor], str]:
     """The state dict inside of what a file holds, and the key that it stood under."""
     found = ""
-    while isinstance(content, Mapping) and (key := inner_key(content)):
+    while isinstance(content, Mapping):
+        key = next((key for key in CONTAINERS if isinstance(content.get(key), Mapping)), None)
+        if key is None:
+            break
         content, found = content[key], f"{found}.{key}" if found else key
         if found.count(".") > DEEPEST:  # or without end: a pickle can hold itself
             raise WeightsError(f"{path} holds no tensors: give a checkpoint of a network")
@@ -85,16 +84,9 @@ def unwrap(content: object, path: Path) -> tuple[dict[str, torch.Tensor], str]:
     return state, found
 
 
-def inner_key(content: Mapping[Any, Any]) -> str | None:
-    """Key of the state dict inside a checkpoint; None where the content is one itself."""
-    return next((key for key in CONTAINERS if isinstance(content.get(key), Mapping)), None)
-
-
 def bare(name: str) -> str:
     """A parameter's name without what wrappers put in front of it."""
-    while prefix := next((prefix for prefix in PREFIXES if name.startswith(prefix)), None):
-        name = name.removeprefix(prefix)
-    return name
+    return name[match.end() :] if (match := PREFIXES.match(name)) else name
 
 
 def is_known_layout(state: Mapping[str, torch.Tensor]) -> bool:
@@ -146,29 +138,21 @@ def lmd_vit_config(state: Mapping[str, torch.Tensor], path: Path) -> dict[str, A
     halvings = len({name.split(".")[0] for name in state if name.startswith("encoderlayer_")})
     sides = [[f"{side}layer_{number}" for number in range(halvings)] for side in ("encoder", "decoder")]
     names = [*sides[0], "conv", *sides[1]]
-    tables = [table_of(state, name, path) for name in names]
+    tables, depths = [], []
+    for layer in names:
+        name = f"{layer}.blocks.0.attn.relative_position_bias_table"  # offsets x heads
+        if name not in state:
+            raise WeightsError(f"{path} does not fit the network: {name} is missing")
+        if state[name].dim() != 2:
+            raise WeightsError(f"{path} does not fit the network: {name} is {list(state[name].shape)}")
+        tables.append(state[name])
+        depths.append(counts(state, rf"{layer}\.blocks", nested=False)[0])
     return {
         "embed": state["input_proj.proj.0.weight"].shape[0],
-        "depths": [len(blocks_of(state, name)) for name in names],
+        "depths": depths,
         "heads": [table.shape[1] for table in tables],
         "window": (math.isqrt(tables[0].shape[0]) + 1) // 2,  # a row for each of (2 window - 1)^2 offsets
     }
-
-
-def table_of(state: Mapping[str, torch.Tensor], layer: str, path: Path) -> torch.Tensor:
-    """The bias table of a layer's first block: offsets x heads."""
-    name = f"{layer}.blocks.0.attn.relative_position_bias_table"
-    if name not in state:
-        raise WeightsError(f"{path} does not fit the network: {name} is missing")
-    if state[name].dim() != 2:
-        raise WeightsError(f"{path} does not fit the network: {name} is {list(state[name].shape)}")
-    return state[name]
-
-
-def blocks_of(state: Mapping[str, torch.Tensor], layer: str) -> set[str]:
-    """The numbers of a layer's blocks."""
-    pattern = re.compile(rf"{layer}\.blocks\.(\d{{1,3}})\.")
-    return {match[1] for name in state if (match := pattern.match(name))}
 
 
 def counts(
@@ -199,14 +183,7 @@ def as_m2aenet(nafnet: Network) -> M2AENet:
         raise WeightsError("only NAFNet as published can become M²AENet, not one with a stem or guided")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = create(
-            "m2aenet",
-            width=config.width,
-            encoder=config.encoder,
-            middle=config.middle,
-            decoder=config.decoder,
-            pooling=config.pooling,
-        )
+        network = M2AENet(replace(config, mask=True, motion=True))
     network.load_state_dict(nafnet.state_dict(), strict=False)  # what is missing has just been made
     with torch.no_grad():
         state = network.state_dict()  # shares its memory with the network

@@ -49,15 +49,11 @@ def read_index(path: Path) -> dict[str, dict[str, str]]:
         files = index["weight_map"].values()
         if not files or any(Path(name).name != name or not name.isprintable() for name in files):
             raise ValueError("it names files elsewhere, or none")
-        notes = {key: as_text(value) for key, value in index.get("metadata", {}).items()}
+        notes = index.get("metadata", {}).items()  # values are text in .safetensors files
+        notes = {key: value if isinstance(value, str) else json.dumps(value) for key, value in notes}
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise WeightsError(f"{path} is not an index of .safetensors files: {error}") from error
     return {"metadata": notes, "weight_map": index["weight_map"]}
-
-
-def as_text(value: object) -> str:
-    """A value of an index as those in .safetensors files are."""
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def read_tensors(path: Path) -> tuple[dict[str, "Tensor"], dict[str, str]]:

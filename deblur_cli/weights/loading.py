@@ -241,7 +241,11 @@ def fit(network: Network, state: Mapping[str, torch.Tensor], path: Path) -> None
         if name in constants:
             if not torch.equal(state[name].long(), constants[name]):
                 raise WeightsError(f"{path} does not fit the network: {name} is an index of something else")
-        elif not is_plain(state[name]):
+        elif (
+            state[name].device.type != "cpu"
+            or state[name].layout != torch.strided
+            or not state[name].is_floating_point()  # quantized numbers are none
+        ):
             raise WeightsError(
                 f"{path} does not fit the network: {name} is not of plain floating-point numbers"
             )
@@ -259,12 +263,6 @@ def fit(network: Network, state: Mapping[str, torch.Tensor], path: Path) -> None
             raise WeightsError(
                 f"{path} is damaged: {name} holds values that are not numbers; download it again"
             )
-
-
-def is_plain(value: torch.Tensor) -> bool:
-    """Whether a tensor holds numbers that can be copied into a network."""
-    there = value.device.type == "cpu" and value.layout == torch.strided
-    return there and value.is_floating_point() and not value.is_quantized
 
 
 @torch.inference_mode()

@@ -41,7 +41,9 @@ def model_card(
     curve: Sequence[Mapping[str, str]] = (),
 ) -> str:
     """Markdown text. files: name and bytes of each; curve: rows of a run's scores.csv."""
-    sections = [f"# {name}", " ".join([describe(network), *use(network, notes)]), file_table(files, sha256)]
+    rows = [("File", f"`{file}`, {size:,} bytes") for file, size in files]
+    sections = [f"# {name}", " ".join([describe(network), *use(network, notes)])]
+    sections.append(table(("What", "Value"), [*rows, ("SHA-256", f"`{sha256}`")]))
     known = DETECTOR_SCORES if isinstance(network, Detector) else SCORES
     try:
         sections += training_sections(history_of(notes), known)
@@ -81,16 +83,17 @@ def describe(network: Network) -> str:
     config = network.config
     count = sum(parameter.numel() for parameter in network.parameters())
     parameters = f"{count / 1e6:.2f} million parameters"
+    if not isinstance(network, Detector | M2AENet):
+        return (
+            f"{NAMES[network.architecture]} with {config.embed} channels (depths {joined(config.depths)}; "
+            f"heads {joined(config.heads)}; windows of {config.window} pixels), {parameters}."
+        )
+    window = f"a window of {config.pooling} pixels" if config.pooling else "the whole image"
     if isinstance(network, Detector):
         return (
             f"Detector of width {config.width} (blocks: {config.before} at 1/8, {config.context} at 1/16, "
             f"{config.after} at 1/8 again), {parameters}. It finds what moved and along which path, for a "
-            f"restorer to follow. Attention averages over {pooled(config.pooling)}."
-        )
-    if not isinstance(network, M2AENet):
-        return (
-            f"{NAMES[network.architecture]} with {config.embed} channels (depths {joined(config.depths)}; "
-            f"heads {joined(config.heads)}; windows of {config.window} pixels), {parameters}."
+            f"restorer to follow. Attention averages over {window}."
         )
     used = ""
     if network.depth < config.encoder[-1]:
@@ -101,13 +104,8 @@ def describe(network: Network) -> str:
     return (
         f"{NAMES[config.architecture]} of width {config.width}{stem} "
         f"(encoder {joined(config.encoder)}; middle {config.middle}; decoder {joined(config.decoder)}), "
-        f"{parameters}. Attention averages over {pooled(config.pooling)}.{used}"
+        f"{parameters}. Attention averages over {window}.{used}"
     )
-
-
-def pooled(window: int | None) -> str:
-    """What channel attention averages over."""
-    return f"a window of {window} pixels" if window else "the whole image"
 
 
 def use(network: Network, notes: Mapping[str, str]) -> Iterator[str]:
@@ -125,17 +123,14 @@ def joined(numbers: Sequence[int]) -> str:
     return ", ".join(str(number) for number in numbers)
 
 
-def file_table(files: Sequence[tuple[str, int]], sha256: str) -> str:
-    """Files, bytes and hash."""
-    rows = [("File", f"`{name}`, {size:,} bytes") for name, size in files]
-    return table(("What", "Value"), [*rows, ("SHA-256", f"`{sha256}`")])
-
-
 def training_table(runs: Sequence[Mapping[str, Any]]) -> str:
     """A row for each run that made the weights, oldest first; each began from the weights of the last."""
     rows = []
     for number, run in enumerate(runs, 1):
         settings = run["settings"]
+        blur = "that of the pairs"
+        if run.get("synthetic", True):  # runs without a note of that all were
+            blur = f"{settings['blur']['shortest']:g}-{settings['blur']['longest']:g} px"
         rows.append(
             (
                 str(number),
@@ -145,18 +140,11 @@ def training_table(runs: Sequence[Mapping[str, Any]]) -> str:
                 f"{run['device']}, {run['precision']}",
                 f"{settings['batch']} of {settings['patch']} px",
                 f"{settings['learning_rate']:g}, {settings['schedule']}",
-                blur_text(run),
+                blur,
             )
         )
     head = ("Run", "Learned from", "Steps", "Hours", "Device", "Patches", "Learning rate", "Blur")
     return table(head, rows)
-
-
-def blur_text(run: Mapping[str, Any]) -> str:
-    """Lengths of the blur that a run made from photos; runs without a note of that all did."""
-    if not run.get("synthetic", True):
-        return "that of the pairs"
-    return f"{run['settings']['blur']['shortest']:g}-{run['settings']['blur']['longest']:g} px"
 
 
 def settings_text(run: Mapping[str, Any]) -> str:
