@@ -15,7 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from deblur_cli.cli.app import app
-from deblur_cli.cli.run import pipes
+from deblur_cli.cli.run import command
 
 
 @pytest.fixture(autouse=True)
@@ -115,7 +115,7 @@ def test_a_terminal_is_neither_written_to_nor_read_from(photo, monkeypatch):
     terminal, file = (SimpleNamespace(isatty=lambda is_one=is_one: is_one) for is_one in (True, False))
     for name, words in (("stdout", (photo, "-o", "-")), ("stdin", ("-", "-o", "-"))):
         streams = {"stdin": file, "stdout": file} | {name: terminal}
-        monkeypatch.setattr(pipes, "sys", SimpleNamespace(**streams))
+        monkeypatch.setattr(command, "sys", SimpleNamespace(**streams))
         result = deblur("run", *words)
         assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
         assert f"{name} is a terminal" in result.stderr

@@ -12,7 +12,7 @@ from cli_helpers import deblur, install, make_photo, started
 from PIL import Image
 
 from deblur_cli.errors import EncodeError
-from deblur_cli.report.page import PageEntry
+from deblur_cli.report.report import PageEntry
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]

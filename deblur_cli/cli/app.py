@@ -5,7 +5,8 @@ Pillow is imported inside the command, so that `deblur --help` answers at once.
 """
 
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import typer
@@ -14,10 +15,10 @@ from typer.core import TyperGroup
 from deblur_cli import __version__
 from deblur_cli.cli.bench import bench
 from deblur_cli.cli.epsilon import epsilon
-from deblur_cli.cli.errors import USAGE, Terminated, exit_code, guard
 from deblur_cli.cli.evaluate import evaluate
 from deblur_cli.cli.info import info
 from deblur_cli.cli.options import Version
+from deblur_cli.cli.output import OK, USAGE, Terminated, describe, exit_code
 from deblur_cli.cli.run.command import run
 from deblur_cli.cli.synth import synth
 from deblur_cli.cli.train import train
@@ -55,6 +56,20 @@ class GuardedGroup(TyperGroup):
         except KeyboardInterrupt as error:
             typer.echo("Terminated." if isinstance(error, Terminated) else "Interrupted.", err=True)
             raise typer.Exit(exit_code(error)) from error
+
+
+def guard(action: Callable[[], object], *, debug: bool) -> int:
+    """Run a whole command and return its exit code; whatever it raises becomes one line on stderr."""
+    try:
+        code = action()
+    except (KeyboardInterrupt, typer.Abort) as error:
+        return exit_code(error)
+    except Exception as error:  # noqa: BLE001 - the outermost frame: a user is shown a line, not a traceback
+        if debug:
+            traceback.print_exc()
+        print(f"error: {describe(error)}", file=sys.stderr)  # noqa: T201 - Rich may not be loaded yet
+        return exit_code(error)
+    return code if isinstance(code, int) else OK
 
 
 # Typer's Rich help doubles the time that --help takes, hence plain text.

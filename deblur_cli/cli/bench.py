@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from deblur_cli.cli import options as shared
-from deblur_cli.cli.errors import terminate_like_interrupt
 from deblur_cli.cli.options import takes
-from deblur_cli.cli.output import Output, check_plot, save_plot
+from deblur_cli.cli.output import Output, check_plot, save_plot, terminate_like_interrupt
 from deblur_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -38,22 +37,6 @@ def parse_size(text: str) -> tuple[int, int]:
     return sides[0], sides[1]
 
 
-def parse_share(text: str) -> float:
-    """Return a share of the photo."""
-    return shared.number(text, "--blurred must be a number from 0 to 1", lambda share: 0 <= share <= 1)
-
-
-def parse_length(text: str) -> float:
-    """Return a length of blur in pixels."""
-    rule = f"--length must be a number above 0 and up to {LONGEST_BLUR} pixels"
-    return shared.number(text, rule, lambda length: 0 < length <= LONGEST_BLUR)
-
-
-def parse_repeats(text: str) -> int:
-    """Return how often something is timed."""
-    return shared.whole_number(text, "--repeats must be a number above 0", range(1, 10**9))
-
-
 @dataclass(frozen=True, kw_only=True)
 class BenchOptions(shared.NetworkOptions):
     """All options of a benchmark. Raises UsageError for those that contradict each other."""
@@ -62,18 +45,30 @@ class BenchOptions(shared.NetworkOptions):
         Any, typer.Option(metavar="WxH", help="Size of the photo in pixels.", parser=parse_size)
     ] = "4096x3072"
     blurred: Annotated[
-        float, typer.Option(metavar="0-1", help="Share of the photo that is blurred.", parser=parse_share)
+        float,
+        typer.Option(
+            metavar="0-1",
+            help="Share of the photo that is blurred.",
+            parser=shared.share("--blurred must be a number from 0 to 1"),
+        ),
     ] = 0.1
     length: Annotated[
         float,
         typer.Option(
             metavar="PX",
             help="Length of that blur in pixels, which decides at which scale it is restored; 32 is long.",
-            parser=parse_length,
+            parser=shared.number(
+                float,
+                f"--length must be a number above 0 and up to {LONGEST_BLUR} pixels",
+                lambda length: 0 < length <= LONGEST_BLUR,
+            ),
         ),
     ] = 10.0
     repeats: Annotated[
-        int, typer.Option(metavar="N", help="How often each variant is timed.", parser=parse_repeats)
+        int,
+        typer.Option(
+            metavar="N", help="How often each variant is timed.", parser=shared.above_zero("--repeats")
+        ),
     ] = 3
     only: Annotated[
         list[str] | None,
@@ -127,7 +122,7 @@ def bench(options: BenchOptions) -> None:
     check_plot(options.plot)
 
     from deblur_cli.benchmark.scene import Setting
-    from deblur_cli.cli.loading import load_weights
+    from deblur_cli.cli.options import load_weights
 
     streams = Output(quiet=options.quiet)
     network = load_weights(options.weights, options.detector, streams)

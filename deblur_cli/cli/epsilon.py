@@ -59,7 +59,7 @@ def epsilon(options: SheetOptions) -> None:
     sheet = _sheet_path(options.photo, options.output)
     shared.check_folder(sheet.parent, "the folder for the sheet")
 
-    from deblur_cli.cli.loading import load_weights
+    from deblur_cli.cli.options import load_weights
     from deblur_cli.cli.output import Output
     from deblur_cli.files import check_target
     from deblur_cli.photo import encode
@@ -104,7 +104,7 @@ def _draw(photo: "Photo", found: "list[Outlook]", network: str) -> "Photo":
 
 def _sheet_path(photo: Path, output: Path | None) -> Path:
     """Name the sheet. Raises UsageError where -o asks for another kind of picture."""
-    from deblur_cli.cli.run.inputs import SHEET_ENDING
+    from deblur_cli.cli.run.plan import SHEET_ENDING
 
     if output is not None and output.suffix.lower() == ".png" and not output.is_dir():
         return output

@@ -11,9 +11,16 @@ import typer
 
 from deblur_cli import files
 from deblur_cli.cli import options as shared
-from deblur_cli.cli.errors import FAILED, OK, exit_code, terminate_like_interrupt
 from deblur_cli.cli.options import takes
-from deblur_cli.cli.output import Output, check_plot, save_plot
+from deblur_cli.cli.output import (
+    FAILED,
+    OK,
+    Output,
+    check_plot,
+    exit_code,
+    save_plot,
+    terminate_like_interrupt,
+)
 from deblur_cli.errors import EvaluationError, TrainingError, UsageError
 from deblur_cli.restoration import SCALES
 
@@ -25,11 +32,6 @@ if TYPE_CHECKING:
 def parse_epsilons(text: str) -> list[float] | None:
     """Return the confidences to try, None for those that are recommended."""
     return None if text == "auto" else shared.parse_epsilons(text, "--epsilon", math.inf)
-
-
-def parse_limit(text: str) -> int:
-    """Return a number of pictures."""
-    return shared.whole_number(text, "--limit must be a number above 0", range(1, 10**9))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +78,8 @@ class EvaluateOptions(shared.DeblurOptions):
         ),
     ] = None
     limit: Annotated[
-        int | None, typer.Option(metavar="N", help="Only the first N pictures.", parser=parse_limit)
+        int | None,
+        typer.Option(metavar="N", help="Only the first N pictures.", parser=shared.above_zero("--limit")),
     ] = None
     plot: Annotated[
         Path | None,
@@ -122,7 +125,7 @@ def evaluate(options: EvaluateOptions) -> None:
 
 def enter(options: EvaluateOptions, streams: Output) -> "list[Contestant]":
     """Return the weights that are asked for, ready to run."""
-    from deblur_cli.cli.loading import epsilon_for, load_weights
+    from deblur_cli.cli.options import epsilon_for, load_weights
     from deblur_cli.evaluation import loop
     from deblur_cli.weights import DEFAULT
 

@@ -1,4 +1,4 @@
-"""Options that several commands share: how each is spelled, what it says in the help, which values it takes.
+"""What several commands share: options, checks of what they give, and the weights that they name.
 
 Typer passes the text of an option to its parser, which returns the value or raises UsageError.
 """
@@ -12,12 +12,17 @@ from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
-from deblur_cli.errors import DeblurError, UsageError
+from deblur_cli import weights
+from deblur_cli.errors import DeblurError, UsageError, WeightsError
 from deblur_cli.restoration import OVERLAP_RULE, OVERLAPS, SCALES, TILE_RULE, TILE_SIDES, Tiling
+
+if TYPE_CHECKING:
+    from deblur_cli.cli.output import Output
+    from deblur_cli.weights import LoadedWeights
 
 AUTO: Any = "auto"  # a default that the help shows; Typer parses it as if the user had typed it
 DEFAULT_MAX_MEGAPIXELS = 250.0
@@ -84,39 +89,42 @@ def check_folder(folder: Path, purpose: str) -> None:
         raise UsageError(f"cannot write to {folder}: {why}; choose another folder") from error
 
 
-def number(text: str, rule: str, fits: Callable[[float], bool]) -> float:
-    """Return the number that an option gives. Raises UsageError, with the rule, where it does not fit."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not fits(value):
-        raise UsageError(f"{rule}, not {text!r}")
-    return value
+Number = TypeVar("Number", int, float)
 
 
-def whole_number(text: str, rule: str, allowed: range) -> int:
-    """Return the whole number that an option gives, as `number` does."""
-    value = int(text) if re.fullmatch(r"[0-9]{1,18}", str(text)) else -1
-    if value not in allowed:
-        raise UsageError(f"{rule}, not {text!r}")
-    return value
+def number(
+    kind: type[Number], rule: str, fits: Callable[[Number], bool], *, auto: bool = False
+) -> Callable[[str], Number | None]:
+    """Return a parser of numbers that fit, or raise UsageError with the rule; "auto" may stand for None."""
+
+    def parse(text: str) -> Number | None:
+        if auto and text == "auto":
+            return None
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not fits(value):
+            raise UsageError(f"{rule}, not {text!r}")
+        return value
+
+    return parse
 
 
-def parse_epsilon(text: str, rule: str = "--epsilon must be a number from 0 to 1") -> float:
-    """Return a confidence from 0 to 1."""
-    return number(text, rule, lambda value: 0 <= value <= 1)
+def above_zero(option: str) -> Callable[[str], int | None]:
+    """Return a parser of how many things to do."""
+    return number(int, f"{option} must be a number above 0", lambda count: 0 < count < 10**9)
 
 
-def parse_threshold(text: str) -> float | None:
-    """Return the confidence that --epsilon gives, None for auto."""
-    return None if text == "auto" else parse_epsilon(text, "--epsilon must be auto or a number from 0 to 1")
+def share(rule: str, *, auto: bool = False) -> Callable[[str], float | None]:
+    """Return a parser of numbers from 0 to 1, which the rule says."""
+    return number(float, rule, lambda value: 0 <= value <= 1, auto=auto)
 
 
 def parse_epsilons(text: str, option: str = "--values", most: float = MOST_EPSILONS) -> list[float]:
     """Return the confidences of a list such as 0.3,0.5,0.7 in rising order, each once."""
-    rule = f"{option} must be numbers from 0 to 1"
-    values = sorted({parse_epsilon(part.strip(), rule) for part in text.split(",")})
+    parse = share(f"{option} must be numbers from 0 to 1")
+    values = sorted({parse(part.strip()) or 0.0 for part in text.split(",")})
     if len(values) > most:
         raise UsageError(f"{option} takes up to {most:g} numbers, not {len(values)}")
     return values
@@ -127,16 +135,6 @@ def parse_device(name: str) -> str:
     if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]{1,3})?", name):
         raise UsageError(f"--device must be auto, cpu, cuda, cuda:0 (or another number) or mps, not {name!r}")
     return name
-
-
-def parse_tile(text: str) -> int | None:
-    """Return the tile size in pixels, None for auto."""
-    return None if text == "auto" else whole_number(text, TILE_RULE, TILE_SIDES)
-
-
-def parse_overlap(text: str) -> int:
-    """Return how many pixels tiles overlap."""
-    return whole_number(text, OVERLAP_RULE, OVERLAPS)
 
 
 def parse_scales(text: str) -> tuple[int, ...]:
@@ -154,10 +152,12 @@ def parse_scales(text: str) -> tuple[int, ...]:
     return tuple(sorted(names[part] for part in parts))
 
 
-def parse_megapixels(text: str) -> float:
-    """Return a limit above nothing."""
-    return number(text, "--max-megapixels must be a number above 0", lambda value: 0 < value < math.inf)
-
+parse_epsilon = share("--epsilon must be auto or a number from 0 to 1", auto=True)
+parse_tile = number(int, TILE_RULE, TILE_SIDES.__contains__, auto=True)
+parse_overlap = number(int, OVERLAP_RULE, OVERLAPS.__contains__)
+parse_megapixels = number(
+    float, "--max-megapixels must be a number above 0", lambda value: 0 < value < math.inf
+)
 
 Weights = Annotated[
     str | None,
@@ -258,3 +258,69 @@ class DeblurOptions(NetworkOptions):
 
     scales: Scales = AUTO
     keep_sharp: KeepSharp = True
+
+
+def load_weights(name: str | None, detector: str, streams: "Output") -> "LoadedWeights":
+    """Return the network of a run with its detector; what is not here is downloaded.
+
+    name: None for the default; detector: as --detector gives it
+    Raises UsageError for what cannot be used as such, WeightsError for what cannot be downloaded.
+    """
+    name = name or weights.DEFAULT
+    if weights.is_remote(name):
+        bring(name, streams)
+    with wrong_usage(WeightsError):
+        loaded = weights.load(name)
+    detector_name = weights.detector_for(loaded.notes, detector)
+    if detector_name is not None and weights.is_remote(detector_name):
+        bring(detector_name, streams)
+    with wrong_usage(WeightsError):
+        return weights.guide(loaded, detector)
+
+
+def epsilon_for(loaded: "LoadedWeights", asked: float | None) -> float:
+    """Return the epsilon of a run: as asked for, else what is recommended, else one half.
+
+    Raises WeightsError where the recommendation is damaged.
+    """
+    from deblur_cli.restoration.deblurrer import Request
+
+    if asked is not None:
+        return asked
+    return Request.epsilon if loaded.epsilon is None else loaded.epsilon
+
+
+def to_download_of_run(name: str | None, detector: str) -> str | None:
+    """Say what a run would have to download before it starts; None where all is here.
+
+    Raises WeightsError for names that stand for nothing.
+    """
+    name = name or weights.DEFAULT
+    names = [name, weights.detector_for(weights.notes_of(name), detector)]
+    missing = [to_download(wanted) for wanted in names if wanted is not None]
+    return " and ".join(filter(None, missing)) or None
+
+
+def to_download(name: str) -> str | None:
+    """Say what has to be downloaded for weights; None where they are here.
+
+    Raises WeightsError for a name that stands for nothing.
+    """
+    source = weights.source_of(name)
+    if source.path is not None or source.hub is None:
+        return None
+    size = f" ({source.entry.bytes / 1e6:.1f} MB)" if source.entry and source.entry.bytes else ""
+    return f"{source.name}{size} from {source.hub}"
+
+
+def bring(name: str, streams: "Output") -> Path:
+    """Return the path of weights; those that are not here are named and downloaded. Raises WeightsError."""
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    if (missing := to_download(name)) is None:
+        return weights.pull(name)
+    streams.say(f"downloading {missing}")
+    if streams.quiet:
+        with disable_progress_bars():
+            return weights.pull(name)
+    return weights.pull(name)

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from deblur_cli.cli import options as shared
-from deblur_cli.cli.loading import bring
-from deblur_cli.cli.options import takes
+from deblur_cli.cli.options import bring, takes
 from deblur_cli.cli.output import Output
 from deblur_cli.errors import UsageError, WeightsError
 from deblur_cli.weights import hub
@@ -39,13 +38,6 @@ def parse_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
         raise UsageError(f"--name must be made of letters, digits, dots and dashes, not {name!r}")
     return name
-
-
-def parse_pooling(text: str) -> int:
-    """Return a window that leaves a pixel at the deepest stage."""
-    return shared.whole_number(
-        text, "--pooling must be a number of pixels from 16 to 65536", range(16, 65537)
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +77,11 @@ class ConvertOptions:
     pooling: Annotated[
         int | None,
         typer.Option(
-            metavar="PIXELS", help="Averaging window; 1.5 times the training patch.", parser=parse_pooling
+            metavar="PIXELS",
+            help="Averaging window; 1.5 times the training patch.",
+            parser=shared.number(
+                int, "--pooling must be a number of pixels from 16 to 65536", range(16, 65537).__contains__
+            ),
         ),
     ] = None
     overwrite: shared.Overwrite = False
@@ -118,7 +114,6 @@ def convert(options: ConvertOptions) -> None:
             take_full_numbers(source, found, loaded)
         loaded = weights.adapt(loaded, options.network, options.pooling)
     before = earlier_results(options.output, called, overwrite=options.overwrite)
-    make_folder(options.output)
     written = save(options, called, loaded)
     card = write_card(options.output / f"{called}.md", written, loaded, curve(source), streams)
     for stale in {*before} - {written, card, *weights.parts(written)}:  # what another --part-size had made
@@ -213,14 +208,6 @@ def earlier_results(folder: Path, name: str, *, overwrite: bool) -> list[Path]:
         if not overwrite:
             raise UsageError(f"{path} already exists; use --overwrite or another --name")
     return found
-
-
-def make_folder(folder: Path) -> None:
-    """Make the folder for the results."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"cannot make folder {folder}: {error.strerror}") from error
 
 
 def curve(source: Path) -> list[dict[str, str]]:

@@ -21,35 +21,6 @@ if TYPE_CHECKING:
 
     from deblur_cli.train.settings import BlurSettings
 
-SIZES = range(16, 1 << 16, 16)  # pixels
-
-
-def parse_count(text: str) -> int:
-    """Return how many pictures to make."""
-    return shared.whole_number(text, "--count must be a number above 0", range(1, 10**9))
-
-
-def parse_size(text: str) -> int:
-    """Return the side of each picture."""
-    return shared.whole_number(text, "--size must be a multiple of 16", SIZES)
-
-
-def parse_seed(text: str) -> int:
-    """Return what the generators begin from."""
-    return shared.whole_number(text, "--seed must be a number from 0 to 4294967295", range(1 << 32))
-
-
-def parse_shortest(text: str) -> float:
-    """Return a length of blur in pixels."""
-    return shared.number(text, "--shortest must be a number above 0", lambda length: 0 < length < math.inf)
-
-
-def parse_longest(text: str) -> float:
-    """Return a length of blur in pixels."""
-    return shared.number(
-        text, "--longest must be a number of at least 1", lambda length: 1 <= length < math.inf
-    )
-
 
 @dataclass(frozen=True, kw_only=True)
 class SynthOptions:
@@ -67,17 +38,47 @@ class SynthOptions:
             "--output", "-o", metavar="DIR", help="Folder for the dataset.", parser=shared.parse_path
         ),
     ]
-    count: Annotated[int, typer.Option(metavar="N", help="Pictures to make.", parser=parse_count)] = 100
+    count: Annotated[
+        int, typer.Option(metavar="N", help="Pictures to make.", parser=shared.above_zero("--count"))
+    ] = 100
     size: Annotated[
-        int, typer.Option(metavar="PIXELS", help="Side of each, a multiple of 16.", parser=parse_size)
+        int,
+        typer.Option(
+            metavar="PIXELS",
+            help="Side of each, a multiple of 16.",
+            parser=shared.number(int, "--size must be a multiple of 16", range(16, 1 << 16, 16).__contains__),
+        ),
     ] = 512
     seed: Annotated[
-        int, typer.Option(metavar="N", help="The same number gives the same pictures.", parser=parse_seed)
+        int,
+        typer.Option(
+            metavar="N",
+            help="The same number gives the same pictures.",
+            parser=shared.number(
+                int, "--seed must be a number from 0 to 4294967295", range(1 << 32).__contains__
+            ),
+        ),
     ] = 2026
     shortest: Annotated[
-        float, typer.Option(metavar="PIXELS", help="Shortest blur.", parser=parse_shortest)
+        float,
+        typer.Option(
+            metavar="PIXELS",
+            help="Shortest blur.",
+            parser=shared.number(
+                float, "--shortest must be a number above 0", lambda length: 0 < length < math.inf
+            ),
+        ),
     ] = 4
-    longest: Annotated[float, typer.Option(metavar="PIXELS", help="Longest blur.", parser=parse_longest)] = 16
+    longest: Annotated[
+        float,
+        typer.Option(
+            metavar="PIXELS",
+            help="Longest blur.",
+            parser=shared.number(
+                float, "--longest must be a number of at least 1", lambda length: 1 <= length < math.inf
+            ),
+        ),
+    ] = 16
     set: Annotated[
         list[str] | None,
         typer.Option(

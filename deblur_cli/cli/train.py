@@ -5,6 +5,7 @@ import signal
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deblur_cli import files
-from deblur_cli.cli import options
-from deblur_cli.cli.errors import INTERRUPTED, OK, TERMINATED
-from deblur_cli.cli.output import Output
+from deblur_cli.cli import options as shared
+from deblur_cli.cli.options import takes
+from deblur_cli.cli.output import INTERRUPTED, OK, TERMINATED, Output
 from deblur_cli.errors import TrainingError, UsageError
 
 if TYPE_CHECKING:
@@ -34,113 +35,102 @@ def parse_time_limit(text: str) -> float:
     return seconds
 
 
-def parse_steps(text: str) -> int:
-    """Return a number of steps above zero."""
-    return options.whole_number(text, "--steps must be a number above 0", range(1, 10**9))
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """All options of a training run. Raises UsageError for those that contradict each other."""
+
+    config: Annotated[
+        str,
+        typer.Argument(
+            metavar="CONFIG",
+            help="A .toml file, or one of detector, small, paper, base-gpu, small-cpu, small-cpu-further.",
+            show_default=False,
+        ),
+    ]
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FOLDER",
+            help="Folder of the run; an unfinished one continues.",
+            parser=shared.parse_path,
+        ),
+    ]
+    photos: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of sharp photos.", parser=shared.parse_path)
+    ] = None
+    pairs: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder of blurred and sharp pictures as in GoPro or ReLoBlur; repeat for several.",
+            parser=shared.parse_path,
+        ),
+    ] = None
+    time_limit: Annotated[
+        float | None,
+        typer.Option(
+            metavar="90m|2h|5400s",
+            help="Training time, over all runs in the folder.",
+            parser=parse_time_limit,
+        ),
+    ] = None
+    steps: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Steps to train at most.", parser=shared.above_zero("--steps")),
+    ] = None
+    set: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Replace a setting, such as blur.longest=24."),
+    ] = None
+    device: shared.Device = "auto"
+    precision: shared.Precision = "auto"
+    verbose: shared.Verbose = False
+    quiet: shared.Quiet = False
+    debug: shared.Debug = False  # read where errors are shown
+
+    def __post_init__(self) -> None:
+        shared.exclude("--verbose", self.verbose, "--quiet", self.quiet)
+        shared.check_folder(self.output, "the folder of the run")
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """The settings that are given here instead of in the file."""
+        given = {
+            "photos": self.photos and str(self.photos),
+            "pairs": [str(folder) for folder in self.pairs or ()],
+            "time_limit": self.time_limit,
+            "steps": self.steps,
+            "device": None if self.device == "auto" else self.device,
+            "precision": None if self.precision == "auto" else self.precision,
+        }
+        return parse_settings(self.set or []) | {name: value for name, value in given.items() if value}
 
 
-Config = Annotated[
-    str,
-    typer.Argument(
-        metavar="CONFIG",
-        help="A .toml file, or one of detector, small, paper, base-gpu, small-cpu, small-cpu-further.",
-        show_default=False,
-    ),
-]
-Folder = Annotated[
-    Path,
-    typer.Option(
-        "--output",
-        "-o",
-        metavar="FOLDER",
-        help="Folder of the run; an unfinished one continues.",
-        parser=options.parse_path,
-    ),
-]
-Photos = Annotated[
-    Path | None, typer.Option("--photos", metavar="DIR", help="Folder of sharp photos.", readable=False)
-]
-Pairs = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--pairs",
-        metavar="DIR",
-        help="Folder of blurred and sharp pictures as in GoPro or ReLoBlur; repeat for several.",
-        readable=False,
-    ),
-]
-TimeLimit = Annotated[
-    float | None,
-    typer.Option(
-        "--time-limit",
-        metavar="90m|2h|5400s",
-        help="Training time, over all runs in the folder.",
-        parser=parse_time_limit,
-    ),
-]
-Steps = Annotated[
-    int | None,
-    typer.Option("--steps", metavar="N", help="Steps to train at most.", parser=parse_steps),
-]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="Replace a setting, such as blur.longest=24."),
-]
-
-
-def train(
-    config: Config,
-    *,
-    output: Folder,
-    photos: Photos = None,
-    pairs: Pairs = None,
-    time_limit: TimeLimit = None,
-    steps: Steps = None,
-    set: Set = None,
-    device: options.Device = "auto",
-    precision: options.Precision = "auto",
-    verbose: options.Verbose = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
-) -> None:
+@takes(TrainOptions)
+def train(options: TrainOptions) -> None:
     """Train a network on motion blur made from sharp photos, or on datasets of blurred and sharp pictures.
 
     The same command again goes on where it stopped. On several GPUs: torchrun -m deblur_cli train ...
     """
-    del debug  # read where errors are translated
-    options.exclude("--verbose", verbose, "--quiet", quiet)
-    overrides = parse_settings(set or [])
-    if photos is not None:
-        overrides["photos"] = str(photos)
-    if pairs:
-        overrides["pairs"] = [str(folder) for folder in pairs]
-    if time_limit is not None:
-        overrides["time_limit"] = time_limit
-    if steps is not None:
-        overrides["steps"] = steps
-    if device != "auto":
-        overrides["device"] = device
-    if precision != "auto":
-        overrides["precision"] = precision
-    options.check_folder(output, "the folder of the run")
-
     from deblur_cli.train.settings import find_config, read_settings
 
-    with options.wrong_usage(TrainingError):
-        settings = read_settings(find_config(config), overrides)
-    raise typer.Exit(train_here(settings, output, quiet=quiet, verbose=verbose))
+    with shared.wrong_usage(TrainingError):
+        settings = read_settings(find_config(options.config), options.overrides)
+    raise typer.Exit(train_here(settings, options))
 
 
-def train_here(settings: "TrainSettings", folder: Path, *, quiet: bool, verbose: bool) -> int:
+def train_here(settings: "TrainSettings", options: TrainOptions) -> int:
     """Train as one process, or as one of those that torchrun started, and return the exit code."""
     from deblur_cli.train.loop import join_team, leave_team
 
     team = join_team()
-    streams = Output(quiet=quiet or not team.leads, verbose=verbose)
+    streams = Output(quiet=options.quiet or not team.leads, verbose=options.verbose)
     try:
-        with streams.log_lines(), files.held(folder) if team.leads else nullcontext():
-            with options.wrong_usage(TrainingError):
-                trainer = prepare(settings, folder, streams, team)
+        with streams.log_lines(), files.held(options.output) if team.leads else nullcontext():
+            with shared.wrong_usage(TrainingError):
+                trainer = prepare(settings, options.output, streams, team)
             return run(trainer, streams)
     finally:
         leave_team()

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deblur_cli.cli import options
-from deblur_cli.cli.errors import OK, USAGE
-from deblur_cli.cli.loading import bring
+from deblur_cli.cli.options import bring
+from deblur_cli.cli.output import OK, USAGE
 from deblur_cli.cli.sharing import convert, publish
 from deblur_cli.errors import UsageError, WeightsError
 

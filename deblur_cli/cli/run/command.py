@@ -1,16 +1,20 @@
 """`deblur run`: deblur photos and folders of photos."""
 
-from contextlib import ExitStack
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from io import BufferedReader
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import typer
 
-from deblur_cli.cli.errors import terminate_like_interrupt
 from deblur_cli.cli.options import takes, wrong_usage
+from deblur_cli.cli.output import is_disk_full, terminate_like_interrupt
 from deblur_cli.cli.run.options import Kind, RunOptions
-from deblur_cli.errors import DecodeError, PhotoError, UsageError
+from deblur_cli.errors import DeblurError, DecodeError, PhotoError, UsageError
 
 if TYPE_CHECKING:
     from deblur_cli.cli.output import Output
@@ -20,6 +24,14 @@ if TYPE_CHECKING:
     from deblur_cli.restoration.deblurrer import Deblurrer, Request
     from deblur_cli.restoration.findings import Findings
 
+DASH = Path("-")
+_PIECE = 1 << 16  # bytes; what a pipe holds
+_USES_STDOUT = (
+    *("mask", "mask_format", "trajectory", "trajectory_style", "data"),
+    *("only_maps", "report", "json"),
+)
+_READS_AGAIN = ("dry_run", "resume")
+
 
 @takes(RunOptions)
 def run(options: RunOptions) -> None:
@@ -27,13 +39,11 @@ def run(options: RunOptions) -> None:
     options, findings = _read_findings(options)
 
     from deblur_cli.cli.output import Output
-    from deblur_cli.cli.run.inputs import collect
     from deblur_cli.cli.run.journal import Journal
-    from deblur_cli.cli.run.pipes import connected
-    from deblur_cli.cli.run.plan import check_output, make_plan
+    from deblur_cli.cli.run.plan import check_output, collect, make_plan
 
     streams = Output(quiet=options.quiet, verbose=options.verbose)
-    with terminate_like_interrupt(), connected(options, streams) as options, ExitStack() as stack:
+    with terminate_like_interrupt(), _connected(options, streams) as options, ExitStack() as stack:
         found = collect(options)
         check_output(options, found.folders)
         if not options.dry_run:
@@ -75,8 +85,7 @@ def deblur(
 ) -> int:
     """Do what is planned and return the exit code."""
     from deblur_cli.cli.run.batch import Batch
-    from deblur_cli.cli.run.inputs import REPORT_FOLDER
-    from deblur_cli.cli.run.plan import result_folder
+    from deblur_cli.cli.run.plan import REPORT_FOLDER, result_folder
     from deblur_cli.report import Report
 
     report = Report(result_folder(options) / REPORT_FOLDER) if options.report else None
@@ -99,7 +108,7 @@ def _read_findings(options: RunOptions) -> "tuple[RunOptions, Findings | None]":
 
 def _check_kept(path: Path | None, plan: "Plan") -> None:
     """Raise UsageError where a result would replace the findings that the user gives."""
-    from deblur_cli.cli.run.inputs import identity
+    from deblur_cli.cli.run.plan import identity
 
     results = (result for job in plan.jobs for result in job.missing.values())
     if path is not None and identity(path) in map(identity, results):
@@ -108,7 +117,7 @@ def _check_kept(path: Path | None, plan: "Plan") -> None:
 
 def load(options: RunOptions, streams: "Output") -> "tuple[Deblurrer, Request]":
     """Return what deblurs the photos of a run, and what it shall do with each."""
-    from deblur_cli.cli.loading import epsilon_for, load_weights
+    from deblur_cli.cli.options import epsilon_for, load_weights
     from deblur_cli.restoration.deblurrer import Deblurrer, Request
 
     loaded = load_weights(options.weights, options.detector, streams)
@@ -125,7 +134,7 @@ def load(options: RunOptions, streams: "Output") -> "tuple[Deblurrer, Request]":
 def dry_run(plan: "Plan", options: RunOptions, streams: "Output") -> int:
     """Open every photo and tell what would be done with it; return the exit code to expect."""
     from deblur_cli.cli.run import messages
-    from deblur_cli.cli.run.inputs import Problem
+    from deblur_cli.cli.run.plan import Problem
 
     for note in plan.notes:
         streams.warn(note)
@@ -182,7 +191,7 @@ def _opened(job: "Job", options: RunOptions) -> "tuple[tuple[int, int], tuple[st
 
 def _estimate(forecast: "Forecast", options: RunOptions, streams: "Output") -> None:
     """Add how long the photos would take, unless the weights are still to be downloaded."""
-    from deblur_cli.cli.loading import to_download_of_run
+    from deblur_cli.cli.options import to_download_of_run
     from deblur_cli.restoration.forecast import estimate
 
     if missing := to_download_of_run(options.weights, options.detector):
@@ -191,3 +200,82 @@ def _estimate(forecast: "Forecast", options: RunOptions, streams: "Output") -> N
     network, request = load(options, streams)
     forecast.estimate = estimate(network, request, forecast.planned)
     forecast.epsilon, forecast.weights = request.epsilon, network.weights.title
+
+
+def _check_dash(options: RunOptions) -> None:
+    """Refuse what cannot go together with `-` for stdin or stdout."""
+    from deblur_cli.cli.run.plan import names_a_file
+
+    inputs, output = options.inputs, options.output
+    if len(inputs) > 1:
+        raise UsageError("- stands for one photo; give it no other inputs")
+    if output == DASH:
+        if inputs[0].is_dir():
+            raise UsageError(
+                f"{inputs[0]} is a folder, but only one photo can go to stdout; give -o a folder"
+            )
+        if name := _first_given(options, _USES_STDOUT + _READS_AGAIN):
+            raise UsageError(f"{name} cannot go with -o -, which puts the photo on stdout; use -o FILE")
+        if sys.stdout.isatty():
+            raise UsageError("stdout is a terminal, which cannot show a photo; redirect it or use -o FILE")
+    elif output is None or not names_a_file(output):
+        raise UsageError("a photo from stdin has no name; use -o FILE or -o - to say where its result goes")
+    if inputs[0] == DASH:
+        if name := _first_given(options, _READS_AGAIN):
+            raise UsageError(f"{name} cannot go with a photo from stdin, which can be read only once")
+        if sys.stdin.isatty():
+            raise UsageError("stdin is a terminal; send a photo into it, such as deblur run - -o - < a.jpg")
+
+
+def _first_given(options: RunOptions, names: tuple[str, ...]) -> str | None:
+    """Return the first of these options that is given, as the user spells it."""
+    return next((f"--{name.replace('_', '-')}" for name in names if getattr(options, name)), None)
+
+
+@contextmanager
+def _connected(options: RunOptions, streams: "Output") -> Iterator[RunOptions]:
+    """Put private files in the place of stdin and stdout, for as long as the block lasts.
+
+    What the block made goes to stdout at its end, unless it raises.
+    """
+    if DASH not in options.inputs and options.output != DASH:
+        yield options
+        return
+    from deblur_cli.cli.run.plan import extension
+
+    _check_dash(options)
+    with tempfile.TemporaryDirectory(prefix="deblur-") as name:
+        source, output = options.inputs[0], options.output
+        if source == DASH:
+            source = _take_stdin(Path(name) / "stdin")
+            streams.call(source, "stdin")
+        if output == DASH:
+            output = Path(name) / f"stdout{extension(source, options.format)}"
+            streams.call(output, "stdout")
+            streams.keep_stdout_free()
+        yield replace(options, inputs=[source], output=output)
+        if output is not None and options.output == DASH:
+            streams.send(output)
+
+
+def _take_stdin(path: Path) -> Path:
+    """Write stdin to a file, and give it the suffix of what it holds."""
+    from deblur_cli.photo.header import identify
+
+    stdin = cast("BufferedReader", sys.stdin.buffer)
+    try:
+        with path.open("xb") as file:
+            # `read1`: a signal that comes between two reads of a longer `read` would wait for more input
+            while piece := stdin.read1(_PIECE):
+                file.write(piece)
+    except OSError as error:
+        what = "the disk is full" if is_disk_full(error) else error.strerror
+        raise DeblurError(
+            f"stdin cannot be kept in {path.parent}: {what}; name another folder with TMPDIR"
+        ) from error
+    if path.stat().st_size == 0:
+        raise DeblurError("stdin is empty; send a photo into it, such as deblur run - -o - < a.jpg")
+    try:
+        return path.rename(path.with_suffix(f".{identify(path).lower()}"))
+    except DecodeError:  # the run will say what is wrong with it
+        return path

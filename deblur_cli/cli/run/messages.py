@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from deblur_cli.cli.errors import FAILED, OK
-from deblur_cli.cli.run.inputs import Problem
+from deblur_cli.cli.output import FAILED, OK
 from deblur_cli.cli.run.options import Kind
-from deblur_cli.cli.run.plan import Job
+from deblur_cli.cli.run.plan import Job, Problem
 
 if TYPE_CHECKING:
     from deblur_cli.restoration.deblurrer import Deblurrer, Result

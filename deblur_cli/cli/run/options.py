@@ -11,8 +11,6 @@ from deblur_cli.cli import options as shared
 from deblur_cli.errors import UsageError
 
 DEFAULT_SUFFIX = "_deblurred"
-MOST_JOBS = 64
-LARGEST_EXPOSURE = 5.0  # stops
 FORMATS = {"jpeg": "JPEG", "jpg": "JPEG", "png": "PNG", "webp": "WEBP", "tiff": "TIFF", "tif": "TIFF"}
 FORMATS |= {"avif": "AVIF"}
 
@@ -57,23 +55,6 @@ def parse_format(name: str) -> str:
     return FORMATS[name.lower()]
 
 
-def parse_quality(text: str) -> int:
-    """Return a quality of JPEG, WebP and AVIF."""
-    return shared.whole_number(text, "--quality must be a number from 1 to 100", range(1, 101))
-
-
-def parse_exposure(text: str) -> float:
-    """Return a change of brightness in stops."""
-    rule = f"--raw-exposure must be a number from {-LARGEST_EXPOSURE:g} to {LARGEST_EXPOSURE:g}"
-    return shared.number(text, rule, lambda stops: abs(stops) <= LARGEST_EXPOSURE)
-
-
-def parse_jobs(text: str) -> int | None:
-    """Return a number of photos, None for auto."""
-    rule = f"--jobs must be auto or a number from 1 to {MOST_JOBS}"
-    return None if text == "auto" else shared.whole_number(text, rule, range(1, MOST_JOBS + 1))
-
-
 @dataclass(frozen=True, kw_only=True)
 class RunOptions(shared.DeblurOptions):
     """All options of a run. Raises UsageError for those that contradict each other."""
@@ -110,7 +91,7 @@ class RunOptions(shared.DeblurOptions):
             metavar="auto|0-1",
             help="Confidence above which a pixel counts as blurred (epsilon); auto is what the detector or "
             "the weights recommend, else 0.5.",
-            parser=shared.parse_threshold,
+            parser=shared.parse_epsilon,
         ),
     ] = shared.AUTO
     mask: Annotated[
@@ -164,7 +145,9 @@ class RunOptions(shared.DeblurOptions):
         typer.Option(
             metavar="1-100",
             help="Quality of JPEG, WebP and AVIF; else the photo's own.",
-            parser=parse_quality,
+            parser=shared.number(
+                int, "--quality must be a number from 1 to 100", lambda quality: 1 <= quality <= 100
+            ),
         ),
     ] = None
     strip_metadata: Annotated[
@@ -184,7 +167,13 @@ class RunOptions(shared.DeblurOptions):
     ] = "camera"
     raw_exposure: Annotated[
         float,
-        typer.Option(metavar="STOPS", help="Brighten camera RAW by -5 to 5 stops.", parser=parse_exposure),
+        typer.Option(
+            metavar="STOPS",
+            help="Brighten camera RAW by -5 to 5 stops.",
+            parser=shared.number(
+                float, "--raw-exposure must be a number from -5 to 5", lambda stops: -5 <= stops <= 5
+            ),
+        ),
     ] = 0.0
     raw_color_space: Annotated[
         Literal["srgb", "adobe", "prophoto", "p3"],
@@ -206,7 +195,9 @@ class RunOptions(shared.DeblurOptions):
             "-j",
             metavar="auto|N",
             help="How many photos to read, and how many to write, beside the one being deblurred.",
-            parser=parse_jobs,
+            parser=shared.number(
+                int, "--jobs must be auto or a number from 1 to 64", lambda jobs: 1 <= jobs <= 64, auto=True
+            ),
         ),
     ] = shared.AUTO
     max_megapixels: shared.MaxMegapixels = shared.DEFAULT_MAX_MEGAPIXELS
