@@ -28,7 +28,13 @@ def srgb_curve(linear: np.ndarray) -> np.ndarray:
     return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
 
 
-def make_dng(linear: np.ndarray, neutral=(1.0, 1.0, 1.0), orientation: int = 1, exif: bool = True) -> bytes:
+def make_dng(
+    linear: np.ndarray,
+    neutral=(1.0, 1.0, 1.0),
+    orientation: int = 1,
+    exif: bool = True,
+    further: dict | None = None,
+) -> bytes:
     """A DNG of linear light H W 3 seen through RGGB filters; `neutral` is how the camera sees white."""
     sensor = np.clip(linear * neutral, 0, 1)
     mosaic = sensor[:, :, 1].copy()
@@ -47,7 +53,7 @@ def make_dng(linear: np.ndarray, neutral=(1.0, 1.0, 1.0), orientation: int = 1, 
     }
     if exif:
         entries |= {306: ("s", TIME), 34665: ("I", [0]), 34853: ("I", [0])}
-    return _tiff(entries, samples)
+    return _tiff(entries | (further or {}), samples)
 
 
 def _tiff(entries: dict, samples: bytes) -> bytes:

@@ -86,11 +86,11 @@ def _read_directory(read: Reader, order: str, offset: int) -> dict[int, Entry]:
     raw = read(offset + 2, 12 * count)
     if len(raw) < 12 * count:
         raise BrokenExifError("a directory is cut short")
-    entries = (
+    entries = [
         Entry(offset + 2 + start, *struct.unpack_from(order + "HHI4s", raw, start))
         for start in range(0, 12 * count, 12)
-    )
-    return {entry.tag: entry for entry in entries}
+    ]
+    return {entry.tag: entry for entry in reversed(entries)}  # the first counts where a tag comes twice
 
 
 def _reader(block: bytes | bytearray) -> Reader:
@@ -294,7 +294,7 @@ def _directory_of(read: Reader, order: str, layout: _Layout, offset: int) -> dic
         raise BrokenExifError("a directory is cut short") from error
     if len(entries) < count:
         raise BrokenExifError("a directory is cut short")
-    return {entry.tag: entry for entry in entries}
+    return {entry.tag: entry for entry in reversed(entries)}
 
 
 def _copy_directory(

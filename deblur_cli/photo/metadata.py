@@ -201,7 +201,8 @@ def _turned_dpi(dpi: tuple[float, float] | None, orientation: int) -> tuple[floa
 
 def _tiff_dpi(tag: Callable[[int], Any]) -> tuple[float, float] | None:
     """Dots per inch of two rationals; a unit that is no length gives none."""
-    per_inch = {1: 0.0, 2: 1.0, 3: 2.54}.get(int(tag(_RESOLUTION_UNIT) or 2), 0.0)
+    unit = tag(_RESOLUTION_UNIT)
+    per_inch = {1: 0.0, 2: 1.0, 3: 2.54}.get(2 if unit is None else int(unit), 0.0)
     try:
         across, down = (
             _quotient(tag(number)) * per_inch for number in (exif.X_RESOLUTION, exif.Y_RESOLUTION)

@@ -2,7 +2,7 @@
 
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -81,10 +81,16 @@ def with_chunks_of(content: bytes | bytearray, other: bytes | bytearray) -> list
     position, extra = len(SIGNATURE), []
     while position + 8 <= len(other):
         size, name = struct.unpack_from(">I4s", other, position)
-        if name not in _PIXEL_CHUNKS:
+        if name not in _PIXEL_CHUNKS - _STILL_TRUE:
             extra.append(other[position : position + size + 12])
         position += size + 12
     return [content[:header_end], *extra, memoryview(content)[header_end:].tobytes()]
+
+
+def with_chunks(content: bytes | bytearray, chunks: Iterable[Chunk]) -> list[bytes | bytearray]:
+    """A PNG with chunks put behind its header, in parts to be written; Pillow writes only those it knows."""
+    header_end = len(SIGNATURE) + 12 + 13
+    return [content[:header_end], *map(_packed, chunks), memoryview(content)[header_end:].tobytes()]
 
 
 def _packed(chunk: Chunk) -> bytes:

@@ -143,8 +143,7 @@ def _write_png(photo: Photo, path: Path, quality: int | None) -> Content:
     metadata = photo.metadata
     chunks = PngImagePlugin.PngInfo()
     channels = _channels(photo)
-    for name, content in _fitting_chunks(metadata, channels.shape[2]):
-        chunks.add(name, content)
+    own = _fitting_chunks(metadata, channels.shape[2])
     if metadata.comment and b"\0" not in metadata.comment:
         chunks.add(b"tEXt", b"Comment\0" + metadata.comment)
     if metadata.density:
@@ -162,11 +161,13 @@ def _write_png(photo: Photo, path: Path, quality: int | None) -> Content:
         "pnginfo": chunks,
     }
     if channels.dtype == np.uint8:
-        return _save(channels.astype(np.uint8, copy=False), _mode(channels), "PNG", options)
+        (content,) = _save(channels.astype(np.uint8, copy=False), _mode(channels), "PNG", options)
+        return png.with_chunks(content, own)
     # Pillow has no 16-bit color, but writes the chunks around it.
     (around,) = _save(np.zeros((1, 1, 1), np.uint8), "L", "PNG", options)
     plain = channels[:, :, 0] if channels.shape[2] == 1 else channels
-    return png.with_chunks_of(imagecodecs.png_encode(np.ascontiguousarray(plain), _PNG_LEVEL), around)
+    content = imagecodecs.png_encode(np.ascontiguousarray(plain), _PNG_LEVEL)
+    return png.with_chunks_of(content, b"".join(png.with_chunks(around, own)))
 
 
 def _write_webp(photo: Photo, path: Path, quality: int | None) -> Content:
