@@ -195,9 +195,10 @@ def test_further_channels_of_a_tiff_survive_in_tiff_and_are_named_elsewhere(tmp_
     )
     photo = decode(write(tmp_path, content, ".tif"))
     assert encode(photo, tmp_path / "result.tif") == ()
-    page = tifffile.TiffFile(tmp_path / "result.tif").pages.first
-    assert np.array_equal(page.asarray(), np.rot90(pixels, -1))
-    assert [kind.name.lower() for kind in page.extrasamples] == list(kinds)
+    with tifffile.TiffFile(tmp_path / "result.tif") as file:
+        page = file.pages.first
+        assert np.array_equal(page.asarray(), np.rot90(pixels, -1))
+        assert [kind.name.lower() for kind in page.extrasamples] == list(kinds)
     (lost,) = [phrase for phrase in encode(photo, tmp_path / "result.png") if "channel" in phrase]
     assert lost == ("its 3 extra channels" if len(kinds) == 3 else "its extra channel")
 

@@ -13,6 +13,7 @@ from photo_raw import make_dng, quarters
 from PIL import Image
 
 from deblur_cli.errors import DecodeError, PhotoTooLargeError
+from deblur_cli.photo import png
 from deblur_cli.photo.decode import decode
 from deblur_cli.photo.encode import encode
 from deblur_cli.photo.header import identify, probe
@@ -48,9 +49,7 @@ def test_jpeg_xl_and_jpeg_2000_are_read_as_deep_as_they_are(tmp_path, kind, dept
     path = write(tmp_path, bytes(encoder(pixels, bitspersample=depth, **options)), "photo.jpg")
     photo = decode(path)
     assert (photo.format, photo.bits) == (kind.upper(), depth)
-    samples = (
-        photo.pixels if photo.stored is None else photo.stored
-    )  # deep JPEG XL is written as linear light
+    samples = photo.pixels if photo.stored is None else photo.stored  # deep JPEG XL is linear light
     assert np.array_equal(samples >> (16 - depth if depth > 8 else 0), pixels)
     assert probe(path) == (kind.upper(), 31, 20)
 
@@ -133,8 +132,9 @@ def test_iptc_that_a_tiff_stores_as_numbers_is_not_shifted(tmp_path, order, swap
 def test_a_resolution_without_unit_gets_none(tmp_path):
     tiff = tiff_bytes((random_pixels(6, 8, 3), {"resolution": (2, 3), "resolutionunit": 1}))
     encode(decode(write(tmp_path, tiff, "photo.tif")), tmp_path / "result.tif")
-    page = tifffile.TiffFile(tmp_path / "result.tif").pages.first
-    assert (int(page.tags[296].value), page.tags[282].value, page.tags[283].value) == (1, (2, 1), (3, 1))
+    with tifffile.TiffFile(tmp_path / "result.tif") as file:
+        tags = file.pages.first.tags
+        assert (int(tags[296].value), tags[282].value, tags[283].value) == (1, (2, 1), (3, 1))
     jpeg = file_bytes(to_pillow(random_pixels(8, 8, 3)), "JPEG")
     jpeg = jpeg[:13] + struct.pack(">BHH", 0, 4, 3) + jpeg[18:]
     encode(decode(write(tmp_path, jpeg, "photo.jpg")), tmp_path / "result.jpg")
