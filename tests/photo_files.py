@@ -17,7 +17,8 @@ needs_camera = pytest.mark.skipif(not CAMERA.is_dir(), reason="the camera files 
 SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tif", "BMP": ".bmp"}
 LOSSLESS = ("PNG", "TIFF", "WEBP")
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a tiff:Orientation="6">\xc3\xa9</a></x:xmpmeta>'
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/" xmlns:tiff="http://ns.adobe.com/tiff/1.0/">'
+XMP += b'<a tiff:Orientation="6">\xc3\xa9</a></x:xmpmeta>'
 MAKER_NOTE = bytes(range(200))
 
 # How an upright picture is stored under each orientation, in Pillow's words.

@@ -6,7 +6,6 @@ import os
 import tempfile
 from pathlib import Path
 
-import numpy as np
 import pytest
 from cli_helpers import deblur, errors_in, install, make_photo, names_in
 from hypothesis import given, settings
@@ -85,19 +84,14 @@ def test_links_in_circles_end_and_a_photo_named_twice_is_done_once(tmp_path):
     assert f"error: {tmp_path / 'broken.png'}: " in result.stderr
 
 
-def test_of_photos_whose_results_clash_the_first_is_done_and_the_others_are_named(tmp_path):
+def test_results_that_would_have_one_name_get_the_whole_names_of_their_photos(tmp_path):
     for name in ("a.jpg", "a.png", "b.png"):
         make_photo(tmp_path / name)
     result = deblur("run", tmp_path, "--format", "webp", "-o", tmp_path / "out")
-    assert result.exit_code == 1
-    done = [tmp_path / "out" / name for name in ("a_deblurred.webp", "b_deblurred.webp")]
-    assert result.stdout.splitlines() == [str(path) for path in done]
-    (line,) = errors_in(result)
-    for path in (tmp_path / "a.png", tmp_path / "a.jpg", done[0]):
-        assert str(path) in line
-    with Image.open(done[0]) as first, Image.open(tmp_path / "a.jpg") as source:
-        inverted = 255 - np.asarray(source.convert("RGB"))
-        assert np.abs(np.asarray(first).astype(int) - inverted).max() <= 1
+    assert result.exit_code == 0
+    names = ("a.jpg_deblurred.webp", "a.png_deblurred.webp", "b_deblurred.webp")
+    assert result.stdout.splitlines() == [str(tmp_path / "out" / name) for name in names]
+    assert result.stderr.count("another photo is named alike") == 2
 
 
 def test_one_original_in_the_way_does_not_hold_up_the_rest(tmp_path):
@@ -114,15 +108,14 @@ def test_photos_of_a_stereo_camera_stay_jpeg(tmp_path):
     assert deblur("run", tmp_path).stdout == f"{tmp_path / 'a_deblurred.jpg'}\n"
 
 
-@pytest.mark.parametrize("kind", ["AVIF", "WEBP"])
+@pytest.mark.parametrize("kind", ["AVIF", "JPEG"])
 def test_a_dry_run_names_damaged_files_and_goes_on(tmp_path, kind):
     make_photo(tmp_path / "b.png")
     content = io.BytesIO()
-    exif = {"exif": b"Exif\0\0MM\0*" + bytes(40)} if kind == "WEBP" else {}
-    Image.new("RGB", (32, 32)).save(content, kind, **exif)
-    # no TIFF header in WebP's EXIF; an AVIF that does not say where its picture is
-    damaged = content.getvalue().replace(b"MM\0*", b"MM\0\n").replace(b"iloc", b"jloc")
-    (tmp_path / f"a.{kind.lower()}").write_bytes(damaged)
+    Image.effect_noise((64, 64), 90).convert("RGB").save(content, kind)
+    # an AVIF that does not say where its picture is; a JPEG whose header is whole and whose picture is not
+    damaged = content.getvalue().replace(b"iloc", b"jloc")
+    (tmp_path / f"a.{kind.lower()}").write_bytes(damaged if kind == "AVIF" else damaged[:-900])
     result = deblur("run", tmp_path, "--dry-run")
     assert f"{tmp_path / 'b.png'} (48 x 32" in result.stdout
     assert result.exit_code == 1
@@ -180,11 +173,11 @@ def test_what_may_not_be_entered_is_named_and_the_rest_is_done(tmp_path, monkeyp
 
 
 def test_kinds_that_are_not_read_are_counted_when_a_folder_is_walked(tmp_path):
-    for name in ("x.JXL", "y.psd", "z.psd"):
+    for name in ("x.EXR", "y.psd", "z.psd"):
         (tmp_path / name).touch()
     alone = deblur("run", tmp_path)
     assert alone.exit_code == 1
-    assert "ignored 3 files" in alone.stderr and "(.jxl, .psd)" in alone.stderr
+    assert "ignored 3 files" in alone.stderr and "(.exr, .psd)" in alone.stderr
     assert "use -r" not in alone.stderr  # nothing lies deeper
     make_photo(tmp_path / "a.png")
     together = deblur("run", tmp_path)

@@ -125,7 +125,7 @@ def test_16_bit_files_are_upright(tmp_path, format, orientation):
     photo = decode(write(tmp_path, content, SUFFIXES[format]))
     assert np.array_equal(photo.pixels, upright)
     assert photo.orientation == orientation
-    assert probe(tmp_path / f"photo{SUFFIXES[format]}") == (None if format == "PNG" else ("TIFF", 7, 5))
+    assert probe(tmp_path / f"photo{SUFFIXES[format]}") == (format, 7, 5)
     assert exif_tags(photo.metadata.exif)["main"][ExifTags.Base.Orientation] == 1
 
 
@@ -185,13 +185,21 @@ def test_white_is_zero_and_associated_alpha_are_undone(tmp_path):
     assert np.abs(photo.pixels.astype(int) - colors).max() <= 2
 
 
-def test_a_fourth_channel_without_meaning_is_left_out_aloud(tmp_path, caplog):
-    pixels = random_deep(4, 5, 4)
-    content = tiff_bytes(pixels, photometric="rgb", extrasamples=["unspecified"])
+@pytest.mark.parametrize("kinds", [("unspecified",), ("unassalpha", "unspecified"), ("unspecified",) * 3])
+@pytest.mark.parametrize("depth", ["uint8", "uint16"])
+def test_further_channels_of_a_tiff_survive_in_tiff_and_are_named_elsewhere(tmp_path, kinds, depth):
+    pixels = random_deep(4, 5, 3 + len(kinds)).astype(depth)
+    orientation = [(274, "H", 1, 6, True)]
+    content = tiff_bytes(
+        pixels, photometric="rgb", extrasamples=kinds, planarconfig="contig", extratags=orientation
+    )
     photo = decode(write(tmp_path, content, ".tif"))
-    assert photo.alpha is None
-    assert np.array_equal(photo.pixels, pixels[..., :3])
-    assert "no stated meaning" in caplog.text
+    assert encode(photo, tmp_path / "result.tif") == ()
+    page = tifffile.TiffFile(tmp_path / "result.tif").pages.first
+    assert np.array_equal(page.asarray(), np.rot90(pixels, -1))
+    assert [kind.name.lower() for kind in page.extrasamples] == list(kinds)
+    (lost,) = [phrase for phrase in encode(photo, tmp_path / "result.png") if "channel" in phrase]
+    assert lost == ("its 3 extra channels" if len(kinds) == 3 else "its extra channel")
 
 
 @given(bits=st.integers(9, 15))
@@ -276,7 +284,7 @@ def test_damaged_bytes_give_a_photo_or_a_known_error(tmp_path, kind, changes):
 
 
 def test_maker_notes_of_a_tiff_stay_byte_for_byte(tmp_path):
-    metadata = Metadata(exif=exif_block(), photoshop=b"8BIM\x04\x04\0\0\0\0\0\x04\x1c\x02\0\0")
+    metadata = Metadata(exif=exif_block(), photoshop=b"8BIM\x04\x04\0\0\0\0\0\x06\x1c\x02\0\0\1a")
     encode(make_photo(random_deep(6, 8, 3), tmp_path / "s.png", metadata=metadata), tmp_path / "1.tif")
     assert exif_block()[8:] in (tmp_path / "1.tif").read_bytes()
     encode(decode(tmp_path / "1.tif"), tmp_path / "2.tif")

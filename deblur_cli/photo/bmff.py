@@ -5,9 +5,9 @@ imagecodecs writes AVIF pixels of 10 bits but no blocks around them; they are ad
 
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple
-
-_PRIMARY_COLR = b"colrnclx"
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import BinaryIO, NamedTuple
 
 
 class Nclx(NamedTuple):
@@ -32,23 +32,132 @@ def brands(header: bytes) -> frozenset[bytes]:
     return frozenset([header[8:12], *(listed[start : start + 4] for start in range(0, len(listed), 4))])
 
 
-def read_nclx(content: bytes) -> Nclx | None:
-    """The nclx color tag of a HEIC or AVIF file, or None without one."""
-    meta = _meta_of(content)
-    start = meta.find(_PRIMARY_COLR)
-    if start < 0 or start + 14 > len(meta):
-        return None
-    return Nclx(*struct.unpack_from(">3H", meta, start + len(_PRIMARY_COLR)))
+@dataclass(frozen=True)
+class PrimaryItem:
+    """What a HEIC or AVIF file says of its main picture, before its pixels are decoded.
+
+    size   width and height as stored, None where the file does not tell; bits  per sample
+    clap   the part that is shown: left, top, right, bottom in stored pixels; None for all of it
+    is_turned  shown turned by 90 degrees
+    """
+
+    size: tuple[int, int] | None = None
+    bits: int = 8
+    nclx: Nclx | None = None
+    clap: tuple[int, int, int, int] | None = None
+    is_turned: bool = False
 
 
-def av1_bits(content: bytes) -> int:
-    """Bits per sample of an AVIF file by its configuration box; 8 where there is none."""
+def read_primary(content: bytes) -> PrimaryItem:
+    """The main picture's properties (ISO/IEC 23008-12, 6.5). Raises ValueError where they make no sense."""
+    size, bits, nclx, clap, is_turned = None, 8, None, None, False
+    for name, value in _properties(content):
+        if name == b"ispe":
+            size = struct.unpack_from(">II", value, 4)
+        elif name == b"av1C":
+            bits = (12 if value[2] & 0x20 else 10) if value[2] & 0x40 else 8
+        elif name == b"colr" and value[:4] == b"nclx":
+            nclx = Nclx(*struct.unpack_from(">3H", value, 4))
+        elif name == b"clap" and size is not None:
+            clap = _clean_aperture(value, *size)
+        elif name == b"irot":
+            is_turned = bool(value[0] & 1)
+    return PrimaryItem(size, bits, nclx, clap, is_turned)
+
+
+def _properties(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Name and content of each property of the primary item, in order."""
     meta = _meta_of(content)
-    start = meta.find(b"av1C")
-    if start < 0 or start + 7 > len(meta):
-        return 8
-    flags = meta[start + 6]
-    return (12 if flags & 0x20 else 10) if flags & 0x40 else 8
+    parts = {name: meta[start:end] for name, start, end in boxes(meta, 4, len(meta))}
+    if not {b"pitm", b"iprp"} <= set(parts):
+        return
+    wide = parts[b"pitm"][0] > 0
+    primary = int.from_bytes(parts[b"pitm"][4 : 8 if wide else 6], "big")
+    iprp = parts[b"iprp"]
+    inner = {name: iprp[start:end] for name, start, end in boxes(iprp, 0, len(iprp))}
+    ipco = inner.get(b"ipco", b"")
+    known = [(name, ipco[start:end]) for name, start, end in boxes(ipco, 0, len(ipco))]
+    for number in _ties(inner.get(b"ipma", bytes(8)), primary):
+        if 0 < number <= len(known):
+            yield known[number - 1]
+
+
+def _ties(table: bytes, item: int) -> list[int]:
+    """The numbers of the properties that are tied to an item, from 1."""
+    id_bytes, tie_bytes = (4 if table[0] else 2), (2 if table[3] & 1 else 1)
+    (count,) = struct.unpack_from(">I", table, 4)
+    position = 8
+    for _ in range(count):
+        number = int.from_bytes(table[position : position + id_bytes], "big")
+        begin = position + id_bytes + 1
+        position = begin + table[begin - 1] * tie_bytes
+        if number == item:
+            essential = 0x8000 if tie_bytes == 2 else 0x80
+            ties = [table[start : start + tie_bytes] for start in range(begin, position, tie_bytes)]
+            return [int.from_bytes(tie, "big") & ~essential for tie in ties]
+    return []
+
+
+def _clean_aperture(value: bytes, width: int, height: int) -> tuple[int, int, int, int]:
+    """The part of the picture that a clap box shows; its center is given from that of the picture."""
+    terms = struct.unpack_from(">8i", value)
+    if min(terms[1::2]) <= 0:
+        raise ValueError("its clean aperture makes no sense")
+    shown_width, shown_height, across, down = (
+        Fraction(top, bottom) for top, bottom in zip(terms[::2], terms[1::2], strict=True)
+    )
+    left = Fraction(width - 1, 2) + across - (shown_width - 1) / 2
+    top = Fraction(height - 1, 2) + down - (shown_height - 1) / 2
+    box = (round(left), round(top), round(left + shown_width), round(top + shown_height))
+    if not (0 <= box[0] < box[2] <= width and 0 <= box[1] < box[3] <= height):
+        raise ValueError("its clean aperture lies outside the picture")
+    return box
+
+
+_C2PA = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
+XMP_UUID = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
+_COMPANIONS = {
+    b"mpvd": "the video of its motion photo",
+    b"sefd": "what Samsung keeps beside the picture (sefd)",
+    b"tmap": "its gain map for HDR screens",
+}
+
+
+def left_out(content: bytes) -> tuple[str, ...]:
+    """What a HEIC or AVIF file holds beside the picture that no result carries, as phrases."""
+    found = []
+    for name, start, _ in boxes(content, 0, len(content)):
+        if name == b"uuid" and content[start : start + 16] == _C2PA:
+            found.append("its C2PA credentials, which would not match a restored picture")
+        elif name in _COMPANIONS:
+            found.append(_COMPANIONS[name])
+    meta = _meta_of(content)
+    infos = next((meta[start:end] for name, start, end in boxes(meta, 4, len(meta)) if name == b"iinf"), b"")
+    if b"tmap" in infos:
+        found.append(_COMPANIONS[b"tmap"])
+    if b":auxid:2" in meta or b"aux:depth" in meta or b"auxiliary:depth" in meta:
+        found.append("its depth map")
+    return tuple(found)
+
+
+def canon_xmp(file: BinaryIO) -> bytes | None:
+    """The XMP packet of a Canon CR3, or None. Leaves the file at its start."""
+    file.seek(0)
+    position = 0
+    while len(head := file.read(8)) == 8:
+        size, name = struct.unpack(">I4s", head)
+        if position == 0 and name != b"ftyp":
+            break
+        if name == b"uuid" and file.read(16) == XMP_UUID:
+            packet = file.read(size - 24)
+            file.seek(0)
+            return packet.rstrip(b"\0") or None
+        if size < 8:  # the last box, or one above 4 GB
+            break
+        position += size
+        file.seek(position)
+    file.seek(0)
+    return None
 
 
 def without_exif(content: bytes) -> bytes:
@@ -60,11 +169,11 @@ def without_exif(content: bytes) -> bytes:
 
 def _meta_of(content: bytes) -> bytes:
     return next(
-        (content[start:end] for name, start, end in _boxes(content, 0, len(content)) if name == b"meta"), b""
+        (content[start:end] for name, start, end in boxes(content, 0, len(content)) if name == b"meta"), b""
     )
 
 
-def _boxes(content: bytes, position: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+def boxes(content: bytes, position: int, end: int) -> Iterator[tuple[bytes, int, int]]:
     """Name, start of the content and end of each box; stops at one that does not fit."""
     while position + 8 <= end:
         size, name = struct.unpack_from(">I4s", content, position)
@@ -96,11 +205,11 @@ def with_items(content: bytes, *, exif: bytes | None, xmp: bytes | None, icc: by
         items.append((b"mime\0application/rdf+xml\0", xmp))
     if not items and not icc:
         return content
-    top = {name: (start, end) for name, start, end in _boxes(content, 0, len(content))}
+    top = {name: (start, end) for name, start, end in boxes(content, 0, len(content))}
     if not {b"meta", b"mdat"} <= set(top) or top[b"meta"][0] > top[b"mdat"][0]:
         raise ValueError("the AVIF encoder gave a file of an unknown layout")
     start, end = top[b"meta"]
-    parts = {name: content[first:last] for name, first, last in _boxes(content, start + 4, end)}
+    parts = {name: content[first:last] for name, first, last in boxes(content, start + 4, end)}
     parts.setdefault(b"iref", b"\0\0\0\0")
     primary = int.from_bytes(parts[b"pitm"][4:6], "big")
     ids = [_highest_id(parts[b"iinf"]) + 1 + number for number in range(len(items))]
@@ -126,7 +235,7 @@ def with_items(content: bytes, *, exif: bytes | None, xmp: bytes | None, icc: by
 
 
 def _highest_id(infos: bytes) -> int:
-    entries = [infos[start:end] for _, start, end in _boxes(infos, 6, len(infos))]
+    entries = [infos[start:end] for _, start, end in boxes(infos, 6, len(infos))]
     return max(int.from_bytes(entry[4:6], "big") for entry in entries)
 
 
@@ -168,8 +277,8 @@ def _more_locations(table: bytes, shift: int, ids: list[int], places: list[tuple
 
 def _more_properties(container: bytes, item: int, box: bytes) -> bytes:
     """The property container with one more property, tied to `item`."""
-    parts = {name: container[start:end] for name, start, end in _boxes(container, 0, len(container))}
-    index = len(list(_boxes(parts[b"ipco"], 0, len(parts[b"ipco"])))) + 1
+    parts = {name: container[start:end] for name, start, end in boxes(container, 0, len(container))}
+    index = len(list(boxes(parts[b"ipco"], 0, len(parts[b"ipco"])))) + 1
     parts[b"ipco"] += box
     ties = parts[b"ipma"]
     if ties[0] != 0 or ties[3] & 1 or index > 127:

@@ -1,48 +1,56 @@
 """File -> Photo: pixels upright, everything else of the file kept for the result."""
 
+import hashlib
 import io
 import logging
 import struct
 import threading
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
 from PIL import Image, JpegImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 from deblur_cli.errors import DecodeError
-from deblur_cli.photo import bmff, jpeg, metadata, png, samples
+from deblur_cli.photo import bmff, codestream, jpeg, metadata, png, samples
 from deblur_cli.photo.color import with_network_view
-from deblur_cli.photo.deep import DeepTiff, HeicFile, open_deep_tiff, read_deep_avif, transparent_color
+from deblur_cli.photo.deep import (
+    HeicFile,
+    jxl_profile,
+    read_by_imagecodecs,
+    read_deep_avif,
+    transparent_color,
+)
 from deblur_cli.photo.deep import read_png as read_deep_png
-from deblur_cli.photo.exif import ORIENTATION
-from deblur_cli.photo.guards import check_file, damage_explained, pillow_watched, reason_of, too_large
+from deblur_cli.photo.guards import (
+    check_file,
+    damage_explained,
+    pillow_watched,
+    reason_of,
+    several,
+    too_large,
+)
 from deblur_cli.photo.header import (
     PILLOW_FORMATS,
-    check_count,
-    check_single,
-    is_avif,
-    is_deep_png,
-    is_heic,
+    damaged,
+    identify,
     is_picture_name,
-    is_raw,
-    is_raw_tiff,
-    is_tiff,
+    is_plain_tiff,
     png_bits,
     read_header,
-    unidentified,
 )
-from deblur_cli.photo.photo import JpegSettings, Photo
+from deblur_cli.photo.photo import ExtraChannels, JpegSettings, Metadata, Photo, Stamp
 from deblur_cli.photo.raw import RawOptions, UnsupportedRawError, read_raw
-from deblur_cli.photo.samples import turn_upright
+from deblur_cli.photo.samples import Channels, turn_upright
+from deblur_cli.photo.segments import JpegParts, read_parts
+from deblur_cli.photo.tiff_pages import TiffPages, open_tiff
 
 __all__ = ["DEFAULT_MAX_MEGAPIXELS", "RawOptions", "decode", "is_picture_name"]
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_MAX_MEGAPIXELS = 250.0
-
-_MOTION_PHOTO = (b"MotionPhoto", b"MicroVideo")  # XMP properties of phones' photos with a video behind
 
 # Pillow's pixel limit and Python's warning filters are global: one picture at a time.
 _PILLOW_LOCK = threading.RLock()
@@ -53,183 +61,314 @@ def decode(
     max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
     raw: RawOptions = RawOptions(),  # noqa: B008 - frozen
 ) -> Photo:
-    """Reads a JPEG, PNG, WebP, TIFF, BMP, GIF, HEIC, AVIF or camera RAW file.
+    """Reads a JPEG, PNG, WebP, TIFF, BMP, GIF, HEIC, AVIF, JPEG XL, JPEG 2000 or camera RAW file.
 
-    More than 8 bits per channel become 16. Pixels are turned upright; of files with further images
-    behind the first (MPO, gain maps) the first is read. Camera RAW is developed as `raw` says. What the
-    file holds but a result could not carry is logged. Safe to call from several threads, which then
-    take turns.
+    What the file is comes from its bytes. More than 8 bits per channel become 16. Pixels are turned upright;
+    of files with further images behind the first (MPO, gain maps) the first is read, of a TIFF the full-size
+    page. Camera RAW is developed as `raw` says. What the file holds and no result will is in
+    `Photo.left_out`. Safe to call from several threads, which then take turns.
 
-    Raises DecodeError for what is missing, no picture, damaged or of a kind that is not read, and
-    PhotoTooLargeError, before pixels are decoded, for more than `max_megapixels` million pixels.
+    Raises DecodeError for what is missing, no picture, damaged, of a kind that is not read, or changed
+    while it was read, and PhotoTooLargeError, before pixels are decoded, for more than `max_megapixels`
+    million pixels.
     """
     path = Path(path)
     check_file(path)
-    with damage_explained(path, max_megapixels), path.open("rb") as file:
-        header = read_header(file)
-        if is_raw(path, header):
-            try:
-                return read_raw(path, max_megapixels, raw)
-            except UnsupportedRawError:
-                if not is_tiff(header):  # else it may be a TIFF under a wrong name
-                    raise
-        if is_heic(header):
-            return _read_heic(path, file, max_megapixels)
-        if is_tiff(header) and (deep := open_deep_tiff(path, file)) is not None:
-            if is_raw_tiff(deep.tags):
-                return read_raw(path, max_megapixels, raw)
-            return _read_deep_tiff(path, file, deep, max_megapixels)
+    with damage_explained(path, max_megapixels):
+        stamp = stamp_of(path)
+        photo = _decode(path, identify(path), max_megapixels, raw)
+        if stamp_of(path) != stamp:
+            raise DecodeError(f"{path}: was changed while it was read; try again when it is complete")
+    return replace(photo, stamp=stamp)
+
+
+def stamp_of(path: Path) -> Stamp:
+    """What tells a file from another one of its name. Raises OSError."""
+    status = path.stat()
+    with path.open("rb") as file:
+        return Stamp(status.st_size, status.st_mtime_ns, hashlib.file_digest(file, "blake2b").digest())
+
+
+def _decode(path: Path, format: str, max_megapixels: float, raw: RawOptions) -> Photo:
+    if format == "RAW":
+        try:
+            return read_raw(path, max_megapixels, raw)
+        except UnsupportedRawError:
+            if not is_plain_tiff(path):
+                raise
+            format = "TIFF"
+    with path.open("rb") as file:
+        source = _Source(path, file, read_header(file), max_megapixels)
+        reader = _READERS.get(format)
+        if reader is not None and (photo := reader(source)) is not None:
+            return photo
         with _PILLOW_LOCK, pillow_watched(path, max_megapixels):
-            found = _read(path, file, header, max_megapixels)
-        return read_raw(path, max_megapixels, raw) if found is None else _upright(*found)
+            return _upright(*_read_by_pillow(source, format))
 
 
-def _check_size(path: Path, width: int, height: int, limit: float) -> None:
-    if not width * height:
-        raise ValueError("a side of zero pixels")
-    if width * height > limit * 1e6:
-        raise too_large(path, width * height / 1e6, limit)
+@dataclass(frozen=True)
+class _Source:
+    """An open file, its first bytes, and how many million pixels it may have."""
+
+    path: Path
+    file: BinaryIO
+    header: bytes
+    max_megapixels: float
+
+    def content(self) -> bytes:
+        self.file.seek(0)
+        return self.file.read()
+
+    def check_size(self, width: int, height: int) -> None:
+        if not width * height:
+            raise ValueError("a side of zero pixels")
+        if width * height > self.max_megapixels * 1e6:
+            raise too_large(self.path, width * height / 1e6, self.max_megapixels)
 
 
-def _read_heic(path: Path, file: BinaryIO, max_megapixels: float) -> Photo:
-    heic = HeicFile(path, file)
-    _check_size(path, *heic.size, max_megapixels)
+def _read_heic(source: _Source) -> Photo:
+    heic = HeicFile(source.path, source.file)
+    source.check_size(*heic.size)
     channels = heic.read()
-    blocks = metadata.read_heic_metadata(path, heic.info)
-    blocks = metadata.with_color_tag(path, blocks, heic.nclx)
-    heic.log_left_out()
+    blocks, lost = metadata.read_heic_metadata(heic.info)
     photo = Photo(
         pixels=channels.color,
-        source=path,
+        source=source.path,
         format="HEIF",
         alpha=channels.alpha,
+        bits=heic.bits,
         lossless=False,
-        metadata=blocks,
+        metadata=metadata.with_color_tag(source.path, blocks, heic.nclx),
+        left_out=(*lost, *heic.left_out()),
     )
     return with_network_view(photo)
 
 
-def _read_deep_tiff(path: Path, file: BinaryIO, deep: DeepTiff, max_megapixels: float) -> Photo:
-    _check_size(path, deep.page.imagewidth, deep.page.imagelength, max_megapixels)
-    check_count(path, deep.count_pages(), "pages")
-    channels = deep.read()
-    blocks, orientation = metadata.read_deep_tiff_metadata(path, deep.tag, file)
+def _read_tiff(source: _Source) -> Photo | None:
+    """A TIFF that tifffile reads; None for what Pillow shall read."""
+    pages = open_tiff(source.path, source.file)
+    if pages is None:
+        return None
+    pages.check_single()
+    if not pages.is_read_here:
+        return None
+    source.check_size(pages.page.imagewidth, pages.page.imagelength)
+    channels = pages.read()
+    blocks, orientation, lost = _tiff_metadata(pages, source.file)
     photo = Photo(
         pixels=channels.color,
-        source=path,
+        source=source.path,
         format="TIFF",
         alpha=channels.alpha,
+        extra=None if channels.extra is None else ExtraChannels(channels.extra, channels.kinds),
         orientation=orientation,
+        bits=int(pages.page.bitspersample),
         metadata=blocks,
+        left_out=(*lost, *pages.left_out),
     )
     return _upright(photo, orientation)
+
+
+def _tiff_metadata(pages: TiffPages, file: BinaryIO) -> tuple[Metadata, int, tuple[str, ...]]:
+    return metadata.read_tiff_metadata(pages.tag, file, int(pages.page.offset))
+
+
+def _read_jxl(source: _Source) -> Photo:
+    content = source.content()
+    found = codestream.read_jxl(content)
+    source.check_size(found.width, found.height)
+    channels = _by_imagecodecs(source, content, "JXL", found.bits)
+    blocks = found.blocks | {"icc": jxl_profile(source.path, content)}
+    carried, lost = metadata.read_blocks(blocks, turned=True)
+    photo = _of_codestream(source, "JXL", channels, found.bits, carried, lost)
+    return with_network_view(replace(photo, lossless=False))
+
+
+def _read_jp2(source: _Source) -> Photo:
+    content = source.content()
+    found = codestream.read_jp2(content)
+    source.check_size(found.width, found.height)
+    channels = _by_imagecodecs(source, content, "JP2", found.bits)
+    carried, lost = metadata.read_blocks(found.blocks, turned=False)
+    return with_network_view(_of_codestream(source, "JP2", channels, found.bits, carried, lost))
+
+
+def _read_rare_jpeg(source: _Source) -> Photo:
+    frame = codestream.rare_jpeg_frame(source.file)
+    assert frame is not None  # since it was identified as one
+    start, found = frame
+    source.check_size(found.width, found.height)
+    content = source.content()
+    channels = _by_imagecodecs(source, content, "LJPEG", found.bits)
+    # Pillow reads the segments before the frame, as it does in any other JPEG.
+    with Image.open(io.BytesIO(content[:start] + jpeg.one_pixel_frame()), formats=("JPEG",)) as image:
+        block, orientation, broken = metadata.read_exif(image)
+        blocks, lost = metadata.read_metadata(image, source.file, block, orientation)
+    photo = _of_codestream(source, "LJPEG", channels, found.bits, blocks, (*broken, *lost))
+    return _upright(replace(photo, orientation=orientation), orientation)
+
+
+def _by_imagecodecs(source: _Source, content: bytes, format: str, bits: int) -> Channels:
+    try:
+        return read_by_imagecodecs(content, format, bits)
+    except DecodeError as error:
+        raise DecodeError(f"{source.path}: {error}") from error
+
+
+def _of_codestream(
+    source: _Source, format: str, channels: Channels, bits: int, blocks: Metadata, lost: tuple[str, ...]
+) -> Photo:
+    return Photo(
+        pixels=channels.color,
+        source=source.path,
+        format=format,
+        alpha=channels.alpha,
+        bits=bits,
+        metadata=blocks,
+        left_out=lost,
+    )
+
+
+_READERS: dict[str, Callable[[_Source], Photo | None]] = {
+    "HEIF": _read_heic,
+    "TIFF": _read_tiff,
+    "JXL": _read_jxl,
+    "JP2": _read_jp2,
+    "LJPEG": _read_rare_jpeg,
+}
 
 
 def _upright(photo: Photo, turn: int) -> Photo:
     """The photo as stored turned by an EXIF orientation, and seen as a network knows photos."""
     pixels = turn_upright(photo.pixels, turn)
     alpha = None if photo.alpha is None else turn_upright(photo.alpha, turn)
-    return with_network_view(replace(photo, pixels=pixels, alpha=alpha))
+    extra = photo.extra and ExtraChannels(turn_upright(photo.extra.samples, turn), photo.extra.kinds)
+    return with_network_view(replace(photo, pixels=pixels, alpha=alpha, extra=extra))
 
 
-def _read(path: Path, file: BinaryIO, header: bytes, max_megapixels: float) -> tuple[Photo, int] | None:
-    """The photo as stored, and the orientation to turn it by; None for camera RAW.
+def _read_by_pillow(source: _Source, format: str) -> tuple[Photo, int]:
+    """The photo as stored, and the orientation to turn it by.
 
     Pillow's own copy of the pixels is gone when this returns.
     """
-    with _open(path, file, header) as image:
-        _check_size(path, image.width, image.height, max_megapixels)
-        if isinstance(image, TiffImagePlugin.TiffImageFile) and is_raw_tiff(image.tag_v2):
-            return None
-        check_single(path, image)
-        if is_deep_png(header):
-            return _read_deep_png(path, file)
-        return _read_loaded(path, file, image, header)
+    if format == "AVIF" and (size := bmff.read_primary(source.content()).size):
+        source.check_size(*size)
+    with _open(source, format) as image:
+        source.check_size(image.width, image.height)
+        if format == "PNG" and png_bits(source.header) == 16:
+            return _read_deep_png(source)
+        return _read_loaded(source, image)
 
 
-def _open(path: Path, file: BinaryIO, header: bytes) -> Image.Image:
+def _open(source: _Source, format: str) -> Image.Image:
+    source.file.seek(0)
     try:
-        if is_avif(header):
-            return _open_avif(path, file)
-        return Image.open(file, formats=PILLOW_FORMATS)
+        if format == "AVIF":
+            return _open_avif(source)
+        return Image.open(source.file, formats=PILLOW_FORMATS)
     except UnidentifiedImageError as error:
-        raise unidentified(path, header) from error
+        raise damaged(source.path, format) from error
 
 
-def _open_avif(path: Path, file: BinaryIO) -> Image.Image:
+def _open_avif(source: _Source) -> Image.Image:
     try:
-        return Image.open(file, formats=("AVIF",))
+        return Image.open(source.file, formats=("AVIF",))
     except ValueError as error:
         if "Exif" not in str(error):
             raise
-        logger.warning("%s: its EXIF block is broken (%s) and is left out", path, reason_of(error))
-        file.seek(0)
-        return Image.open(io.BytesIO(bmff.without_exif(file.read())), formats=("AVIF",))
+        logger.warning("%s: its EXIF block is broken (%s) and is left out", source.path, reason_of(error))
+        return Image.open(io.BytesIO(bmff.without_exif(source.content())), formats=("AVIF",))
 
 
-def _read_loaded(path: Path, file: BinaryIO, image: Image.Image, header: bytes) -> tuple[Photo, int]:
-    is_tiff = image.format == "TIFF"
-    if is_tiff:  # before loading, after which Pillow forgets the orientation
-        block = metadata.read_tiff_exif(path, file)
-        orientation = metadata.known_orientation(image.getexif().get(ORIENTATION))
-    nclx, bits = _avif_tags(file) if image.format == "AVIF" else (None, 8)
-    channels = _load_channels(path, image, header) if bits == 8 else _load_deep_avif(file, bits)
-    if not is_tiff:  # PNG may keep its EXIF behind the pixels
-        block, orientation = metadata.read_exif(path, image)
-    blocks = metadata.read_metadata(path, image, file, block, orientation)
-    _log_left_out(path, image)
+def _read_loaded(source: _Source, image: Image.Image) -> tuple[Photo, int]:
+    path, file = source.path, source.file
+    beside = _left_out(source, image)
+    avif = bmff.read_primary(source.content()) if image.format == "AVIF" else bmff.PrimaryItem()
+    bits = png_bits(source.header) if image.format == "PNG" else 8
+    if image.format == "TIFF":  # before loading, after which Pillow forgets the orientation
+        blocks, orientation, lost = _choose_page(source, image)
+    elif image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
+        raise several(path, int(getattr(image, "n_frames", 1)), "frames")
+    channels = (
+        _load_channels(path, image, bits) if avif.bits == 8 else read_deep_avif(source.content(), avif.bits)
+    )
+    if image.format != "TIFF":  # PNG may keep its EXIF behind the pixels
+        block, orientation, broken = metadata.read_exif(image)
+        blocks, lost = metadata.read_metadata(image, file, block, orientation)
+        lost += broken
+    parts = _jpeg_parts(image, file, turned=orientation != 1)
+    blocks = replace(blocks, jpeg_segments=parts.segments, jpeg_trailer=parts.trailer)
     photo = Photo(
         pixels=channels.color,
         source=path,
         format="JPEG" if image.format == "MPO" else str(image.format),
         alpha=channels.alpha,
         orientation=orientation,
+        bits=avif.bits,
         lossless=_is_lossless(image, file),
-        metadata=metadata.with_color_tag(path, blocks, nclx),
+        metadata=metadata.with_color_tag(path, blocks, avif.nclx),
         jpeg=_jpeg_settings(image, orientation),
+        left_out=(*lost, *parts.left_out, *beside),
     )
-    return photo, 1 if is_tiff else orientation
+    return _cropped(photo, avif.clap), 1 if image.format == "TIFF" else orientation
 
 
-def _read_deep_png(path: Path, file: BinaryIO) -> tuple[Photo, int]:
-    file.seek(0)
-    content = file.read()
+def _choose_page(source: _Source, image: Image.Image) -> tuple[Metadata, int, tuple[str, ...]]:
+    """Turns Pillow to the page of a TIFF that is the photo, and reads what stands around it."""
+    assert isinstance(image, TiffImagePlugin.TiffImageFile)
+    pages = open_tiff(source.path, source.file)
+    if pages is not None:
+        image.seek(pages.number)
+        blocks, orientation, lost = _tiff_metadata(pages, source.file)
+        return blocks, orientation, (*lost, *pages.left_out)
+    if image.n_frames > 1:
+        raise several(source.path, image.n_frames, "pages")
+    return metadata.read_tiff_metadata(image.tag_v2.get, source.file, None)
+
+
+def _cropped(photo: Photo, box: tuple[int, int, int, int] | None) -> Photo:
+    """The part of a photo as stored that its file shows."""
+    if box is None:
+        return photo
+    left, top, right, bottom = box
+    alpha = None if photo.alpha is None else photo.alpha[top:bottom, left:right]
+    return replace(photo, pixels=photo.pixels[top:bottom, left:right], alpha=alpha)
+
+
+def _jpeg_parts(image: Image.Image, file: BinaryIO, *, turned: bool) -> JpegParts:
+    if not isinstance(image, JpegImagePlugin.JpegImageFile):
+        return JpegParts()
+    return read_parts(file, turned=turned)
+
+
+def _read_deep_png(source: _Source) -> tuple[Photo, int]:
+    content = source.content()
     channels = read_deep_png(content)
     alpha = channels.alpha if channels.alpha is not None else transparent_color(content, channels.color)
     del content
     # Pillow reads all the other chunks, also those behind the pixels, as it does for 8 bits.
-    with Image.open(io.BytesIO(png.without_pixels(file)), formats=("PNG",)) as image:
+    with Image.open(io.BytesIO(png.without_pixels(source.file)), formats=("PNG",)) as image:
         image.load()
-        block, orientation = metadata.read_exif(path, image)
-        blocks = metadata.read_metadata(path, image, file, block, orientation)
+        block, orientation, broken = metadata.read_exif(image)
+        blocks, lost = metadata.read_metadata(image, source.file, block, orientation)
     photo = Photo(
         pixels=channels.color,
-        source=path,
+        source=source.path,
         format="PNG",
         alpha=alpha,
         orientation=orientation,
+        bits=16,
         metadata=blocks,
+        left_out=(*broken, *lost),
     )
     return photo, orientation
 
 
-def _avif_tags(file: BinaryIO) -> tuple[bmff.Nclx | None, int]:
-    """The color tag and the bits per sample of an AVIF."""
-    file.seek(0)
-    content = file.read()
-    return bmff.read_nclx(content), bmff.av1_bits(content)
-
-
-def _load_deep_avif(file: BinaryIO, bits: int) -> samples.Channels:
-    file.seek(0)
-    return read_deep_avif(file.read(), bits)
-
-
-def _load_channels(path: Path, image: Image.Image, header: bytes) -> samples.Channels:
+def _load_channels(path: Path, image: Image.Image, bits: int) -> Channels:
     try:
         samples.plain_mode(image)
         image.load()
-        return samples.read_channels(image, png_bits(header) if image.format == "PNG" else 8)
+        return samples.read_channels(image, bits)
     except DecodeError as error:
         raise DecodeError(f"{path}: {error}") from error
 
@@ -243,31 +382,32 @@ def _jpeg_settings(image: Image.Image, orientation: int) -> JpegSettings | None:
 
 def _is_lossless(image: Image.Image, file: BinaryIO) -> bool:
     if image.format == "WEBP":
-        return _webp_is_lossless(file)
+        return any(name == b"VP8L" for name, _ in _riff_chunks(file))
     return image.format not in ("JPEG", "MPO", "AVIF")
 
 
-def _webp_is_lossless(file: BinaryIO) -> bool:
-    """Whether the picture is a VP8L chunk of the RIFF container, not a VP8 one."""
+def _riff_chunks(file: BinaryIO) -> list[tuple[bytes, int]]:
+    """Name and size of each chunk of a WebP."""
+    chunks = []
     file.seek(12)
     while len(head := file.read(8)) == 8:
         name, size = struct.unpack("<4sI", head)
-        if name in (b"VP8L", b"VP8 "):
-            return bool(name == b"VP8L")
+        chunks.append((name, size))
         file.seek(size + size % 2, 1)
-    return False
+    return chunks
 
 
-def _log_left_out(path: Path, image: Image.Image) -> None:
-    is_gain_map = "mp" in image.info and b"hdrgm:" in image.info.get("xmp", b"")
-    if is_gain_map or getattr(image, "n_frames", 1) > 1:
-        logger.warning(
-            "%s: holds further images behind the first (%s); a restored copy will not carry them",
-            path,
-            "a gain map for HDR screens" if is_gain_map else "such as a second view, a gain map or a preview",
-        )
-    xmp = image.info.get("xmp", b"")
-    if image.format in ("JPEG", "MPO") and any(mark in xmp for mark in _MOTION_PHOTO):
-        logger.warning("%s: holds a short video behind the photo; a restored copy will not carry it", path)
+_WEBP_CHUNKS = frozenset({b"VP8X", b"VP8L", b"VP8 ", b"ALPH", b"ICCP", b"EXIF", b"XMP ", b"ANIM", b"ANMF"})
+
+
+def _left_out(source: _Source, image: Image.Image) -> tuple[str, ...]:
+    """What a file that is no JPEG holds beside the picture and no result carries, as phrases."""
+    found: list[str] = []
+    if image.format == "AVIF":
+        found += bmff.left_out(source.content())
+    if image.format == "WEBP":
+        unknown = sorted({name for name, _ in _riff_chunks(source.file)} - _WEBP_CHUNKS)
+        found += [f"its chunk {name.decode('ascii', 'replace').strip()}" for name in unknown]
     if image.mode in ("RGBX", "CMYKX"):
-        logger.warning("%s: its extra channel has no stated meaning and is left out", path)
+        found.append("its extra channel, which has no stated meaning")
+    return tuple(found)

@@ -3,7 +3,7 @@
 To write a new format: name it in `cli/run/options.py` and add its writer to `WRITERS` in `writers.py`.
 """
 
-import logging
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,18 +12,16 @@ from deblur_cli.files import Content, check_target, write_file
 from deblur_cli.photo import exif
 from deblur_cli.photo.header import HEIC_SUFFIXES, RAW_SUFFIXES
 from deblur_cli.photo.metadata import without_extension_mark
-from deblur_cli.photo.photo import Metadata, Photo
+from deblur_cli.photo.photo import Metadata, Photo, white
 from deblur_cli.photo.tiff import TooLargeForTiffError
-from deblur_cli.photo.writers import FAILURES, WRITERS
-
-logger = logging.getLogger(__name__)
+from deblur_cli.photo.writers import FAILURES, WRITERS, lost_in
 
 _FORMATS = {"jpg": "JPEG", "jpeg": "JPEG", "jpe": "JPEG", "jfif": "JPEG", "png": "PNG", "webp": "WEBP"}
 _FORMATS |= {"tif": "TIFF", "tiff": "TIFF", "avif": "AVIF"}
 _SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "TIFF": ".tif", "AVIF": ".avif"}
 # RAW has 12 bits and more, which TIFF keeps. HEIC becomes AVIF, the one format that is as small and holds
 # all that it may hold: 10 bits, transparency, wide gamut and HDR; JPEG could not hold every HEIC.
-_SUFFIXES |= {"RAW": ".tif", "HEIF": ".avif", "MPO": ".jpg"}
+_SUFFIXES |= {"RAW": ".tif", "HEIF": ".avif", "JXL": ".avif", "MPO": ".jpg"}
 _SUFFIXES |= dict.fromkeys((suffix[1:].upper() for suffix in RAW_SUFFIXES), ".tif")
 _SUFFIXES |= dict.fromkeys((suffix[1:].upper() for suffix in HEIC_SUFFIXES), ".avif")
 _LONGEST_SIDE = {
@@ -34,7 +32,7 @@ _LONGEST_SIDE = {
     "TIFF": 2**32 - 1,
 }  # pixels
 # What colors need, of the chunks of a PNG
-_COLOR_CHUNKS = (b"cHRM", b"gAMA", b"sRGB", b"cICP")
+_COLOR_CHUNKS = (b"cHRM", b"gAMA", b"sRGB", b"cICP", b"mDCV", b"cLLI", b"mDCv", b"cLLi", b"sBIT", b"bKGD")
 
 
 def format_of(name: str | Path) -> str:
@@ -52,7 +50,7 @@ def format_of(name: str | Path) -> str:
 def output_suffix(format: str) -> str:
     """The file suffix, such as ".jpg", for the result of a photo in a format, given by name or suffix.
 
-    ".tif" for camera RAW, ".avif" for HEIC, ".png" for others that are read but not written.
+    ".tif" for camera RAW, ".avif" for HEIC and JPEG XL, ".png" for others that are read but not written.
     """
     return _SUFFIXES.get(_FORMATS.get(format.lower().lstrip("."), format.upper().lstrip(".")), ".png")
 
@@ -66,7 +64,8 @@ def encode(
     overwrite: bool = False,
     note: str | None = None,
     strip: bool = False,
-) -> None:
+    strict: bool = False,
+) -> tuple[str, ...]:
     """Writes the photo to `path`, complete or not at all; lacking folders are made.
 
     `format` is a name that `format_of` takes, by default the suffix of `path`. PNG and TIFF are
@@ -74,42 +73,77 @@ def encode(
     written with the source's own tables, or with `quality`, 95 for sources of other formats; 95 is
     AVIF's quality, too. 16 bits become 10 in AVIF and 8 in JPEG and WebP. `note` is one line on what was
     done, added to EXIF's Software tag. With `strip` no metadata is written, nor a note, but the ICC
-    profile and other statements on color. What a format cannot hold is logged, but for alpha; so is a
-    block of metadata that cannot be written.
+    profile and other statements on color. Returns what the photo's file holds and this one does not, as
+    phrases such as "its depth map".
 
-    Raises EncodeError if the target is the source, exists without `overwrite`, or cannot be written;
-    if the format cannot hold the picture or its alpha; if `quality` is out of range.
+    Raises EncodeError if the target is the source, exists without `overwrite`, or cannot be written; if the
+    format cannot hold the picture or its alpha; if `quality` is out of range; if the source is no longer the
+    file that was read; with `strict`, before anything is written, if something would be left out.
     """
     path = Path(path)
     name = format_of(format or path)
     check_target(path, photo.source, overwrite=overwrite)
     check_fits(photo, path, name, quality)
-    blocks = _color_only(photo.metadata) if strip else _with_note(_sound(path, photo.metadata), note)
+    check_source(photo)
+    lost = left_out(photo, name, strip=strip)
+    if strict and lost:
+        raise EncodeError(f"{path}: is not written, since it would lack {'; '.join(lost)}")
+    blocks = _color_only(photo.metadata) if strip else _with_note(_sound(photo.metadata), note)
     try:
         _write(replace(photo, metadata=blocks), path, name, quality, overwrite=overwrite)
     except FAILURES as error:
         bare = _color_only(blocks)
-        if isinstance(error, TooLargeForTiffError) or bare == blocks:
+        if strict or isinstance(error, TooLargeForTiffError) or bare == blocks:
             raise _failed(path, name, error) from error
-        logger.warning("%s: written without its metadata, which cannot be encoded (%s)", path, error)
+        lost = (*lost, f"all its metadata, which cannot be written ({error})")
         try:
             _write(replace(photo, metadata=bare), path, name, quality, overwrite=overwrite)
         except FAILURES as again:
             raise _failed(path, name, again) from again
+    return lost
+
+
+def left_out(photo: Photo, format: str, *, strip: bool = False) -> tuple[str, ...]:
+    """What a file of a format would lack of what the photo's file holds, as phrases such as "its comment"."""
+    name = format_of(format)
+    metadata = _color_only(photo.metadata) if strip else photo.metadata
+    broken = () if _sound(metadata) == metadata else ("its EXIF block, which is broken",)
+    return (*photo.left_out, *broken, *lost_in(replace(photo, metadata=metadata), name))
+
+
+def check_source(photo: Photo) -> None:
+    """Raises EncodeError if the photo's file is gone or no longer the one that was read."""
+    if photo.stamp is None:
+        return
+    try:
+        status = photo.source.stat()
+        if (status.st_size, status.st_mtime_ns) == (photo.stamp.size, photo.stamp.modified):
+            return
+        with photo.source.open("rb") as file:
+            same = hashlib.file_digest(file, "blake2b").digest() == photo.stamp.digest
+    except OSError as error:
+        raise EncodeError(f"{photo.source}: cannot be read any more ({error.strerror})") from error
+    if not same:
+        raise _changed(photo)
+
+
+def _changed(photo: Photo) -> EncodeError:
+    return EncodeError(
+        f"{photo.source}: was changed while the run worked on it, so no result is written; run it again"
+    )
 
 
 def _write(photo: Photo, path: Path, name: str, quality: int | None, *, overwrite: bool) -> None:
-    fitted = replace(photo, metadata=_fitted(photo.metadata, path, name))
+    fitted = replace(photo, metadata=_fitted(photo.metadata, name))
     content: Content = WRITERS[name](fitted, path, quality)
     write_file(path, content, overwrite=overwrite)
 
 
-def _fitted(metadata: Metadata, path: Path, name: str) -> Metadata:
+def _fitted(metadata: Metadata, name: str) -> Metadata:
     """The metadata in the terms of a format: where it keeps resolutions, and how much XMP."""
     if metadata.dpi is not None and name in ("WEBP", "AVIF"):
         metadata = replace(metadata, exif=exif.with_resolution(metadata.exif, metadata.dpi))
     if metadata.xmp_extension and name != "JPEG":
-        logger.warning("%s: %s is written without the part of the XMP block above 64 KB", path, name)
         metadata = replace(metadata, xmp=without_extension_mark(metadata.xmp), xmp_extension=())
     return metadata
 
@@ -123,13 +157,12 @@ def _color_only(metadata: Metadata) -> Metadata:
     return Metadata(icc=metadata.icc, png_chunks=chunks, cicp=metadata.cicp)
 
 
-def _sound(path: Path, metadata: Metadata) -> Metadata:
+def _sound(metadata: Metadata) -> Metadata:
     """The metadata without an EXIF block that no reader could follow."""
     try:
         if metadata.exif is not None:
             exif.main_directory(metadata.exif)
-    except exif.BrokenExifError as error:
-        logger.warning("%s: the EXIF block is broken (%s) and is left out", path, error)
+    except exif.BrokenExifError:
         return replace(metadata, exif=None)
     return metadata
 
@@ -152,7 +185,7 @@ def is_copy_possible(photo: Photo, format: str, *, strip: bool = False) -> bool:
 def copy_unchanged(photo: Photo, path: Path, *, overwrite: bool = False) -> None:
     """Writes the source's own bytes to `path`, for a photo in which nothing was restored.
 
-    Raises EncodeError as `encode` does, and if the source cannot be read any more.
+    Raises EncodeError as `encode` does, also where the source cannot be read any more or was changed.
     """
     path = Path(path)
     check_target(path, photo.source, overwrite=overwrite)
@@ -160,6 +193,8 @@ def copy_unchanged(photo: Photo, path: Path, *, overwrite: bool = False) -> None
         content = photo.source.read_bytes()
     except OSError as error:
         raise EncodeError(f"{photo.source}: cannot be read any more ({error.strerror})") from error
+    if photo.stamp is not None and hashlib.blake2b(content).digest() != photo.stamp.digest:
+        raise _changed(photo)
     write_file(path, [content], overwrite=overwrite)
 
 
@@ -168,7 +203,7 @@ def check_fits(photo: Photo, path: Path, format: str, quality: int | None = None
     name = format_of(format)
     if quality is not None and not 1 <= quality <= 100:
         raise EncodeError(f"{path}: quality {quality} is out of range; choose 1 to 100")
-    if photo.alpha is not None and name == "JPEG":
+    if name == "JPEG" and photo.alpha is not None and photo.alpha.min() < white(photo.alpha):
         raise EncodeError(f"{path}: JPEG cannot hold transparency; choose PNG, WebP, TIFF or AVIF")
     if max(photo.width, photo.height) > _LONGEST_SIDE[name]:
         raise EncodeError(

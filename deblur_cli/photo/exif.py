@@ -20,10 +20,12 @@ _POINTERS = frozenset({EXIF_POINTER, GPS_POINTER, INTEROP_POINTER})
 _SIDES = (0x0100, 0x0101)
 _EXIF_SIDES = (0xA002, 0xA003)
 
-# Bytes per value of TIFF 6.0's types 1-12, plus 13 (IFD).
+# Bytes per value of TIFF 6.0's types 1-12, plus 13 (IFD) and BigTIFF's 16-18.
 _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
+_TYPE_BYTES |= {16: 8, 17: 8, 18: 8}
+_MOST_ENTRIES = 65_535
 _INTEGER_CODES = {1: "B", 3: "H", 4: "I"}
-_ASCII, _SHORT, _RATIONAL = 2, 3, 5
+_ASCII, _SHORT, _LONG, _RATIONAL = 2, 3, 4, 5
 _INCH = 2  # as the unit of resolutions
 _EMPTY = b"II*\0\x08\0\0\0\0\0\0\0\0\0"
 
@@ -38,7 +40,7 @@ STRUCTURAL_TAGS = frozenset(
         *(332, 333, 334, 336, 337, 338, 339, 340, 341, 342, 347),  # inks, extra samples, sample format
         *range(512, 522),  # old-style JPEG, embedded thumbnail
         *range(529, 533),  # YCbCr
-        *(700, 34377, 34675),  # XMP, Photoshop resources, ICC profile
+        *(700, 33723, 34377, 34675),  # XMP, IPTC, Photoshop resources, ICC profile
         37724,  # Photoshop layers, which no longer match the picture once it is restored
     }
 )
@@ -216,46 +218,111 @@ def _swap_values(block: bytearray, directory: dict[int, Entry], tags: tuple[int,
     block[first], block[second] = block[second], block[first]
 
 
-def extract_from_tiff(file: BinaryIO) -> bytes | None:
-    """An EXIF block of all that a TIFF file's first page says beside how its samples are stored.
+def extract_from_tiff(file: BinaryIO, offset: int | None = None) -> bytes | None:
+    """An EXIF block of all that a TIFF's or BigTIFF's page says beside how its samples are stored.
 
-    Returns None if nothing is left. Raises BrokenExifError, also for BigTIFF.
+    offset: of the page's directory; the first one by default. Returns None if nothing is left. Raises
+    BrokenExifError for directories that cannot be followed, or that a block of 4 GB could not hold.
     """
 
-    def read(offset: int, size: int) -> bytes:
-        file.seek(offset, os.SEEK_SET)
+    def read(start: int, size: int) -> bytes:
+        file.seek(start, os.SEEK_SET)
         return file.read(size)
 
-    header = read(0, 8)
-    order = byte_order(header)
-    (offset,) = struct.unpack_from(order + "I", header, 4)
-    entries = _read_directory(read, order, offset)
+    order, layout, entries = _page(read, offset)
     kept = {tag: entry for tag, entry in entries.items() if tag not in STRUCTURAL_TAGS}
     if not kept:
         return None
-    return header[:4] + struct.pack(order + "I", 8) + _copy_directory(read, order, kept, 8)
+    start = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", 8)
+    return start + _copy_directory(read, order, layout, kept, 8)
 
 
-def _copy_directory(read: Reader, order: str, entries: dict[int, Entry], start: int) -> bytes:
-    """Directory plus everything it points at, laid out to stand at byte `start` of a new block."""
+def tag_bytes(file: BinaryIO, tag: int, offset: int | None = None) -> bytes | None:
+    """A tag's value as it stands in a TIFF or BigTIFF, or None. Raises as `extract_from_tiff`."""
+
+    def read(start: int, size: int) -> bytes:
+        file.seek(start, os.SEEK_SET)
+        return file.read(size)
+
+    order, layout, entries = _page(read, offset)
+    entry = entries.get(tag)
+    if entry is None:
+        return None
+    return entry.value[: entry.size] if entry.size <= layout.inline else _value_at(read, order, layout, entry)
+
+
+class _Layout(NamedTuple):
+    """How directories are laid out: struct codes of the number of entries, an entry, and an offset."""
+
+    size: str
+    entry: str
+    pointer: str
+
+    def offset(self, order: str, value: bytes) -> int:
+        return int(struct.unpack(order + self.pointer, value[: struct.calcsize(self.pointer)])[0])
+
+    @property
+    def inline(self) -> int:
+        """Bytes of a value that stand in its entry."""
+        return struct.calcsize(self.pointer)
+
+
+_CLASSIC = _Layout("H", "HHI4s", "I")
+_BIG = _Layout("Q", "HHQ8s", "Q")
+
+
+def _page(read: Reader, offset: int | None) -> "tuple[ByteOrder, _Layout, dict[int, Entry]]":
+    """Byte order, layout and entries of a page of a TIFF."""
+    header = read(0, 16)
+    order: ByteOrder = "<" if header[:2] == b"II" else ">"
+    layout = _BIG if header[2:4] in (b"+\0", b"\0+") else _CLASSIC
+    if layout is _CLASSIC:
+        byte_order(header)
+    if offset is None:
+        offset = layout.offset(order, header[4:8] if layout is _CLASSIC else header[8:16])
+    return order, layout, _directory_of(read, order, layout, offset)
+
+
+def _directory_of(read: Reader, order: str, layout: _Layout, offset: int) -> dict[int, Entry]:
+    if layout is _CLASSIC:
+        return _read_directory(read, order, offset)
+    try:
+        (count,) = struct.unpack(order + layout.size, read(offset, 8))
+        raw = read(offset + 8, 20 * min(count, _MOST_ENTRIES))
+        entries = [Entry(0, *fields) for fields in struct.iter_unpack(order + layout.entry, raw)]
+    except (struct.error, OverflowError) as error:
+        raise BrokenExifError("a directory is cut short") from error
+    if len(entries) < count:
+        raise BrokenExifError("a directory is cut short")
+    return {entry.tag: entry for entry in entries}
+
+
+def _copy_directory(
+    read: Reader, order: str, layout: _Layout, entries: dict[int, Entry], start: int
+) -> bytes:
+    """A classic directory plus everything it points at, laid out to stand at byte `start` of a new block."""
     heads: list[bytes] = []
     tail = bytearray()
     tail_start = start + 2 + 12 * len(entries) + 4
-    for tag in sorted(entries):
-        entry = entries[tag]
-        value = entry.value
+    for tag, entry in sorted(entries.items()):
         position = tail_start + len(tail)
+        kind, value = entry.type, entry.value[:4]
         if tag in _POINTERS:
-            (target,) = struct.unpack(order + "I", value)
-            tail += _copy_directory(read, order, _read_directory(read, order, target), position)
-            value = struct.pack(order + "I", position)
+            target = layout.offset(order, entry.value)
+            inner = _directory_of(read, order, layout, target)
+            tail += _copy_directory(read, order, layout, inner, position)
+            kind, value = _LONG, struct.pack(order + "I", position)
         elif entry.size > 4:
-            (target,) = struct.unpack(order + "I", value)
-            content = read(target, entry.size)
-            if len(content) < entry.size:
-                raise BrokenExifError("a value lies outside the file")
-            tail += content
+            content = entry.value if entry.size <= layout.inline else _value_at(read, order, layout, entry)
+            tail += content[: entry.size]
             value = struct.pack(order + "I", position)
         tail += b"\0" * (len(tail) % 2)  # TIFF wants values at even offsets
-        heads.append(struct.pack(order + "HHI", tag, entry.type, entry.length) + value)
+        heads.append(struct.pack(order + "HHI", tag, kind, entry.length) + value)
     return struct.pack(order + "H", len(heads)) + b"".join(heads) + b"\0\0\0\0" + bytes(tail)
+
+
+def _value_at(read: Reader, order: str, layout: _Layout, entry: Entry) -> bytes:
+    content = read(layout.offset(order, entry.value), entry.size)
+    if len(content) < entry.size:
+        raise BrokenExifError("a value lies outside the file")
+    return content

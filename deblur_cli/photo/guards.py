@@ -97,3 +97,10 @@ def too_large(path: Path, megapixels: float, limit: float, words: str = "") -> P
     return PhotoTooLargeError(
         f"{path}: has {words}{count} megapixels, the limit is {limit:g}; raise it with --max-megapixels"
     )
+
+
+def several(path: Path, count: int, what: str) -> DecodeError:
+    """The error for a file of several pictures, "pages" or "frames"."""
+    return DecodeError(
+        f"{path}: has {count} {what}; only single pictures are handled, save the one you want by itself"
+    )

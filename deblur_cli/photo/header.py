@@ -1,24 +1,26 @@
-"""Which files are read as photos, told by their first bytes, and their format and size without their pixels.
+"""What a file is, told by its bytes, and the size of its picture without its pixels.
 
-To read a new format: name its bytes and suffixes here, and open it in `decode.py`.
+To read a new format: name its signature here in `_kind`, its suffixes above, and its reader in `decode.py`.
 """
 
 import struct
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
-from PIL import Image, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from deblur_cli.errors import DecodeError
-from deblur_cli.photo.bmff import brands
-from deblur_cli.photo.deep import REDUCED_COPY, HeicFile, open_deep_tiff
-from deblur_cli.photo.exif import ORIENTATION
+from deblur_cli.photo import codestream, png
+from deblur_cli.photo.bmff import brands, read_primary
+from deblur_cli.photo.deep import HeicFile
+from deblur_cli.photo.exif import ORIENTATION, BrokenExifError, orientation_of
 from deblur_cli.photo.guards import DAMAGE, reason_of
 from deblur_cli.photo.metadata import known_orientation
 from deblur_cli.photo.raw import UnsupportedRawError, raw_size
+from deblur_cli.photo.tiff_pages import open_tiff
 
 # Pillow tells MPO from JPEG after opening.
 PILLOW_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
@@ -33,30 +35,54 @@ RAW_SUFFIXES = frozenset(
 )
 HEIC_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
 _PICTURE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".tif", ".tiff", ".bmp", ".avif"}
+    {
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".tif", ".tiff", ".bmp", ".avif"),
+        *(".jxl", ".jp2", ".j2k", ".jpf", ".jpx"),
+    }
 )
 _UNREAD_SUFFIXES = frozenset(  # GIF is read where a file is named; in folders it is nearly always animated
-    {".gif", ".jxl", ".jp2", ".j2k", ".jpf", ".psd", ".psb", ".exr", ".hdr", ".heics", ".avifs"}
+    {".gif", ".psd", ".psb", ".exr", ".hdr", ".heics", ".avifs", ".jxr", ".jls"}
 )
 _SIGNATURES = {
     b"\xff\xd8\xff": "JPEG",
-    b"\x89PNG": "PNG",
-    b"RIFF": "WebP",
+    b"\x89PNG\r\n\x1a\n": "PNG",
     b"II*\0": "TIFF",
     b"MM\0*": "TIFF",
-    b"II+\0": "BigTIFF",
-    b"MM\0+": "BigTIFF",
+    b"II+\0": "TIFF",
+    b"MM\0+": "TIFF",
     b"BM": "BMP",
     b"GIF8": "GIF",
+    **dict.fromkeys(codestream.JXL_SIGNATURES, "JXL"),
+    **dict.fromkeys(codestream.JP2_SIGNATURES, "JP2"),
 }
 # First bytes of RAW that is no TIFF: Olympus, Panasonic, Fujifilm, Minolta, Sigma
 _RAW_SIGNATURES = (b"IIRO", b"IIRS", b"MMOR", b"IIU\0", b"FUJIFILMCCD-RAW", b"\0MRM", b"FOVb")
 _HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
+_VIDEO_BRANDS = frozenset({b"isom", b"iso2", b"mp41", b"mp42", b"M4V ", b"qt  ", b"3gp4", b"3gp5", b"avc1"})
 _CANON_BRAND = b"crx "
-
-_SUBFILE_TYPE, _PHOTOMETRIC, _DNG_VERSION = 254, 262, 50706
-_SENSOR_PHOTOMETRICS = (32803, 34892)  # color filter array, linear RAW
+_UNREAD = {  # what people give to such a tool, too
+    b"8BPS": "a Photoshop document",
+    b"\x76\x2f\x31\x01": "an OpenEXR picture",
+    b"#?RADIANCE": "a Radiance HDR picture",
+    b"#?RGBE": "a Radiance HDR picture",
+    b"%PDF": "a PDF document",
+    b"gimp xcf": "a GIMP document",
+    b"II\xbc": "a JPEG XR picture",
+    b"qoif": "a QOI picture",
+    b"SIMPLE  =": "a FITS file",
+    b"\0\0\1\0": "an icon",
+    b"DDS ": "a DirectDraw texture",
+    b"\0\xffKA": "an Affinity document",
+    b"<svg": "an SVG drawing",
+    b"<?xml": "an XML file",
+    b"PK\3\4": "a ZIP archive or an office document",
+    b"\x1aE\xdf\xa3": "a video",
+    b"<!DOCTYPE html": "a web page",
+    b"<html": "a web page",
+    b"\xff\xd8": "a broken JPEG",
+    **{b"P%d%b" % (digit, space): "a PNM picture" for digit in range(1, 8) for space in (b"\n", b" ")},
+}
 
 
 def is_picture_name(path: Path) -> bool:
@@ -69,101 +95,82 @@ def is_picture_name(path: Path) -> bool:
 
 
 def is_unread_name(path: Path) -> bool:
-    """Whether a file's suffix is that of a picture that no folder is searched for: JPEG XL, PSD, GIF ..."""
+    """Whether a file's suffix is that of a picture that no folder is searched for: PSD, GIF, EXR ..."""
     return path.suffix.lower() in _UNREAD_SUFFIXES
 
 
-def is_raw(path: Path, header: bytes) -> bool:
-    """Whether to take the file for camera RAW by its first bytes, or by its name if they say no other kind.
+def identify(path: Path) -> str:
+    """The format of a file as `Photo.format` has it, told by its bytes whatever its name.
 
-    Many kinds of RAW are TIFF files; those under another name are told by `is_raw_tiff`.
+    The name counts for camera RAW alone, where the first bytes are those of a TIFF or of nothing known.
+    Raises DecodeError, with the true kind of the file, for what deblur does not read, and OSError.
     """
-    if header.startswith(_RAW_SIGNATURES) or header[6:14] == b"HEAPCCDR" or _CANON_BRAND in brands(header):
+    with path.open("rb") as file:
+        header = read_header(file)
+        kind = _kind(header)
+        if kind == "TIFF":
+            return "RAW" if _is_raw_tiff(path, file, header) else "TIFF"
+        if kind is None and path.suffix.lower() in RAW_SUFFIXES:
+            return "RAW"
+        if kind is None:
+            raise _unread(path, header)
+        if kind == "JPEG" and codestream.rare_jpeg_frame(file) is not None:
+            return "LJPEG"
+        return kind
+
+
+def _kind(header: bytes) -> str | None:
+    if header.startswith(_RAW_SIGNATURES) or header[6:14] == b"HEAPCCDR":
+        return "RAW"
+    if found := brands(header):
+        if _CANON_BRAND in found:
+            return "RAW"
+        return "AVIF" if found & _AVIF_BRANDS else "HEIF" if found & _HEIC_BRANDS else None
+    if header.startswith(b"RIFF") and header[8:12] == b"WEBP":
+        return "WEBP"
+    return next((kind for start, kind in _SIGNATURES.items() if header.startswith(start)), None)
+
+
+def _is_raw_tiff(path: Path, file: BinaryIO, header: bytes) -> bool:
+    if path.suffix.lower() in RAW_SUFFIXES or header[8:10] == b"CR":
         return True
-    if is_tiff(header):
-        return path.suffix.lower() in RAW_SUFFIXES or header[8:10] == b"CR"
-    return path.suffix.lower() in RAW_SUFFIXES and not is_known(header)
+    pages = open_tiff(path, file)
+    return pages is not None and pages.is_raw
 
 
-def is_known(header: bytes) -> bool:
-    """Whether the first bytes are those of a kind of picture that is no RAW."""
-    return header.startswith(tuple(_SIGNATURES)) or is_heic(header) or is_avif(header)
+def is_plain_tiff(path: Path) -> bool:
+    """Whether a file is a TIFF without sensor values, though it is named like camera RAW."""
+    with path.open("rb") as file:
+        pages = open_tiff(path, file)
+        return pages is not None and not pages.is_raw
 
 
-def is_tiff(header: bytes) -> bool:
-    """Whether a file begins as a TIFF or BigTIFF."""
-    return header[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+def _unread(path: Path, header: bytes) -> DecodeError:
+    """The error for a file of a kind that is not read, as which it is told."""
+    kind = next((kind for start, kind in _UNREAD.items() if header.startswith(start)), None)
+    if brands(header) & _VIDEO_BRANDS or (header.startswith(b"RIFF") and header[8:12] == b"AVI "):
+        kind = "a video"
+    if kind is not None:
+        return DecodeError(
+            f"{path}: is {kind}, which deblur does not read; save it as TIFF, PNG, or JPEG first"
+        )
+    return DecodeError(
+        f"{path}: is not a picture that deblur knows; it reads JPEG, PNG, WebP, TIFF, BMP, GIF, HEIC, AVIF,"
+        " JPEG XL, JPEG 2000 and camera RAW"
+    )
 
 
-def is_avif(header: bytes) -> bool:
-    """Whether a file begins as an AVIF."""
-    return bool(brands(header) & _AVIF_BRANDS)
-
-
-def is_heic(header: bytes) -> bool:
-    """Whether a file begins as a HEIC."""
-    return bool(brands(header) & _HEIC_BRANDS) and not is_avif(header)
-
-
-def is_deep_png(header: bytes) -> bool:
-    """Whether a file begins as a PNG of 16 bits per sample."""
-    return header.startswith(b"\x89PNG") and header[12:16] == b"IHDR" and png_bits(header) == 16
+def damaged(path: Path, kind: str) -> DecodeError:
+    """The error for a file that begins as a kind of picture but that its reader cannot open."""
+    return DecodeError(
+        f"{path}: starts like a {kind} but its header is damaged or unusual;"
+        " fetch a fresh copy or save it again from an image editor"
+    )
 
 
 def png_bits(header: bytes) -> int:
     """Bits per sample that a PNG's header names."""
     return header[24] if len(header) > 24 else 8
-
-
-def is_raw_tiff(tags: Mapping[int, Any]) -> bool:
-    """Whether a TIFF's first directory is that of camera RAW: sensor values, or a preview of them."""
-    preview_first = int(tags.get(_SUBFILE_TYPE) or 0) & REDUCED_COPY
-    return _DNG_VERSION in tags or tags.get(_PHOTOMETRIC) in _SENSOR_PHOTOMETRICS or bool(preview_first)
-
-
-def unidentified(path: Path, header: bytes) -> DecodeError:
-    """The error for a file that Pillow opens as none of the formats."""
-    for signature, kind in _SIGNATURES.items():
-        if header.startswith(signature):
-            return DecodeError(
-                f"{path}: starts like a {kind} but its header is damaged or unusual;"
-                " fetch a fresh copy or save it again from an image editor"
-            )
-    if is_avif(header):
-        return DecodeError(
-            f"{path}: starts like an AVIF but is damaged, or this Pillow was built without AVIF"
-        )
-    return DecodeError(
-        f"{path}: is not a picture; deblur reads JPEG, PNG, WebP, TIFF, BMP, GIF, HEIC, AVIF and camera RAW"
-    )
-
-
-def check_single(path: Path, image: Image.Image) -> None:
-    """Raises DecodeError for animations and documents of several pages."""
-    frames = int(getattr(image, "n_frames", 1))
-    if image.format == "MPO" or frames == 1:
-        return
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
-        frames = _count_pages(image, frames)
-    check_count(path, frames, "pages" if image.format == "TIFF" else "frames")
-
-
-def check_count(path: Path, count: int, what: str) -> None:
-    """Raises DecodeError for more than one of `what`."""
-    if count > 1:
-        raise DecodeError(
-            f"{path}: has {count} {what}; only single pictures are handled, save the one you want by itself"
-        )
-
-
-def _count_pages(image: TiffImagePlugin.TiffImageFile, frames: int) -> int:
-    """Pages that are pictures of their own, not reduced copies of the first."""
-    pages = 1
-    for number in range(1, frames):
-        image.seek(number)
-        pages += not int(image.tag_v2.get(_SUBFILE_TYPE, 0)) & REDUCED_COPY
-    image.seek(0)
-    return pages
 
 
 def read_header(file: BinaryIO) -> bytes:
@@ -181,80 +188,105 @@ class Header(NamedTuple):
     height: int
 
 
-def probe(path: Path) -> Header | None:
-    """The header of camera RAW, HEIC or TIFF of more than 8 bits; None for all other files.
+def probe(path: Path) -> Header:
+    """The format and upright size of a photo, from its header.
 
-    Leaves Pillow's global settings alone. Raises DecodeError for a file that cannot be opened or followed.
+    Safe beside threads that decode: leaves Pillow's settings alone. Raises DecodeError for a file that cannot
+    be opened or followed.
     """
     try:
-        return _probe(path)
-    except DAMAGE as error:
-        raise DecodeError(f"{path}: its header cannot be read ({reason_of(error)})") from error
-
-
-def _probe(path: Path) -> Header | None:
-    with path.open("rb") as file:
-        header = read_header(file)
-        if is_raw(path, header):
+        format = identify(path)
+        if format == "RAW":
             try:
                 return Header("RAW", *raw_size(path))
             except UnsupportedRawError:
-                if not is_tiff(header):
+                if not is_plain_tiff(path):
                     raise
-        if is_heic(header):
-            return Header("HEIF", *HeicFile(path, file).size)
-        if not is_tiff(header):
-            return None
-        deep = open_deep_tiff(path, file)
-        if deep is None:
-            return None
-        if is_raw_tiff(deep.tags):
-            return Header("RAW", *raw_size(path))
-        width, height = int(deep.page.imagewidth), int(deep.page.imagelength)
-        turned = known_orientation(deep.tag(ORIENTATION)) >= 5
-        return Header("TIFF", height, width) if turned else Header("TIFF", width, height)
-
-
-def upright_size(path: Path) -> tuple[int, int]:
-    """Return width and height as the photo is shown. Raises DecodeError for a header that cannot be read."""
-    try:
-        if header := probe(path):
-            return header.width, header.height
-        with warnings.catch_warnings(action="ignore"), _opened(path) as image:
-            width, height = image.size
-            # Pillow would decode a whole PNG in search of EXIF behind its pixels.
-            headless = image.format == "PNG" and "exif" not in image.info
-            turned = not headless and image.getexif().get(ORIENTATION, 1) in range(5, 9)
+            format = "TIFF"
+        return Header(format, *_size(path, format))
     except UnidentifiedImageError as error:
-        raise DecodeError(f"{path}: is not a picture that deblur reads") from error
+        raise damaged(path, format) from error
     except DAMAGE as error:
         raise DecodeError(f"{path}: its header cannot be read ({reason_of(error)})") from error
+
+
+def _size(path: Path, format: str) -> tuple[int, int]:
+    with path.open("rb") as file:
+        size = _SIZES[format](path, file) if format in _SIZES else None
+    return size or _size_by_pillow(path)
+
+
+def _heic_size(path: Path, file: BinaryIO) -> tuple[int, int]:
+    return HeicFile(path, file).size
+
+
+def _tiff_size(path: Path, file: BinaryIO) -> tuple[int, int] | None:
+    if (pages := open_tiff(path, file)) is None:
+        return None
+    width, height = int(pages.page.imagewidth), int(pages.page.imagelength)
+    return (height, width) if known_orientation(pages.tag(ORIENTATION)) >= 5 else (width, height)
+
+
+def _avif_size(_: Path, file: BinaryIO) -> tuple[int, int] | None:
+    found = read_primary(file.read())
+    if found.size is None:
+        return None
+    left, top, right, bottom = found.clap or (0, 0, *found.size)
+    return (bottom - top, right - left) if found.is_turned else (right - left, bottom - top)
+
+
+def _png_size(_: Path, file: BinaryIO) -> tuple[int, int] | None:
+    """Also right where EXIF stands behind the pixels, which Pillow would decode to get there."""
+    found = dict(png.read_chunks(file, (b"IHDR", b"eXIf").__contains__))
+    if len(found.get(b"IHDR", b"")) < 8:
+        return None
+    width, height = struct.unpack_from(">II", found[b"IHDR"])
+    try:
+        turned = b"eXIf" in found and orientation_of(found[b"eXIf"]) >= 5
+    except BrokenExifError:
+        turned = False
     return (height, width) if turned else (width, height)
 
 
-def megapixels(path: Path) -> float | None:
-    """Return how many million pixels a photo has; None where its header does not tell.
+def _rare_jpeg_size(_: Path, file: BinaryIO) -> tuple[int, int] | None:
+    found = codestream.rare_jpeg_frame(file)
+    return found and (found[1].width, found[1].height)
 
-    Safe beside threads that decode: it leaves Pillow's settings and Python's warning filters alone.
-    """
+
+def _jxl_size(_: Path, file: BinaryIO) -> tuple[int, int]:
+    found = codestream.read_jxl(file.read())
+    return found.width, found.height
+
+
+def _jp2_size(_: Path, file: BinaryIO) -> tuple[int, int]:
+    found = codestream.read_jp2(file.read())
+    return found.width, found.height
+
+
+_SIZES: dict[str, Callable[[Path, BinaryIO], tuple[int, int] | None]] = {
+    "HEIF": _heic_size,
+    "TIFF": _tiff_size,
+    "AVIF": _avif_size,
+    "PNG": _png_size,
+    "LJPEG": _rare_jpeg_size,
+    "JXL": _jxl_size,
+    "JP2": _jp2_size,
+}
+
+
+def _size_by_pillow(path: Path) -> tuple[int, int]:
+    with warnings.catch_warnings(action="ignore"), _opened(path) as image:
+        turned = image.getexif().get(ORIENTATION, 1) in range(5, 9)
+        return image.size[::-1] if turned else image.size
+
+
+def megapixels(path: Path) -> float | None:
+    """Return how many million pixels a photo has; None where its header does not tell."""
     try:
-        if header := probe(path):
-            return header.width * header.height / 1e6
-        with _opened(path) as image:
-            return image.width * image.height / 1e6
+        header = probe(path)
     except Exception:  # noqa: BLE001 - whatever is wrong with the photo, decoding it will say so
         return None
-
-
-def picture_format(path: Path) -> str | None:
-    """Return the format that a file begins like, as `Photo.format` has it; None where none is read."""
-    try:
-        if header := probe(path):
-            return header.format
-        with warnings.catch_warnings(action="ignore"), _opened(path) as image:
-            return "JPEG" if image.format == "MPO" else image.format
-    except (*DAMAGE, DecodeError):
-        return None
+    return header.width * header.height / 1e6
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """How a JPEG was written: its quantization tables and subsampling, read, turned and written again."""
 
+import io
 import struct
 import threading
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from PIL import ImageFile, JpegImagePlugin
+from PIL import Image, ImageFile, JpegImagePlugin
 
 from deblur_cli.photo.photo import JpegSettings
 from deblur_cli.photo.photoshop import SEGMENT_PREFIX
@@ -84,6 +85,21 @@ def photoshop_segments(resources: bytes | None) -> bytes:
 def xmp_segments(parts: tuple[bytes, ...]) -> bytes:
     """The parts of an extended XMP packet as APP1 segments."""
     return b"".join(b"\xff\xe1" + struct.pack(">H", len(part) + 2) + part for part in parts)
+
+
+def one_pixel_frame() -> bytes:
+    """A JPEG of one gray pixel from its tables on, to stand behind the segments of another."""
+    stream = io.BytesIO()
+    Image.new("L", (1, 1)).save(stream, "JPEG")
+    content = stream.getvalue()
+    return content[content.index(b"\xff\xdb") :]
+
+
+def with_density(content: bytes, density: tuple[int, int]) -> bytes:
+    """A JPEG as Pillow writes it, with a ratio of sides of its pixels in its JFIF header."""
+    if content[2:4] != b"\xff\xe0" or content[6:11] != b"JFIF\0":
+        return content
+    return content[:13] + struct.pack(">BHH", 0, *density) + content[18:]
 
 
 @contextmanager

@@ -1,4 +1,7 @@
-"""The blocks around the pixels: EXIF, XMP, ICC, resolution and comments of an opened file."""
+"""The blocks around the pixels: EXIF, XMP, ICC, resolution and comments of an opened file.
+
+Readers give the blocks in terms of the upright picture, and phrases for what had to be left out.
+"""
 
 import logging
 import math
@@ -9,45 +12,33 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from PIL import Image, JpegImagePlugin, TiffImagePlugin
+from PIL import Image, JpegImagePlugin, PngImagePlugin
 
 from deblur_cli.photo import exif, photoshop, png
 from deblur_cli.photo.bmff import Nclx
 from deblur_cli.photo.photo import Metadata
 from deblur_cli.photo.profiles import cicp_profile
+from deblur_cli.photo.xmp import BrokenXmpError, upright_xmp
 
 logger = logging.getLogger(__name__)
 
+Lost = tuple[str, ...]  # phrases
+
+_NOTHING: Lost = ()
 _EXIF_PREFIX = b"Exif\0\0"
 PNG_XMP_PREFIX = b"XML:com.adobe.xmp\0"
-_XMP_TAG, _IPTC_TAG, _PHOTOSHOP_TAG, _ICC_TAG = 700, 33723, 34377, 34675
+XMP_TAG, _IPTC_TAG, _PHOTOSHOP_TAG, _ICC_TAG = 700, 33723, 34377, 34675
 _RESOLUTION_UNIT = 296
+_C2PA_TAG = 52545
 _LAYERS_TAG = 37724
 _TEXT_EXIF = "Raw profile type exif"  # how ImageMagick stored EXIF in PNG before the eXIf chunk existed
-_PNG_CHUNKS = frozenset({b"cHRM", b"gAMA", b"sRGB", b"cICP", b"tEXt", b"zTXt", b"iTXt"})
 _XMP_EXTENSION = b"http://ns.adobe.com/xmp/extension/\0"
 _EXTENSION_MARK = re.compile(
     rb"""\sxmpNote:HasExtendedXMP\s*=\s*("[^"]*"|'[^']*')|<xmpNote:HasExtendedXMP>[^<]*</xmpNote:HasExtendedXMP>"""
 )
-# What points to a gain map or a video behind the photo, which no result carries (Ultra HDR, Motion Photo)
-_TRAILERS = re.compile(
-    rb"""\s(?:hdrgm:\w+|GCamera:(?:MotionPhoto|MicroVideo)\w*)\s*=\s*(?:"[^"]*"|'[^']*')"""
-    rb"""|<(Container:Directory|GContainer:Directory)\b.*?</\1>""",
-    re.DOTALL,
-)
-_XMP_ORIENTATION = re.compile(rb"""(tiff:Orientation(?:\s*=\s*["']|>)\s*)[2-8]""")
-
-
-def read_tiff_exif(path: Path, file: BinaryIO) -> bytes | None:
-    """A TIFF's own tags as an EXIF block."""
-    position = file.tell()
-    try:
-        block = exif.extract_from_tiff(file)
-    except (exif.BrokenExifError, struct.error, RecursionError) as error:
-        logger.warning("%s: its tags cannot be read (%s) and are left out", path, error)
-        block = None
-    file.seek(position)
-    return block
+_IPTC_MARK = b"\x1c"  # before each record
+_C2PA = "its C2PA credentials, which would not match a restored picture"
+_BMP_EMBEDDED = b"DEBM"  # PROFILE_EMBEDDED, little-endian
 
 
 def known_orientation(value: Any) -> int:
@@ -55,66 +46,95 @@ def known_orientation(value: Any) -> int:
     return int(value) if value in range(1, 9) else 1
 
 
-def read_exif(path: Path, image: Image.Image) -> tuple[bytes | None, int]:
-    """The EXIF block, without its "Exif" prefix, and the orientation in it; broken ones are left out."""
+def read_exif(image: Image.Image) -> tuple[bytes | None, int, Lost]:
+    """The EXIF block without its "Exif" prefix, the orientation in it, and what is lost of it."""
     block = image.info.get("exif")
     try:
         if block is None and _TEXT_EXIF in image.info:
             block = bytes.fromhex("".join(image.info[_TEXT_EXIF].split("\n")[3:]))
         if not block:
-            return None, 1
+            return None, 1, ()
         while block.startswith(_EXIF_PREFIX):  # some writers put it twice
             block = block[len(_EXIF_PREFIX) :]
-        return block, exif.orientation_of(block)
+        return block, exif.orientation_of(block), ()
     except (exif.BrokenExifError, ValueError, struct.error) as error:
-        logger.warning("%s: its EXIF block is broken (%s) and is left out", path, error)
-        return None, 1
+        return None, 1, (_broken_exif(error),)
+
+
+def _broken_exif(error: Exception) -> str:
+    return f"its EXIF block, which is broken ({error})"
 
 
 def read_metadata(
-    path: Path, image: Image.Image, file: BinaryIO, block: bytes | None, orientation: int
-) -> Metadata:
-    """Everything to carry over from a loaded picture, in terms of the upright picture.
+    image: Image.Image, file: BinaryIO, block: bytes | None, orientation: int
+) -> tuple[Metadata, Lost]:
+    """Everything to carry over from a loaded picture that is no TIFF.
 
-    `block` and `orientation` are what `read_exif` or `read_tiff_exif` gave.
+    block, orientation: what `read_exif` gave
     """
-    return Metadata(
-        icc=image.info.get("icc_profile") or None,
-        exif=_upright_exif(path, block),
-        xmp=_upright_xmp(image.info.get("xmp"), turned=orientation != 1),
+    upright, lost = _upright_exif(block)
+    xmp, lost_xmp = _upright_xmp(image.info.get("xmp"), turned=orientation != 1)
+    resources, lost_resources = _jpeg_resources(image)
+    chunks, lost_chunks = _read_png_chunks(file) if image.format == "PNG" else ((), ())
+    dpi, density = _resolution(image)
+    metadata = Metadata(
+        icc=image.info.get("icc_profile") or (_bmp_profile(file) if image.format == "BMP" else None),
+        exif=upright,
+        xmp=xmp,
         xmp_extension=_xmp_extension(image),
-        dpi=_read_dpi(image, orientation),
+        dpi=_turned_dpi(dpi, orientation),
+        density=density if density is None or orientation < 5 else (density[1], density[0]),
         comment=_read_comment(image),
-        photoshop=_read_photoshop(path, image),
-        png_chunks=_read_png_chunks(file) if image.format == "PNG" else (),
+        photoshop=resources,
+        png_chunks=chunks,
     )
+    return metadata, (*lost, *lost_xmp, *lost_resources, *lost_chunks)
 
 
-def read_deep_tiff_metadata(path: Path, tag: Callable[[int], Any], file: BinaryIO) -> tuple[Metadata, int]:
-    """As `read_metadata`, of a TIFF whose tags `tag` gives by number; and the orientation to turn by."""
-    block, orientation = read_tiff_exif(path, file), known_orientation(tag(exif.ORIENTATION))
-    icc, xmp = tag(_ICC_TAG), tag(_XMP_TAG)
-    resources = _tiff_resources(path, tag)
+def read_tiff_metadata(
+    tag: Callable[[int], Any], file: BinaryIO, offset: int | None
+) -> tuple[Metadata, int, Lost]:
+    """As `read_metadata`, of a TIFF whose tags `tag` gives by number; and the orientation to turn by.
+
+    offset: of the page's directory, None for the first one
+    """
+    orientation = known_orientation(tag(exif.ORIENTATION))
+    broken: Lost = ()
+    try:
+        block = exif.extract_from_tiff(file, offset)
+    except (exif.BrokenExifError, struct.error, RecursionError) as error:
+        block, broken = None, (f"its tags, which cannot be read ({error})",)
+    upright, lost = _upright_exif(block)
+    icc = tag(_ICC_TAG)
+    xmp, lost_xmp = _upright_xmp(tag(XMP_TAG), turned=orientation != 1)
+    resources, lost_resources = _tiff_resources(tag, read_iptc(file, offset))
     metadata = Metadata(
         icc=icc if isinstance(icc, bytes) and icc else None,
-        exif=_upright_exif(path, block),
-        xmp=_upright_xmp(xmp, turned=orientation != 1),
+        exif=upright,
+        xmp=xmp,
         dpi=_turned_dpi(_tiff_dpi(tag), orientation),
         photoshop=resources,
     )
-    return metadata, orientation
+    credentials = (_C2PA,) if tag(_C2PA_TAG) is not None else ()
+    return metadata, orientation, (*broken, *lost, *lost_xmp, *lost_resources, *credentials)
 
 
-def read_heic_metadata(path: Path, info: dict[str, Any]) -> Metadata:
+def read_heic_metadata(info: dict[str, Any]) -> tuple[Metadata, Lost]:
     """Everything to carry over from a HEIC file, whose pixels are turned by whoever decodes them."""
-    block = info.get("exif")
-    if block:
-        block = block[len(_EXIF_PREFIX) :] if block.startswith(_EXIF_PREFIX) else block
-    return Metadata(
-        icc=info.get("icc_profile") or None,
-        exif=_upright_exif(path, block or None),
-        xmp=_upright_xmp(info.get("xmp"), turned=True),
-    )
+    blocks = {"exif": info.get("exif"), "xmp": info.get("xmp"), "icc": info.get("icc_profile")}
+    return read_blocks({name: block for name, block in blocks.items() if block}, turned=True)
+
+
+def read_blocks(blocks: dict[str, bytes], *, turned: bool) -> tuple[Metadata, Lost]:
+    """The metadata of blocks by name: exif, xmp, icc, and iptc. `turned`: the pixels are turned upright."""
+    block = blocks.get("exif")
+    while block and block.startswith(_EXIF_PREFIX):
+        block = block[len(_EXIF_PREFIX) :]
+    upright, lost = _upright_exif(block or None)
+    xmp, lost_xmp = _upright_xmp(blocks.get("xmp"), turned=turned)
+    iptc = blocks.get("iptc")
+    resources = photoshop.from_iptc(iptc) if iptc else None
+    return Metadata(icc=blocks.get("icc"), exif=upright, xmp=xmp, photoshop=resources), (*lost, *lost_xmp)
 
 
 def with_color_tag(path: Path, metadata: Metadata, nclx: Nclx | None) -> Metadata:
@@ -127,13 +147,16 @@ def with_color_tag(path: Path, metadata: Metadata, nclx: Nclx | None) -> Metadat
     return replace(metadata, icc=cicp_profile(nclx.primaries, nclx.transfer))
 
 
-def _upright_xmp(xmp: Any, *, turned: bool) -> bytes | None:
+def _upright_xmp(xmp: Any, *, turned: bool) -> tuple[bytes | None, Lost]:
     if isinstance(xmp, str):
         xmp = xmp.encode()
     if not isinstance(xmp, bytes) or not xmp:
-        return None
-    xmp = _TRAILERS.sub(b"", xmp)
-    return _XMP_ORIENTATION.sub(rb"\g<1>1", xmp) if turned else xmp
+        return None, ()
+    try:
+        return upright_xmp(xmp, turned=turned), ()
+    except BrokenXmpError as error:
+        logger.info("an XMP block is broken (%s) and is kept as it is", error)
+        return xmp, ()
 
 
 def _xmp_extension(image: Image.Image) -> tuple[bytes, ...]:
@@ -147,24 +170,27 @@ def without_extension_mark(xmp: bytes | None) -> bytes | None:
     return _EXTENSION_MARK.sub(b"", xmp) if xmp else xmp
 
 
-def _upright_exif(path: Path, block: bytes | None) -> bytes | None:
+def _upright_exif(block: bytes | None) -> tuple[bytes | None, Lost]:
     if block is None:
-        return None
+        return None, ()
     try:
-        return exif.without_thumbnail(exif.mark_upright(block))
+        return exif.without_thumbnail(exif.mark_upright(block)), ()
     except (exif.BrokenExifError, struct.error) as error:
-        logger.warning("%s: its EXIF block is broken (%s) and is left out", path, error)
-        return None
+        return None, (_broken_exif(error),)
 
 
-def _read_dpi(image: Image.Image, orientation: int) -> tuple[float, float] | None:
-    if isinstance(image, TiffImagePlugin.TiffImageFile) and exif.X_RESOLUTION not in image.tag_v2:
-        return None  # Pillow then makes up 1 dpi
+def _resolution(image: Image.Image) -> tuple[tuple[float, float] | None, tuple[int, int] | None]:
+    """Dots per inch, or two numbers without a unit. Pillow makes up the former where there is no unit."""
+    if isinstance(image, JpegImagePlugin.JpegImageFile) and image.info.get("jfif_unit") not in (1, 2):
+        density = image.info.get("jfif_density", (1, 1))
+        return None, density if density != (1, 1) and min(density) > 0 else None
+    if isinstance(image, PngImagePlugin.PngImageFile) and "aspect" in image.info:
+        return None, image.info["aspect"]
     try:
         across, down = (float(value) for value in image.info["dpi"])
     except (KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError):
-        return None
-    return _turned_dpi((across, down), orientation)
+        return None, None
+    return (across, down), None
 
 
 def _turned_dpi(dpi: tuple[float, float] | None, orientation: int) -> tuple[float, float] | None:
@@ -178,11 +204,16 @@ def _tiff_dpi(tag: Callable[[int], Any]) -> tuple[float, float] | None:
     per_inch = {1: 0.0, 2: 1.0, 3: 2.54}.get(int(tag(_RESOLUTION_UNIT) or 2), 0.0)
     try:
         across, down = (
-            tag(number)[0] / tag(number)[1] * per_inch for number in (exif.X_RESOLUTION, exif.Y_RESOLUTION)
+            _quotient(tag(number)) * per_inch for number in (exif.X_RESOLUTION, exif.Y_RESOLUTION)
         )
     except (TypeError, LookupError, ZeroDivisionError):
         return None
     return across, down
+
+
+def _quotient(value: Any) -> float:
+    """A rational as tifffile gives it (two numbers), or as Pillow does."""
+    return float(value[0] / value[1] if isinstance(value, tuple) else value)
 
 
 def _read_comment(image: Image.Image) -> bytes | None:
@@ -190,44 +221,75 @@ def _read_comment(image: Image.Image) -> bytes | None:
     return comment if isinstance(comment, bytes) and comment else None
 
 
-def _read_photoshop(path: Path, image: Image.Image) -> bytes | None:
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
-        return _tiff_resources(path, image.tag_v2.get)
-    if isinstance(image, JpegImagePlugin.JpegImageFile):
-        prefix = photoshop.SEGMENT_PREFIX
-        parts = [
-            content[len(prefix) :]
-            for name, content in image.applist
-            if name == "APP13" and content.startswith(prefix)
-        ]
-        return _without_thumbnails(path, b"".join(parts) or None)
-    return None
+def _jpeg_resources(image: Image.Image) -> tuple[bytes | None, Lost]:
+    if not isinstance(image, JpegImagePlugin.JpegImageFile):
+        return None, ()
+    prefix = photoshop.SEGMENT_PREFIX
+    parts = [
+        content[len(prefix) :]
+        for name, content in image.applist
+        if name == "APP13" and content.startswith(prefix)
+    ]
+    return _without_thumbnails(b"".join(parts) or None)
 
 
-def _tiff_resources(path: Path, tag: Callable[[int], Any]) -> bytes | None:
-    """Photoshop's resources of a TIFF, made from its IPTC block where it has that alone."""
-    if tag(_LAYERS_TAG) is not None:
-        logger.warning("%s: its Photoshop layers are left out, only the flat picture is kept", path)
-    resources, iptc = tag(_PHOTOSHOP_TAG), tag(_IPTC_TAG)
+def _tiff_resources(tag: Callable[[int], Any], iptc: bytes | None) -> tuple[bytes | None, Lost]:
+    """Photoshop's resources of a TIFF, with its IPTC block among them."""
+    lost = ("its Photoshop layers; the flat picture is kept",) if tag(_LAYERS_TAG) is not None else ()
+    resources, broken = tag(_PHOTOSHOP_TAG), _NOTHING
     if isinstance(resources, bytes) and resources:
-        return _without_thumbnails(path, resources)
-    return photoshop.from_iptc(iptc) if isinstance(iptc, bytes) and iptc else None
+        resources, broken = _without_thumbnails(resources)
+    else:
+        resources = None
+    if iptc and not (resources and photoshop.iptc_of(resources)):
+        resources = (resources or b"") + photoshop.from_iptc(iptc)
+    return resources, (*lost, *broken)
 
 
-def _without_thumbnails(path: Path, resources: bytes | None) -> bytes | None:
-    if resources is None:
-        return None
+def read_iptc(file: BinaryIO, offset: int | None) -> bytes | None:
+    """The IPTC block of a TIFF's page, or None.
+
+    Many writers declare it as 32-bit numbers, so that it is padded with zeros, and even swapped.
+    """
     try:
-        return photoshop.without_thumbnails(resources) or None
+        block = exif.tag_bytes(file, _IPTC_TAG, offset)
+    except (exif.BrokenExifError, struct.error):
+        return None
+    if block and block[:1] != _IPTC_MARK and block[3:4] == _IPTC_MARK:
+        words = len(block) // 4
+        block = struct.pack(f">{words}I", *struct.unpack(f"<{words}I", block[: 4 * words]))
+    return block.rstrip(b"\0") or None if block else None
+
+
+def _without_thumbnails(resources: bytes | None) -> tuple[bytes | None, Lost]:
+    if resources is None:
+        return None, ()
+    try:
+        return photoshop.without_thumbnails(resources) or None, ()
     except ValueError as error:
-        logger.warning("%s: its Photoshop block is broken (%s) and is kept as it is", path, error)
-        return resources
+        logger.warning("a Photoshop block is broken (%s) and is kept as it is", error)
+        return resources, ()
 
 
-def _read_png_chunks(file: BinaryIO) -> tuple[png.Chunk, ...]:
-    """Text and color chunks, verbatim, but for text that holds EXIF or XMP."""
-    return tuple(
-        (name, content)
-        for name, content in png.read_chunks(file, _PNG_CHUNKS)
-        if not content.startswith((PNG_XMP_PREFIX, _TEXT_EXIF.encode()))
-    )
+def _bmp_profile(file: BinaryIO) -> bytes | None:
+    """The ICC profile that a BITMAPV5HEADER embeds."""
+    file.seek(14)
+    header = file.read(124)
+    if len(header) < 124 or int.from_bytes(header[:4], "little") < 124 or header[56:60] != _BMP_EMBEDDED:
+        return None
+    start, size = struct.unpack_from("<II", header, 112)
+    file.seek(14 + start)
+    return file.read(size) or None
+
+
+def _read_png_chunks(file: BinaryIO) -> tuple[tuple[png.Chunk, ...], Lost]:
+    """The chunks that a result takes over, verbatim, but for text that holds EXIF or XMP; and the others."""
+    kept, lost = [], []
+    for name, content in png.read_chunks(file, png.is_carried):
+        if name == b"caBX":
+            lost.append(_C2PA)
+        elif not png.is_kept(name):
+            lost.append(f"its PNG chunk {name.decode('ascii', 'replace')}")
+        elif not content.startswith((PNG_XMP_PREFIX, _TEXT_EXIF.encode())):
+            kept.append((name, content))
+    return tuple(kept), tuple(dict.fromkeys(lost))

@@ -28,6 +28,26 @@ class JpegSettings:
     rgb: bool = False
 
 
+@dataclass(frozen=True, eq=False)
+class ExtraChannels:
+    """Channels beside color and alpha: spot colors, masks, a second alpha.
+
+    samples  H W N of the photo's own type; kinds  their ExtraSamples codes in TIFF
+    """
+
+    samples: NDArray[np.generic]
+    kinds: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What tells a file from another one of its name: size in bytes, time of change, hash of its content."""
+
+    size: int
+    modified: int  # nanoseconds
+    digest: bytes
+
+
 @dataclass(frozen=True)
 class Metadata:
     """Blocks of the source file that go into the result; None where the file had none."""
@@ -37,8 +57,11 @@ class Metadata:
     xmp: bytes | None = None
     xmp_extension: tuple[bytes, ...] = ()  # segments of a JPEG that carry on an XMP above 64 KB
     dpi: tuple[float, float] | None = None  # dots per inch across and down, of the upright picture
+    density: tuple[int, int] | None = None  # the same where a JPEG names no unit: only their ratio counts
     comment: bytes | None = None  # JPEG or GIF comment
     photoshop: bytes | None = None  # Photoshop's image resources, the home of IPTC captions
+    jpeg_segments: tuple[bytes, ...] = ()  # segments of a JPEG that belong to programs of their own, whole
+    jpeg_trailer: bytes = b""  # what cameras and programs keep behind a JPEG
     png_chunks: tuple[tuple[bytes, bytes], ...] = ()  # name and content of PNG's text and color chunks
     cicp: tuple[int, int, int] | None = None  # primaries, transfer, matrix (ITU-T H.273) of HDR pictures
 
@@ -54,9 +77,13 @@ class Photo:
                  do not know, CMYK (C is 4, 0 = no ink) or linear light (C is 3 or 1); None otherwise.
                  `pixels` is then a view of them, encoded as sRGB is
     orientation  EXIF orientation that the file had, 1-8; `pixels` are already turned
+    extra        further channels of a TIFF, or None
     format       Pillow's name of the file's format, such as "JPEG" (which also stands for MPO), "RAW" for
-                 camera RAW, "HEIF" for HEIC
+                 camera RAW, "HEIF" for HEIC, "JXL", "JP2", "LJPEG" for lossless and 12-bit JPEG
+    bits         bits per sample that the file holds, 8-16; more than 8 are spread over 16 in `pixels`
     lossless     the file holds these very pixels: false for JPEG, HEIC, AVIF and lossy WebP
+    left_out     what the file holds and no result will, as phrases such as "its depth map"
+    stamp        tells whether the source is still the file that was read; None for a photo without a file
     """
 
     pixels: NDArray[np.generic]
@@ -64,10 +91,14 @@ class Photo:
     format: str
     alpha: NDArray[np.generic] | None = None
     stored: NDArray[np.generic] | None = None
+    extra: ExtraChannels | None = None
     orientation: int = 1
+    bits: int = 8
     lossless: bool = True
     metadata: Metadata = field(default_factory=Metadata)
     jpeg: JpegSettings | None = None
+    left_out: tuple[str, ...] = ()
+    stamp: Stamp | None = None
 
     @property
     def is_cmyk(self) -> bool:

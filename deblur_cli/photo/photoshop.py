@@ -24,6 +24,27 @@ def from_iptc(iptc: bytes) -> bytes:
     return b"8BIM" + struct.pack(">HHI", _IPTC, 0, len(iptc)) + iptc + b"\0" * (len(iptc) % 2)
 
 
+def iptc_of(resources: bytes) -> bytes | None:
+    """The IPTC block among resources, or None; also where they cannot be followed."""
+    try:
+        blocks = [content for number, content in _resources(resources) if number == _IPTC]
+    except ValueError:
+        return None
+    if not blocks:
+        return None
+    name_end = 6 + (blocks[0][6] + 2) // 2 * 2
+    (size,) = struct.unpack_from(">I", blocks[0], name_end)
+    return blocks[0][name_end + 4 : name_end + 4 + size]
+
+
+def holds_more_than_iptc(resources: bytes) -> bool:
+    """Whether there are other resources, or none that can be followed."""
+    try:
+        return any(number != _IPTC for number, _ in _resources(resources))
+    except ValueError:
+        return True
+
+
 def _resources(resources: bytes) -> Iterator[tuple[int, bytes]]:
     """Number and bytes of each resource."""
     position = 0

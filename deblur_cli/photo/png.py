@@ -2,7 +2,7 @@
 
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -10,18 +10,53 @@ Chunk = tuple[bytes, bytes]  # name, content
 
 # Bound to how the pixels are stored: sides, palette, pixels, transparent color, animation.
 _PIXEL_CHUNKS = frozenset(
-    {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"hIST", b"sBIT", b"bKGD", b"acTL", b"fcTL", b"fdAT"}
+    {
+        b"IHDR",
+        b"PLTE",
+        b"IDAT",
+        b"IEND",
+        b"tRNS",
+        b"hIST",
+        b"sBIT",
+        b"bKGD",
+        b"acTL",
+        b"fcTL",
+        b"fdAT",
+        b"iDOT",
+    }
+)
+# Read and written as blocks of metadata of their own
+_BLOCKS = frozenset({b"eXIf", b"iCCP", b"pHYs"})
+# What a change of pixels leaves true, though a writer who did not know the chunk would drop it. sBIT and
+# bKGD hold as long as the kind of samples does.
+_STILL_TRUE = frozenset(
+    {b"cHRM", b"gAMA", b"sRGB", b"cICP", b"mDCV", b"cLLI", b"mDCv", b"cLLi", b"sBIT", b"bKGD"}
 )
 _ONE_PIXEL = struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)  # 1 x 1, 8 bits, gray
 
 
-def read_chunks(file: BinaryIO, names: Iterable[bytes] | None = None) -> Iterator[Chunk]:
-    """The complete chunks of an open PNG in order, by default those that do not hold pixels."""
-    wanted = None if names is None else frozenset(names)
+def is_carried(name: bytes) -> bool:
+    """Whether a chunk is neither one of the picture's own nor a block of metadata that is read elsewhere."""
+    own = _PIXEL_CHUNKS - _STILL_TRUE
+    return name not in own and name not in _BLOCKS
+
+
+def is_kept(name: bytes) -> bool:
+    """Whether a chunk holds for a picture with other pixels (PNG specification, 5.4 and 14.2)."""
+    return name in _STILL_TRUE or bool(name[3] & 0x20)
+
+
+def holds_no_pixels(name: bytes) -> bool:
+    """Whether a chunk says nothing of how pixels are stored."""
+    return name not in _PIXEL_CHUNKS
+
+
+def read_chunks(file: BinaryIO, wanted: Callable[[bytes], bool] = holds_no_pixels) -> Iterator[Chunk]:
+    """The complete chunks of an open PNG in order, as far as they are wanted."""
     file.seek(len(SIGNATURE))
     while len(head := file.read(8)) == 8:
         size, name = struct.unpack(">I4s", head)
-        if name in _PIXEL_CHUNKS if wanted is None else name not in wanted:
+        if not wanted(name):
             file.seek(size + 4, 1)  # content and checksum
             continue
         content = file.read(size)

@@ -5,7 +5,7 @@ import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from fractions import Fraction
 from pathlib import Path
@@ -21,8 +21,12 @@ from PIL.ExifTags import IFD, Base
 
 from deblur_cli.errors import DecodeError, UsageError
 from deblur_cli.photo import exif, profiles
+from deblur_cli.photo.bmff import canon_xmp
 from deblur_cli.photo.guards import too_large
-from deblur_cli.photo.photo import Metadata, Photo
+from deblur_cli.photo.metadata import XMP_TAG, read_blocks, read_iptc
+from deblur_cli.photo.photo import Photo
+from deblur_cli.photo.samples import turn_upright
+from deblur_cli.photo.tiff_pages import open_tiff
 
 logger = logging.getLogger(__name__)
 
@@ -94,28 +98,66 @@ def read_raw(path: Path, max_megapixels: float, options: RawOptions) -> Photo:
             output_color=space,
             gamma=curve,
             output_bps=16,
+            user_flip=0,
         )
         orientation = _ORIENTATIONS.get(sizes.flip, 1)
-        block = read_raw_exif(path, raw)
+        block, lost = read_raw_exif(path, raw)
+    blocks, is_dng = _tiff_blocks(path)
     pixels = np.atleast_3d(pixels)
+    if is_dng and (box := _default_crop(sizes)) is not None:
+        left, top, right, bottom = box
+        pixels = pixels[top:bottom, left:right]
+    pixels = turn_upright(pixels, orientation)
     if pixels.shape[2] != 3:
         raise DecodeError(
             f"{path}: is RAW of {pixels.shape[2]} channels, which is not read; develop it to TIFF"
         )
+    others, lost_others = read_blocks(blocks, turned=orientation != 1)
+    metadata = replace(others, icc=profiles.space_profile(options.color_space), exif=block)
     return Photo(
         pixels=pixels,
         source=path,
         format="RAW",
         orientation=orientation,
-        metadata=Metadata(icc=profiles.space_profile(options.color_space), exif=block),
+        bits=16,
+        metadata=metadata,
+        left_out=(*lost, *lost_others),
     )
 
 
 def raw_size(path: Path) -> tuple[int, int]:
     """Width and height of the developed, upright picture, from the header alone. Raises as `read_raw`."""
     with _named_errors(path), rawpy.imread(str(path)) as raw:
-        width, height = raw.sizes.iwidth, raw.sizes.iheight
-        return (height, width) if raw.sizes.flip in (5, 6) else (width, height)
+        sizes = raw.sizes
+        width, height = sizes.iwidth, sizes.iheight
+        if (box := _default_crop(sizes)) is not None and _tiff_blocks(path)[1]:
+            width, height = box[2] - box[0], box[3] - box[1]
+        return (height, width) if sizes.flip in (5, 6) else (width, height)
+
+
+def _default_crop(sizes: rawpy.ImageSizes) -> tuple[int, int, int, int] | None:
+    """The part that a DNG wants shown, of the developed picture before it is turned; None for all of it."""
+    left, top = sizes.crop_left_margin - sizes.left_margin, sizes.crop_top_margin - sizes.top_margin
+    right, bottom = left + sizes.crop_width, top + sizes.crop_height
+    width, height = (sizes.iheight, sizes.iwidth) if sizes.flip in (5, 6) else (sizes.iwidth, sizes.iheight)
+    unscaled = {width, height} == {sizes.width, sizes.height}
+    inside = 0 <= left < right <= sizes.width and 0 <= top < bottom <= sizes.height
+    whole = (left, top, right, bottom) == (0, 0, sizes.width, sizes.height)
+    return (left, top, right, bottom) if unscaled and inside and not whole else None
+
+
+def _tiff_blocks(path: Path) -> tuple[dict[str, bytes], bool]:
+    """XMP and IPTC of RAW that is a TIFF, or Canon's XMP, by name; and whether it is a DNG."""
+    with path.open("rb") as file:
+        if canon := canon_xmp(file):
+            return {"xmp": canon}, False
+        pages = open_tiff(path, file)
+        if pages is None:
+            return {}, False
+        first = pages.tiff.pages.first.tags
+        xmp = first[XMP_TAG].value if XMP_TAG in first else None
+        blocks = {"xmp": xmp, "iptc": read_iptc(file, None)}
+        return {name: bytes(block) for name, block in blocks.items() if block}, pages.is_dng
 
 
 def _balance(path: Path, raw: rawpy.RawPy, choice: WhiteBalance) -> WhiteBalance:
@@ -131,16 +173,30 @@ def _named_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (rawpy.LibRawFileUnsupportedError, rawpy.NotSupportedError) as error:
-        raise UnsupportedRawError(
-            f"{path}: is not a camera RAW that LibRaw {'.'.join(map(str, rawpy.libraw_version))} reads;"
-            " convert it to DNG or TIFF first"
-        ) from error
+        raise UnsupportedRawError(_why_unsupported(path)) from error
     except (rawpy.LibRawTooBigError, rawpy.LibRawUnsufficientMemoryError, MemoryError) as error:
         raise DecodeError(f"{path}: there is not enough memory to develop it") from error
     except rawpy.LibRawError as error:
         raise DecodeError(
             f"{path}: is damaged or cut short ({_text(error)}); fetch a fresh copy of the file"
         ) from error
+
+
+_COMPRESSIONS = {52546: "JPEG XL", 50002: "JPEG XL", 34892: "lossy JPEG"}
+
+
+def _why_unsupported(path: Path) -> str:
+    libraw = f"LibRaw {'.'.join(map(str, rawpy.libraw_version))}"
+    with path.open("rb") as file:
+        pages = open_tiff(path, file)
+        if pages is None or not pages.is_dng:
+            return f"{path}: is not a camera RAW that {libraw} reads; convert it to DNG or TIFF first"
+        kinds = (_COMPRESSIONS[code] for code in pages.compressions if code in _COMPRESSIONS)
+    inside = next((f" with {kind} inside" for kind in kinds), "")
+    return (
+        f"{path}: is a DNG{inside}, which {libraw} does not read; export it as TIFF, or as DNG without lossy"
+        " compression"
+    )
 
 
 def _text(error: rawpy.LibRawError) -> str:
@@ -166,27 +222,28 @@ _ASCII, _RATIONALS, _BYTES = 2, (5, 10), (1, 7)
 _FAILURES = (OSError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, struct.error)
 
 
-def read_raw_exif(path: Path, raw: rawpy.RawPy) -> bytes | None:
-    """An EXIF block with orientation 1: camera, lens, time, exposure, GPS. What is lacking is logged."""
-    block = Image.Exif()
+def read_raw_exif(path: Path, raw: rawpy.RawPy) -> tuple[bytes | None, tuple[str, ...]]:
+    """An EXIF block with orientation 1: camera, lens, time, exposure, GPS; and what it lacks, as phrases."""
+    block, lost = Image.Exif(), []
     try:
         with path.open("rb") as file:
             tags = exifread.process_file(file, details=False, extract_thumbnail=False)
         _take_over(block, tags)
+        if "EXIF MakerNote" in tags:
+            lost.append("its maker notes, whose offsets hold in the RAW file alone")
     except (*_FAILURES, AssertionError, RecursionError, ExifError) as error:
-        logger.warning("%s: its EXIF tags cannot be read (%s)", path, error)
+        lost.append(f"its EXIF tags, which cannot be read ({error})")
         block = Image.Exif()
     try:
         _add_known(block, raw)
-        if Base.Make not in block:
-            logger.warning("%s: its camera's name cannot be read and is left out", path)
+        if Base.Make not in block and not lost:
+            lost.append("the name of its camera, which cannot be read")
         block[Base.Orientation] = 1
         written = block.tobytes()[6:]
         exif.main_directory(written)
     except (*_FAILURES, exif.BrokenExifError) as error:
-        logger.warning("%s: its EXIF tags cannot be written (%s) and are left out", path, error)
-        return None
-    return written
+        return None, (*lost, f"its EXIF tags, which cannot be written ({error})")
+    return written, tuple(lost)
 
 
 def _take_over(block: Image.Exif, tags: dict[str, Any]) -> None:

@@ -31,10 +31,15 @@ _BAND = 1 << 22  # pixels that pass from Pillow to numpy at once: its way there 
 
 
 class Channels(NamedTuple):
-    """Color (H W C; C is 1, 3, or 4 for CMYK) and alpha (H W of the same type, or None)."""
+    """Color (H W C; C is 1, 3, or 4 for CMYK), alpha (H W of the same type, or None), and further channels.
+
+    extra: H W N of the same type, or None; kinds: their ExtraSamples codes in TIFF
+    """
 
     color: Samples
     alpha: Samples | None
+    extra: Samples | None = None
+    kinds: tuple[int, ...] = ()
 
 
 def plain_mode(image: Image.Image) -> str:

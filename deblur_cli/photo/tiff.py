@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import imagecodecs
 
-from deblur_cli.photo import exif
+from deblur_cli.photo import exif, photoshop
 from deblur_cli.photo.exif import ByteOrder
 from deblur_cli.photo.photo import Metadata
 from deblur_cli.photo.samples import Samples
@@ -23,6 +23,8 @@ _CODES = {_SHORT: "H", _LONG: "I"}
 _GRAY, _RGB, _CMYK = 1, 2, 5  # PhotometricInterpretation
 _DEFLATE, _DIFFERENCES = 8, 2  # Compression, Predictor
 
+UNASSOCIATED_ALPHA = 2  # of ExtraSamples: not multiplied into the colors
+
 # Tag -> type, number of values, value as bytes
 _Fields = dict[int, tuple[int, int, bytes]]
 
@@ -31,8 +33,10 @@ class TooLargeForTiffError(ValueError):
     """The file would pass 4 GiB."""
 
 
-def write_tiff(file: BinaryIO, array: Samples, metadata: Metadata, *, cmyk: bool, alpha: bool) -> None:
-    """A deflated TIFF of H W C samples: gray, RGB or CMYK, with unassociated alpha last if `alpha`.
+def write_tiff(
+    file: BinaryIO, array: Samples, metadata: Metadata, *, cmyk: bool, extra: tuple[int, ...]
+) -> None:
+    """A deflated TIFF of H W C samples: gray, RGB or CMYK, and extra channels with these ExtraSamples codes.
 
     `file` is empty and is written strip by strip, so that the whole file is never in memory.
     Raises TooLargeForTiffError past 4 GiB, exif.BrokenExifError for an EXIF block without sense.
@@ -47,7 +51,7 @@ def write_tiff(file: BinaryIO, array: Samples, metadata: Metadata, *, cmyk: bool
         strip = _compress(array[start : start + rows], order)
         offsets.append(_append(file, strip))
         sizes.append(len(strip))
-    fields |= _picture_fields(order, array, rows, cmyk=cmyk, alpha=alpha)
+    fields |= _picture_fields(order, array, rows, cmyk=cmyk, extra=extra)
     fields |= {273: _numbers(order, _LONG, *offsets), 279: _numbers(order, _LONG, *sizes)}
     directory = _append_directory(file, order, fields)
     file.seek(4)
@@ -93,9 +97,11 @@ def _metadata_fields(order: str, metadata: Metadata) -> _Fields:
             ratio = Fraction(dpi).limit_denominator(10_000)
             fields[tag] = (_RATIONAL, 1, struct.pack(order + "2I", ratio.numerator, ratio.denominator))
         fields[296] = _numbers(order, _SHORT, 2)  # per inch
+    resources = metadata.photoshop
     blobs = {
         700: (_BYTE, metadata.xmp),
-        34377: (_BYTE, metadata.photoshop),
+        33723: (_UNDEFINED, photoshop.iptc_of(resources) if resources else None),
+        34377: (_BYTE, resources if resources and photoshop.holds_more_than_iptc(resources) else None),
         34675: (_UNDEFINED, metadata.icc),
     }
     for tag, (kind, blob) in blobs.items():
@@ -104,9 +110,9 @@ def _metadata_fields(order: str, metadata: Metadata) -> _Fields:
     return fields
 
 
-def _picture_fields(order: str, array: Samples, rows: int, *, cmyk: bool, alpha: bool) -> _Fields:
+def _picture_fields(order: str, array: Samples, rows: int, *, cmyk: bool, extra: tuple[int, ...]) -> _Fields:
     height, width, samples = array.shape
-    photometric = _CMYK if cmyk else _GRAY if samples - alpha == 1 else _RGB
+    photometric = _CMYK if cmyk else _GRAY if samples - len(extra) == 1 else _RGB
     fields = {
         256: _numbers(order, _LONG, width),
         257: _numbers(order, _LONG, height),
@@ -118,8 +124,8 @@ def _picture_fields(order: str, array: Samples, rows: int, *, cmyk: bool, alpha:
         284: _numbers(order, _SHORT, 1),  # samples of a pixel side by side
         317: _numbers(order, _SHORT, _DIFFERENCES),
     }
-    if alpha:
-        fields[338] = _numbers(order, _SHORT, 2)  # not multiplied into the colors
+    if extra:
+        fields[338] = _numbers(order, _SHORT, *extra)
     return fields
 
 

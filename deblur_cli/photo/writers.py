@@ -3,8 +3,7 @@
 import io
 import logging
 import struct
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,7 +18,8 @@ from deblur_cli.photo.color import icc_space
 from deblur_cli.photo.metadata import PNG_XMP_PREFIX
 from deblur_cli.photo.photo import Metadata, Photo, to_eight_bits
 from deblur_cli.photo.samples import Samples, gather_bits, joined, to_image
-from deblur_cli.photo.tiff import write_tiff
+from deblur_cli.photo.tiff import UNASSOCIATED_ALPHA, write_tiff
+from deblur_cli.photo.trailer import placed_trailer
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ _WEBP_LOSSLESS = {"lossless": True, "quality": 20, "method": 0}
 _AVIF_SPEED = 8
 _AVIF_QUALITY = 95
 _PNG_LEVEL = 4  # of 16-bit PNG
-_AVIF_BITS = 10  # of 16-bit photos: AVIF's 12 are read by few programs
+_AVIF_BITS = 10  # of 16-bit photos
 _UNSPECIFIED, _BT709, _SRGB, _BT601 = 2, 1, 13, 6  # code points of ITU-T H.273
 # Megapixels from which JPEG is coded in one pass, as baseline: libjpeg would hold all coefficients, 6 bytes
 # a pixel, to choose shorter codes.
@@ -68,20 +68,10 @@ def _save(
     return [stream.getvalue()]
 
 
-def _fitting_icc(metadata: Metadata, path: Path, *, written_as_rgb: bool) -> bytes | None:
+def _fitting_icc(metadata: Metadata, *, written_as_rgb: bool) -> bytes | None:
     """The ICC profile, unless it describes other channels than those written."""
-    if metadata.icc and written_as_rgb and icc_space(metadata.icc) in ("CMYK", "GRAY"):
-        space = icc_space(metadata.icc)
-        logger.warning("%s: written as RGB, so the file's %s profile is left out", path, space)
-        return None
-    return metadata.icc
-
-
-def _log_losses(path: Path, name: str, losses: dict[str, object]) -> None:
-    """Names every block of `losses` that is there."""
-    for what, block in losses.items():
-        if block:
-            logger.warning("%s: %s cannot hold %s; left out", path, name, what)
+    fits = not (metadata.icc and written_as_rgb and icc_space(metadata.icc) in ("CMYK", "GRAY"))
+    return metadata.icc if fits else None
 
 
 def _log_idle_quality(path: Path, name: str, quality: int | None) -> None:
@@ -89,37 +79,84 @@ def _log_idle_quality(path: Path, name: str, quality: int | None) -> None:
         logger.warning("%s: %s is written without loss, so --quality has no part in it", path, name)
 
 
-def _color_losses(metadata: Metadata) -> dict[str, object]:
-    """Statements on color, and text, that only PNG and in part AVIF hold."""
-    names = {name for name, _ in metadata.png_chunks}
-    untagged = metadata.icc is None and b"sRGB" not in names
-    return {
-        "PNG text chunks": names & {b"tEXt", b"zTXt", b"iTXt"},
-        "the tag of HDR colors, which will look wrong": metadata.cicp,
-        "PNG color chunks (gAMA, cHRM, cICP)": untagged and names & {b"gAMA", b"cHRM", b"cICP"},
+def lost_in(photo: Photo, name: str) -> tuple[str, ...]:
+    """What a file of the format cannot hold of the photo, as phrases such as "its comment"."""
+    metadata = photo.metadata
+    chunks = {chunk for chunk, _ in metadata.png_chunks}
+    untagged = metadata.icc is None and b"sRGB" not in chunks
+    lost: dict[str, object] = {
+        "its comment": name not in ("JPEG", "PNG") and metadata.comment,
+        "its IPTC captions and Photoshop blocks": name not in ("JPEG", "TIFF") and metadata.photoshop,
+        "its EXIF block above 64 KB": name == "JPEG" and _is_long_exif(metadata),
+        "its XMP block above 64 KB": name == "JPEG" and _is_long_xmp(metadata),
+        "the part of its XMP block above 64 KB": name != "JPEG" and metadata.xmp_extension,
+        "what other programs keep in segments of the JPEG": name != "JPEG" and metadata.jpeg_segments,
+        "what other programs keep behind the JPEG": name != "JPEG" and metadata.jpeg_trailer,
+        "its text chunks": name != "PNG" and chunks & {b"tEXt", b"zTXt", b"iTXt"},
+        "its color chunks (gAMA, cHRM, cICP)": name != "PNG" and untagged and chunks & _PNG_COLORS,
+        "its HDR chunks (mDCV, cLLI)": name != "PNG" and chunks & _PNG_HDR,
+        "the tag of its HDR colors, so that it will look wrong": name not in ("PNG", "AVIF")
+        and metadata.cicp,
     }
+    if photo.extra is not None and name != "TIFF":
+        count = len(photo.extra.kinds)
+        lost["its extra channel" if count == 1 else f"its {count} extra channels"] = True
+    if photo.is_cmyk and name not in ("JPEG", "TIFF"):
+        lost[f"its inks and their profile, as {name} holds RGB"] = True
+    elif metadata.icc and name == "WEBP" and icc_space(metadata.icc) == "GRAY":
+        lost["its gray profile"] = True
+    depth = {"JPEG": 8, "WEBP": 8, "AVIF": _avif_bits(photo)}.get(name, 16)
+    if photo.pixels.dtype == np.uint16 and depth < photo.bits:
+        lost[f"{photo.bits - depth} of its {photo.bits} bits per channel"] = True
+    return tuple(phrase for phrase, is_lost in lost.items() if is_lost)
+
+
+_PNG_COLORS = frozenset({b"gAMA", b"cHRM", b"cICP"})
+_PNG_HDR = frozenset({b"mDCV", b"cLLI", b"mDCv", b"cLLi"})
+
+
+def _is_long_exif(metadata: Metadata) -> bool:
+    return len(_EXIF_PREFIX) + len(metadata.exif or b"") > jpeg.SEGMENT_BYTES
+
+
+def _is_long_xmp(metadata: Metadata) -> bool:
+    return len(metadata.xmp or b"") > jpeg.SEGMENT_BYTES - _XMP_OVERHEAD
+
+
+def _avif_bits(photo: Photo) -> int:
+    """Bits per sample in AVIF: 12 are read by few programs, so only a photo of 12 keeps them."""
+    if photo.pixels.dtype == np.uint8:
+        return 8
+    return 12 if photo.bits == 12 and photo.format in ("AVIF", "HEIF", "JXL") else _AVIF_BITS
+
+
+def _fitting_chunks(metadata: Metadata, channels: int) -> Iterator[tuple[bytes, bytes]]:
+    """The chunks of a PNG that fit samples of so many channels, color and alpha."""
+    lengths = {b"sBIT": channels, b"bKGD": 2 * (channels if channels in (1, 3) else channels - 1)}
+    for name, content in metadata.png_chunks:
+        if lengths.get(name, len(content)) == len(content):
+            yield name, content
 
 
 def _write_png(photo: Photo, path: Path, quality: int | None) -> Content:
     _log_idle_quality(path, "PNG", quality)
     metadata = photo.metadata
-    _log_losses(
-        path,
-        "PNG",
-        {"a comment": metadata.comment, "Photoshop's blocks (IPTC captions)": metadata.photoshop},
-    )
     chunks = PngImagePlugin.PngInfo()
-    for name, content in metadata.png_chunks:
+    channels = _channels(photo)
+    for name, content in _fitting_chunks(metadata, channels.shape[2]):
         chunks.add(name, content)
+    if metadata.comment and b"\0" not in metadata.comment:
+        chunks.add(b"tEXt", b"Comment\0" + metadata.comment)
+    if metadata.density:
+        chunks.add(b"pHYs", struct.pack(">IIB", *metadata.density, 0))
     if metadata.xmp:
         # Not compressed, without language or translation
         chunks.add(b"iTXt", PNG_XMP_PREFIX + b"\0\0\0\0" + metadata.xmp)
     if metadata.cicp is not None and b"cICP" not in {name for name, _ in metadata.png_chunks}:
         primaries, transfer, _ = metadata.cicp
         chunks.add(b"cICP", bytes([primaries, transfer, 0, 1]))  # RGB itself, full range
-    channels = _channels(photo)
     options = {
-        "icc_profile": _fitting_icc(metadata, path, written_as_rgb=channels.shape[2] >= 3),
+        "icc_profile": _fitting_icc(metadata, written_as_rgb=channels.shape[2] >= 3),
         "exif": metadata.exif,
         "dpi": metadata.dpi,
         "pnginfo": chunks,
@@ -134,22 +171,13 @@ def _write_png(photo: Photo, path: Path, quality: int | None) -> Content:
 
 def _write_webp(photo: Photo, path: Path, quality: int | None) -> Content:
     metadata = photo.metadata
-    _log_losses(
-        path,
-        "WebP",
-        {
-            "a comment": metadata.comment,
-            "Photoshop's blocks (IPTC captions)": metadata.photoshop,
-            **_color_losses(metadata),
-        },
-    )
     if quality is None and photo.format == "WEBP" and not photo.lossless:
         quality = jpeg.DEFAULT_QUALITY
     channels = _as_rgb(_eight_bits(_channels(photo), path, "WebP", photo))  # which knows no gray
     options = {
         **(_WEBP_LOSSLESS if quality is None else {"quality": quality}),
         "exact": True,  # keep the colors under full transparency
-        "icc_profile": _fitting_icc(metadata, path, written_as_rgb=True),
+        "icc_profile": _fitting_icc(metadata, written_as_rgb=True),
         "exif": metadata.exif,
         "xmp": metadata.xmp,
     }
@@ -158,12 +186,15 @@ def _write_webp(photo: Photo, path: Path, quality: int | None) -> Content:
 
 def _write_tiff(photo: Photo, path: Path, quality: int | None) -> Content:
     _log_idle_quality(path, "TIFF", quality)
-    _log_losses(path, "TIFF", {"a comment": photo.metadata.comment, **_color_losses(photo.metadata)})
 
     def write(file: BinaryIO) -> None:
         color = photo.pixels if photo.stored is None else photo.stored
         array = joined(color, photo.alpha)
-        write_tiff(file, array, photo.metadata, cmyk=photo.is_cmyk, alpha=photo.alpha is not None)
+        kinds: tuple[int, ...] = () if photo.alpha is None else (UNASSOCIATED_ALPHA,)
+        if photo.extra is not None:
+            array = np.concatenate([array, photo.extra.samples], axis=2)
+            kinds += photo.extra.kinds
+        write_tiff(file, array, photo.metadata, cmyk=photo.is_cmyk, extra=kinds)
 
     return write
 
@@ -171,42 +202,41 @@ def _write_tiff(photo: Photo, path: Path, quality: int | None) -> Content:
 def _write_jpeg(photo: Photo, path: Path, quality: int | None) -> Content:
     metadata = photo.metadata
     exif_block = _EXIF_PREFIX + metadata.exif if metadata.exif else b""
-    too_long_xmp = len(metadata.xmp or b"") > jpeg.SEGMENT_BYTES - _XMP_OVERHEAD
-    too_long_exif = len(exif_block) > jpeg.SEGMENT_BYTES
-    losses = {"an EXIF block above 64 KB": too_long_exif, "an XMP block above 64 KB": too_long_xmp}
-    _log_losses(path, "JPEG", losses | _color_losses(metadata))
     array = _eight_bits(photo.pixels if photo.stored is None else photo.stored, path, "JPEG", photo)
     mode = {1: "L", 3: "RGB", 4: "CMYK"}[array.shape[2]]
     options = {
         "icc_profile": metadata.icc,
-        "exif": None if too_long_exif else exif_block,
-        "xmp": None if too_long_xmp else metadata.xmp,
+        "exif": None if _is_long_exif(metadata) else exif_block,
+        "xmp": None if _is_long_xmp(metadata) else metadata.xmp,
         "dpi": metadata.dpi,
         "comment": metadata.comment,
-        "extra": jpeg.xmp_segments(metadata.xmp_extension) + jpeg.photoshop_segments(metadata.photoshop),
+        "extra": b"".join(
+            (
+                *metadata.jpeg_segments,
+                jpeg.xmp_segments(metadata.xmp_extension),
+                jpeg.photoshop_segments(metadata.photoshop),
+            )
+        ),
         "optimize": True,
         **jpeg.write_options(photo.jpeg, quality),
     }
     if photo.megapixels > _JPEG_ONE_PASS:
         options |= {"optimize": False, "progressive": False}
     with jpeg.whole_file_buffer(array.size, options):
-        return _save(array, mode, "JPEG", options)
+        (content,) = _save(array, mode, "JPEG", options)
+    if metadata.density:
+        content = jpeg.with_density(bytes(content), metadata.density)
+    return [content, placed_trailer(metadata.jpeg_trailer, len(content))]
 
 
-def _write_avif(photo: Photo, path: Path, quality: int | None) -> Content:
+def _write_avif(photo: Photo, _: Path, quality: int | None) -> Content:
     metadata = photo.metadata
-    losses = {
-        "a comment": metadata.comment,
-        "Photoshop's blocks (IPTC captions)": metadata.photoshop,
-    }
-    _log_losses(path, "AVIF", losses | _color_losses(replace(metadata, cicp=None)))
     channels = _channels(photo)
-    bits = 8
+    bits = _avif_bits(photo)
     if channels.dtype == np.uint16:
-        bits = _AVIF_BITS
         channels = gather_bits(channels.astype(np.uint16, copy=False), bits)
     channels = channels[:, :, 0] if channels.shape[2] == 1 else _as_rgb(channels)
-    icc = _fitting_icc(metadata, path, written_as_rgb=channels.ndim == 3)
+    icc = _fitting_icc(metadata, written_as_rgb=channels.ndim == 3)
     primaries, transfer, matrix = metadata.cicp or (
         (_UNSPECIFIED, _UNSPECIFIED, _BT601) if icc else (_BT709, _SRGB, _BT601)
     )

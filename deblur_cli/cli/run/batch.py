@@ -83,6 +83,8 @@ class Batch:
         finished = False
         try:
             self._tally.counts["not_done"] = len(plan.jobs)
+            for note in plan.notes:
+                self._streams.warn(note)
             for problem in plan.problems:
                 self._fail(problem)
             for job, why in plan.skipped:
@@ -154,25 +156,30 @@ class Batch:
         with self._timed(job):
             self._journal.begin(job)
             if self._page is not None:  # first: a photo that counts as done has its place there
-                record = self._describe(job, photo, result).record
+                record = self._describe(job, photo, result, self._losses(job, photo, result)).record
                 self._page.add(photo, result, record, flow=self._options.flow)
-            self._save(job, photo, findings, result)
+            lost = self._save(job, photo, findings, result)
             self._journal.finish(job)
-        return self._describe(job, photo, result)
+        return self._describe(job, photo, result, lost)
 
-    def _save(self, job: Job, photo: Photo, findings: "Findings", result: "Result") -> None:
-        """Write the results of a job that are missing. Raises EncodeError, and then leaves no new file.
+    def _save(self, job: Job, photo: Photo, findings: "Findings", result: "Result") -> tuple[str, ...]:
+        """Write the results of a job that are missing, and return what of its file they lack, as phrases.
 
-        The restored photo comes last, so that where it exists all its companions do. findings: as they were
-        detected, which given back make the same result
+        Raises EncodeError, also if that is anything while options are strict, and then leaves no new file.
+        The restored photo comes last, so that where it exists all its companions do.
+        findings: as they were detected, which given back make the same result
         """
         overwrite = self._journal.existing is Existing.replace or job.state is State.again
+        lost = self._losses(job, photo, result)
+        if lost and self._options.strict:
+            what = "; ".join(lost)
+            raise EncodeError(f"{photo.source}: would lose {what}; nothing is written, as --strict asks")
         written: list[Path] = []
         new = [path for path in job.missing.values() if not path.exists()]
         try:
             for kind, path in reversed(job.missing.items()):
                 if kind is Kind.photo:
-                    self._save_photo(path, photo, result, overwrite=overwrite)
+                    lost = self._save_photo(path, photo, result, overwrite=overwrite)
                 elif kind is Kind.data:
                     check_target(path, photo.source, overwrite=overwrite)
                     write_file(path, [to_npz(findings, result.epsilon)], overwrite=overwrite)
@@ -184,14 +191,15 @@ class Batch:
             for path in set(written) & set(new):
                 path.unlink(missing_ok=True)
             raise
+        return lost
 
-    def _save_photo(self, path: Path, photo: Photo, result: "Result", *, overwrite: bool) -> None:
+    def _save_photo(self, path: Path, photo: Photo, result: "Result", *, overwrite: bool) -> tuple[str, ...]:
         if self._is_copied(path, photo, result):
             encode.copy_unchanged(photo, path, overwrite=overwrite)
-            return
+            return ()
         done = f"{self._network.weights.label}, epsilon {result.epsilon:g}"
         what = done if result.changed else "nothing restored"
-        encode.encode(
+        return encode.encode(
             result.photo,
             path,
             format=encode.format_of(path.name),
@@ -199,16 +207,24 @@ class Batch:
             overwrite=overwrite,
             note=f"deblur {__version__} ({what})" if self._options.note else None,
             strip=self._options.strip_metadata,
+            strict=self._options.strict,
         )
+
+    def _losses(self, job: Job, photo: Photo, result: "Result") -> tuple[str, ...]:
+        """Return what of the photo's file its result will lack, as phrases; nothing where it is copied."""
+        path = job.results.get(Kind.photo)
+        if path is None or self._is_copied(path, photo, result):
+            return ()
+        return encode.left_out(result.photo, encode.format_of(path.name), strip=self._options.strip_metadata)
 
     def _is_copied(self, path: Path, photo: Photo, result: "Result") -> bool:
         """Tell whether the source's own bytes are the result, since nothing had to be done."""
         form, strip = encode.format_of(path.name), self._options.strip_metadata
         return not result.changed and encode.is_copy_possible(photo, form, strip=strip)
 
-    def _describe(self, job: Job, photo: Photo, result: "Result") -> Outcome:
+    def _describe(self, job: Job, photo: Photo, result: "Result", lost: tuple[str, ...]) -> Outcome:
         copied = job.restores and self._is_copied(job.results[Kind.photo], photo, result)
-        return describe_result(job, result, self._network, self._seconds[job], copied=copied)
+        return describe_result(job, result, self._network, self._seconds[job], lost, copied=copied)
 
     @contextmanager
     def _timed(self, job: Job) -> Iterator[None]:
@@ -235,6 +251,8 @@ class Batch:
         self._tally.counts[done if job.restores else "looked_at"] += 1
         for note in outcome.notes:
             self._streams.warn(f"{job.source}: {note}")
+        if outcome.left_out:
+            self._streams.warn(f"{job.source}: left out: {'; '.join(outcome.left_out)}")
         self._streams.say(f"{job.source}: {outcome.line}")
         self._streams.tell(outcome.record, *job.missing.values())
 

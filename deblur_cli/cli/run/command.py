@@ -14,7 +14,7 @@ import typer
 from deblur_cli.cli.options import takes, wrong_usage
 from deblur_cli.cli.output import is_disk_full, terminate_like_interrupt
 from deblur_cli.cli.run.options import Kind, RunOptions
-from deblur_cli.errors import DeblurError, DecodeError, PhotoError, PhotoTooLargeError, UsageError
+from deblur_cli.errors import DeblurError, DecodeError, PhotoError, UsageError
 
 if TYPE_CHECKING:
     from deblur_cli.cli.output import Output
@@ -132,10 +132,12 @@ def load(options: RunOptions, streams: "Output") -> "tuple[Deblurrer, Request]":
 
 
 def dry_run(plan: "Plan", options: RunOptions, streams: "Output") -> int:
-    """Tell from names and headers what would be done with every photo; return the exit code to expect."""
+    """Open every photo and tell what would be done with it; return the exit code to expect."""
     from deblur_cli.cli.run import messages
     from deblur_cli.cli.run.plan import Problem
 
+    for note in plan.notes:
+        streams.warn(note)
     for job, why in plan.skipped:
         streams.say(f"{job.source}: {why}")
         streams.tell(messages.skip_record(job))
@@ -143,12 +145,15 @@ def dry_run(plan: "Plan", options: RunOptions, streams: "Output") -> int:
     planned = []
     for job in plan.jobs:
         try:
-            size = _usable_size(job, options.max_megapixels)
+            size, lost = _opened(job, options)
         except PhotoError as error:
             failed.append(Problem(job.source, str(error)))
             continue
         planned.append(size)
-        streams.tell(messages.plan_record(job, size), messages.plan_line(job, size))
+        streams.tell(messages.plan_record(job, size, lost), messages.plan_line(job, size))
+        if lost:
+            then = "it would fail, as --strict asks" if options.strict else "left out"
+            streams.warn(f"{job.source}: if anything in it is restored, {then}: {'; '.join(lost)}")
     for problem in failed:
         streams.error(str(problem))
         streams.tell(messages.failure_record(problem))
@@ -160,14 +165,22 @@ def dry_run(plan: "Plan", options: RunOptions, streams: "Output") -> int:
     return forecast.exit_code
 
 
-def _usable_size(job: "Job", max_megapixels: float) -> tuple[int, int]:
-    """Return width and height of a photo. Raises PhotoError where it would not be deblurred."""
-    from deblur_cli.photo.header import upright_size
+def _opened(job: "Job", options: RunOptions) -> "tuple[tuple[int, int], tuple[str, ...]]":
+    """Return width and height of a photo, and what its result would lack if anything in it is restored.
 
-    width, height = upright_size(job.source)
-    if width * height > max_megapixels * 1e6:
-        raise PhotoTooLargeError(f"more than {max_megapixels:g} megapixels; see --max-megapixels")
-    return width, height
+    Raises PhotoError where the run would: the photo is read as it would be then.
+    """
+    from deblur_cli.photo import encode
+    from deblur_cli.photo.decode import RawOptions, decode
+
+    raw = RawOptions(options.raw_white_balance, options.raw_exposure, options.raw_color_space)
+    photo = decode(job.source, options.max_megapixels, raw)
+    lost: tuple[str, ...] = ()
+    if job.restores:
+        name = job.results[Kind.photo].name
+        encode.check_fits(photo, job.results[Kind.photo], name, options.quality)
+        lost = encode.left_out(photo, encode.format_of(name), strip=options.strip_metadata)
+    return (photo.width, photo.height), lost
 
 
 def _estimate(forecast: "Forecast", options: RunOptions, streams: "Output") -> None:
@@ -241,7 +254,7 @@ def _connected(options: RunOptions, streams: "Output") -> Iterator[RunOptions]:
 
 def _take_stdin(path: Path) -> Path:
     """Write stdin to a file, and give it the suffix of what it holds."""
-    from deblur_cli.photo.header import picture_format
+    from deblur_cli.photo.header import identify
 
     stdin = cast("BufferedReader", sys.stdin.buffer)
     try:
@@ -256,5 +269,7 @@ def _take_stdin(path: Path) -> Path:
         ) from error
     if path.stat().st_size == 0:
         raise DeblurError("stdin is empty; send a photo into it, such as deblur run - -o - < a.jpg")
-    kind = picture_format(path)
-    return path.rename(path.with_suffix(f".{kind.lower()}")) if kind else path
+    try:
+        return path.rename(path.with_suffix(f".{identify(path).lower()}"))
+    except DecodeError:  # the run will say what is wrong with it
+        return path

@@ -17,7 +17,7 @@ _FIELDS = (
     *("type", "status", "input", *Kind, "width", "height"),
     *("blurred_share", "scales", "tiles", "tiles_restored", "tiles_kept", "seconds", "epsilon"),
     *("device", "precision", "weights", "weights_sha256", "detector", "detector_sha256"),
-    *("changed", "notes", "error"),
+    *("changed", "notes", "left_out", "error"),
 )
 
 
@@ -25,19 +25,23 @@ _FIELDS = (
 class Outcome:
     """What came of a photo; holds no pixels, as it may wait to be told.
 
-    line: the same for people; record: the same for programs
+    left_out: what of the photo's file the result lacks; line: the same for people; record: for programs
     """
 
     changed: bool
     notes: tuple[str, ...]
+    left_out: tuple[str, ...]
     line: str
     record: dict[str, object]
 
 
 def describe_result(
-    job: Job, result: "Result", network: "Deblurrer", seconds: float, *, copied: bool
+    job: Job, result: "Result", network: "Deblurrer", seconds: float, lost: tuple[str, ...], *, copied: bool
 ) -> Outcome:
-    """Tell what came of a photo on which so many seconds were spent; `copied`: it is the file as it was."""
+    """Tell what came of a photo on which so many seconds were spent.
+
+    lost: what of its file the result lacks; copied: it is the file as it was
+    """
     weights, detector = network.weights, network.weights.detector
     how = f"{network.device}, {network.precision}, {weights.title}, epsilon {result.epsilon:g}"
     line = f"{_what_came_of(job, result, copied=copied)}, {seconds:.1f} s ({how})"
@@ -61,8 +65,9 @@ def describe_result(
         detector_sha256=detector and detector.sha256,
         changed=result.changed,
         notes=list(result.notes),
+        left_out=list(lost),
     )
-    return Outcome(result.changed, result.notes, line, record)
+    return Outcome(result.changed, result.notes, lost, line, record)
 
 
 def _what_came_of(job: Job, result: "Result", *, copied: bool) -> str:
@@ -96,9 +101,9 @@ def skip_record(job: Job) -> dict[str, object]:
     return _record("skipped", **_names(job))
 
 
-def plan_record(job: Job, size: tuple[int, int]) -> dict[str, object]:
+def plan_record(job: Job, size: tuple[int, int], lost: tuple[str, ...]) -> dict[str, object]:
     """Describe for programs a photo that would be worked on; its size is (width, height)."""
-    return _record("planned", **_names(job), width=size[0], height=size[1])
+    return _record("planned", **_names(job), width=size[0], height=size[1], left_out=list(lost))
 
 
 def plan_line(job: Job, size: tuple[int, int]) -> str:

@@ -154,6 +154,10 @@ class RunOptions(shared.DeblurOptions):
         bool,
         typer.Option("--strip-metadata", help="Leave out EXIF, XMP and everything else but color profiles."),
     ] = False
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Fail rather than leave out anything that the photo's file holds."),
+    ] = False
     note: Annotated[
         bool,
         typer.Option("--note/--no-note", help="Note in EXIF's Software what was done with which weights."),

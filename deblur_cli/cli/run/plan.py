@@ -1,7 +1,7 @@
 """Which photos a run is about, as files and in folders, and where their results go: before any is opened."""
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
@@ -10,9 +10,9 @@ from pathlib import Path
 from deblur_cli.cli.options import check_folder
 from deblur_cli.cli.output import printable
 from deblur_cli.cli.run.options import DEFAULT_SUFFIX, ENDINGS, Existing, Kind, RunOptions
-from deblur_cli.errors import EncodeError, UsageError
+from deblur_cli.errors import DecodeError, EncodeError, UsageError
 from deblur_cli.photo import encode
-from deblur_cli.photo.header import is_picture_name, is_unread_name
+from deblur_cli.photo.header import identify, is_picture_name, is_unread_name
 
 SHEET_ENDING = "_epsilon.png"
 _MAP_ENDINGS = (*(ending for ending in ENDINGS.values() if ending.endswith(".png")), SHEET_ENDING)
@@ -231,11 +231,15 @@ class Job:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will do: jobs in order, those that need nothing done and why, and what cannot be done."""
+    """What a run will do: jobs in order, those that need nothing done and why, and what cannot be done.
+
+    notes: lines on results whose names one would not expect
+    """
 
     jobs: Sequence[Job]
     skipped: Sequence[tuple[Job, str]]
     problems: Sequence[Problem]
+    notes: Sequence[str] = ()
 
 
 def make_plan(
@@ -261,7 +265,7 @@ def make_plan(
             problems.append(Problem(job.source, reason))
         else:
             jobs.append(job)
-    return Plan(jobs, skipped, problems)
+    return Plan(jobs, skipped, problems, list(_names_explained(jobs, options)))
 
 
 def _settled(job: Job, existing: Existing) -> Job:
@@ -277,7 +281,7 @@ def name_results(photos: Sequence[Found], options: RunOptions) -> list[Job]:
     Maps bear the name of their photo without its ending, and the whole name where photos differ in nothing
     but that: a camera that writes IMG.NEF beside IMG.JPG gives IMG.NEF_mask.png and IMG.JPG_mask.png.
     """
-    named = [(photo.path, _output(photo, options)) for photo in photos]
+    named = _told_apart([(photo.path, _output(photo, options)) for photo in photos], options)
     namesakes = defaultdict(set)
     for path, output in named:
         namesakes[identity(output.with_name(path.stem))].add(path.name)
@@ -291,6 +295,40 @@ def name_results(photos: Sequence[Found], options: RunOptions) -> list[Job]:
     return jobs
 
 
+def _told_apart(named: list[tuple[Path, Path]], options: RunOptions) -> list[tuple[Path, Path]]:
+    """Give results that would have one name the whole names of their photos: IMG.DNG_deblurred.jpg."""
+    if options.output is not None and names_a_file(options.output):
+        return named
+    sharing = Counter(identity(output) for _, output in named)
+    return [
+        (path, output.with_name(f"{path.name}{options.suffix}{output.suffix}"))
+        if sharing[identity(output)] > 1
+        else (path, output)
+        for path, output in named
+    ]
+
+
+def _names_explained(jobs: Sequence[Job], options: RunOptions) -> Iterator[str]:
+    """Say why a result has another suffix or a longer name than one would expect."""
+    if options.output is not None and names_a_file(options.output):
+        return
+    for job in jobs:
+        result = job.results.get(Kind.photo)
+        if result is None:
+            continue
+        if result.name.startswith(job.source.name) and options.suffix and job.source.suffix:
+            yield f"{job.source}: another photo is named alike, so its result is {result.name}"
+        elif options.format is None and _format_named(job.source) not in (None, _format_named(result)):
+            yield f"{job.source}: is not what its name says; by its content, its result is {result.name}"
+
+
+def _format_named(path: Path) -> str | None:
+    try:
+        return encode.format_of(path.name)
+    except EncodeError:
+        return None
+
+
 def _output(photo: Found, options: RunOptions) -> Path:
     out = options.output
     if out is not None and names_a_file(out):
@@ -300,14 +338,17 @@ def _output(photo: Found, options: RunOptions) -> Path:
 
 
 def extension(path: Path, wanted: str | None) -> str:
-    """Return the suffix of a result: the wanted format's; else the photo's own, or one that stands for it."""
+    """Return the suffix of a result: the wanted format's; else that of the photo's, told by its bytes.
+
+    The photo's own suffix stays where it means that format (.jpeg), and where the file cannot be read.
+    """
     if wanted is not None:
         return encode.output_suffix(wanted)
     try:
-        encode.format_of(path.name)
-    except EncodeError:
-        return encode.output_suffix(path.suffix)
-    return path.suffix
+        held = identify(path)
+    except (DecodeError, OSError):
+        held = _format_named(path) or path.suffix
+    return path.suffix if _format_named(path) == held else encode.output_suffix(held)
 
 
 def names_a_file(output: Path) -> bool:

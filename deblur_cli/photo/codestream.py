@@ -1,0 +1,190 @@
+"""Headers of pictures that imagecodecs decodes but does not describe: JPEG XL, JPEG 2000 and rare JPEG.
+
+All give size and depth before any pixel is decoded, and the boxes of metadata around the codestream.
+"""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+import imagecodecs
+
+from deblur_cli.photo.bmff import XMP_UUID, boxes
+
+JXL_SIGNATURES = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
+JP2_SIGNATURES = (b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  \r\n\x87\n")
+
+_EXIF_UUID = b"JpgTiffExif->JP2"
+_IPTC_UUID = bytes.fromhex("33c7a4d2b81d4723a0baf1a3e097ad38")
+_ICC_METHODS = (2, 3)  # of a colr box: restricted and any ICC profile
+_SYCC = 18
+_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # start of frame, apart from tables and an extension
+_JPEG_LS = 0xF7
+_BASELINE, _EXTENDED, _PROGRESSIVE = 0xC0, 0xC1, 0xC2
+_ARITHMETIC = (0xC9, 0xCA)
+
+
+@dataclass(frozen=True)
+class Codestream:
+    """Width and height as shown, bits per sample, and blocks of metadata by name: exif, xmp, icc, iptc."""
+
+    width: int
+    height: int
+    bits: int
+    blocks: dict[str, bytes] = field(default_factory=dict)
+
+
+def read_jxl(content: bytes) -> Codestream:
+    """A JPEG XL's header (ISO/IEC 18181-1, D.1 to D.3) and boxes (18181-2). The profile is not in them.
+
+    Raises ValueError for animations and for what cannot be followed.
+    """
+    blocks: dict[str, bytes] = {}
+    stream = content
+    if not content.startswith(JXL_SIGNATURES[0]):
+        parts = list(_jxl_boxes(content))
+        stream = b"".join(data for name, data in parts if name in (b"jxlc", b"jxlp"))
+        for name, data in parts:
+            if name == b"Exif":
+                blocks["exif"] = data[4 + int.from_bytes(data[:4], "big") :]
+            elif name == b"xml ":
+                blocks["xmp"] = data
+    if not stream.startswith(JXL_SIGNATURES[0]):
+        raise ValueError("there is no codestream in it")
+    bits = _Bits(stream[2:])
+    width, height = _jxl_size(bits)
+    depth, turned = _jxl_depth(bits)
+    return Codestream(*((height, width) if turned else (width, height)), depth, blocks)
+
+
+def _jxl_boxes(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+    for name, start, end in boxes(content, 0, len(content)):
+        data = content[start:end]
+        if name == b"brob":
+            yield data[:4], bytes(imagecodecs.brotli_decode(data[4:]))
+        else:
+            yield name, data[4:] if name == b"jxlp" else data
+
+
+class _Bits:
+    """Reads fields of JPEG XL, least significant bit first. Raises ValueError at the end."""
+
+    def __init__(self, content: bytes) -> None:
+        self._value, self._left = int.from_bytes(content[:256], "little"), 8 * len(content[:256])
+
+    def u(self, count: int) -> int:
+        if count > self._left:
+            raise ValueError("its header is cut short")
+        value = self._value & ((1 << count) - 1)
+        self._value >>= count
+        self._left -= count
+        return value
+
+    def u32(self, *choices: tuple[int, int]) -> int:
+        """One of four (least value, number of bits)."""
+        least, count = choices[self.u(2)]
+        return least + self.u(count)
+
+
+_RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
+_SIDES = ((1, 9), (1, 13), (1, 18), (1, 30))
+
+
+def _jxl_size(bits: _Bits) -> tuple[int, int]:
+    small = bits.u(1)
+    height = 8 * (1 + bits.u(5)) if small else bits.u32(*_SIDES)
+    ratio = bits.u(3)
+    if ratio:
+        across, down = _RATIOS[ratio - 1]
+        return height * across // down, height
+    return (8 * (1 + bits.u(5)) if small else bits.u32(*_SIDES)), height
+
+
+def _jxl_depth(bits: _Bits) -> tuple[int, bool]:
+    """Bits per sample, and whether the picture is shown turned by 90 degrees."""
+    if bits.u(1):  # everything is as usual
+        return 8, False
+    turned = False
+    if bits.u(1):
+        turned = bits.u(3) >= 4
+        if bits.u(1):
+            _jxl_size(bits)  # as which it wants to be shown
+        if bits.u(1):
+            raise ValueError("it holds a preview, which deblur cannot pass over")
+        if bits.u(1):
+            raise ValueError("it is animated; save the picture you want by itself")
+    if bits.u(1):
+        return 32, turned  # floating point
+    return bits.u32((8, 0), (10, 0), (12, 0), (1, 6)), turned
+
+
+def read_jp2(content: bytes) -> Codestream:
+    """A JPEG 2000's header (ISO/IEC 15444-1, A.5.1) and boxes (annex I). Raises ValueError."""
+    blocks: dict[str, bytes] = {}
+    if not content.startswith(JP2_SIGNATURES[0]):
+        for name, start, end in boxes(content, 0, len(content)):
+            if name == b"uuid":
+                blocks |= _of_uuid(content[start : start + 16], content[start + 16 : end])
+            elif name == b"jp2h":
+                blocks |= _of_color(content, start, end)
+    start = content.find(JP2_SIGNATURES[0])
+    if start < 0:
+        raise ValueError("there is no codestream in it")
+    right, bottom, left, top = struct.unpack_from(">4I", content, start + 8)
+    return Codestream(right - left, bottom - top, (content[start + 42] & 0x7F) + 1, blocks)
+
+
+def _of_uuid(uuid: bytes, data: bytes) -> dict[str, bytes]:
+    if uuid == _EXIF_UUID:
+        return {"exif": data.removeprefix(b"Exif\0\0")}
+    return {XMP_UUID: {"xmp": data}, _IPTC_UUID: {"iptc": data}}.get(uuid, {})
+
+
+def _of_color(content: bytes, start: int, end: int) -> dict[str, bytes]:
+    for name, first, last in boxes(content, start, end):
+        if name == b"colr" and content[first] in _ICC_METHODS:
+            return {"icc": content[first + 3 : last]}
+        if name == b"colr" and content[first] == 1 and content[first + 3 : last] == struct.pack(">I", _SYCC):
+            raise ValueError(
+                "its colors are stored as YCC, which deblur does not read; save it as TIFF first"
+            )
+    return {}
+
+
+def rare_jpeg_frame(file: BinaryIO) -> tuple[int, Codestream] | None:
+    """Where the frame of a JPEG starts that Pillow does not read, and its header: lossless or 12 bits.
+
+    None for any other JPEG, also one that cannot be followed. Raises ValueError for JPEG-LS and kinds that
+    nothing reads. `file` is left at its start.
+    """
+    try:
+        return _rare_frame(file)
+    finally:
+        file.seek(0)
+
+
+def _rare_frame(file: BinaryIO) -> tuple[int, Codestream] | None:
+    file.seek(2)
+    while len(head := file.read(4)) == 4 and head[0] == 0xFF:
+        if head[1] == 0xFF:  # fill byte
+            file.seek(-3, 1)
+            continue
+        size = int.from_bytes(head[2:], "big")
+        if head[1] == 0xDA:
+            return None
+        if head[1] not in _FRAMES and head[1] != _JPEG_LS:
+            file.seek(size - 2, 1)
+            continue
+        start, frame = file.tell() - 4, file.read(5)
+        if len(frame) < 5:
+            return None
+        bits, height, width = struct.unpack(">BHH", frame)
+        if head[1] in (_BASELINE, _EXTENDED, _PROGRESSIVE, *_ARITHMETIC) and bits == 8:
+            return None
+        if head[1] not in (_EXTENDED, _PROGRESSIVE, 0xC3):
+            raise ValueError(
+                "it is a kind of JPEG (JPEG-LS or hierarchical) that deblur does not read; save it as TIFF"
+            )
+        return start, Codestream(width, height, bits)
+    return None

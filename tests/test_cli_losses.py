@@ -1,0 +1,129 @@
+"""What a file holds survives, or the run says what did not; and what a dry run foretells."""
+
+import io
+import json
+import struct
+
+import pytest
+from cli_helpers import deblur, errors_in, install, make_photo
+from photo_files import file_bytes
+from PIL import Image
+
+from deblur_cli.cli.run.journal import Journal
+
+THERMAL = b"\xff\xe1" + struct.pack(">H", 2 + 5 + 40) + b"FLIR\0" + bytes(range(40))
+CREDENTIALS = b"jumb\0\0\0\x11jumdc2pa\0\x11\0\x10\x80\0\0\xaa\0\x38\x9b\x71\x03c2pa\0"
+C2PA = (
+    b"\xff\xeb"
+    + struct.pack(">H", 2 + 8 + 4 + len(CREDENTIALS))
+    + b"JP\0\1\0\0\0\1"
+    + struct.pack(">I", len(CREDENTIALS) + 4)
+    + CREDENTIALS
+)
+
+
+@pytest.fixture(autouse=True)
+def network(monkeypatch):
+    install(monkeypatch)
+
+
+@pytest.fixture
+def with_video(tmp_path):
+    path = make_photo(tmp_path / "moving.jpg")
+    path.write_bytes(path.read_bytes() + b"\0\0\0\x18ftypmp42" + bytes(100))
+    return path
+
+
+def records_of(result):
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_what_is_left_out_is_said_and_listed(with_video):
+    result = deblur("run", with_video, "--json")
+    assert "moving.jpg: left out: the video of its motion photo" in " ".join(result.stderr.split())
+    assert records_of(result)[0]["left_out"] == ["the video of its motion photo"]
+    assert result.exit_code == 0
+
+
+def test_strict_makes_a_loss_an_error_and_writes_nothing(with_video, tmp_path):
+    result = deblur("run", with_video, "--strict", "--mask", "-o", tmp_path / "out")
+    assert result.exit_code == 1
+    (line,) = errors_in(result)
+    assert "would lose the video of its motion photo" in line
+    assert not list((tmp_path / "out").glob("*"))
+    plain = make_photo(tmp_path / "plain.jpg")
+    assert deblur("run", plain, "--strict").exit_code == 0
+
+
+def test_segments_of_other_programs_survive(tmp_path):
+    path = make_photo(tmp_path / "warm.jpg")
+    content = path.read_bytes()
+    path.write_bytes(content[:2] + THERMAL + content[2:])
+    assert "left out" not in deblur("run", path).stderr
+    assert THERMAL in (tmp_path / "warm_deblurred.jpg").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "format", "result"),
+    [
+        ("a.jpg", "PNG", "a_deblurred.png"),
+        ("a.png", "JPEG", "a_deblurred.jpg"),
+        ("a.jpeg", "JPEG", "a_deblurred.jpeg"),
+        ("a", "JPEG", "a_deblurred.jpg"),
+        ("a.tiff", "TIFF", "a_deblurred.tiff"),
+        ("a.nef", "TIFF", "a_deblurred.tif"),
+    ],
+)
+def test_the_content_decides_how_a_result_is_written(tmp_path, name, format, result):
+    with Image.open(make_photo(tmp_path / "source.png")) as image:
+        (tmp_path / name).write_bytes(file_bytes(image, format))
+    run = deblur("run", tmp_path / name)
+    assert run.stdout == f"{tmp_path / result}\n"
+    with Image.open(tmp_path / result) as written:
+        assert written.format == format
+    assert ("is not what its name says" in run.stderr) == (name in ("a.jpg", "a.png"))
+
+
+def test_an_opaque_photo_becomes_a_jpeg_and_a_transparent_one_does_not(tmp_path):
+    opaque, glass = Image.new("RGBA", (32, 32), (9, 9, 9, 255)), Image.new("RGBA", (32, 32), (9, 9, 9, 254))
+    opaque.save(tmp_path / "opaque.png")
+    glass.save(tmp_path / "glass.png")
+    result = deblur("run", tmp_path, "--format", "jpeg")
+    assert result.stdout == f"{tmp_path / 'opaque_deblurred.jpg'}\n"
+    (line,) = errors_in(result)
+    assert "glass.png" in line or "glass_deblurred.jpg" in line
+
+
+def test_a_photo_that_is_replaced_while_it_waits_is_not_written(tmp_path, monkeypatch):
+    photo = make_photo(tmp_path / "a.png")
+    begin = Journal.begin
+
+    def replaced_before(*arguments, **options):
+        make_photo(tmp_path / "a.png", seed=7)
+        return begin(*arguments, **options)
+
+    monkeypatch.setattr(Journal, "begin", replaced_before)
+    result = deblur("run", photo)
+    assert result.exit_code == 1
+    assert "was changed while the run worked on it" in " ".join(result.stderr.split())
+    assert not (tmp_path / "a_deblurred.png").exists()
+
+
+def test_a_dry_run_foretells_losses_and_every_failure(tmp_path, with_video):
+    whole = io.BytesIO()
+    Image.effect_noise((64, 64), 90).save(whole, "JPEG")
+    (tmp_path / "cut.jpg").write_bytes(whole.getvalue()[:-900])
+    (tmp_path / "layers.jpg").write_bytes(b"8BPS\0\1" + bytes(30))
+    (tmp_path / "pages.tif").write_bytes(
+        file_bytes(
+            Image.new("L", (40, 30)),
+            "TIFF",
+            save_all=True,
+            append_images=[Image.new("L", (99, 70))],
+        )
+    )
+    foretold, done = deblur("run", tmp_path, "--dry-run"), deblur("run", tmp_path)
+    assert errors_in(foretold) == errors_in(done)
+    assert len(errors_in(done)) == 3
+    assert "a Photoshop document" in " ".join(done.stderr.split())
+    assert "left out: the video of its motion photo" in " ".join(foretold.stderr.split())
