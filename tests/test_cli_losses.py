@@ -9,7 +9,7 @@ from cli_helpers import deblur, errors_in, install, make_photo
 from photo_files import file_bytes
 from PIL import Image
 
-from deblur_cli.cli.run import batch
+from deblur_cli.cli.run.journal import Journal
 
 THERMAL = b"\xff\xe1" + struct.pack(">H", 2 + 5 + 40) + b"FLIR\0" + bytes(range(40))
 CREDENTIALS = b"jumb\0\0\0\x11jumdc2pa\0\x11\0\x10\x80\0\0\xaa\0\x38\x9b\x71\x03c2pa\0"
@@ -96,13 +96,13 @@ def test_an_opaque_photo_becomes_a_jpeg_and_a_transparent_one_does_not(tmp_path)
 
 def test_a_photo_that_is_replaced_while_it_waits_is_not_written(tmp_path, monkeypatch):
     photo = make_photo(tmp_path / "a.png")
-    saved = batch.save
+    begin = Journal.begin
 
     def replaced_before(*arguments, **options):
         make_photo(tmp_path / "a.png", seed=7)
-        return saved(*arguments, **options)
+        return begin(*arguments, **options)
 
-    monkeypatch.setattr(batch, "save", replaced_before)
+    monkeypatch.setattr(Journal, "begin", replaced_before)
     result = deblur("run", photo)
     assert result.exit_code == 1
     assert "was changed while the run worked on it" in " ".join(result.stderr.split())

@@ -343,7 +343,7 @@ def test_photo_whose_result_cannot_be_written_is_not_shown_as_restored(tmp_path,
     def refuse(*_, **__):
         raise EncodeError("no room")
 
-    monkeypatch.setattr("deblur_cli.cli.run.batch.save", refuse)
+    monkeypatch.setattr("deblur_cli.photo.encode.encode", refuse)
     assert deblur("run", photo, "--report").exit_code == 1
     page = text_of(tmp_path / "deblur_report" / "index.html")
     assert ("no room" in page, page.count('class="card"')) == (True, 0)

@@ -1,7 +1,6 @@
 """`deblur bench`: what a photo costs on this machine."""
 
 import re
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -124,17 +123,13 @@ def bench(options: BenchOptions) -> None:
     from deblur_cli.benchmark.scene import Setting
     from deblur_cli.cli.options import load_weights
 
-    streams = Output(quiet=options.quiet)
+    streams = Output(quiet=options.quiet, json=options.json)
     network = load_weights(options.weights, options.detector, streams)
     setting = Setting(network, options.tiling, options.device, options.precision)
     with terminate_like_interrupt():
         time_it = run_profile if options.profile else run_sweep if options.sweep else run_variants
         facts, lines = time_it(options, setting, streams)
-    if options.json:
-        streams.json_line(facts)
-        return
-    for line in lines:
-        streams.result(line)
+    streams.tell(facts, *lines)
 
 
 Timed = tuple[dict[str, object], list[str]]  # for programs, and for people
@@ -150,7 +145,7 @@ def run_variants(options: BenchOptions, setting: "Setting", streams: Output) -> 
         options.blurred,
         options.length,
         options.repeats,
-        announce(streams),
+        lambda name: streams.say(f"timing: {name}"),
         options.only or (),
     )
     ratios = {name: found.ratio(name) for name in found.timings}
@@ -167,7 +162,9 @@ def run_sweep(options: BenchOptions, setting: "Setting", streams: Output) -> Tim
         sizes = [scaled(width, height, value) for value in options.swept]
     else:
         shares = list(options.swept)
-    found = sweep(setting, sizes, shares, options.length, options.repeats, announce(streams))
+    found = sweep(
+        setting, sizes, shares, options.length, options.repeats, lambda name: streams.say(f"timing: {name}")
+    )
     if options.plot is not None:
         save_plot(options.plot, [diagram(found)], streams)
     return asdict(found), sweep_lines(found)
@@ -179,11 +176,6 @@ def run_profile(options: BenchOptions, setting: "Setting", _streams: Output) -> 
 
     found = profile_run(setting, options.size, options.blurred, options.length)
     return asdict(found), profile_lines(found)
-
-
-def announce(streams: Output) -> Callable[[str], None]:
-    """What names each variant as it is timed."""
-    return lambda name: streams.say(f"timing: {name}")
 
 
 def scaled(width: int, height: int, megapixels: float) -> tuple[int, int]:

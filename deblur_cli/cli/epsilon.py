@@ -67,7 +67,7 @@ def epsilon(options: SheetOptions) -> None:
     from deblur_cli.restoration.deblurrer import Deblurrer, Request
     from deblur_cli.restoration.forecast import forecast
 
-    streams = Output(quiet=options.quiet, verbose=options.verbose)
+    streams = Output(quiet=options.quiet, verbose=options.verbose, json=options.json)
     with shared.wrong_usage(EncodeError):
         check_target(sheet, options.photo, overwrite=options.overwrite)
     with streams.log_lines():
@@ -82,12 +82,8 @@ def epsilon(options: SheetOptions) -> None:
         encode.encode(drawn, sheet, format="PNG", overwrite=options.overwrite)
     for outlook in found:
         streams.say(f"{options.photo}: {', '.join(_lines(outlook))}")
-        if options.json:
-            streams.json_line(_record(outlook))
-    if options.json:
-        streams.json_line({"type": "sheet", "input": str(options.photo), "output": str(sheet)})
-    else:
-        streams.result(sheet)
+        streams.tell(_record(outlook))
+    streams.tell({"type": "sheet", "input": str(options.photo), "output": str(sheet)}, sheet)
 
 
 def _draw(photo: "Photo", found: "list[Outlook]", network: str) -> "Photo":

@@ -1,5 +1,6 @@
 """`deblur evaluate`: how good weights are on a dataset whose truth is known."""
 
+import json
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -9,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from deblur_cli import files
 from deblur_cli.cli import options as shared
 from deblur_cli.cli.options import takes
 from deblur_cli.cli.output import (
@@ -22,6 +22,7 @@ from deblur_cli.cli.output import (
     terminate_like_interrupt,
 )
 from deblur_cli.errors import EvaluationError, TrainingError, UsageError
+from deblur_cli.files import held, write_file
 from deblur_cli.restoration import SCALES
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def evaluate(options: EvaluateOptions) -> None:
         cases = find_cases(options.dataset, options.layout)[: options.limit]
     streams = Output(quiet=options.quiet)
     contestants = enter(options, streams)
-    with terminate_like_interrupt(), nullcontext() if output is None else files.held(output):
+    with terminate_like_interrupt(), nullcontext() if output is None else held(output):
         with shared.wrong_usage(EvaluationError):
             results = Results(None if output is None else output / "pictures.csv")
         with streams.log_lines(), streams.bars(len(cases)) as bars, told_where_it_stopped(streams, output):
@@ -181,7 +182,8 @@ def report(
     else:
         print_table(found, means, contestants, options, streams)
     if options.output is not None:
-        write_summary(options.output / "summary.json", records)
+        summary = json.dumps(records, indent=2) + "\n"
+        write_file(options.output / "summary.json", [summary.encode()], overwrite=True)
     if options.plot is not None:
         save_plot(options.plot, over_epsilon(means), streams)
     if found.reused:
@@ -228,7 +230,8 @@ def record(
     weights, epsilon = place
     contestant = next(one for one in contestants if one.weights.name == weights)
     measures = {
-        name: {key: known(value) for key, value in asdict(mean).items()} for name, mean in means.items()
+        name: {key: None if math.isnan(value) else value for key, value in asdict(mean).items()}
+        for name, mean in means.items()
     }
     return {
         "dataset": str(options.dataset),
@@ -242,17 +245,3 @@ def record(
         "epsilon": float(epsilon) if epsilon else None,
         "measures": measures,
     }
-
-
-def known(value: float) -> float | None:
-    """A number, or None where it is not one."""
-    return None if math.isnan(value) else value
-
-
-def write_summary(path: Path, records: list[dict[str, object]]) -> None:
-    """Write the summaries as one file. Raises EncodeError."""
-    import json
-
-    from deblur_cli.files import write_file
-
-    write_file(path, [(json.dumps(records, indent=2) + "\n").encode()], overwrite=True)

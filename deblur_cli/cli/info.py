@@ -16,13 +16,8 @@ def info(json: options.Json = False, debug: options.Debug = False) -> None:
     del debug  # read where errors are translated
     from deblur_cli.cli.output import Output
 
-    streams = Output()
     facts = gather()
-    if json:
-        streams.json_line(facts)
-        return
-    for line in lines(facts):
-        streams.result(line)
+    Output(json=json).tell(facts, *lines(facts))
 
 
 def gather() -> dict[str, Any]:

@@ -89,15 +89,12 @@ def exit_code(error: BaseException) -> int:
 
 def is_disk_full(error: BaseException) -> bool:
     """Tell whether an error was caused by a full disk or an exhausted quota."""
-    full = {errno.ENOSPC, errno.EDQUOT}
-    return any(isinstance(cause, OSError) and cause.errno in full for cause in _causes(error))
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    current: BaseException | None = error
-    while current is not None:
-        yield current
-        current = current.__cause__ or current.__context__
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
 
 
 @contextmanager
@@ -121,11 +118,12 @@ def terminate_like_interrupt() -> Iterator[None]:
 class Output:
     """The two streams of a run. stderr is a Rich console, which honors NO_COLOR by itself."""
 
-    def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
+    def __init__(self, *, quiet: bool = False, verbose: bool = False, json: bool = False) -> None:
         from rich.console import Console
 
         self.quiet = quiet
         self.verbose = verbose
+        self.json = json
         self.console: Console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._thread = threading.local()
         self._names: dict[str, str] = {}
@@ -173,6 +171,14 @@ class Output:
         with path.open("rb") as file, _naming_stdout():
             shutil.copyfileobj(file, sys.stdout.buffer)
             sys.stdout.buffer.flush()
+
+    def tell(self, record: Mapping[str, object], *lines: str | Path) -> None:
+        """Write a result to stdout: as an object where JSON is asked for, else as lines for people."""
+        if self.json:
+            self.json_line(record)
+            return
+        for line in lines:
+            self.result(line)
 
     def json_line(self, fields: Mapping[str, object]) -> None:
         """Write one JSON object to stdout, on a line of its own."""

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -33,11 +34,18 @@ def parse_size(text: str) -> int:
     return size
 
 
-def parse_name(name: str) -> str:
-    """Return a name that can be a file's."""
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
-        raise UsageError(f"--name must be made of letters, digits, dots and dashes, not {name!r}")
-    return name
+def matching(pattern: str, rule: str) -> Callable[[str], str]:
+    """Return a parser of texts that match a pattern; it raises UsageError with the rule."""
+
+    def parse(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise UsageError(f"{rule}, not {text!r}")
+        return text
+
+    return parse
+
+
+parse_name = matching(r"[A-Za-z0-9][\w.-]*", "--name must be made of letters, digits, dots and dashes")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,23 +122,16 @@ def convert(options: ConvertOptions) -> None:
             take_full_numbers(source, found, loaded)
         loaded = weights.adapt(loaded, options.network, options.pooling)
     before = earlier_results(options.output, called, overwrite=options.overwrite)
-    written = save(options, called, loaded)
+    written, half = options.output / f"{called}.safetensors", not options.full
+    if options.part_size is None:
+        weights.save(written, loaded.network, loaded.notes, half=half)
+    else:
+        written = weights.save_in_parts(written, loaded.network, loaded.notes, options.part_size, half=half)
     card = write_card(options.output / f"{called}.md", written, loaded, curve(source), streams)
     for stale in {*before} - {written, card, *weights.parts(written)}:  # what another --part-size had made
         stale.unlink(missing_ok=True)
     for result in (written, card):
         streams.result(result)
-
-
-def save(options: ConvertOptions, name: str, loaded: "LoadedWeights") -> Path:
-    """Write the weights and return their file, or the index of several."""
-    from deblur_cli import weights
-
-    path, half = options.output / f"{name}.safetensors", not options.full
-    if options.part_size is None:
-        weights.save(path, loaded.network, loaded.notes, half=half)
-        return path
-    return weights.save_in_parts(path, loaded.network, loaded.notes, options.part_size, half=half)
 
 
 def write_card(
@@ -219,20 +220,6 @@ def curve(source: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def parse_repository(name: str) -> str:
-    """Return what can be a repository's name."""
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        raise UsageError(f"--to must be OWNER/NAME, not {name!r}")
-    return name
-
-
-def parse_license(name: str) -> str:
-    """Return what can be a license's name on the Hub."""
-    if not re.fullmatch(r"[a-z0-9.+-]+", name):
-        raise UsageError(f"--license must be a name such as apache-2.0 or mit, not {name!r}")
-    return name
-
-
 @dataclass(frozen=True, kw_only=True)
 class PublishOptions:
     """All options of an upload."""
@@ -249,13 +236,18 @@ class PublishOptions:
     repository: Annotated[
         str,
         typer.Option(
-            "--to", metavar="OWNER/NAME", help="Repository, made if there is none.", parser=parse_repository
+            "--to",
+            metavar="OWNER/NAME",
+            help="Repository, made if there is none.",
+            parser=matching(r"[\w.-]+/[\w.-]+", "--to must be OWNER/NAME"),
         ),
     ]
     license: Annotated[
         str,
         typer.Option(
-            metavar="ID", help="License as the Hub names it, such as apache-2.0.", parser=parse_license
+            metavar="ID",
+            help="License as the Hub names it, such as apache-2.0.",
+            parser=matching(r"[a-z0-9.+-]+", "--license must be a name such as apache-2.0 or mit"),
         ),
     ]
     card: Annotated[

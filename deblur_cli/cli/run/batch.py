@@ -153,21 +153,77 @@ class Batch:
     def write(self, job: Job, photo: Photo, deblurred: "Deblurred") -> Outcome:
         """Write all results of a photo, noted in the journal before and after."""
         findings, result = deblurred
-        overwrite = self._journal.existing is Existing.replace or job.state is State.again
-        weights = self._network.weights.label
         with self._timed(job):
             self._journal.begin(job)
             if self._page is not None:  # first: a photo that counts as done has its place there
-                lost = losses(job, photo, result, self._options)
-                record = self._describe(job, photo, result, lost).record
+                record = self._describe(job, photo, result, self._losses(job, photo, result)).record
                 self._page.add(photo, result, record, flow=self._options.flow)
-            lost = save(job, photo, findings, result, weights, self._options, overwrite=overwrite)
+            lost = self._save(job, photo, findings, result)
             self._journal.finish(job)
         return self._describe(job, photo, result, lost)
 
+    def _save(self, job: Job, photo: Photo, findings: "Findings", result: "Result") -> tuple[str, ...]:
+        """Write the results of a job that are missing, and return what of its file they lack, as phrases.
+
+        Raises EncodeError, also if that is anything while options are strict, and then leaves no new file.
+        The restored photo comes last, so that where it exists all its companions do.
+        findings: as they were detected, which given back make the same result
+        """
+        overwrite = self._journal.existing is Existing.replace or job.state is State.again
+        lost = self._losses(job, photo, result)
+        if lost and self._options.strict:
+            what = "; ".join(lost)
+            raise EncodeError(f"{photo.source}: would lose {what}; nothing is written, as --strict asks")
+        written: list[Path] = []
+        new = [path for path in job.missing.values() if not path.exists()]
+        try:
+            for kind, path in reversed(job.missing.items()):
+                if kind is Kind.photo:
+                    lost = self._save_photo(path, photo, result, overwrite=overwrite)
+                elif kind is Kind.data:
+                    check_target(path, photo.source, overwrite=overwrite)
+                    write_file(path, [to_npz(findings, result.epsilon)], overwrite=overwrite)
+                else:
+                    picture = _picture(kind, photo, result, flow=self._options.flow)
+                    encode.encode(picture, path, format="PNG", overwrite=overwrite)
+                written.append(path)
+        except BaseException:
+            for path in set(written) & set(new):
+                path.unlink(missing_ok=True)
+            raise
+        return lost
+
+    def _save_photo(self, path: Path, photo: Photo, result: "Result", *, overwrite: bool) -> tuple[str, ...]:
+        if self._is_copied(path, photo, result):
+            encode.copy_unchanged(photo, path, overwrite=overwrite)
+            return ()
+        done = f"{self._network.weights.label}, epsilon {result.epsilon:g}"
+        what = done if result.changed else "nothing restored"
+        return encode.encode(
+            result.photo,
+            path,
+            format=encode.format_of(path.name),
+            quality=self._options.quality,
+            overwrite=overwrite,
+            note=f"deblur {__version__} ({what})" if self._options.note else None,
+            strip=self._options.strip_metadata,
+            strict=self._options.strict,
+        )
+
+    def _losses(self, job: Job, photo: Photo, result: "Result") -> tuple[str, ...]:
+        """Return what of the photo's file its result will lack, as phrases; nothing where it is copied."""
+        path = job.results.get(Kind.photo)
+        if path is None or self._is_copied(path, photo, result):
+            return ()
+        return encode.left_out(result.photo, encode.format_of(path.name), strip=self._options.strip_metadata)
+
+    def _is_copied(self, path: Path, photo: Photo, result: "Result") -> bool:
+        """Tell whether the source's own bytes are the result, since nothing had to be done."""
+        form, strip = encode.format_of(path.name), self._options.strip_metadata
+        return not result.changed and encode.is_copy_possible(photo, form, strip=strip)
+
     def _describe(self, job: Job, photo: Photo, result: "Result", lost: tuple[str, ...]) -> Outcome:
-        strip = self._options.strip_metadata
-        copied = job.restores and is_copied(job.results[Kind.photo], photo, result, strip=strip)
+        copied = job.restores and self._is_copied(job.results[Kind.photo], photo, result)
         return describe_result(job, result, self._network, self._seconds[job], lost, copied=copied)
 
     @contextmanager
@@ -198,11 +254,7 @@ class Batch:
         if outcome.left_out:
             self._streams.warn(f"{job.source}: left out: {'; '.join(outcome.left_out)}")
         self._streams.say(f"{job.source}: {outcome.line}")
-        if self._options.json:
-            self._streams.json_line(outcome.record)
-        else:
-            for path in job.missing.values():
-                self._streams.result(path)
+        self._streams.tell(outcome.record, *job.missing.values())
 
     def _give_up(self, job: Job, error: Exception) -> None:
         if self._options.debug:
@@ -217,23 +269,20 @@ class Batch:
         self._streams.error(str(problem))
         if self._page is not None:
             self._page.fail(problem.path, problem.bare_reason)
-        if self._options.json:
-            self._streams.json_line(failure_record(problem))
+        self._streams.tell(failure_record(problem))
 
     def _skip(self, job: Job, why: str) -> None:
         self._tally.counts["skipped"] += 1
         self._streams.say(f"{job.source}: {why}")
         if self._page is not None:
             self._page.skip(job.source, why)
-        if self._options.json:
-            self._streams.json_line(skip_record(job))
+        self._streams.tell(skip_record(job))
 
     def _conclude(self) -> None:
         """Make the page and sum the run up."""
         if self._page is not None:
             self._finish_page(self._page)
-        if self._options.json:
-            self._streams.json_line(self._tally.record())
+        self._streams.tell(self._tally.record())
         if self._tally.photos != 1 or self._tally.stopped is not None:
             self._streams.say(str(self._tally))
 
@@ -244,10 +293,7 @@ class Batch:
             self._streams.error(f"{error}; repeat with --resume or --skip-existing to make the page")
             self._tally.stopped = self._tally.stopped or FAILED
             return
-        if self._options.json:
-            self._streams.json_line({"type": "report", "path": str(path)})
-        else:
-            self._streams.result(path)
+        self._streams.tell({"type": "report", "path": str(path)}, path)
 
 
 def automatic_jobs(device: str) -> int:
@@ -257,80 +303,6 @@ def automatic_jobs(device: str) -> int:
     compressing a photo takes longer than deblurring it there.
     """
     return 1 if device == "cpu" else min(MOST_AUTOMATIC_JOBS, max(1, (os.cpu_count() or 2) // 2))
-
-
-def save(
-    job: Job,
-    photo: Photo,
-    findings: "Findings",
-    result: "Result",
-    weights: str,
-    options: RunOptions,
-    *,
-    overwrite: bool,
-) -> tuple[str, ...]:
-    """Write the results of a job that are missing, and return what of the photo's file they lack, as phrases.
-
-    Raises EncodeError, also if that is anything while options are strict, and then leaves no new file.
-
-    The restored photo comes last, so that where it exists all its companions do. findings: as they were
-    detected, which given back make the same result; weights: what the note calls them
-    """
-    lost = losses(job, photo, result, options)
-    if lost and options.strict:
-        what = "; ".join(lost)
-        raise EncodeError(f"{photo.source}: would lose {what}; nothing is written, as --strict asks")
-    written: list[Path] = []
-    new = [path for path in job.missing.values() if not path.exists()]
-    try:
-        for kind, path in reversed(job.missing.items()):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if kind is Kind.photo:
-                lost = _save_photo(path, photo, result, weights, options, overwrite=overwrite)
-            elif kind is Kind.data:
-                check_target(path, photo.source, overwrite=overwrite)
-                write_file(path, [to_npz(findings, result.epsilon)], overwrite=overwrite)
-            else:
-                picture = _picture(kind, photo, result, flow=options.flow)
-                encode.encode(picture, path, format="PNG", overwrite=overwrite)
-            written.append(path)
-    except BaseException:
-        for path in set(written) & set(new):
-            path.unlink(missing_ok=True)
-        raise
-    return lost
-
-
-def losses(job: Job, photo: Photo, result: "Result", options: RunOptions) -> tuple[str, ...]:
-    """Return what of the photo's file its result will lack, as phrases; nothing where it is copied."""
-    path = job.results.get(Kind.photo)
-    if path is None or is_copied(path, photo, result, strip=options.strip_metadata):
-        return ()
-    return encode.left_out(result.photo, encode.format_of(path.name), strip=options.strip_metadata)
-
-
-def _save_photo(
-    path: Path, photo: Photo, result: "Result", weights: str, options: RunOptions, *, overwrite: bool
-) -> tuple[str, ...]:
-    if is_copied(path, photo, result, strip=options.strip_metadata):
-        encode.copy_unchanged(photo, path, overwrite=overwrite)
-        return ()
-    what = f"{weights}, epsilon {result.epsilon:g}" if result.changed else "nothing restored"
-    return encode.encode(
-        result.photo,
-        path,
-        format=encode.format_of(path.name),
-        quality=options.quality,
-        overwrite=overwrite,
-        note=f"deblur {__version__} ({what})" if options.note else None,
-        strip=options.strip_metadata,
-        strict=options.strict,
-    )
-
-
-def is_copied(path: Path, photo: Photo, result: "Result", *, strip: bool) -> bool:
-    """Tell whether the source's own bytes are the result, since nothing had to be done."""
-    return not result.changed and encode.is_copy_possible(photo, encode.format_of(path.name), strip=strip)
 
 
 def _picture(kind: Kind, photo: Photo, result: "Result", *, flow: bool) -> Photo:

@@ -42,7 +42,7 @@ def run(options: RunOptions) -> None:
     from deblur_cli.cli.run.journal import Journal
     from deblur_cli.cli.run.plan import check_output, collect, make_plan
 
-    streams = Output(quiet=options.quiet, verbose=options.verbose)
+    streams = Output(quiet=options.quiet, verbose=options.verbose, json=options.json)
     with terminate_like_interrupt(), _connected(options, streams) as options, ExitStack() as stack:
         found = collect(options)
         check_output(options, found.folders)
@@ -140,8 +140,7 @@ def dry_run(plan: "Plan", options: RunOptions, streams: "Output") -> int:
         streams.warn(note)
     for job, why in plan.skipped:
         streams.say(f"{job.source}: {why}")
-        if options.json:
-            streams.json_line(messages.skip_record(job))
+        streams.tell(messages.skip_record(job))
     failed = list(plan.problems)
     planned = []
     for job in plan.jobs:
@@ -151,22 +150,17 @@ def dry_run(plan: "Plan", options: RunOptions, streams: "Output") -> int:
             failed.append(Problem(job.source, str(error)))
             continue
         planned.append(size)
-        if options.json:
-            streams.json_line(messages.plan_record(job, size, lost))
-        else:
-            streams.result(messages.plan_line(job, size))
+        streams.tell(messages.plan_record(job, size, lost), messages.plan_line(job, size))
         if lost:
             then = "it would fail, as --strict asks" if options.strict else "left out"
             streams.warn(f"{job.source}: if anything in it is restored, {then}: {'; '.join(lost)}")
     for problem in failed:
         streams.error(str(problem))
-        if options.json:
-            streams.json_line(messages.failure_record(problem))
+        streams.tell(messages.failure_record(problem))
     forecast = messages.Forecast(planned, len(plan.skipped), len(failed))
     if planned:
         _estimate(forecast, options, streams)
-    if options.json:
-        streams.json_line(forecast.record())
+    streams.tell(forecast.record())
     streams.say(str(forecast))
     return forecast.exit_code
 

@@ -185,23 +185,22 @@ class Journal:
         """
         if self._path is None or (photos < 2 and self._past is None):
             return
-        try:
-            self._open(self._path, self._settings | hashes_in(weights))
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise explain(self._path, error) from error
-            streams.warn(f"{explain(self._path, error)}; without its journal this run cannot be resumed")
-
-    def _open(self, path: Path, settings: Mapping[str, Any]) -> None:
-        with ExitStack() as opened:
-            file = opened.enter_context(FileIO(path, "a"))
-            _remove_parts(read(path))
-            file.truncate(self._past.length if self._past else 0)
-            if self._past is None:
-                _append(file, {"settings": settings, "existing": self.existing.value})
-                _sync(path.parent)
-            self._file = file
-            opened.pop_all()
+        settings = self._settings | hashes_in(weights)
+        with ExitStack() as on_failure:
+            try:
+                file = on_failure.enter_context(FileIO(self._path, "a"))
+                _remove_parts(read(self._path))
+                file.truncate(self._past.length if self._past else 0)
+                if self._past is None:
+                    _append(file, {"settings": settings, "existing": self.existing.value})
+                    _sync(self._path.parent)
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise explain(self._path, error) from error
+                streams.warn(f"{explain(self._path, error)}; without its journal this run cannot be resumed")
+            else:
+                self._file = file
+                on_failure.pop_all()
 
     def begin(self, job: Job) -> None:
         """Note that the missing results of a photo are about to be put in place."""

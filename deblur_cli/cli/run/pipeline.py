@@ -8,11 +8,11 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from deblur_cli.cli.run.batch import Batch
     from deblur_cli.cli.run.messages import Outcome
     from deblur_cli.cli.run.plan import Job
     from deblur_cli.photo.photo import Photo
@@ -20,31 +20,6 @@ if TYPE_CHECKING:
     from deblur_cli.restoration.findings import Findings
 
     Deblurred = tuple[Findings, Result]  # what was detected, before regions were judged, and what was done
-
-
-class Steps(Protocol):
-    """What is done with each photo. An exception in `read`, `deblur` or `write` is what came of it."""
-
-    def megapixels(self, job: "Job") -> float:
-        """Return the size of a photo from its header. Must not raise."""
-
-    def about(self, job: "Job") -> AbstractContextManager[None]:
-        """Mark this thread as working on a photo."""
-
-    def begin(self, job: "Job") -> None:
-        """Note that the photo is the next for the network."""
-
-    def read(self, job: "Job") -> "Photo":
-        """Read a photo, in a thread."""
-
-    def deblur(self, job: "Job", photo: "Photo") -> "Deblurred":
-        """Take a photo through the network, in the calling thread."""
-
-    def write(self, job: "Job", photo: "Photo", deblurred: "Deblurred") -> "Outcome":
-        """Write the results, in a thread."""
-
-    def report(self, job: "Job", outcome: "Outcome | Exception") -> None:
-        """Tell what came of a photo; what this raises ends the run."""
 
 
 class DiscardedError(Exception):
@@ -92,9 +67,12 @@ class Budget:
 
 
 class Pipeline:
-    """Takes photos through their steps; `width` of them are read, and as many written, side by side."""
+    """Takes photos through the steps of a batch; `width` are read, and as many written, side by side.
 
-    def __init__(self, steps: Steps, width: int, budget: Budget) -> None:
+    What `read`, `deblur` or `write` raises is what came of the photo; what `report` raises ends the run.
+    """
+
+    def __init__(self, steps: "Batch", width: int, budget: Budget) -> None:
         self._steps = steps
         self._width = width
         self._budget = budget
