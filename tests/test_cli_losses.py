@@ -3,6 +3,8 @@
 import io
 import json
 import struct
+import subprocess
+import sys
 
 import pytest
 from cli_helpers import deblur, errors_in, install, make_photo
@@ -127,3 +129,17 @@ def test_a_dry_run_foretells_losses_and_every_failure(tmp_path, with_video):
     assert len(errors_in(done)) == 3
     assert "a Photoshop document" in " ".join(done.stderr.split())
     assert "left out: the video of its motion photo" in " ".join(foretold.stderr.split())
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_what_c_libraries_print_goes_to_the_log(verbose):
+    code = (
+        f"import os; from deblur_cli.cli.output import Output; streams = Output(quiet=False, verbose={verbose})\n"
+        "with streams.log_lines():\n"
+        "    os.write(2, b'TIFFReadDirectory: noise\\n'); streams.warn('ours')\n"
+        "streams.warn('later')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    lines = done.stderr.splitlines()
+    assert ("TIFFReadDirectory: noise" in done.stderr) == verbose
+    assert [line for line in lines if "noise" not in line] == ["warning: ours", "warning: later"]

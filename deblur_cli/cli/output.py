@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from deblur_cli.pictures.plots import Diagram
 
+_STDERR = 2  # file descriptor
 OK = 0
 FAILED = 1
 USAGE = 2
@@ -225,7 +226,8 @@ class Output:
         details.setLevel(logging.CRITICAL + 1)
         logging.captureWarnings(True)  # other packages' warnings take several lines each
         try:
-            yield
+            with _libraries_logged():
+                yield
         finally:
             logging.captureWarnings(False)
             for logger, level, propagate in before:
@@ -270,6 +272,40 @@ class Output:
             yield
         finally:
             self._bars.start()
+
+
+@contextmanager
+def _libraries_logged() -> Iterator[None]:
+    """Send what C libraries print to stderr on their own to the log, line by line, apart from our lines."""
+    try:
+        shared = sys.stderr.fileno() == _STDERR
+    except (OSError, ValueError):  # a stream of another kind, which no C library writes to
+        shared = False
+    former = sys.stderr
+    former.flush()
+    end, start = os.pipe()
+    reader = threading.Thread(target=_log_each, args=(end,), daemon=True)
+    kept = os.dup(_STDERR)
+    with os.fdopen(kept, "w", encoding=former.encoding, errors=former.errors, buffering=1) as stream:
+        os.dup2(start, _STDERR)
+        os.close(start)
+        reader.start()
+        if shared:
+            sys.stderr = stream
+        try:
+            yield
+        finally:
+            if sys.stderr is stream:
+                sys.stderr = former
+            stream.flush()
+            os.dup2(kept, _STDERR)
+            reader.join(timeout=1)  # a child process may still hold the pipe
+
+
+def _log_each(end: int) -> None:
+    with open(end, encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            logging.getLogger("deblur_cli.libraries").debug("%s", line.strip())
 
 
 class Bars:
