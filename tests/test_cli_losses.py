@@ -134,7 +134,8 @@ def test_a_dry_run_foretells_losses_and_every_failure(tmp_path, with_video):
 @pytest.mark.parametrize("verbose", [False, True])
 def test_what_c_libraries_print_goes_to_the_log(verbose):
     code = (
-        f"import os; from deblur_cli.cli.output import Output; streams = Output(quiet=False, verbose={verbose})\n"
+        "import os; from deblur_cli.cli.output import Output\n"
+        f"streams = Output(quiet=False, verbose={verbose})\n"
         "with streams.log_lines():\n"
         "    os.write(2, b'TIFFReadDirectory: noise\\n'); streams.warn('ours')\n"
         "streams.warn('later')"
