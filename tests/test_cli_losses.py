@@ -134,13 +134,14 @@ def test_a_dry_run_foretells_losses_and_every_failure(tmp_path, with_video):
 @pytest.mark.parametrize("verbose", [False, True])
 def test_what_c_libraries_print_goes_to_the_log(verbose):
     code = (
-        "import os; from deblur_cli.cli.output import Output\n"
+        "import logging, os; from deblur_cli.cli.output import Output\n"
         f"streams = Output(quiet=False, verbose={verbose})\n"
         "with streams.log_lines():\n"
         "    os.write(2, b'TIFFReadDirectory: noise\\n'); streams.warn('ours')\n"
+        "    logging.getLogger('imagecodecs').warning('more noise')\n"
         "streams.warn('later')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     lines = done.stderr.splitlines()
-    assert ("TIFFReadDirectory: noise" in done.stderr) == verbose
+    assert ("TIFFReadDirectory: noise" in done.stderr) == ("more noise" in done.stderr) == verbose
     assert [line for line in lines if "noise" not in line] == ["warning: ours", "warning: later"]

@@ -214,16 +214,18 @@ class Output:
         """Show log records of this package: warnings always, the rest in verbose runs."""
         handler = _LogLines(self)
         loggers = [logging.getLogger("deblur_cli")]
+        others = [logging.getLogger(name) for name in ("py.warnings", "imagecodecs")]
         if self.verbose:
-            loggers.append(logging.getLogger("py.warnings"))
+            loggers += others
         before = [(logger, logger.level, logger.propagate) for logger in loggers]
         for logger in loggers:
             logger.addHandler(handler)
             logger.setLevel(logging.DEBUG if self.verbose else logging.WARNING)
             logger.propagate = False
-        details = logging.getLogger("tifffile")  # what is wrong with a file is said once, by us
-        before.append((details, details.level, details.propagate))
-        details.setLevel(logging.CRITICAL + 1)
+        # What is wrong with a file is said once, by us.
+        for silent in (logging.getLogger("tifffile"), *([] if self.verbose else others)):
+            before.append((silent, silent.level, silent.propagate))
+            silent.setLevel(logging.CRITICAL + 1)
         logging.captureWarnings(True)  # other packages' warnings take several lines each
         try:
             with _libraries_logged():
