@@ -67,13 +67,17 @@ def run(options: RunOptions) -> None:
 def _keep_others_out(options: RunOptions, stack: ExitStack) -> None:
     """Hold the folder of journal and report until the run ends. Raises UsageError where another run does."""
     from deblur_cli.cli.run.plan import names_a_file, result_folder
-    from deblur_cli.files import held
+    from deblur_cli.files import InUseError, held
 
     if options.output is not None and names_a_file(options.output) and not options.report:
         return  # then there is neither
     folder = result_folder(options)
+    alone = len(options.inputs) == 1 and not options.inputs[0].is_dir()
     try:
         stack.enter_context(held(folder))
+    except InUseError:
+        if not alone or options.report or options.resume:
+            raise  # else it has neither, too
     except OSError as error:
         if options.output is not None or options.report:
             raise UsageError(f"cannot write to {folder}: {error.strerror}; choose another folder") from error
