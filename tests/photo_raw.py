@@ -34,6 +34,7 @@ def make_dng(
     orientation: int = 1,
     exif: bool = True,
     further: dict | None = None,
+    notes: dict | None = None,
 ) -> bytes:
     """A DNG of linear light H W 3 seen through RGGB filters; `neutral` is how the camera sees white."""
     sensor = np.clip(linear * neutral, 0, 1)
@@ -53,10 +54,10 @@ def make_dng(
     }
     if exif:
         entries |= {306: ("s", TIME), 34665: ("I", [0]), 34853: ("I", [0])}
-    return _tiff(entries | (further or {}), samples)
+    return _tiff(entries | (further or {}), samples, notes or {})
 
 
-def _tiff(entries: dict, samples: bytes) -> bytes:
+def _tiff(entries: dict, samples: bytes, notes: dict) -> bytes:
     start = 8 + 2 + 12 * len(entries) + 4
     tail = bytearray()
 
@@ -71,7 +72,7 @@ def _tiff(entries: dict, samples: bytes) -> bytes:
         if tag == 273:
             values = [place(samples)]
         elif tag in (34665, 34853):
-            values = [_sub_directory(tag, start + len(tail) + len(tail) % 2, place)]
+            values = [_sub_directory(tag, start + len(tail) + len(tail) % 2, place, notes)]
         data, count, code = _packed(kind, values)
         inline = data.ljust(4, b"\0") if len(data) <= 4 else struct.pack("<I", place(data))
         directory += struct.pack("<HHI", tag, code, count) + inline
@@ -89,7 +90,7 @@ def _packed(kind: str, values) -> tuple[bytes, int, int]:
     return struct.pack(f"<{len(values)}{kind}", *values), len(values), {"B": 1, "H": 3, "I": 4}[kind]
 
 
-def _sub_directory(tag: int, offset: int, place) -> int:
+def _sub_directory(tag: int, offset: int, place, notes: dict) -> int:
     if tag == 34665:
         entries = {
             Base.ExposureTime: ("R", [(1, 250)]),
@@ -97,6 +98,7 @@ def _sub_directory(tag: int, offset: int, place) -> int:
             Base.ISOSpeedRatings: ("H", [400]),
             Base.DateTimeOriginal: ("s", TIME),
             Base.LensModel: ("s", LENS),
+            **notes,
         }
     else:
         entries = {1: ("s", "N"), 2: ("R", [(48, 1), (30, 1), (15, 10)])}

@@ -216,3 +216,11 @@ def test_raw_with_a_preview_in_front_is_developed_under_any_name(tmp_path):
 def test_a_preview_without_sensor_values_is_no_raw(tmp_path):
     content = file_bytes(to_pillow(smooth_pixels(8, 8)), "TIFF", tiffinfo={254: 1})
     assert decode(write(tmp_path, content, "photo.tif")).format == "TIFF"
+
+
+def test_maker_notes_of_a_raw_file_are_named_and_its_comment_is_kept(tmp_path):
+    notes = {37500: ("B", [0] * 300), 37510: ("B", list(b"ASCII\0\0\0by the lake"))}
+    photo = decode(write(tmp_path, make_dng(quarters(), notes=notes)))
+    assert photo.left_out == ("its maker notes, whose offsets hold in the RAW file alone",)
+    assert b"by the lake" in photo.metadata.exif
+    assert decode(write(tmp_path, make_dng(quarters()))).left_out == ()

@@ -251,6 +251,28 @@ def tag_bytes(file: BinaryIO, tag: int, offset: int | None = None) -> bytes | No
     return entry.value[: entry.size] if entry.size <= layout.inline else _value_at(read, order, layout, entry)
 
 
+def exif_directory(file: BinaryIO) -> dict[int, bytes]:
+    """The values of a TIFF's Exif directory as they stand there; empty where there is none to be followed."""
+
+    def read(start: int, size: int) -> bytes:
+        file.seek(start, os.SEEK_SET)
+        return file.read(size)
+
+    try:
+        order, layout, main = _page(read, None)
+        if EXIF_POINTER not in main:
+            return {}
+        entries = _directory_of(read, order, layout, layout.offset(order, main[EXIF_POINTER].value))
+        return {
+            tag: entry.value[: entry.size]
+            if entry.size <= layout.inline
+            else _value_at(read, order, layout, entry)
+            for tag, entry in entries.items()
+        }
+    except (BrokenExifError, struct.error):
+        return {}
+
+
 class _Layout(NamedTuple):
     """How directories are laid out: struct codes of the number of entries, an entry, and an offset."""
 

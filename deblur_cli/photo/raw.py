@@ -16,6 +16,7 @@ import numpy as np
 import rawpy
 from exifread.core.exceptions import ExifError
 from exifread.core.ifd_tag import IfdTag
+from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 from PIL.ExifTags import IFD, Base
 
@@ -78,7 +79,7 @@ class RawOptions:
 
 
 def read_raw(path: Path, max_megapixels: float, options: RawOptions) -> Photo:
-    """Develops a RAW file: upright RGB (or gray) uint16 with the profile of its space.
+    """Develops a RAW file: upright RGB uint16 with the profile of its space.
 
     Raises UnsupportedRawError for what LibRaw does not read, DecodeError for damage,
     PhotoTooLargeError before pixels are read.
@@ -88,41 +89,42 @@ def read_raw(path: Path, max_megapixels: float, options: RawOptions) -> Photo:
         megapixels = sizes.iwidth * sizes.iheight / 1e6
         if megapixels > max_megapixels:
             raise too_large(path, megapixels, max_megapixels)
-        space, curve = _SPACES[options.color_space]
-        balance = _balance(path, raw, options.white_balance)
-        pixels = raw.postprocess(
-            use_camera_wb=balance == "camera",
-            use_auto_wb=balance == "auto",
-            bright=2.0**options.exposure,
-            no_auto_bright=True,  # which would make brightness a matter of what is in the picture
-            output_color=space,
-            gamma=curve,
-            output_bps=16,
-            user_flip=0,
-        )
-        orientation = _ORIENTATIONS.get(sizes.flip, 1)
+        pixels = _develop(path, raw, options)
         block, lost = read_raw_exif(path, raw)
+    orientation = _ORIENTATIONS.get(sizes.flip, 1)
     blocks, is_dng = _tiff_blocks(path)
-    pixels = np.atleast_3d(pixels)
     if is_dng and (box := _default_crop(sizes)) is not None:
         left, top, right, bottom = box
         pixels = pixels[top:bottom, left:right]
-    pixels = turn_upright(pixels, orientation)
-    if pixels.shape[2] != 3:
-        raise DecodeError(
-            f"{path}: is RAW of {pixels.shape[2]} channels, which is not read; develop it to TIFF"
-        )
     others, lost_others = read_blocks(blocks, turned=orientation != 1)
-    metadata = replace(others, icc=profiles.space_profile(options.color_space), exif=block)
     return Photo(
-        pixels=pixels,
+        pixels=turn_upright(pixels, orientation),
         source=path,
         format="RAW",
         orientation=orientation,
         bits=16,
-        metadata=metadata,
+        metadata=replace(others, icc=profiles.space_profile(options.color_space), exif=block),
         left_out=(*lost, *lost_others),
     )
+
+
+def _develop(path: Path, raw: rawpy.RawPy, options: RawOptions) -> NDArray[np.uint16]:
+    """H W 3 as the sensor lay. Raises DecodeError for other numbers of channels."""
+    space, curve = _SPACES[options.color_space]
+    balance = _balance(path, raw, options.white_balance)
+    pixels = raw.postprocess(
+        use_camera_wb=balance == "camera",
+        use_auto_wb=balance == "auto",
+        bright=2.0**options.exposure,
+        no_auto_bright=True,  # which would make brightness a matter of what is in the picture
+        output_color=space,
+        gamma=curve,
+        output_bps=16,
+        user_flip=0,
+    )
+    if pixels.ndim != 3 or pixels.shape[2] != 3:
+        raise DecodeError(f"{path}: is RAW without color, which deblur does not read; develop it to TIFF")
+    return pixels.astype(np.uint16, copy=False)
 
 
 def raw_size(path: Path) -> tuple[int, int]:
@@ -228,9 +230,12 @@ def read_raw_exif(path: Path, raw: rawpy.RawPy) -> tuple[bytes | None, tuple[str
     try:
         with path.open("rb") as file:
             tags = exifread.process_file(file, details=False, extract_thumbnail=False)
+            skipped = exif.exif_directory(file)  # exifread passes over maker notes and comments
         _take_over(block, tags)
-        if "EXIF MakerNote" in tags:
+        if Base.MakerNote in skipped:
             lost.append("its maker notes, whose offsets hold in the RAW file alone")
+        if any(skipped.get(Base.UserComment, b"")[8:].strip(b"\0 ")):  # behind the name of a character set
+            block.get_ifd(IFD.Exif)[Base.UserComment] = skipped[Base.UserComment]
     except (*_FAILURES, AssertionError, RecursionError, ExifError) as error:
         lost.append(f"its EXIF tags, which cannot be read ({error})")
         block = Image.Exif()
