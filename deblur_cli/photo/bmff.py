@@ -116,10 +116,15 @@ def _clean_aperture(value: bytes, width: int, height: int) -> tuple[int, int, in
 
 _C2PA = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
 XMP_UUID = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
+# Phrases for what no result carries, whatever the kind of file
+MOTION_VIDEO = "the video of its motion photo"
+GAIN_MAP = "its gain map for HDR screens"
+DEPTH_MAP = "its depth map"
+CREDENTIALS = "its C2PA credentials, which would not match a restored picture"
 _COMPANIONS = {
-    b"mpvd": "the video of its motion photo",
+    b"mpvd": MOTION_VIDEO,
     b"sefd": "what Samsung keeps beside the picture (sefd)",
-    b"tmap": "its gain map for HDR screens",
+    b"tmap": GAIN_MAP,
 }
 
 
@@ -128,15 +133,15 @@ def left_out(content: bytes) -> tuple[str, ...]:
     found = []
     for name, start, _ in boxes(content, 0, len(content)):
         if name == b"uuid" and content[start : start + 16] == _C2PA:
-            found.append("its C2PA credentials, which would not match a restored picture")
+            found.append(CREDENTIALS)
         elif name in _COMPANIONS:
             found.append(_COMPANIONS[name])
     meta = _meta_of(content)
     infos = next((meta[start:end] for name, start, end in boxes(meta, 4, len(meta)) if name == b"iinf"), b"")
     if b"tmap" in infos:
-        found.append(_COMPANIONS[b"tmap"])
+        found.append(GAIN_MAP)
     if b":auxid:2" in meta or b"aux:depth" in meta or b"auxiliary:depth" in meta:
-        found.append("its depth map")
+        found.append(DEPTH_MAP)
     return tuple(found)
 
 

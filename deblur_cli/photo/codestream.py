@@ -137,7 +137,7 @@ def read_jp2(content: bytes) -> Codestream:
 
 def _of_uuid(uuid: bytes, data: bytes) -> dict[str, bytes]:
     if uuid == _EXIF_UUID:
-        return {"exif": data.removeprefix(b"Exif\0\0")}
+        return {"exif": data}
     return {XMP_UUID: {"xmp": data}, _IPTC_UUID: {"iptc": data}}.get(uuid, {})
 
 

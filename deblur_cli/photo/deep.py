@@ -106,8 +106,8 @@ class HeicFile:
         """What the file holds beside the picture that no result carries, as phrases."""
         kinds = " ".join(str(kind).lower() for kind in self.info.get("aux", {}))
         found = list(self._beside)
-        found += ["its gain map for HDR screens"] if "hdrgainmap" in kinds else []
-        found += ["its depth map"] if self.info.get("depth_images") else []
+        found += [bmff.GAIN_MAP] if "hdrgainmap" in kinds else []
+        found += [bmff.DEPTH_MAP] if self.info.get("depth_images") else []
         found += ["further images"] if len(self.file) > 1 else []
         return tuple(dict.fromkeys(found))
 

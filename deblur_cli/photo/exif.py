@@ -97,6 +97,14 @@ def _reader(block: bytes | bytearray) -> Reader:
     return lambda offset, size: bytes(block[offset : offset + size])
 
 
+def _file_reader(file: BinaryIO) -> Reader:
+    def read(offset: int, size: int) -> bytes:
+        file.seek(offset, os.SEEK_SET)
+        return file.read(size)
+
+    return read
+
+
 def main_directory(block: bytes | bytearray) -> dict[int, Entry]:
     """The entries of an EXIF block's first directory by tag. Raises BrokenExifError."""
     order = byte_order(bytes(block[:8]))
@@ -224,11 +232,7 @@ def extract_from_tiff(file: BinaryIO, offset: int | None = None) -> bytes | None
     offset: of the page's directory; the first one by default. Returns None if nothing is left. Raises
     BrokenExifError for directories that cannot be followed, or that a block of 4 GB could not hold.
     """
-
-    def read(start: int, size: int) -> bytes:
-        file.seek(start, os.SEEK_SET)
-        return file.read(size)
-
+    read = _file_reader(file)
     order, layout, entries = _page(read, offset)
     kept = {tag: entry for tag, entry in entries.items() if tag not in STRUCTURAL_TAGS}
     if not kept:
@@ -239,11 +243,7 @@ def extract_from_tiff(file: BinaryIO, offset: int | None = None) -> bytes | None
 
 def tag_bytes(file: BinaryIO, tag: int, offset: int | None = None) -> bytes | None:
     """A tag's value as it stands in a TIFF or BigTIFF, or None. Raises as `extract_from_tiff`."""
-
-    def read(start: int, size: int) -> bytes:
-        file.seek(start, os.SEEK_SET)
-        return file.read(size)
-
+    read = _file_reader(file)
     order, layout, entries = _page(read, offset)
     entry = entries.get(tag)
     if entry is None:
@@ -253,11 +253,7 @@ def tag_bytes(file: BinaryIO, tag: int, offset: int | None = None) -> bytes | No
 
 def exif_directory(file: BinaryIO) -> dict[int, bytes]:
     """The values of a TIFF's Exif directory as they stand there; empty where there is none to be followed."""
-
-    def read(start: int, size: int) -> bytes:
-        file.seek(start, os.SEEK_SET)
-        return file.read(size)
-
+    read = _file_reader(file)
     try:
         order, layout, main = _page(read, None)
         if EXIF_POINTER not in main:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from itertools import accumulate
 from typing import NamedTuple
 
-MOTION_VIDEO = "the video of its motion photo"
+from deblur_cli.photo.bmff import MOTION_VIDEO
 
 _AFCP_PREVIEWS = (b"Nail", b"PrVw")
 _FOTOSTATION_END = b"\xa1\xb2\xc3\xd4"

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 from PIL import Image, JpegImagePlugin, PngImagePlugin
 
 from deblur_cli.photo import exif, photoshop, png
-from deblur_cli.photo.bmff import Nclx
+from deblur_cli.photo.bmff import CREDENTIALS, Nclx
 from deblur_cli.photo.photo import Metadata
 from deblur_cli.photo.profiles import cicp_profile
 from deblur_cli.photo.xmp import BrokenXmpError, upright_xmp
@@ -37,7 +37,6 @@ _EXTENSION_MARK = re.compile(
     rb"""\sxmpNote:HasExtendedXMP\s*=\s*("[^"]*"|'[^']*')|<xmpNote:HasExtendedXMP>[^<]*</xmpNote:HasExtendedXMP>"""
 )
 _IPTC_MARK = b"\x1c"  # before each record
-_C2PA = "its C2PA credentials, which would not match a restored picture"
 _BMP_EMBEDDED = b"DEBM"  # PROFILE_EMBEDDED, little-endian
 
 
@@ -54,11 +53,16 @@ def read_exif(image: Image.Image) -> tuple[bytes | None, int, Lost]:
             block = bytes.fromhex("".join(image.info[_TEXT_EXIF].split("\n")[3:]))
         if not block:
             return None, 1, ()
-        while block.startswith(_EXIF_PREFIX):  # some writers put it twice
-            block = block[len(_EXIF_PREFIX) :]
+        block = _without_prefix(block)
         return block, exif.orientation_of(block), ()
     except (exif.BrokenExifError, ValueError, struct.error) as error:
         return None, 1, (_broken_exif(error),)
+
+
+def _without_prefix(block: bytes) -> bytes:
+    while block.startswith(_EXIF_PREFIX):  # some writers put it twice
+        block = block[len(_EXIF_PREFIX) :]
+    return block
 
 
 def _broken_exif(error: Exception) -> str:
@@ -115,7 +119,7 @@ def read_tiff_metadata(
         dpi=_turned_dpi(_tiff_dpi(tag), orientation),
         photoshop=resources,
     )
-    credentials = (_C2PA,) if tag(_C2PA_TAG) is not None else ()
+    credentials = (CREDENTIALS,) if tag(_C2PA_TAG) is not None else ()
     return metadata, orientation, (*broken, *lost, *lost_xmp, *lost_resources, *credentials)
 
 
@@ -127,10 +131,7 @@ def read_heic_metadata(info: dict[str, Any]) -> tuple[Metadata, Lost]:
 
 def read_blocks(blocks: dict[str, bytes], *, turned: bool) -> tuple[Metadata, Lost]:
     """The metadata of blocks by name: exif, xmp, icc, and iptc. `turned`: the pixels are turned upright."""
-    block = blocks.get("exif")
-    while block and block.startswith(_EXIF_PREFIX):
-        block = block[len(_EXIF_PREFIX) :]
-    upright, lost = _upright_exif(block or None)
+    upright, lost = _upright_exif(_without_prefix(blocks.get("exif", b"")) or None)
     xmp, lost_xmp = _upright_xmp(blocks.get("xmp"), turned=turned)
     iptc = blocks.get("iptc")
     resources = photoshop.from_iptc(iptc) if iptc else None
@@ -288,7 +289,7 @@ def _read_png_chunks(file: BinaryIO) -> tuple[tuple[png.Chunk, ...], Lost]:
     kept, lost = [], []
     for name, content in png.read_chunks(file, png.is_carried):
         if name == b"caBX":
-            lost.append(_C2PA)
+            lost.append(CREDENTIALS)
         elif not png.is_kept(name):
             lost.append(f"its PNG chunk {name.decode('ascii', 'replace')}")
         elif not content.startswith((PNG_XMP_PREFIX, _TEXT_EXIF.encode())):

@@ -4,9 +4,10 @@ import struct
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from deblur_cli.photo.bmff import GAIN_MAP
 from deblur_cli.photo.markers import APP0, COM, Segment, read_stream
 from deblur_cli.photo.photoshop import SEGMENT_PREFIX
-from deblur_cli.photo.trailer import GAIN_MAP, ISO_GAIN_MAP, MpPicture, read_mp_index, read_trailer
+from deblur_cli.photo.trailer import ISO_GAIN_MAP, MpPicture, read_mp_index, read_trailer
 from deblur_cli.photo.xmp import BrokenXmpError, item_semantics, upright_xmp
 
 _APP1, _APP2, _APP3, _APP4, _APP5, _APP6, _APP9, _APP11 = (APP0 + n for n in (1, 2, 3, 4, 5, 6, 9, 11))

@@ -6,12 +6,11 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from deblur_cli.photo.footers import MOTION_VIDEO, join_footers, split_footers
+from deblur_cli.photo.bmff import DEPTH_MAP, GAIN_MAP, MOTION_VIDEO
+from deblur_cli.photo.footers import join_footers, split_footers
 from deblur_cli.photo.markers import Stream, read_stream
 
-GAIN_MAP = "its gain map for HDR screens"
 ISO_GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1\0"
-_DEPTH_MAP = "its depth map"
 _GAIN_MAP_SIGNS = (
     ISO_GAIN_MAP,
     b"http://ns.adobe.com/hdr-gain-map/1.0/",
@@ -147,7 +146,7 @@ class _Others:
         if any(sign in head for head in heads for sign in _GAIN_MAP_SIGNS) or semantic == "gainmap":
             self._names.append(GAIN_MAP)
         elif any(sign in head for head in heads for sign in _DEPTH_SIGNS) or "depth" in semantic:
-            self._names.append(_DEPTH_MAP)
+            self._names.append(DEPTH_MAP)
         elif listed is None or not listed.is_preview:  # previews show the photo as it was
             self._further += 1
 
