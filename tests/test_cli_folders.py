@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from deblur_cli.cli.run.collect import collect
 from deblur_cli.cli.run.options import Existing, RunOptions
-from deblur_cli.cli.run.plan import collect, make_plan
+from deblur_cli.cli.run.plan import make_plan
 from deblur_cli.errors import UsageError
 
 

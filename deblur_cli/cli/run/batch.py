@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from deblur_cli import __version__
 from deblur_cli.cli.output import FAILED, Bars, Output, describe, exit_code, is_disk_full
+from deblur_cli.cli.run.collect import Problem
 from deblur_cli.cli.run.journal import Journal
 from deblur_cli.cli.run.messages import Outcome, Tally, describe_result, failure_record, skip_record
 from deblur_cli.cli.run.options import Existing, Kind, RunOptions
 from deblur_cli.cli.run.pipeline import Budget, Pipeline
-from deblur_cli.cli.run.plan import Job, Plan, Problem, State
+from deblur_cli.cli.run.plan import Job, Plan, State
 from deblur_cli.errors import EncodeError
 from deblur_cli.files import check_target, write_file
 from deblur_cli.photo import encode

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from deblur_cli.cli.output import FAILED, OK
+from deblur_cli.cli.run.collect import Problem
 from deblur_cli.cli.run.options import Kind
-from deblur_cli.cli.run.plan import Job, Problem
+from deblur_cli.cli.run.plan import Job
 
 if TYPE_CHECKING:
     from deblur_cli.restoration.deblurrer import Deblurrer, Result

@@ -76,10 +76,14 @@ class RunOptions(shared.DeblurOptions):
             metavar="OUT",
             help="Folder for the results; for a single photo also a file name, or - for stdout.",
             parser=shared.parse_path,
+            rich_help_panel=shared.COMMON,
         ),
     ] = None
     recursive: Annotated[
-        bool, typer.Option("--recursive", "-r", help="Include the folders inside a folder.")
+        bool,
+        typer.Option(
+            "--recursive", "-r", help="Include the folders inside a folder.", rich_help_panel=shared.COMMON
+        ),
     ] = False
 
     # what is restored and drawn
@@ -92,25 +96,40 @@ class RunOptions(shared.DeblurOptions):
             help="Confidence above which a pixel counts as blurred (epsilon); auto is what the detector or "
             "the weights recommend, else 0.5.",
             parser=shared.parse_epsilon,
+            rich_help_panel=shared.COMMON,
         ),
     ] = shared.AUTO
     mask: Annotated[
-        bool, typer.Option("--mask", help="Also draw where blur was detected: PHOTO_mask.png.")
+        bool,
+        typer.Option(
+            "--mask", help="Also draw where blur was detected: PHOTO_mask.png.", rich_help_panel=shared.COMMON
+        ),
     ] = False
     mask_format: Annotated[
         Literal["overlay", "gray", "both"] | None,
-        typer.Option(help="Mask over the photo, in gray as a selection for an editor, or both."),
+        typer.Option(
+            help="Mask over the photo, in gray as a selection for an editor, or both.",
+            rich_help_panel=shared.DRAW,
+        ),
     ] = None
     trajectory: Annotated[
-        bool, typer.Option("--trajectory", help="Also draw how it moved: PHOTO_trajectory.png.")
+        bool,
+        typer.Option(
+            "--trajectory", help="Also draw how it moved: PHOTO_trajectory.png.", rich_help_panel=shared.DRAW
+        ),
     ] = False
     trajectory_style: Annotated[
         Literal["paths", "flow"] | None,
-        typer.Option(help="Motion as paths, or as a dense map of direction and distance."),
+        typer.Option(
+            help="Motion as paths, or as a dense map of direction and distance.", rich_help_panel=shared.DRAW
+        ),
     ] = None
     data: Annotated[
         Literal["npz"] | None,
-        typer.Option(help="Also write what was detected, to read or edit: PHOTO_motion.npz."),
+        typer.Option(
+            help="Also write what was detected, to read or edit: PHOTO_motion.npz.",
+            rich_help_panel=shared.DRAW,
+        ),
     ] = None
     findings: Annotated[
         Path | None,
@@ -118,19 +137,35 @@ class RunOptions(shared.DeblurOptions):
             metavar="FILE",
             help="Restore what PHOTO_motion.npz from --data says, edited or not, instead of detecting blur.",
             readable=False,
+            rich_help_panel=shared.RESTORE,
         ),
     ] = None
     only_maps: Annotated[
         bool,
-        typer.Option("--only-maps", help="Restore nothing; write mask and trajectory, or what you ask for."),
+        typer.Option(
+            "--only-maps",
+            help="Restore nothing; write mask and trajectory, or what you ask for.",
+            rich_help_panel=shared.DRAW,
+        ),
     ] = False
     report: Annotated[
-        bool, typer.Option("--report", help="Also make a page to compare before and after: deblur_report/.")
+        bool,
+        typer.Option(
+            "--report",
+            help="Also make a page to compare before and after: deblur_report/.",
+            rich_help_panel=shared.COMMON,
+        ),
     ] = False
 
     # files
     suffix: Annotated[
-        str, typer.Option(metavar="TEXT", help="Added to the name of each result.", parser=parse_suffix)
+        str,
+        typer.Option(
+            metavar="TEXT",
+            help="Added to the name of each result.",
+            parser=parse_suffix,
+            rich_help_panel=shared.WRITE,
+        ),
     ] = DEFAULT_SUFFIX
     format: Annotated[
         str | None,
@@ -138,6 +173,7 @@ class RunOptions(shared.DeblurOptions):
             metavar="jpeg|png|webp|tiff|avif",
             help="Format of the results; else the photo's own, TIFF for camera RAW and AVIF for HEIC.",
             parser=parse_format,
+            rich_help_panel=shared.WRITE,
         ),
     ] = None
     quality: Annotated[
@@ -148,22 +184,36 @@ class RunOptions(shared.DeblurOptions):
             parser=shared.number(
                 int, "--quality must be a number from 1 to 100", lambda quality: 1 <= quality <= 100
             ),
+            rich_help_panel=shared.WRITE,
         ),
     ] = None
     strip_metadata: Annotated[
         bool,
-        typer.Option("--strip-metadata", help="Leave out EXIF, XMP and everything else but color profiles."),
+        typer.Option(
+            "--strip-metadata",
+            help="Leave out EXIF, XMP and everything else but color profiles.",
+            rich_help_panel=shared.WRITE,
+        ),
     ] = False
     strict: Annotated[
         bool,
-        typer.Option("--strict", help="Fail rather than leave out anything that the photo's file holds."),
+        typer.Option(
+            "--strict",
+            help="Fail rather than leave out anything that the photo's file holds.",
+            rich_help_panel=shared.WRITE,
+        ),
     ] = False
     note: Annotated[
         bool,
-        typer.Option("--note/--no-note", help="Note in EXIF's Software what was done with which weights."),
+        typer.Option(
+            "--note/--no-note",
+            help="Note in EXIF's Software what was done with which weights.",
+            rich_help_panel=shared.WRITE,
+        ),
     ] = True
     raw_white_balance: Annotated[
-        Literal["camera", "auto", "daylight"], typer.Option(help="What counts as white in camera RAW.")
+        Literal["camera", "auto", "daylight"],
+        typer.Option(help="What counts as white in camera RAW.", rich_help_panel=shared.RAW),
     ] = "camera"
     raw_exposure: Annotated[
         float,
@@ -173,20 +223,27 @@ class RunOptions(shared.DeblurOptions):
             parser=shared.number(
                 float, "--raw-exposure must be a number from -5 to 5", lambda stops: -5 <= stops <= 5
             ),
+            rich_help_panel=shared.RAW,
         ),
     ] = 0.0
     raw_color_space: Annotated[
         Literal["srgb", "adobe", "prophoto", "p3"],
-        typer.Option(help="Color space that camera RAW is developed in."),
+        typer.Option(help="Color space that camera RAW is developed in.", rich_help_panel=shared.RAW),
     ] = "srgb"
 
     # the run
     overwrite: shared.Overwrite = False
     skip_existing: Annotated[
-        bool, typer.Option("--skip-existing", help="Skip photos whose results exist.")
+        bool,
+        typer.Option(
+            "--skip-existing", help="Skip photos whose results exist.", rich_help_panel=shared.BATCH
+        ),
     ] = False
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue an interrupted run over several photos.")
+        bool,
+        typer.Option(
+            "--resume", help="Continue an interrupted run over several photos.", rich_help_panel=shared.BATCH
+        ),
     ] = False
     jobs: Annotated[
         int | None,
@@ -198,11 +255,17 @@ class RunOptions(shared.DeblurOptions):
             parser=shared.number(
                 int, "--jobs must be auto or a number from 1 to 64", lambda jobs: 1 <= jobs <= 64, auto=True
             ),
+            rich_help_panel=shared.BATCH,
         ),
     ] = shared.AUTO
     max_megapixels: shared.MaxMegapixels = shared.DEFAULT_MAX_MEGAPIXELS
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would be done, and about how long it would take.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Only say what would be done, and about how long it would take.",
+            rich_help_panel=shared.COMMON,
+        ),
     ] = False
     verbose: shared.Verbose = False
 
