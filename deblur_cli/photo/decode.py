@@ -1,6 +1,5 @@
 """File -> Photo: pixels upright, everything else of the file kept for the result."""
 
-import hashlib
 import io
 import logging
 import struct
@@ -26,9 +25,11 @@ from deblur_cli.photo.deep import read_png as read_deep_png
 from deblur_cli.photo.guards import (
     check_file,
     damage_explained,
+    is_unchanged,
     pillow_watched,
     reason_of,
     several,
+    stamp_of,
     too_large,
 )
 from deblur_cli.photo.header import (
@@ -40,7 +41,7 @@ from deblur_cli.photo.header import (
     png_bits,
     read_header,
 )
-from deblur_cli.photo.photo import ExtraChannels, JpegSettings, Metadata, Photo, Stamp
+from deblur_cli.photo.photo import ExtraChannels, JpegSettings, Metadata, Photo
 from deblur_cli.photo.raw import RawOptions, UnsupportedRawError, read_raw
 from deblur_cli.photo.samples import Channels, turn_upright
 from deblur_cli.photo.tiff_pages import TiffPages, open_tiff
@@ -76,16 +77,9 @@ def decode(
     with damage_explained(path, max_megapixels):
         stamp = stamp_of(path)
         photo = _decode(path, identify(path), max_megapixels, raw)
-        if stamp_of(path) != stamp:
+        if not is_unchanged(path, stamp):
             raise DecodeError(f"{path}: was changed while it was read; try again when it is complete")
     return replace(photo, stamp=stamp)
-
-
-def stamp_of(path: Path) -> Stamp:
-    """What tells a file from another one of its name. Raises OSError."""
-    status = path.stat()
-    with path.open("rb") as file:
-        return Stamp(status.st_size, status.st_mtime_ns, hashlib.file_digest(file, "blake2b").digest())
 
 
 def _decode(path: Path, format: str, max_megapixels: float, raw: RawOptions) -> Photo:
