@@ -24,6 +24,7 @@ from deblur_cli.photo.xmp import BrokenXmpError, upright_xmp
 logger = logging.getLogger(__name__)
 
 Lost = tuple[str, ...]  # phrases
+BROKEN_EXIF = "its EXIF block, which is broken"
 
 _NOTHING: Lost = ()
 _EXIF_PREFIX = b"Exif\0\0"
@@ -67,7 +68,7 @@ def _without_prefix(block: bytes) -> bytes:
 
 
 def _broken_exif(error: Exception) -> str:
-    return f"its EXIF block, which is broken ({error})"
+    return f"{BROKEN_EXIF} ({error})"
 
 
 def read_metadata(image: Image.Image, file: BinaryIO) -> tuple[Metadata, int, Lost]:
