@@ -1,5 +1,6 @@
 import io
 import logging
+import os
 import struct
 import zlib
 
@@ -371,3 +372,22 @@ def test_names_for_folder_walks(tmp_path):
     )
     assert all(is_unread_name(tmp_path / name) for name in ("a.exr", "b.PSD"))
     assert not any(is_picture_name(tmp_path / name) for name in ("a.txt", "jpg", "b.jpg.part", "._IMG_1.JPG"))
+
+
+@pytest.mark.parametrize(("change", "is_read"), [("touched", True), ("grown", False), ("rewritten", False)])
+def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch, change, is_read):
+    path = tmp_path / "photo.png"
+    content = file_bytes(to_pillow(random_pixels(6, 8, 3)), "PNG")
+    path.write_bytes(content)
+
+    def changed_meanwhile(path):
+        path.write_bytes({"touched": content, "grown": content + b"more"}.get(change, content[:-1] + b"?"))
+        os.utime(path, ns=(1, 1))
+        return "PNG"
+
+    monkeypatch.setattr("deblur_cli.photo.decode.identify", changed_meanwhile)
+    if is_read:
+        assert decode(path).stamp.size == len(content)
+        return
+    with pytest.raises(DecodeError, match="was changed while it was read"):
+        decode(path)

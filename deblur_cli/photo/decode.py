@@ -1,6 +1,5 @@
 """File -> Photo: pixels upright, everything else of the file kept for the result."""
 
-import hashlib
 import io
 import logging
 import struct
@@ -26,9 +25,11 @@ from deblur_cli.photo.deep import read_png as read_deep_png
 from deblur_cli.photo.guards import (
     check_file,
     damage_explained,
+    is_unchanged,
     pillow_watched,
     reason_of,
     several,
+    stamp_of,
     too_large,
 )
 from deblur_cli.photo.header import (
@@ -40,10 +41,9 @@ from deblur_cli.photo.header import (
     png_bits,
     read_header,
 )
-from deblur_cli.photo.photo import ExtraChannels, JpegSettings, Metadata, Photo, Stamp
+from deblur_cli.photo.photo import ExtraChannels, JpegSettings, Metadata, Photo
 from deblur_cli.photo.raw import RawOptions, UnsupportedRawError, read_raw
 from deblur_cli.photo.samples import Channels, turn_upright
-from deblur_cli.photo.segments import JpegParts, read_parts
 from deblur_cli.photo.tiff_pages import TiffPages, open_tiff
 
 __all__ = ["DEFAULT_MAX_MEGAPIXELS", "RawOptions", "decode", "is_picture_name"]
@@ -77,16 +77,9 @@ def decode(
     with damage_explained(path, max_megapixels):
         stamp = stamp_of(path)
         photo = _decode(path, identify(path), max_megapixels, raw)
-        if stamp_of(path) != stamp:
+        if not is_unchanged(path, stamp):
             raise DecodeError(f"{path}: was changed while it was read; try again when it is complete")
     return replace(photo, stamp=stamp)
-
-
-def stamp_of(path: Path) -> Stamp:
-    """What tells a file from another one of its name. Raises OSError."""
-    status = path.stat()
-    with path.open("rb") as file:
-        return Stamp(status.st_size, status.st_mtime_ns, hashlib.file_digest(file, "blake2b").digest())
 
 
 def _decode(path: Path, format: str, max_megapixels: float, raw: RawOptions) -> Photo:
@@ -194,17 +187,15 @@ def _read_jp2(source: _Source) -> Photo:
 
 
 def _read_rare_jpeg(source: _Source) -> Photo:
-    frame = codestream.rare_jpeg_frame(source.file)
-    assert frame is not None  # since it was identified as one
-    start, found = frame
+    found = codestream.rare_jpeg_frame(source.file)
+    assert found is not None  # since it was identified as one
     source.check_size(found.width, found.height)
     content = source.content()
     channels = _by_imagecodecs(source, content, "LJPEG", found.bits)
-    # Pillow reads the segments before the frame, as it does in any other JPEG.
-    with Image.open(io.BytesIO(content[:start] + jpeg.one_pixel_frame()), formats=("JPEG",)) as image:
-        block, orientation, broken = metadata.read_exif(image)
-        blocks, lost = metadata.read_metadata(image, source.file, block, orientation)
-    photo = _of_codestream(source, "LJPEG", channels, found.bits, blocks, (*broken, *lost))
+    # Pillow reads all the segments, as it does in any other JPEG.
+    with Image.open(io.BytesIO(jpeg.without_pixels(content)), formats=("JPEG",)) as image:
+        blocks, orientation, lost = metadata.read_metadata(image, source.file)
+    photo = _of_codestream(source, "LJPEG", channels, found.bits, blocks, lost)
     return _upright(replace(photo, orientation=orientation), orientation)
 
 
@@ -293,11 +284,7 @@ def _read_loaded(source: _Source, image: Image.Image) -> tuple[Photo, int]:
         _load_channels(path, image, bits) if avif.bits == 8 else read_deep_avif(source.content(), avif.bits)
     )
     if image.format != "TIFF":  # PNG may keep its EXIF behind the pixels
-        block, orientation, broken = metadata.read_exif(image)
-        blocks, lost = metadata.read_metadata(image, file, block, orientation)
-        lost += broken
-    parts = _jpeg_parts(image, file, turned=orientation != 1)
-    blocks = replace(blocks, jpeg_segments=parts.segments, jpeg_trailer=parts.trailer)
+        blocks, orientation, lost = metadata.read_metadata(image, file)
     photo = Photo(
         pixels=channels.color,
         source=path,
@@ -308,7 +295,7 @@ def _read_loaded(source: _Source, image: Image.Image) -> tuple[Photo, int]:
         lossless=_is_lossless(image, file),
         metadata=metadata.with_color_tag(path, blocks, avif.nclx),
         jpeg=_jpeg_settings(image, orientation),
-        left_out=(*lost, *parts.left_out, *beside),
+        left_out=(*lost, *beside),
     )
     return _cropped(photo, avif.clap), 1 if image.format == "TIFF" else orientation
 
@@ -335,12 +322,6 @@ def _cropped(photo: Photo, box: tuple[int, int, int, int] | None) -> Photo:
     return replace(photo, pixels=photo.pixels[top:bottom, left:right], alpha=alpha)
 
 
-def _jpeg_parts(image: Image.Image, file: BinaryIO, *, turned: bool) -> JpegParts:
-    if not isinstance(image, JpegImagePlugin.JpegImageFile):
-        return JpegParts()
-    return read_parts(file, turned=turned)
-
-
 def _read_deep_png(source: _Source) -> tuple[Photo, int]:
     content = source.content()
     channels = read_deep_png(content)
@@ -349,8 +330,7 @@ def _read_deep_png(source: _Source) -> tuple[Photo, int]:
     # Pillow reads all the other chunks, also those behind the pixels, as it does for 8 bits.
     with Image.open(io.BytesIO(png.without_pixels(source.file)), formats=("PNG",)) as image:
         image.load()
-        block, orientation, broken = metadata.read_exif(image)
-        blocks, lost = metadata.read_metadata(image, source.file, block, orientation)
+        blocks, orientation, lost = metadata.read_metadata(image, source.file)
     photo = Photo(
         pixels=channels.color,
         source=source.path,
@@ -359,7 +339,7 @@ def _read_deep_png(source: _Source) -> tuple[Photo, int]:
         orientation=orientation,
         bits=16,
         metadata=blocks,
-        left_out=(*broken, *lost),
+        left_out=lost,
     )
     return photo, orientation
 
