@@ -84,6 +84,7 @@ class Batch:
         finished = False
         try:
             self._tally.counts["not_done"] = len(plan.jobs)
+            self._tally.left_out = plan.left_out
             for note in plan.notes:
                 self._streams.warn(note)
             for problem in plan.problems:
@@ -284,7 +285,7 @@ class Batch:
         if self._page is not None:
             self._finish_page(self._page)
         self._streams.tell(self._tally.record())
-        if self._tally.photos != 1 or self._tally.stopped is not None:
+        if self._tally.photos != 1 or self._tally.stopped is not None or str(self._tally.left_out):
             self._streams.say(str(self._tally))
 
     def _finish_page(self, report: Report) -> None:

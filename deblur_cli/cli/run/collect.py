@@ -1,12 +1,13 @@
 """Which photos a run is about, as files and in folders: before any is opened."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from deblur_cli.cli.output import printable
 from deblur_cli.cli.run.options import DEFAULT_SUFFIX, ENDINGS, RunOptions
+from deblur_cli.cli.run.patterns import Pattern
 from deblur_cli.errors import UsageError
 from deblur_cli.photo.header import is_picture_name, is_unread_name
 
@@ -14,7 +15,13 @@ SHEET_ENDING = "_epsilon.png"
 _MAP_ENDINGS = (*(ending for ending in ENDINGS.values() if ending.endswith(".png")), SHEET_ENDING)
 REPORT_FOLDER = "deblur_report"
 IRREGULAR = "is not a regular file"
-_IGNORED = (".", REPORT_FOLDER)  # how names begin that are never looked at
+# Folders that cameras, network disks, and systems make, in lower case: thumbnails, snapshots, deleted files
+_SYSTEM_FOLDERS = frozenset(
+    {
+        *("@eadir", "@recycle", "@recently-snapshot", "#recycle", "#snapshot"),
+        *("$recycle.bin", "recycler", "system volume information", "lost+found", "__macosx"),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -47,23 +54,77 @@ class Problem:
 
 
 @dataclass
+class LeftOut:
+    """What a run could have taken and did not, as the user wanted it or by its own rules.
+
+    photos, folders: what --exclude names; system_folders: hidden ones, and those of `_SYSTEM_FOLDERS`
+    """
+
+    photos: set[Path] = field(default_factory=set)
+    folders: set[Path] = field(default_factory=set)
+    system_folders: set[Path] = field(default_factory=set)
+
+    @property
+    def excluded(self) -> int:
+        """How much --exclude has left out."""
+        return len(self.photos) + len(self.folders)
+
+    def __str__(self) -> str:
+        """Say it at the end of a summary."""
+        excluded = [counted(len(self.photos), "photo"), counted(len(self.folders), "folder")]
+        excluded = [text for text, paths in zip(excluded, (self.photos, self.folders), strict=True) if paths]
+        phrases = [f"{' and '.join(excluded)} left out by --exclude"] if excluded else []
+        if self.system_folders:
+            names = ", ".join(sorted({path.name for path in self.system_folders}))
+            phrases.append(
+                f"{counted(len(self.system_folders), 'hidden or system folder')} skipped ({names})"
+            )
+        return "".join(f"; {phrase}" for phrase in phrases)
+
+    def record(self) -> dict[str, object]:
+        """Return the same for programs."""
+        return {
+            "excluded": len(self.photos),
+            "excluded_folders": len(self.folders),
+            "system_folders": len(self.system_folders),
+        }
+
+
+def counted(count: int, thing: str) -> str:
+    """Return a number of things in words."""
+    return f"1 {thing}" if count == 1 else f"{count} {thing}s"
+
+
+@dataclass
 class Collection:
     """Everything that the inputs of a run amount to.
 
-    unread: pictures of kinds that are not read; among_results: photos in the folder that results go to
+    unread: pictures of kinds that are not read; among_results: photos in the folder that results go to;
+    patterns: what --exclude leaves out
     """
 
     photos: list[Found] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     unread: list[Path] = field(default_factory=list)
     among_results: list[Path] = field(default_factory=list)
+    left_out: LeftOut = field(default_factory=LeftOut)
+    patterns: Sequence[Pattern] = ()
+    used: set[Pattern] = field(default_factory=set)
     folders: int = 0
 
+    def excludes(self, path: Path, *, is_folder: bool = False) -> bool:
+        """Tell whether --exclude names a path below the folder given."""
+        matching = {one for one in self.patterns if one.matches(path, is_folder=is_folder)}
+        self.used |= matching
+        return bool(matching)
+
     def warnings(self) -> Iterator[str]:
-        """Say which pictures the run ignores."""
+        """Say which pictures the run ignores, and which patterns nothing."""
+        for pattern in (one for one in self.patterns if one not in self.used):
+            yield f"--exclude {pattern} matches no photo or folder here; mind that case counts"
         if self.unread:
             kinds = ", ".join(sorted({path.suffix.lower() for path in self.unread}))
-            files = "1 file" if len(self.unread) == 1 else f"{len(self.unread)} files"
+            files = counted(len(self.unread), "file")
             yield f"ignored {files} of kinds that deblur does not read from folders ({kinds})"
         if self.among_results:
             first, more = self.among_results[0], len(self.among_results) - 1
@@ -79,7 +140,7 @@ def collect(options: RunOptions) -> Collection:
     if not any(map(os.path.lexists, options.inputs)):
         more = f" and {len(options.inputs) - 1} more" if len(options.inputs) > 1 else ""
         raise UsageError(f"{options.inputs[0]}{more}: no such file or folder; check the name")
-    collection = Collection()
+    collection = Collection(patterns=options.exclude)
     seen: set[Path] = set()
     for given in options.inputs:
         for item in _photos_of(given, options, collection):
@@ -98,11 +159,17 @@ def _photos_of(given: Path, options: RunOptions, collection: Collection) -> list
     try:
         if given.is_dir():
             collection.folders += 1
-            unread = len(collection.unread)
-            found = list(_walk(given, given, options, collection, set()))
-            return found or [Problem(given, _why_none(given, options, len(collection.unread) > unread))]
+            unread, excluded = len(collection.unread), collection.left_out.excluded
+            found = list(_Walk(given, options, collection).pictures(given))
+            if found or collection.left_out.excluded > excluded:
+                return found
+            return [Problem(given, _why_none(given, options, len(collection.unread) > unread))]
         if given.is_file():
-            return [Found(given, Path(given.name))]
+            name = Path(given.name)
+            if collection.excludes(name):
+                collection.left_out.photos.add(identity(given))
+                return []
+            return [Found(given, name)]
         exists = os.path.lexists(given)
         return [Problem(given, IRREGULAR if exists else "no such file or folder")]
     except OSError as error:  # a folder on the way may not be entered, or the name is too long
@@ -112,42 +179,74 @@ def _photos_of(given: Path, options: RunOptions, collection: Collection) -> list
 def _why_none(folder: Path, options: RunOptions, has_unread: bool) -> str:
     if has_unread:
         return "no pictures in this folder that deblur reads"
-    deeper = not options.recursive and any(entry.is_dir() for entry in folder.iterdir())
+    deeper = not options.recursive and any(
+        entry.is_dir() and not is_system_folder(entry.name) for entry in folder.iterdir()
+    )
     return f"no pictures in this folder{'; use -r to include its subfolders' if deeper else ''}"
 
 
-def _walk(
-    folder: Path, root: Path, options: RunOptions, collection: Collection, visited: set[Path]
-) -> Iterator[Found | Problem]:
-    """Yield the pictures of a folder. `visited` holds real folders, since links can form loops."""
-    visited.add(real_path(folder))
-    try:
-        entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith(_IGNORED))
-    except OSError as error:
-        yield Problem(folder, f"cannot read this folder: {error.strerror}")
-        return
-    known = {name for entry in entries if is_picture_name(entry) for name in (entry.stem, entry.name)}
-    folders: list[Path] = []
-    for entry in entries:
+class _Walk:
+    """The way through a folder given and those below it."""
+
+    def __init__(self, root: Path, options: RunOptions, collection: Collection) -> None:
+        self._root = root
+        self._options = options
+        self._collection = collection
+        self._visited: set[Path] = set()  # real folders, since links can form loops
+
+    def pictures(self, folder: Path) -> Iterator[Found | Problem]:
+        """Yield the pictures of a folder, then those of the folders inside it."""
+        self._visited.add(real_path(folder))
         try:
-            if entry.is_dir():
-                folders.append(entry)
-            elif is_unread_name(entry):
-                collection.unread.append(entry)
-            elif is_picture_name(entry) and not is_former_result(entry.name, known, options.suffix):
-                is_file = entry.is_file()
-                yield Found(entry, entry.relative_to(root)) if is_file else Problem(entry, IRREGULAR)
-        except OSError as error:  # a link to where one may not go
-            if is_picture_name(entry):
-                yield Problem(entry, f"cannot be reached: {error.strerror}")
-    for entry in folders if options.recursive else ():
-        if real_path(entry) in visited:
-            continue
-        if options.output is not None and real_path(entry) == real_path(options.output):
-            visited.add(real_path(entry))
-            collection.among_results += _photos_among_results(entry, options.suffix)
-        else:
-            yield from _walk(entry, root, options, collection, visited)
+            entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith(REPORT_FOLDER))
+        except OSError as error:
+            yield Problem(folder, f"cannot read this folder: {error.strerror}")
+            return
+        known = {name for entry in entries if is_picture_name(entry) for name in (entry.stem, entry.name)}
+        folders: list[Path] = []
+        for entry in entries:
+            try:
+                if entry.is_dir():
+                    folders.append(entry)
+                elif (item := self._picture(entry, known)) is not None:
+                    yield item
+            except OSError as error:  # a link to where one may not go
+                if is_picture_name(entry):
+                    yield Problem(entry, f"cannot be reached: {error.strerror}")
+        for entry in folders if self._options.recursive else ():
+            if self._enters(entry):
+                yield from self.pictures(entry)
+
+    def _picture(self, path: Path, known: set[str]) -> Found | Problem | None:
+        """Return a file if it is a picture to work on. `known`: as of `is_former_result`"""
+        relative = path.relative_to(self._root)
+        if is_unread_name(path) and not path.name.startswith("."):
+            if not self._collection.excludes(relative):
+                self._collection.unread.append(path)
+            return None
+        if not is_picture_name(path) or is_former_result(path.name, known, self._options.suffix):
+            return None
+        if self._collection.excludes(relative):
+            self._collection.left_out.photos.add(identity(path))
+            return None
+        return Found(path, relative) if path.is_file() else Problem(path, IRREGULAR)
+
+    def _enters(self, folder: Path) -> bool:
+        """Tell whether a folder is to be searched; if not, note why."""
+        real, output = real_path(folder), self._options.output
+        if real in self._visited:
+            return False
+        if is_system_folder(folder.name):
+            self._collection.left_out.system_folders.add(identity(folder))
+            return False
+        if self._collection.excludes(folder.relative_to(self._root), is_folder=True):
+            self._collection.left_out.folders.add(identity(folder))
+            return False
+        if output is not None and real == real_path(output):
+            self._visited.add(real)
+            self._collection.among_results += _photos_among_results(folder, self._options.suffix)
+            return False
+        return True
 
 
 def _photos_among_results(folder: Path, suffix: str) -> list[Path]:
@@ -174,6 +273,11 @@ def is_former_result(name: str, known: set[str], suffix: str) -> bool:
     originals = [name.removesuffix(ending) for ending in _MAP_ENDINGS if name.endswith(ending)]
     originals += [Path(name).stem for name in originals if is_picture_name(Path(name))]  # IMG.JPG_mask.png
     return any(stem + extra in known for stem in originals for extra in ("", DEFAULT_SUFFIX, suffix))
+
+
+def is_system_folder(name: str) -> bool:
+    """Tell whether nobody keeps photos in a folder of this name: hidden, or made by a camera or a system."""
+    return name.startswith(".") or name.lower() in _SYSTEM_FOLDERS
 
 
 def real_path(path: Path) -> Path:

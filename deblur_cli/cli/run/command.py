@@ -163,7 +163,7 @@ def dry_run(plan: "Plan", options: RunOptions, streams: "Output") -> int:
     for problem in failed:
         streams.error(str(problem))
         streams.tell(messages.failure_record(problem))
-    forecast = messages.Forecast(planned, len(plan.skipped), len(failed))
+    forecast = messages.Forecast(planned, len(plan.skipped), len(failed), plan.left_out)
     if planned:
         _estimate(forecast, options, streams)
     streams.tell(forecast.record())

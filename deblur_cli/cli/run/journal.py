@@ -39,7 +39,17 @@ CLOCK = 2_000_000_000  # nanoseconds; memory cards store times in steps of two s
 # and detector are compared by their hashes, and a run may go on elsewhere after a GPU failed.
 _IDLE = frozenset(
     {
-        *("inputs", "output", "recursive", "overwrite", "skip_existing", "resume", "dry_run", "jobs"),
+        *(
+            "inputs",
+            "output",
+            "recursive",
+            "exclude",
+            "overwrite",
+            "skip_existing",
+            "resume",
+            "dry_run",
+            "jobs",
+        ),
         *("max_megapixels", "device", "json", "verbose", "quiet", "debug", "weights", "detector"),
     }
 )

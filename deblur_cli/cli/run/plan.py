@@ -3,12 +3,12 @@
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from pathlib import Path
 
 from deblur_cli.cli.options import check_folder
-from deblur_cli.cli.run.collect import Collection, Found, Problem, identity, real_path
+from deblur_cli.cli.run.collect import Collection, Found, LeftOut, Problem, identity, real_path
 from deblur_cli.cli.run.options import ENDINGS, Existing, Kind, RunOptions
 from deblur_cli.errors import DecodeError, EncodeError, UsageError
 from deblur_cli.photo import encode
@@ -59,13 +59,14 @@ class Job:
 class Plan:
     """What a run will do: jobs in order, those that need nothing done and why, and what cannot be done.
 
-    notes: lines on results whose names one would not expect
+    notes: lines on results whose names one would not expect; left_out: what the run could have taken
     """
 
     jobs: Sequence[Job]
     skipped: Sequence[tuple[Job, str]]
     problems: Sequence[Problem]
     notes: Sequence[str] = ()
+    left_out: LeftOut = field(default_factory=LeftOut)
 
 
 def make_plan(
@@ -91,7 +92,7 @@ def make_plan(
             problems.append(Problem(job.source, reason))
         else:
             jobs.append(job)
-    return Plan(jobs, skipped, problems, list(_names_explained(jobs, options)))
+    return Plan(jobs, skipped, problems, list(_names_explained(jobs, options)), found.left_out)
 
 
 def _settled(job: Job, existing: Existing) -> Job:
