@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from pathlib import Path
 
-from deblur_cli.cli.options import check_folder
+from deblur_cli.cli.options import FolderPath, check_folder
 from deblur_cli.cli.output import printable
 from deblur_cli.cli.run.options import DEFAULT_SUFFIX, ENDINGS, Existing, Kind, RunOptions
 from deblur_cli.errors import DecodeError, EncodeError, UsageError
@@ -19,8 +19,6 @@ _MAP_ENDINGS = (*(ending for ending in ENDINGS.values() if ending.endswith(".png
 REPORT_FOLDER = "deblur_report"
 IRREGULAR = "is not a regular file"
 _IGNORED = (".", REPORT_FOLDER)  # how names begin that are never looked at
-# Kinds of pictures that a user may expect as a result; a folder of such a name is surely not meant.
-_NOT_WRITTEN = frozenset({".gif", ".jxl", ".jp2"})
 
 
 @dataclass(frozen=True)
@@ -33,10 +31,14 @@ class Found:
 
 @dataclass(frozen=True)
 class Problem:
-    """An input that cannot be worked on, and why."""
+    """An input that cannot be worked on, and why.
+
+    is_nothing: whether there is no photo at all rather than one that fails
+    """
 
     path: Path
     reason: str
+    is_nothing: bool = False
 
     def __str__(self) -> str:
         path = str(self.path)
@@ -68,23 +70,23 @@ class Collection:
     def warnings(self) -> Iterator[str]:
         """Say which pictures the run ignores."""
         if self.unread:
-            kinds = ", ".join(sorted({path.suffix.lower() for path in self.unread}))
             files = "1 file" if len(self.unread) == 1 else f"{len(self.unread)} files"
-            yield f"ignored {files} of kinds that deblur does not read from folders ({kinds})"
+            yield f"ignored {files} of kinds that deblur does not read from folders ({_kinds(self.unread)})"
         if self.among_results:
             first, more = self.among_results[0], len(self.among_results) - 1
             photos = f"{first} and {more} more" if more else str(first)
             yield f"ignored {photos}: results go into that folder; choose another -o to include such photos"
 
 
+def _kinds(paths: Sequence[Path]) -> str:
+    return ", ".join(sorted({path.suffix.lower() for path in paths}))
+
+
 def collect(options: RunOptions) -> Collection:
     """Find the photos behind the inputs, each once, in the order given and by name within a folder.
 
-    Raises UsageError where none of the inputs exists.
+    Raises UsageError where there is nothing behind any of them.
     """
-    if not any(map(os.path.lexists, options.inputs)):
-        more = f" and {len(options.inputs) - 1} more" if len(options.inputs) > 1 else ""
-        raise UsageError(f"{options.inputs[0]}{more}: no such file or folder; check the name")
     collection = Collection()
     seen: set[Path] = set()
     for given in options.inputs:
@@ -97,7 +99,20 @@ def collect(options: RunOptions) -> Collection:
                 collection.photos.append(item)
             else:
                 collection.problems.append(item)
+    if not collection.photos and all(problem.is_nothing for problem in collection.problems):
+        raise UsageError(_in_short(collection.problems))
     return collection
+
+
+def _in_short(problems: Sequence[Problem]) -> str:
+    """Say on one line what is wrong with several inputs; of those that share a reason the first is named."""
+    alike: dict[str, list[Path]] = defaultdict(list)
+    for problem in problems:
+        alike[problem.reason].append(problem.path)
+    more = {
+        reason: f" and {len(paths) - 1} more" if len(paths) > 1 else "" for reason, paths in alike.items()
+    }
+    return "; ".join(f"{paths[0]}{more[reason]}: {reason}" for reason, paths in alike.items())
 
 
 def _photos_of(given: Path, options: RunOptions, collection: Collection) -> list[Found | Problem]:
@@ -106,18 +121,20 @@ def _photos_of(given: Path, options: RunOptions, collection: Collection) -> list
             collection.folders += 1
             unread = len(collection.unread)
             found = list(_walk(given, given, options, collection, set()))
-            return found or [Problem(given, _why_none(given, options, len(collection.unread) > unread))]
+            why = _why_none(given, options, collection.unread[unread:])
+            return found or [Problem(given, why, is_nothing=True)]
         if given.is_file():
             return [Found(given, Path(given.name))]
-        exists = os.path.lexists(given)
-        return [Problem(given, IRREGULAR if exists else "no such file or folder")]
+        if os.path.lexists(given):
+            return [Problem(given, IRREGULAR)]
+        return [Problem(given, "no such file or folder", is_nothing=True)]
     except OSError as error:  # a folder on the way may not be entered, or the name is too long
         return [Problem(given, f"cannot be reached: {error.strerror}")]
 
 
-def _why_none(folder: Path, options: RunOptions, has_unread: bool) -> str:
-    if has_unread:
-        return "no pictures in this folder that deblur reads"
+def _why_none(folder: Path, options: RunOptions, unread: Sequence[Path]) -> str:
+    if unread:
+        return f"no pictures in this folder that deblur reads, only {_kinds(unread)}"
     deeper = not options.recursive and any(entry.is_dir() for entry in folder.iterdir())
     return f"no pictures in this folder{'; use -r to include its subfolders' if deeper else ''}"
 
@@ -297,7 +314,7 @@ def name_results(photos: Sequence[Found], options: RunOptions) -> list[Job]:
 
 def _told_apart(named: list[tuple[Path, Path]], options: RunOptions) -> list[tuple[Path, Path]]:
     """Give results that would have one name the whole names of their photos: IMG.DNG_deblurred.jpg."""
-    if options.output is not None and names_a_file(options.output):
+    if names_a_file(options):
         return named
     sharing = Counter(identity(output) for _, output in named)
     return [
@@ -310,7 +327,7 @@ def _told_apart(named: list[tuple[Path, Path]], options: RunOptions) -> list[tup
 
 def _names_explained(jobs: Sequence[Job], options: RunOptions) -> Iterator[str]:
     """Say why a result has another suffix or a longer name than one would expect."""
-    if options.output is not None and names_a_file(options.output):
+    if names_a_file(options):
         return
     for job in jobs:
         result = job.results.get(Kind.photo)
@@ -331,7 +348,7 @@ def _format_named(path: Path) -> str | None:
 
 def _output(photo: Found, options: RunOptions) -> Path:
     out = options.output
-    if out is not None and names_a_file(out):
+    if out is not None and names_a_file(options):
         return out
     folder = photo.path.parent if out is None else out / photo.relative.parent
     return folder / f"{photo.path.stem}{options.suffix}{extension(photo.path, options.format)}"
@@ -351,17 +368,22 @@ def extension(path: Path, wanted: str | None) -> str:
     return path.suffix if _format_named(path) == held else encode.output_suffix(held)
 
 
-def names_a_file(output: Path) -> bool:
-    """Tell whether -o is meant as the name of a picture rather than of a folder."""
-    if os.path.isdir(output):  # noqa: PTH112 - Path.is_dir raises for names that cannot be
+def names_a_file(options: RunOptions) -> bool:
+    """Tell whether -o is meant as the name of a picture rather than of a folder.
+
+    Of one photo, any name with a suffix is: a mistyped one must not become a folder.
+    """
+    out = options.output
+    if out is None or isinstance(out, FolderPath) or os.path.isdir(out):  # noqa: PTH112 - Path.is_dir raises
         return False
-    return output.suffix.lower() in _NOT_WRITTEN or is_picture_name(Path("any" + output.suffix))
+    named_like_a_picture = is_unread_name(out) or is_picture_name(Path("any" + out.suffix))
+    return named_like_a_picture or (options.is_one_photo and bool(out.suffix))
 
 
 def result_folder(options: RunOptions) -> Path:
     """Return the folder of the results: the one that -o gives, else that of the first input."""
     if options.output is not None:
-        return options.output.parent if names_a_file(options.output) else options.output
+        return options.output.parent if names_a_file(options) else options.output
     first = options.inputs[0]
     return first if first.is_dir() else first.parent
 
@@ -374,7 +396,7 @@ def check_output(options: RunOptions, folders: int) -> None:
     out = options.output
     if out is None:
         return
-    if names_a_file(out):
+    if names_a_file(options):
         if len(options.inputs) > 1 or folders:
             raise UsageError(f"{out} names one file, but there may be several photos; give -o a folder")
         _check_format(out, options.format)
@@ -386,7 +408,7 @@ def _check_format(out: Path, wanted: str | None) -> None:
     try:
         named = encode.format_of(out.name)
     except EncodeError as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(f"{error}; or, for a folder, end its name with a slash: {out}/") from error
     if wanted is not None and named != wanted:
         raise UsageError(f"{out} is the name of a {named} file, but --format asks for {wanted}")
 
