@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from deblur_cli.cli.run.collect import collect
 from deblur_cli.cli.run.options import Existing, RunOptions
-from deblur_cli.cli.run.plan import collect, make_plan
+from deblur_cli.cli.run.plan import make_plan
 from deblur_cli.errors import UsageError
 
 
@@ -249,8 +250,8 @@ def test_planned_results_are_unique_and_never_an_original(names, suffix, form, o
         out = Path(folder) / "out" if elsewhere else None
         where = {"inputs": [root], "recursive": True, "output": out, "suffix": suffix, "format": form}
         options = RunOptions(**where, mask=overlays, trajectory=overlays, tile=None)
-        found = collect(options)
         try:
+            found = collect(options)
             plan = make_plan(found, options, Existing.replace)
         except UsageError:
             return

@@ -1,5 +1,6 @@
 import io
 import logging
+import os
 import struct
 import zlib
 
@@ -152,6 +153,15 @@ def test_broken_exif_never_costs_the_photo(tmp_path, block):
 def test_broken_exif_is_named(tmp_path):
     content = file_bytes(to_pillow(smooth_pixels(8, 12)), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\0\0")
     photo = decode(write(tmp_path, content, ".jpg"))
+    assert photo.metadata.exif is None
+    assert "its EXIF block, which is broken" in photo.left_out[0]
+
+
+@pytest.mark.parametrize("broken", [b"XXXX\0\0\0\x08", b"MM\0*\xff\xff\0\0", b"MM\0*\0\0\0\xff"])
+def test_broken_exif_costs_no_avif_and_is_named(tmp_path, broken):
+    content = file_bytes(to_pillow(smooth_pixels(8, 12)), "AVIF", exif=exif_block())
+    photo = decode(write(tmp_path, content.replace(b"MM\0*\0\0\0\x08", broken), ".avif"))
+    assert photo.pixels.shape == (8, 12, 3)
     assert photo.metadata.exif is None
     assert "its EXIF block, which is broken" in photo.left_out[0]
 
@@ -371,3 +381,22 @@ def test_names_for_folder_walks(tmp_path):
     )
     assert all(is_unread_name(tmp_path / name) for name in ("a.exr", "b.PSD"))
     assert not any(is_picture_name(tmp_path / name) for name in ("a.txt", "jpg", "b.jpg.part", "._IMG_1.JPG"))
+
+
+@pytest.mark.parametrize(("change", "is_read"), [("touched", True), ("grown", False), ("rewritten", False)])
+def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch, change, is_read):
+    path = tmp_path / "photo.png"
+    content = file_bytes(to_pillow(random_pixels(6, 8, 3)), "PNG")
+    path.write_bytes(content)
+
+    def changed_meanwhile(path):
+        path.write_bytes({"touched": content, "grown": content + b"more"}.get(change, content[:-1] + b"?"))
+        os.utime(path, ns=(1, 1))
+        return "PNG"
+
+    monkeypatch.setattr("deblur_cli.photo.decode.identify", changed_meanwhile)
+    if is_read:
+        assert decode(path).stamp.size == len(content)
+        return
+    with pytest.raises(DecodeError, match="was changed while it was read"):
+        decode(path)

@@ -100,7 +100,7 @@ def _draw(photo: "Photo", found: "list[Outlook]", network: str) -> "Photo":
 
 def _sheet_path(photo: Path, output: Path | None) -> Path:
     """Name the sheet. Raises UsageError where -o asks for another kind of picture."""
-    from deblur_cli.cli.run.plan import SHEET_ENDING
+    from deblur_cli.cli.run.collect import SHEET_ENDING
 
     name = f"{photo.stem}{SHEET_ENDING}"
     if output is None:

@@ -10,8 +10,9 @@ from pathlib import Path
 from deblur_cli.errors import EncodeError
 from deblur_cli.files import Content, check_target, write_file
 from deblur_cli.photo import exif
+from deblur_cli.photo.guards import is_unchanged
 from deblur_cli.photo.header import HEIC_SUFFIXES, RAW_SUFFIXES
-from deblur_cli.photo.metadata import without_extension_mark
+from deblur_cli.photo.metadata import BROKEN_EXIF, without_extension_mark
 from deblur_cli.photo.photo import Metadata, Photo, white
 from deblur_cli.photo.tiff import TooLargeForTiffError
 from deblur_cli.photo.writers import FAILURES, WRITERS, lost_in
@@ -107,7 +108,7 @@ def left_out(photo: Photo, format: str, *, strip: bool = False) -> tuple[str, ..
     """What a file of a format would lack of what the photo's file holds, as phrases such as "its comment"."""
     name = format_of(format)
     metadata = _color_only(photo.metadata) if strip else photo.metadata
-    broken = () if _sound(metadata) == metadata else ("its EXIF block, which is broken",)
+    broken = () if _sound(metadata) == metadata else (BROKEN_EXIF,)
     return (*photo.left_out, *broken, *lost_in(replace(photo, metadata=metadata), name))
 
 
@@ -116,11 +117,7 @@ def check_source(photo: Photo) -> None:
     if photo.stamp is None:
         return
     try:
-        status = photo.source.stat()
-        if (status.st_size, status.st_mtime_ns) == (photo.stamp.size, photo.stamp.modified):
-            return
-        with photo.source.open("rb") as file:
-            same = hashlib.file_digest(file, "blake2b").digest() == photo.stamp.digest
+        same = is_unchanged(photo.source, photo.stamp)
     except OSError as error:
         raise EncodeError(f"{photo.source}: cannot be read any more ({error.strerror})") from error
     if not same:

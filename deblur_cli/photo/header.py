@@ -250,7 +250,7 @@ def _png_size(_: Path, file: BinaryIO) -> tuple[int, int] | None:
 
 def _rare_jpeg_size(_: Path, file: BinaryIO) -> tuple[int, int] | None:
     found = codestream.rare_jpeg_frame(file)
-    return found and (found[1].width, found[1].height)
+    return None if found is None else (found.width, found.height)
 
 
 def _jxl_size(_: Path, file: BinaryIO) -> tuple[int, int]:

@@ -18,11 +18,13 @@ from deblur_cli.photo import exif, photoshop, png
 from deblur_cli.photo.bmff import CREDENTIALS, Nclx
 from deblur_cli.photo.photo import Metadata
 from deblur_cli.photo.profiles import cicp_profile
+from deblur_cli.photo.segments import JpegParts, read_parts
 from deblur_cli.photo.xmp import BrokenXmpError, upright_xmp
 
 logger = logging.getLogger(__name__)
 
 Lost = tuple[str, ...]  # phrases
+BROKEN_EXIF = "its EXIF block, which is broken"
 
 _NOTHING: Lost = ()
 _EXIF_PREFIX = b"Exif\0\0"
@@ -45,7 +47,7 @@ def known_orientation(value: Any) -> int:
     return int(value) if value in range(1, 9) else 1
 
 
-def read_exif(image: Image.Image) -> tuple[bytes | None, int, Lost]:
+def _read_exif(image: Image.Image) -> tuple[bytes | None, int, Lost]:
     """The EXIF block without its "Exif" prefix, the orientation in it, and what is lost of it."""
     block = image.info.get("exif")
     try:
@@ -66,20 +68,21 @@ def _without_prefix(block: bytes) -> bytes:
 
 
 def _broken_exif(error: Exception) -> str:
-    return f"its EXIF block, which is broken ({error})"
+    return f"{BROKEN_EXIF} ({error})"
 
 
-def read_metadata(
-    image: Image.Image, file: BinaryIO, block: bytes | None, orientation: int
-) -> tuple[Metadata, Lost]:
-    """Everything to carry over from a loaded picture that is no TIFF.
+def read_metadata(image: Image.Image, file: BinaryIO) -> tuple[Metadata, int, Lost]:
+    """Everything to carry over from a loaded picture that is no TIFF, and the orientation to turn by.
 
-    block, orientation: what `read_exif` gave
+    image: as Pillow opened `file`, or what stands around its pixels
     """
+    block, orientation, broken = _read_exif(image)
     upright, lost = _upright_exif(block)
     xmp, lost_xmp = _upright_xmp(image.info.get("xmp"), turned=orientation != 1)
     resources, lost_resources = _jpeg_resources(image)
     chunks, lost_chunks = _read_png_chunks(file) if image.format == "PNG" else ((), ())
+    is_jpeg = isinstance(image, JpegImagePlugin.JpegImageFile)
+    parts = read_parts(file, turned=orientation != 1) if is_jpeg else JpegParts()
     dpi, density = _resolution(image)
     metadata = Metadata(
         icc=image.info.get("icc_profile") or (_bmp_profile(file) if image.format == "BMP" else None),
@@ -90,15 +93,17 @@ def read_metadata(
         density=density if density is None or orientation < 5 else (density[1], density[0]),
         comment=_read_comment(image),
         photoshop=resources,
+        jpeg_segments=parts.segments,
+        jpeg_trailer=parts.trailer,
         png_chunks=chunks,
     )
-    return metadata, (*lost, *lost_xmp, *lost_resources, *lost_chunks)
+    return metadata, orientation, (*broken, *lost, *lost_xmp, *lost_resources, *lost_chunks, *parts.left_out)
 
 
 def read_tiff_metadata(
     tag: Callable[[int], Any], file: BinaryIO, offset: int | None
 ) -> tuple[Metadata, int, Lost]:
-    """As `read_metadata`, of a TIFF whose tags `tag` gives by number; and the orientation to turn by.
+    """As `read_metadata`, of a TIFF whose tags `tag` gives by number.
 
     offset: of the page's directory, None for the first one
     """

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from deblur_cli import __version__
 from deblur_cli.cli.output import FAILED, Bars, Output, describe, exit_code, is_disk_full
+from deblur_cli.cli.run.collect import Problem
 from deblur_cli.cli.run.journal import Journal
 from deblur_cli.cli.run.messages import Outcome, Tally, describe_result, failure_record, skip_record
 from deblur_cli.cli.run.options import Existing, Kind, RunOptions
 from deblur_cli.cli.run.pipeline import Budget, Pipeline
-from deblur_cli.cli.run.plan import Job, Plan, Problem, State
+from deblur_cli.cli.run.plan import Job, Plan, State
 from deblur_cli.errors import EncodeError
 from deblur_cli.files import check_target, write_file
 from deblur_cli.photo import encode
@@ -83,6 +84,7 @@ class Batch:
         finished = False
         try:
             self._tally.counts["not_done"] = len(plan.jobs)
+            self._tally.left_out = plan.left_out
             for note in plan.notes:
                 self._streams.warn(note)
             for problem in plan.problems:
@@ -286,7 +288,7 @@ class Batch:
         if self._page is not None:
             self._finish_page(self._page)
         self._streams.tell(self._tally.record())
-        if self._tally.photos != 1 or self._tally.stopped is not None:
+        if self._tally.photos != 1 or self._tally.stopped is not None or str(self._tally.left_out):
             self._streams.say(str(self._tally))
 
     def _finish_page(self, report: Report) -> None:

@@ -39,8 +39,9 @@ def run(options: RunOptions) -> None:
     options, findings = _read_findings(options)
 
     from deblur_cli.cli.output import Output
+    from deblur_cli.cli.run.collect import collect
     from deblur_cli.cli.run.journal import Journal
-    from deblur_cli.cli.run.plan import check_output, collect, make_plan
+    from deblur_cli.cli.run.plan import check_output, make_plan
 
     streams = Output(quiet=options.quiet, verbose=options.verbose, json=options.json)
     with terminate_like_interrupt(), _connected(options, streams) as options, ExitStack() as stack:
@@ -88,7 +89,8 @@ def deblur(
 ) -> int:
     """Do what is planned and return the exit code."""
     from deblur_cli.cli.run.batch import Batch
-    from deblur_cli.cli.run.plan import REPORT_FOLDER, result_folder
+    from deblur_cli.cli.run.collect import REPORT_FOLDER
+    from deblur_cli.cli.run.plan import result_folder
     from deblur_cli.report import Report
 
     report = Report(result_folder(options) / REPORT_FOLDER) if options.report else None
@@ -111,7 +113,7 @@ def _read_findings(options: RunOptions) -> "tuple[RunOptions, Findings | None]":
 
 def _check_kept(path: Path | None, plan: "Plan") -> None:
     """Raise UsageError where a result would replace the findings that the user gives."""
-    from deblur_cli.cli.run.plan import identity
+    from deblur_cli.cli.run.collect import identity
 
     results = (result for job in plan.jobs for result in job.missing.values())
     if path is not None and identity(path) in map(identity, results):
@@ -137,7 +139,7 @@ def load(options: RunOptions, streams: "Output") -> "tuple[Deblurrer, Request]":
 def dry_run(plan: "Plan", options: RunOptions, streams: "Output") -> int:
     """Open every photo and tell what would be done with it; return the exit code to expect."""
     from deblur_cli.cli.run import messages
-    from deblur_cli.cli.run.plan import Problem
+    from deblur_cli.cli.run.collect import Problem
 
     for note in plan.notes:
         streams.warn(note)
@@ -160,7 +162,7 @@ def dry_run(plan: "Plan", options: RunOptions, streams: "Output") -> int:
     for problem in failed:
         streams.error(str(problem))
         streams.tell(messages.failure_record(problem))
-    forecast = messages.Forecast(planned, len(plan.skipped), len(failed))
+    forecast = messages.Forecast(planned, len(plan.skipped), len(failed), plan.left_out)
     if planned:
         _estimate(forecast, options, streams)
     streams.tell(forecast.record())

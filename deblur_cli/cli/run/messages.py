@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from deblur_cli.cli.output import FAILED, OK
+from deblur_cli.cli.run.collect import LeftOut, Problem, counted
 from deblur_cli.cli.run.options import Kind
-from deblur_cli.cli.run.plan import Job, Problem
+from deblur_cli.cli.run.plan import Job
 
 if TYPE_CHECKING:
     from deblur_cli.restoration.deblurrer import Deblurrer, Result
@@ -132,7 +133,8 @@ def _names(job: Job) -> dict[str, object]:
 class Tally:
     """Counts of a run, by what became of its photos.
 
-    stopped: the exit code of what ended the run early; epsilon: the one in use, None while no network is
+    stopped: the exit code of what ended the run early; epsilon: the one in use, None while no network is;
+    left_out: what the run did not take
     """
 
     _WORDS: ClassVar = {
@@ -148,6 +150,7 @@ class Tally:
         self.counts = dict.fromkeys(self._WORDS, 0)
         self.stopped: int | None = None
         self.epsilon: float | None = None
+        self.left_out = LeftOut()
         self._began = time.monotonic()
 
     @property
@@ -164,7 +167,8 @@ class Tally:
 
     def __str__(self) -> str:
         parts = [f"{count} {self._WORDS[name]}" for name, count in self.counts.items() if count]
-        return f"{photos_text(self.photos)}: {', '.join(parts)}, {time.monotonic() - self._began:.1f} s"
+        parts.append(f"{time.monotonic() - self._began:.1f} s")
+        return f"{counted(self.photos, 'photo')}: {', '.join(parts)}{self.left_out}"
 
     def record(self) -> dict[str, object]:
         """Return the same for programs."""
@@ -172,6 +176,7 @@ class Tally:
             "type": "summary",
             "photos": self.photos,
             **self.counts,
+            **self.left_out.record(),
             "epsilon": self.epsilon,
             "seconds": round(time.monotonic() - self._began, 3),
             "exit_code": self.exit_code,
@@ -182,12 +187,14 @@ class Tally:
 class Forecast:
     """What a dry run expects: width and height of the photos to do, and the counts of the others.
 
-    epsilon, weights: what would be used; None where that is not known yet
+    left_out: what the run would not take; epsilon, weights: what would be used, None where that is not known
+    yet
     """
 
     planned: Sequence[tuple[int, int]]
     skipped: int
     failed: int
+    left_out: LeftOut = field(default_factory=LeftOut)
     estimate: "Estimate | None" = None
     epsilon: float | None = None
     weights: "LoadedWeights | None" = None
@@ -211,10 +218,10 @@ class Forecast:
         parts = [f"{len(self.planned)} to deblur ({self.megapixels:.1f} megapixels)"] if self.planned else []
         parts += [f"{self.skipped} to skip"] if self.skipped else []
         parts += [f"{self.failed} that will fail"] if self.failed else []
-        line = f"{photos_text(self.photos)}: {', '.join(parts)}"
-        if self.estimate is None or self.epsilon is None or self.weights is None:
-            return line
-        return f"{line}; {self.estimate}; {self.weights.title}, epsilon {self.epsilon:g}"
+        line = f"{counted(self.photos, 'photo')}: {', '.join(parts) or 'nothing to deblur'}"
+        if self.estimate is not None and self.epsilon is not None and self.weights is not None:
+            line += f"; {self.estimate}; {self.weights.title}, epsilon {self.epsilon:g}"
+        return f"{line}{self.left_out}"
 
     def record(self) -> dict[str, object]:
         """Return the same for programs."""
@@ -224,6 +231,7 @@ class Forecast:
             "planned": len(self.planned),
             "skipped": self.skipped,
             "failed": self.failed,
+            **self.left_out.record(),
             "megapixels": round(self.megapixels, 6),
             "seconds_least": self.estimate and round(self.estimate.least, 3),
             "seconds_most": self.estimate and round(self.estimate.most, 3),
@@ -231,8 +239,3 @@ class Forecast:
             "epsilon": self.epsilon,
             "exit_code": self.exit_code,
         }
-
-
-def photos_text(count: int) -> str:
-    """Return a number of photos in words."""
-    return "1 photo" if count == 1 else f"{count} photos"

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from deblur_cli.cli import options as shared
+from deblur_cli.cli.run.patterns import Pattern, parse_pattern
 from deblur_cli.errors import UsageError
 
 DEFAULT_SUFFIX = "_deblurred"
@@ -85,6 +86,15 @@ class RunOptions(shared.DeblurOptions):
             "--recursive", "-r", help="Include the folders inside a folder.", rich_help_panel=shared.COMMON
         ),
     ] = False
+    exclude: Annotated[
+        list[Pattern],
+        typer.Option(
+            metavar="PATTERN",
+            help="Leave out photos and folders of such names, like '*_edit.jpg' or 'drafts/'; repeatable.",
+            parser=parse_pattern,
+            rich_help_panel=shared.BATCH,
+        ),
+    ] = ()  # type: ignore[assignment]  # Typer makes it a list
 
     # what is restored and drawn
     epsilon: Annotated[
