@@ -294,7 +294,7 @@ def _read_by_pillow(source: _Source, format: str) -> tuple[Photo, int]:
 def _open(path: Path, file: BinaryIO, format: str) -> Image.Image:
     file.seek(0)
     try:
-        return Image.open(file, formats=(format,))
+        return Image.open(png.picture(file) if format == "PNG" else file, formats=(format,))
     except UnidentifiedImageError as error:
         raise damaged(path, format) from error
 
@@ -348,7 +348,7 @@ def _read_deep_png(source: _Source) -> tuple[Photo, int]:
     channels = read_deep_png(content)
     alpha = channels.alpha if channels.alpha is not None else transparent_color(content, channels.color)
     del content
-    # Pillow reads all the other chunks, also those behind the pixels, as it does for 8 bits.
+    # Pillow reads EXIF and resolution, also those behind the pixels, as it does for 8 bits.
     with Image.open(io.BytesIO(png.without_pixels(source.file)), formats=("PNG",)) as image:
         image.load()
         blocks, orientation, lost = metadata.read_metadata(image, source.file)

@@ -97,7 +97,7 @@ class Batch:
                 with self._streams.log_lines():
                     self._work(plan)
             self._conclude()
-            finished = self._tally.stopped is None
+            finished = self._tally.stopped != FAILED and not self._tally.counts["not_done"]
         finally:  # last of all, so that a run killed before this line can be resumed
             self._journal.close(finished=finished)
         return self._tally.exit_code
@@ -111,6 +111,9 @@ class Batch:
                 self._pipeline.run(plan.jobs)
         except KeyboardInterrupt as interrupt:
             self._tally.stopped = exit_code(interrupt)
+            if not self._tally.counts["not_done"]:
+                self._streams.error("interrupted when every photo was already finished")
+                return
             where = f" at {self._current.source}" if self._current else ""
             self._streams.error(f"stopped{where}; {self._what_stays()}")
 

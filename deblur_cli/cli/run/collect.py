@@ -1,6 +1,7 @@
 """Which photos a run is about, as files and in folders: before any is opened."""
 
 import os
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,10 +35,14 @@ class Found:
 
 @dataclass(frozen=True)
 class Problem:
-    """An input that cannot be worked on, and why."""
+    """An input that cannot be worked on, and why.
+
+    is_nothing: whether there is no photo at all rather than one that fails
+    """
 
     path: Path
     reason: str
+    is_nothing: bool = False
 
     def __str__(self) -> str:
         path = str(self.path)
@@ -123,9 +128,8 @@ class Collection:
         for pattern in (one for one in self.patterns if one not in self.used):
             yield f"--exclude {pattern} matches no photo or folder here; mind that case counts"
         if self.unread:
-            kinds = ", ".join(sorted({path.suffix.lower() for path in self.unread}))
             files = counted(len(self.unread), "file")
-            yield f"ignored {files} of kinds that deblur does not read from folders ({kinds})"
+            yield f"ignored {files} of kinds that deblur does not read from folders ({_kinds(self.unread)})"
         if self.among_results:
             first, more = self.among_results[0], len(self.among_results) - 1
             photos = f"{first} and {more} more" if more else str(first)
@@ -135,11 +139,8 @@ class Collection:
 def collect(options: RunOptions) -> Collection:
     """Find the photos behind the inputs, each once, in the order given and by name within a folder.
 
-    Raises UsageError where none of the inputs exists.
+    Raises UsageError where there is nothing behind any of them.
     """
-    if not any(map(os.path.lexists, options.inputs)):
-        more = f" and {len(options.inputs) - 1} more" if len(options.inputs) > 1 else ""
-        raise UsageError(f"{options.inputs[0]}{more}: no such file or folder; check the name")
     collection = Collection(patterns=options.exclude)
     seen: set[Path] = set()
     for given in options.inputs:
@@ -152,7 +153,23 @@ def collect(options: RunOptions) -> Collection:
                 collection.photos.append(item)
             else:
                 collection.problems.append(item)
+    problems = collection.problems
+    if not collection.photos and not collection.left_out.excluded and all(one.is_nothing for one in problems):
+        raise UsageError(_in_short(problems))
     return collection
+
+
+def _in_short(problems: Sequence[Problem]) -> str:
+    """Say on one line what is wrong with several inputs; of those that share a reason the first is named."""
+    alike: dict[str, list[Path]] = defaultdict(list)
+    for problem in problems:
+        alike[problem.reason].append(problem.path)
+    more = {reason: f" and {len(paths) - 1} more" if paths[1:] else "" for reason, paths in alike.items()}
+    return "; ".join(f"{paths[0]}{more[reason]}: {reason}" for reason, paths in alike.items())
+
+
+def _kinds(paths: Sequence[Path]) -> str:
+    return ", ".join(sorted({path.suffix.lower() for path in paths}))
 
 
 def _photos_of(given: Path, options: RunOptions, collection: Collection) -> list[Found | Problem]:
@@ -163,7 +180,8 @@ def _photos_of(given: Path, options: RunOptions, collection: Collection) -> list
             found = list(_Walk(given, options, collection).pictures(given))
             if found or collection.left_out.excluded > excluded:
                 return found
-            return [Problem(given, _why_none(given, options, len(collection.unread) > unread))]
+            why = _why_none(given, options, collection.unread[unread:])
+            return [Problem(given, why, is_nothing=True)]
         if given.is_file():
             name = Path(given.name)
             if collection.excludes(name):
@@ -171,14 +189,14 @@ def _photos_of(given: Path, options: RunOptions, collection: Collection) -> list
                 return []
             return [Found(given, name)]
         exists = os.path.lexists(given)
-        return [Problem(given, IRREGULAR if exists else "no such file or folder")]
+        return [Problem(given, IRREGULAR if exists else "no such file or folder", is_nothing=not exists)]
     except OSError as error:  # a folder on the way may not be entered, or the name is too long
         return [Problem(given, f"cannot be reached: {error.strerror}")]
 
 
-def _why_none(folder: Path, options: RunOptions, has_unread: bool) -> str:
-    if has_unread:
-        return "no pictures in this folder that deblur reads"
+def _why_none(folder: Path, options: RunOptions, unread: Sequence[Path]) -> str:
+    if unread:
+        return f"no pictures in this folder that deblur reads, only {_kinds(unread)}"
     deeper = not options.recursive and any(
         entry.is_dir() and not is_system_folder(entry.name) for entry in folder.iterdir()
     )
