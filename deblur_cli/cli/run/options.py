@@ -249,6 +249,14 @@ class RunOptions(shared.DeblurOptions):
             "--skip-existing", help="Skip photos whose results exist.", rich_help_panel=shared.BATCH
         ),
     ] = False
+    again: Annotated[
+        bool,
+        typer.Option(
+            "--again",
+            help="Deblur results of an earlier run once more, which are skipped else.",
+            rich_help_panel=shared.BATCH,
+        ),
+    ] = False
     resume: Annotated[
         bool,
         typer.Option(
@@ -292,8 +300,13 @@ class RunOptions(shared.DeblurOptions):
                 raise UsageError(
                     f"{name} has no effect with --only-maps, which writes no photo: leave it out"
                 )
-        if self.findings is not None and (len(self.inputs) > 1 or self.inputs[0].is_dir()):
+        if self.findings is not None and not self.names_one_photo:
             raise UsageError(f"--findings {self.findings} describes one photo: give exactly that photo")
+
+    @property
+    def names_one_photo(self) -> bool:
+        """Whether the only input is a photo."""
+        return len(self.inputs) == 1 and not self.inputs[0].is_dir()
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
