@@ -124,7 +124,7 @@ def test_a_folder_of_results_alone_says_how_to_deblur_them_again(tmp_path):
     make_photo(tmp_path / "a.jpg")
     deblur("run", tmp_path / "a.jpg", "-o", tmp_path / "out", "--mask")
     refused = deblur("run", tmp_path / "out")
-    assert refused.exit_code == 1 and "--again" in refused.stderr
+    assert refused.exit_code == 2 and "--again" in refused.stderr
     again = deblur("run", tmp_path / "out", "--again", "-o", tmp_path / "twice")
     assert again.stdout == f"{tmp_path / 'twice' / 'a_deblurred_deblurred.jpg'}\n"  # not of the mask
 

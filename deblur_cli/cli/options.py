@@ -5,6 +5,7 @@ Typer passes the text of an option to its parser, which returns the value or rai
 
 import inspect
 import math
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -86,8 +87,20 @@ def parse_path(text: str) -> Path:
     return Path(text)
 
 
+class FolderPath(type(Path())):  # type: ignore[misc]  # before Python 3.12, Path itself cannot be a base
+    """A path that was given with a slash at its end, which makes it a folder whether it exists or not."""
+
+
+def parse_output(text: str) -> Path:
+    """Return where results shall go, as a FolderPath if a slash says so."""
+    path = parse_path(text)
+    return FolderPath(path) if text.endswith(("/", os.sep)) else path
+
+
 def check_folder(folder: Path, purpose: str) -> None:
     """Refuse, before any work, what cannot be written into as "the folder for the results" or the like."""
+    from deblur_cli.files import advice
+
     try:
         nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
         if not nearest.is_dir():
@@ -95,9 +108,10 @@ def check_folder(folder: Path, purpose: str) -> None:
             raise UsageError(f"{nearest} is a file, but -o names {purpose}{below}; choose another folder")
         with TemporaryFile(dir=nearest):  # asking for permission tells root nothing
             pass
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        why = error.strerror if isinstance(error, OSError) else error
-        raise UsageError(f"cannot write to {folder}: {why}; choose another folder") from error
+    except OSError as error:
+        raise UsageError(f"cannot write to {folder}: {advice(error)}") from error
+    except ValueError as error:  # a NUL in the name
+        raise UsageError(f"cannot write to {folder}: {error}; choose another folder") from error
 
 
 Number = TypeVar("Number", int, float)
@@ -309,6 +323,7 @@ def load_weights(name: str | None, detector: str, streams: "Output") -> "LoadedW
     Raises UsageError for what cannot be used as such, WeightsError for what cannot be downloaded.
     """
     name = name or weights.DEFAULT
+    weights.detector_for({}, detector)  # refuses what is no detector before anything is downloaded
     if weights.is_remote(name):
         bring(name, streams)
     with wrong_usage(WeightsError):

@@ -1,7 +1,6 @@
 """File -> Photo: pixels upright, everything else of the file kept for the result."""
 
 import io
-import logging
 import struct
 import threading
 from collections.abc import Callable
@@ -27,13 +26,11 @@ from deblur_cli.photo.guards import (
     damage_explained,
     is_unchanged,
     pillow_watched,
-    reason_of,
     several,
     stamp_of,
     too_large,
 )
 from deblur_cli.photo.header import (
-    PILLOW_FORMATS,
     damaged,
     identify,
     is_picture_name,
@@ -47,8 +44,6 @@ from deblur_cli.photo.samples import Channels, turn_upright
 from deblur_cli.photo.tiff_pages import TiffPages, open_tiff
 
 __all__ = ["DEFAULT_MAX_MEGAPIXELS", "RawOptions", "decode", "is_picture_name"]
-
-logger = logging.getLogger(__name__)
 
 DEFAULT_MAX_MEGAPIXELS = 250.0
 
@@ -137,6 +132,55 @@ def _read_heic(source: _Source) -> Photo:
     return with_network_view(photo)
 
 
+def _read_avif(source: _Source) -> Photo:
+    content = source.content()
+    found = bmff.read_primary(content)
+    if found.size is not None:
+        source.check_size(*found.size)
+    with _PILLOW_LOCK, pillow_watched(source.path, source.max_megapixels):
+        photo = _read_avif_by_pillow(source, content, found)
+        return _upright(_cropped(photo, found.clap), photo.orientation)
+
+
+def _read_avif_by_pillow(source: _Source, content: bytes, found: bmff.PrimaryItem) -> Photo:
+    image, broken = _open_avif(source, content)
+    with image:
+        source.check_size(image.width, image.height)
+        _check_single(source.path, image)
+        is_deep = found.bits > 8  # which Pillow would round
+        channels = read_deep_avif(content, found.bits) if is_deep else _load_channels(source.path, image, 8)
+        blocks, orientation, lost = metadata.read_metadata(image, source.file)
+    return Photo(
+        pixels=channels.color,
+        source=source.path,
+        format="AVIF",
+        alpha=channels.alpha,
+        orientation=orientation,
+        bits=found.bits,
+        lossless=False,
+        metadata=metadata.with_color_tag(source.path, blocks, found.nclx),
+        left_out=(*broken, *lost, *bmff.left_out(content)),
+    )
+
+
+def _open_avif(source: _Source, content: bytes) -> tuple[Image.Image, tuple[str, ...]]:
+    """The opened file, and what is lost of it, as phrases."""
+    try:
+        return Image.open(io.BytesIO(content), formats=("AVIF",)), ()
+    except (ValueError, UnidentifiedImageError):  # which broken EXIF is enough for
+        readable = io.BytesIO(bmff.without_exif(content))
+        return _open(source.path, readable, "AVIF"), (metadata.BROKEN_EXIF,)
+
+
+def _cropped(photo: Photo, box: tuple[int, int, int, int] | None) -> Photo:
+    """The part of a photo as stored that its file shows."""
+    if box is None:
+        return photo
+    left, top, right, bottom = box
+    alpha = None if photo.alpha is None else photo.alpha[top:bottom, left:right]
+    return replace(photo, pixels=photo.pixels[top:bottom, left:right], alpha=alpha)
+
+
 def _read_tiff(source: _Source) -> Photo | None:
     """A TIFF that tifffile reads; None for what Pillow shall read."""
     pages = open_tiff(source.path, source.file)
@@ -222,6 +266,7 @@ def _of_codestream(
 
 _READERS: dict[str, Callable[[_Source], Photo | None]] = {
     "HEIF": _read_heic,
+    "AVIF": _read_avif,
     "TIFF": _read_tiff,
     "JXL": _read_jxl,
     "JP2": _read_jp2,
@@ -242,47 +287,30 @@ def _read_by_pillow(source: _Source, format: str) -> tuple[Photo, int]:
 
     Pillow's own copy of the pixels is gone when this returns.
     """
-    if format == "AVIF" and (size := bmff.read_primary(source.content()).size):
-        source.check_size(*size)
-    with _open(source, format) as image:
+    with _open(source.path, source.file, format) as image:
         source.check_size(image.width, image.height)
         if format == "PNG" and png_bits(source.header) == 16:
             return _read_deep_png(source)
         return _read_loaded(source, image)
 
 
-def _open(source: _Source, format: str) -> Image.Image:
-    source.file.seek(0)
+def _open(path: Path, file: BinaryIO, format: str) -> Image.Image:
+    file.seek(0)
     try:
-        if format == "AVIF":
-            return _open_avif(source)
-        return Image.open(source.file, formats=PILLOW_FORMATS)
+        return Image.open(png.picture(file) if format == "PNG" else file, formats=(format,))
     except UnidentifiedImageError as error:
-        raise damaged(source.path, format) from error
-
-
-def _open_avif(source: _Source) -> Image.Image:
-    try:
-        return Image.open(source.file, formats=("AVIF",))
-    except ValueError as error:
-        if "Exif" not in str(error):
-            raise
-        logger.warning("%s: its EXIF block is broken (%s) and is left out", source.path, reason_of(error))
-        return Image.open(io.BytesIO(bmff.without_exif(source.content())), formats=("AVIF",))
+        raise damaged(path, format) from error
 
 
 def _read_loaded(source: _Source, image: Image.Image) -> tuple[Photo, int]:
     path, file = source.path, source.file
     beside = _left_out(source, image)
-    avif = bmff.read_primary(source.content()) if image.format == "AVIF" else bmff.PrimaryItem()
     bits = png_bits(source.header) if image.format == "PNG" else 8
     if image.format == "TIFF":  # before loading, after which Pillow forgets the orientation
         blocks, orientation, lost = _choose_page(source, image)
-    elif image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
-        raise several(path, int(getattr(image, "n_frames", 1)), "frames")
-    channels = (
-        _load_channels(path, image, bits) if avif.bits == 8 else read_deep_avif(source.content(), avif.bits)
-    )
+    elif image.format != "MPO":
+        _check_single(path, image)
+    channels = _load_channels(path, image, bits)
     if image.format != "TIFF":  # PNG may keep its EXIF behind the pixels
         blocks, orientation, lost = metadata.read_metadata(image, file)
     photo = Photo(
@@ -291,13 +319,18 @@ def _read_loaded(source: _Source, image: Image.Image) -> tuple[Photo, int]:
         format="JPEG" if image.format == "MPO" else str(image.format),
         alpha=channels.alpha,
         orientation=orientation,
-        bits=avif.bits,
         lossless=_is_lossless(image, file),
-        metadata=metadata.with_color_tag(path, blocks, avif.nclx),
+        metadata=blocks,
         jpeg=_jpeg_settings(image, orientation),
         left_out=(*lost, *beside),
     )
-    return _cropped(photo, avif.clap), 1 if image.format == "TIFF" else orientation
+    return photo, 1 if image.format == "TIFF" else orientation
+
+
+def _check_single(path: Path, image: Image.Image) -> None:
+    frames = int(getattr(image, "n_frames", 1))
+    if frames > 1:
+        raise several(path, frames, "frames")
 
 
 def _choose_page(source: _Source, image: Image.Image) -> tuple[Metadata, int, tuple[str, ...]]:
@@ -313,21 +346,12 @@ def _choose_page(source: _Source, image: Image.Image) -> tuple[Metadata, int, tu
     return metadata.read_tiff_metadata(image.tag_v2.get, source.file, None)
 
 
-def _cropped(photo: Photo, box: tuple[int, int, int, int] | None) -> Photo:
-    """The part of a photo as stored that its file shows."""
-    if box is None:
-        return photo
-    left, top, right, bottom = box
-    alpha = None if photo.alpha is None else photo.alpha[top:bottom, left:right]
-    return replace(photo, pixels=photo.pixels[top:bottom, left:right], alpha=alpha)
-
-
 def _read_deep_png(source: _Source) -> tuple[Photo, int]:
     content = source.content()
     channels = read_deep_png(content)
     alpha = channels.alpha if channels.alpha is not None else transparent_color(content, channels.color)
     del content
-    # Pillow reads all the other chunks, also those behind the pixels, as it does for 8 bits.
+    # Pillow reads EXIF and resolution, also those behind the pixels, as it does for 8 bits.
     with Image.open(io.BytesIO(png.without_pixels(source.file)), formats=("PNG",)) as image:
         image.load()
         blocks, orientation, lost = metadata.read_metadata(image, source.file)
@@ -363,7 +387,7 @@ def _jpeg_settings(image: Image.Image, orientation: int) -> JpegSettings | None:
 def _is_lossless(image: Image.Image, file: BinaryIO) -> bool:
     if image.format == "WEBP":
         return any(name == b"VP8L" for name, _ in _riff_chunks(file))
-    return image.format not in ("JPEG", "MPO", "AVIF")
+    return image.format not in ("JPEG", "MPO")
 
 
 def _riff_chunks(file: BinaryIO) -> list[tuple[bytes, int]]:
@@ -381,10 +405,8 @@ _WEBP_CHUNKS = frozenset({b"VP8X", b"VP8L", b"VP8 ", b"ALPH", b"ICCP", b"EXIF", 
 
 
 def _left_out(source: _Source, image: Image.Image) -> tuple[str, ...]:
-    """What a file that is no JPEG holds beside the picture and no result carries, as phrases."""
+    """What a WebP holds beside the picture, or any file beside its channels, and no result carries."""
     found: list[str] = []
-    if image.format == "AVIF":
-        found += bmff.left_out(source.content())
     if image.format == "WEBP":
         unknown = sorted({name for name, _ in _riff_chunks(source.file)} - _WEBP_CHUNKS)
         found += [f"its chunk {name.decode('ascii', 'replace').strip()}" for name in unknown]

@@ -97,7 +97,7 @@ class Batch:
                 with self._streams.log_lines():
                     self._work(plan)
             self._conclude()
-            finished = self._tally.stopped is None
+            finished = self._tally.stopped != FAILED and not self._tally.counts["not_done"]
         finally:  # last of all, so that a run killed before this line can be resumed
             self._journal.close(finished=finished)
         return self._tally.exit_code
@@ -111,6 +111,9 @@ class Batch:
                 self._pipeline.run(plan.jobs)
         except KeyboardInterrupt as interrupt:
             self._tally.stopped = exit_code(interrupt)
+            if not self._tally.counts["not_done"]:
+                self._streams.error("interrupted when every photo was already finished")
+                return
             where = f" at {self._current.source}" if self._current else ""
             self._streams.error(f"stopped{where}; {self._what_stays()}")
 
@@ -158,25 +161,23 @@ class Batch:
         findings, result = deblurred
         with self._timed(job):
             self._journal.begin(job)
+            lost = self._losses(job, photo, result)
             if self._page is not None:  # first: a photo that counts as done has its place there
-                record = self._describe(job, photo, result, self._losses(job, photo, result)).record
+                record = self._describe(job, photo, result, lost).record
                 self._page.add(photo, result, record, flow=self._options.flow)
-            lost = self._save(job, photo, findings, result)
+            lost = self._save(job, photo, findings, result) or lost
             self._journal.finish(job)
         return self._describe(job, photo, result, lost)
 
     def _save(self, job: Job, photo: Photo, findings: "Findings", result: "Result") -> tuple[str, ...]:
-        """Write the results of a job that are missing, and return what of its file they lack, as phrases.
+        """Write the results of a job that are missing, and return what the restored photo lacks, as phrases.
 
-        Raises EncodeError, also if that is anything while options are strict, and then leaves no new file.
+        Raises EncodeError, and then leaves no new file.
         The restored photo comes last, so that where it exists all its companions do.
         findings: as they were detected, which given back make the same result
         """
         overwrite = self._journal.existing is Existing.replace or job.state is State.again
-        lost = self._losses(job, photo, result)
-        if lost and self._options.strict:
-            what = "; ".join(lost)
-            raise EncodeError(f"{photo.source}: would lose {what}; nothing is written, as --strict asks")
+        lost: tuple[str, ...] = ()
         written: list[Path] = []
         new = [path for path in job.missing.values() if not path.exists()]
         try:
@@ -214,11 +215,15 @@ class Batch:
         )
 
     def _losses(self, job: Job, photo: Photo, result: "Result") -> tuple[str, ...]:
-        """Return what of the photo's file its result will lack, as phrases; nothing where it is copied."""
+        """Return what of the photo's file its result will lack, as phrases; nothing where it is copied.
+
+        Raises EncodeError if that is anything while options are strict.
+        """
         path = job.results.get(Kind.photo)
         if path is None or self._is_copied(path, photo, result):
             return ()
-        return encode.left_out(result.photo, encode.format_of(path.name), strip=self._options.strip_metadata)
+        strip, strict = self._options.strip_metadata, self._options.strict
+        return encode.left_out(result.photo, encode.format_of(path.name), strip=strip, strict=strict)
 
     def _is_copied(self, path: Path, photo: Photo, result: "Result") -> bool:
         """Tell whether the source's own bytes are the result, since nothing had to be done."""

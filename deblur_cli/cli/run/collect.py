@@ -1,7 +1,7 @@
 """Which photos a run is about, as files and in folders: before any is opened."""
 
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,10 +35,14 @@ class Found:
 
 @dataclass(frozen=True)
 class Problem:
-    """An input that cannot be worked on, and why."""
+    """An input that cannot be worked on, and why.
+
+    is_nothing: whether there is no photo at all rather than one that fails
+    """
 
     path: Path
     reason: str
+    is_nothing: bool = False
 
     def __str__(self) -> str:
         path = str(self.path)
@@ -126,9 +130,8 @@ class Collection:
         for pattern in (one for one in self.patterns if one not in self.used):
             yield f"--exclude {pattern} matches no photo or folder here; mind that case counts"
         if self.unread:
-            kinds = ", ".join(sorted({path.suffix.lower() for path in self.unread}))
             files = counted(len(self.unread), "file")
-            yield f"ignored {files} of kinds that deblur does not read from folders ({kinds})"
+            yield f"ignored {files} of kinds that deblur does not read from folders ({_kinds(self.unread)})"
         if self.among_results:
             first, more = self.among_results[0], len(self.among_results) - 1
             photos = f"{first} and {more} more" if more else str(first)
@@ -138,11 +141,8 @@ class Collection:
 def collect(options: RunOptions) -> Collection:
     """Find the photos behind the inputs, each once, in the order given and by name within a folder.
 
-    Raises UsageError where none of the inputs exists.
+    Raises UsageError where there is nothing behind any of them.
     """
-    if not any(map(os.path.lexists, options.inputs)):
-        more = f" and {len(options.inputs) - 1} more" if len(options.inputs) > 1 else ""
-        raise UsageError(f"{options.inputs[0]}{more}: no such file or folder; check the name")
     collection = Collection(patterns=options.exclude)
     seen: set[Path] = set()
     for given in options.inputs:
@@ -155,7 +155,27 @@ def collect(options: RunOptions) -> Collection:
                 collection.photos.append(item)
             else:
                 collection.problems.append(item)
+    problems = collection.problems
+    if (
+        not collection.photos
+        and not collection.passed_over["excluded"]
+        and all(one.is_nothing for one in problems)
+    ):
+        raise UsageError(_in_short(problems))
     return collection
+
+
+def _in_short(problems: Sequence[Problem]) -> str:
+    """Say on one line what is wrong with several inputs; of those that share a reason the first is named."""
+    alike: dict[str, list[Path]] = defaultdict(list)
+    for problem in problems:
+        alike[problem.reason].append(problem.path)
+    more = {reason: f" and {len(paths) - 1} more" if paths[1:] else "" for reason, paths in alike.items()}
+    return "; ".join(f"{paths[0]}{more[reason]}: {reason}" for reason, paths in alike.items())
+
+
+def _kinds(paths: Sequence[Path]) -> str:
+    return ", ".join(sorted({path.suffix.lower() for path in paths}))
 
 
 def _photos_of(given: Path, options: RunOptions, collection: Collection) -> list[Found | Problem]:
@@ -164,7 +184,7 @@ def _photos_of(given: Path, options: RunOptions, collection: Collection) -> list
             collection.folders += 1
             before = collection.passed_over
             found = list(_Walk(given, options, collection).pictures(given))
-            return found or _why_none(given, options, collection.passed_over - before)
+            return found or _why_none(given, options, collection, before)
         if given.is_file():
             name = Path(given.name)
             if collection.excludes(name):
@@ -172,26 +192,32 @@ def _photos_of(given: Path, options: RunOptions, collection: Collection) -> list
                 return []
             return [Found(given, name)]
         exists = os.path.lexists(given)
-        return [Problem(given, IRREGULAR if exists else "no such file or folder")]
+        return [Problem(given, IRREGULAR if exists else "no such file or folder", is_nothing=not exists)]
     except OSError as error:  # a folder on the way may not be entered, or the name is too long
         return [Problem(given, f"cannot be reached: {error.strerror}")]
 
 
-def _why_none(folder: Path, options: RunOptions, passed_over: Counter[str]) -> list[Found | Problem]:
-    """Return the problem of a folder without a photo to work on; none where the user wants it so."""
-    if passed_over["excluded"]:
+def _why_none(
+    folder: Path, options: RunOptions, collection: Collection, before: Counter[str]
+) -> list[Found | Problem]:
+    """Return the problem of a folder without a photo to work on; none where the user wants it so.
+
+    before: what was passed over before it
+    """
+    since = collection.passed_over - before
+    if since["excluded"]:
         return []
-    if passed_over["results"]:
-        return [
-            Problem(folder, "only results of earlier runs in this folder; --again deblurs them once more")
-        ]
-    if passed_over["unread"]:
-        return [Problem(folder, "no pictures in this folder that deblur reads")]
     deeper = not options.recursive and any(
         entry.is_dir() and not is_system_folder(entry.name) for entry in folder.iterdir()
     )
     hint = "; use -r to include its subfolders" if deeper else ""
-    return [Problem(folder, f"no pictures in this folder{hint}")]
+    why = f"no pictures in this folder{hint}"
+    if since["results"]:
+        why = "only results of earlier runs in this folder; --again deblurs them once more"
+    elif since["unread"]:
+        kinds = _kinds(collection.unread[before["unread"] :])
+        why = f"no pictures in this folder that deblur reads, only {kinds}"
+    return [Problem(folder, why, is_nothing=True)]
 
 
 class _Walk:

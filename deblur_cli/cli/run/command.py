@@ -70,13 +70,13 @@ def _keep_others_out(options: RunOptions, stack: ExitStack) -> None:
     from deblur_cli.cli.run.plan import names_a_file, result_folder
     from deblur_cli.files import InUseError, held
 
-    if options.output is not None and names_a_file(options.output) and not options.report:
+    if names_a_file(options) and not options.report:
         return  # then there is neither
     folder = result_folder(options)
     try:
         stack.enter_context(held(folder))
     except InUseError:
-        if not options.names_one_photo or options.report or options.resume:
+        if not options.is_one_photo or options.report or options.resume:
             raise  # else it has neither, too
     except OSError as error:
         if options.output is not None or options.report:
@@ -210,7 +210,7 @@ def _estimate(forecast: "Forecast", options: RunOptions, streams: "Output") -> N
         return
     network, request = load(options, streams)
     forecast.estimate = estimate(network, request, forecast.planned)
-    forecast.epsilon, forecast.weights = request.epsilon, network.weights.title
+    forecast.epsilon, forecast.weights = request.epsilon, network.weights
 
 
 def _check_dash(options: RunOptions) -> None:
@@ -229,7 +229,7 @@ def _check_dash(options: RunOptions) -> None:
             raise UsageError(f"{name} cannot go with -o -, which puts the photo on stdout; use -o FILE")
         if sys.stdout.isatty():
             raise UsageError("stdout is a terminal, which cannot show a photo; redirect it or use -o FILE")
-    elif output is None or not names_a_file(output):
+    elif not names_a_file(options):
         raise UsageError("a photo from stdin has no name; use -o FILE or -o - to say where its result goes")
     if inputs[0] == DASH:
         if name := _first_given(options, _READS_AGAIN):

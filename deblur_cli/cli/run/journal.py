@@ -116,8 +116,7 @@ class Journal:
     """What an earlier run left to go on with, and the record of this one."""
 
     def __init__(self, options: RunOptions) -> None:
-        single_file = options.output is not None and names_a_file(options.output)
-        self._path = None if single_file else result_folder(options) / NAME
+        self._path = None if names_a_file(options) else result_folder(options) / NAME
         self._options = options
         self._settings = settings_of(options)
         self._past: Past | None = None

@@ -13,6 +13,7 @@ from deblur_cli.cli.run.plan import Job
 if TYPE_CHECKING:
     from deblur_cli.restoration.deblurrer import Deblurrer, Result
     from deblur_cli.restoration.forecast import Estimate
+    from deblur_cli.weights import LoadedWeights
 
 _FIELDS = (
     *("type", "status", "input", *Kind, "width", "height"),
@@ -43,8 +44,7 @@ def describe_result(
 
     lost: what of its file the result lacks; copied: it is the file as it was
     """
-    weights, detector = network.weights, network.weights.detector
-    how = f"{network.device}, {network.precision}, {weights.title}, epsilon {result.epsilon:g}"
+    how = f"{network.device}, {network.precision}, {network.weights.title}, epsilon {result.epsilon:g}"
     line = f"{_what_came_of(job, result, copied=copied)}, {seconds:.1f} s ({how})"
     record = _record(
         "done",
@@ -60,10 +60,7 @@ def describe_result(
         epsilon=result.epsilon,
         device=network.device,
         precision=network.precision,
-        weights=weights.name,
-        weights_sha256=weights.sha256,
-        detector=detector and detector.name,
-        detector_sha256=detector and detector.sha256,
+        **named(network.weights),
         changed=result.changed,
         notes=list(result.notes),
         left_out=list(lost),
@@ -87,6 +84,17 @@ def _what_came_of(job: Job, result: "Result", *, copied: bool) -> str:
     return what + kept
 
 
+def named(weights: "LoadedWeights | None") -> dict[str, object]:
+    """Tell for programs which weights and detector are used; None where that is not known yet."""
+    detector = weights.detector if weights else None
+    return {
+        "weights": weights and weights.name,
+        "weights_sha256": weights and weights.sha256,
+        "detector": detector and detector.name,
+        "detector_sha256": detector and detector.sha256,
+    }
+
+
 def scales_of(result: "Result") -> dict[str, float]:
     """Tell for programs how much of a photo's area is restored at each scale."""
     return {str(scale): round(share, 6) for scale, share in result.scale_shares.items()}
@@ -94,7 +102,7 @@ def scales_of(result: "Result") -> dict[str, float]:
 
 def failure_record(problem: Problem) -> dict[str, object]:
     """Describe for programs a photo that could not be worked on."""
-    return _record("failed", input=str(problem.path), error=problem.reason)
+    return _record("failed", input=str(problem.path), error=problem.bare_reason)
 
 
 def skip_record(job: Job) -> dict[str, object]:
@@ -179,8 +187,8 @@ class Tally:
 class Forecast:
     """What a dry run expects: width and height of the photos to do, and the counts of the others.
 
-    left_out: what the run would not take; epsilon, weights: what would be used, with the detector; None where
-    that is not known yet
+    left_out: what the run would not take; epsilon, weights: what would be used, None where that is not known
+    yet
     """
 
     planned: Sequence[tuple[int, int]]
@@ -189,7 +197,7 @@ class Forecast:
     left_out: LeftOut = field(default_factory=LeftOut)
     estimate: "Estimate | None" = None
     epsilon: float | None = None
-    weights: str | None = None
+    weights: "LoadedWeights | None" = None
 
     @property
     def exit_code(self) -> int:
@@ -207,12 +215,12 @@ class Forecast:
         return sum(width * height for width, height in self.planned) / 1e6
 
     def __str__(self) -> str:
-        parts = [f"{len(self.planned)} to deblur ({self.megapixels:.1f} megapixels)"]
+        parts = [f"{len(self.planned)} to deblur ({self.megapixels:.1f} megapixels)"] if self.planned else []
         parts += [f"{self.skipped} to skip"] if self.skipped else []
         parts += [f"{self.failed} that will fail"] if self.failed else []
-        line = f"{counted(self.photos, 'photo')}: {', '.join(parts)}"
-        if self.estimate is not None and self.epsilon is not None:
-            line += f"; {self.estimate}; {self.weights}, epsilon {self.epsilon:g}"
+        line = f"{counted(self.photos, 'photo')}: {', '.join(parts) or 'nothing to deblur'}"
+        if self.estimate is not None and self.epsilon is not None and self.weights is not None:
+            line += f"; {self.estimate}; {self.weights.title}, epsilon {self.epsilon:g}"
         return f"{line}{self.left_out}"
 
     def record(self) -> dict[str, object]:
@@ -227,7 +235,7 @@ class Forecast:
             "megapixels": round(self.megapixels, 6),
             "seconds_least": self.estimate and round(self.estimate.least, 3),
             "seconds_most": self.estimate and round(self.estimate.most, 3),
-            "weights": self.weights,
+            **named(self.weights),
             "epsilon": self.epsilon,
             "exit_code": self.exit_code,
         }

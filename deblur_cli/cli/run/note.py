@@ -36,7 +36,7 @@ def check_is_new(photo: "Photo", job: "Job", options: "RunOptions") -> None:
         notes = _NOTE.findall(software_of(photo.metadata.exif))
     except BrokenExifError:  # the result will lack it
         return
-    if notes and options.names_one_photo:
+    if notes and options.is_one_photo:
         raise PhotoError(f"{photo.source}: is a result of {notes[-1]}; use --again to deblur it once more")
     if notes:
         raise FormerResultError(f"skipped, as it is a result of {notes[-1]}; --again deblurs it once more")

@@ -76,7 +76,7 @@ class RunOptions(shared.DeblurOptions):
             "-o",
             metavar="OUT",
             help="Folder for the results; for a single photo also a file name, or - for stdout.",
-            parser=shared.parse_path,
+            parser=shared.parse_output,
             rich_help_panel=shared.COMMON,
         ),
     ] = None
@@ -300,12 +300,12 @@ class RunOptions(shared.DeblurOptions):
                 raise UsageError(
                     f"{name} has no effect with --only-maps, which writes no photo: leave it out"
                 )
-        if self.findings is not None and not self.names_one_photo:
+        if self.findings is not None and not self.is_one_photo:
             raise UsageError(f"--findings {self.findings} describes one photo: give exactly that photo")
 
     @property
-    def names_one_photo(self) -> bool:
-        """Whether the only input is a photo."""
+    def is_one_photo(self) -> bool:
+        """Whether the input is a single file rather than several, or a folder of them."""
         return len(self.inputs) == 1 and not self.inputs[0].is_dir()
 
     @property

@@ -7,15 +7,12 @@ from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from pathlib import Path
 
-from deblur_cli.cli.options import check_folder
+from deblur_cli.cli.options import FolderPath, check_folder
 from deblur_cli.cli.run.collect import Collection, Found, LeftOut, Problem, identity, real_path
 from deblur_cli.cli.run.options import ENDINGS, Existing, Kind, RunOptions
 from deblur_cli.errors import DecodeError, EncodeError, UsageError
 from deblur_cli.photo import encode
-from deblur_cli.photo.header import identify, is_picture_name
-
-# Kinds of pictures that a user may expect as a result; a folder of such a name is surely not meant.
-_NOT_WRITTEN = frozenset({".gif", ".jxl", ".jp2"})
+from deblur_cli.photo.header import identify, is_picture_name, is_unread_name
 
 
 class State(Enum):
@@ -124,7 +121,7 @@ def name_results(photos: Sequence[Found], options: RunOptions) -> list[Job]:
 
 def _told_apart(named: list[tuple[Path, Path]], options: RunOptions) -> list[tuple[Path, Path]]:
     """Give results that would have one name the whole names of their photos: IMG.DNG_deblurred.jpg."""
-    if options.output is not None and names_a_file(options.output):
+    if names_a_file(options):
         return named
     sharing = Counter(identity(output) for _, output in named)
     return [
@@ -137,7 +134,7 @@ def _told_apart(named: list[tuple[Path, Path]], options: RunOptions) -> list[tup
 
 def _names_explained(jobs: Sequence[Job], options: RunOptions) -> Iterator[str]:
     """Say why a result has another suffix or a longer name than one would expect."""
-    if options.output is not None and names_a_file(options.output):
+    if names_a_file(options):
         return
     for job in jobs:
         result = job.results.get(Kind.photo)
@@ -158,7 +155,7 @@ def _format_named(path: Path) -> str | None:
 
 def _output(photo: Found, options: RunOptions) -> Path:
     out = options.output
-    if out is not None and names_a_file(out):
+    if out is not None and names_a_file(options):
         return out
     folder = photo.path.parent if out is None else out / photo.relative.parent
     return folder / f"{photo.path.stem}{options.suffix}{extension(photo.path, options.format)}"
@@ -178,17 +175,22 @@ def extension(path: Path, wanted: str | None) -> str:
     return path.suffix if _format_named(path) == held else encode.output_suffix(held)
 
 
-def names_a_file(output: Path) -> bool:
-    """Tell whether -o is meant as the name of a picture rather than of a folder."""
-    if os.path.isdir(output):  # noqa: PTH112 - Path.is_dir raises for names that cannot be
+def names_a_file(options: RunOptions) -> bool:
+    """Tell whether -o is meant as the name of a picture rather than of a folder.
+
+    Of one photo, any name with a suffix is: a mistyped one must not become a folder.
+    """
+    out = options.output
+    if out is None or isinstance(out, FolderPath) or os.path.isdir(out):  # noqa: PTH112 - Path.is_dir raises
         return False
-    return output.suffix.lower() in _NOT_WRITTEN or is_picture_name(Path("any" + output.suffix))
+    named_like_a_picture = is_unread_name(out) or is_picture_name(Path("any" + out.suffix))
+    return named_like_a_picture or (options.is_one_photo and bool(out.suffix))
 
 
 def result_folder(options: RunOptions) -> Path:
     """Return the folder of the results: the one that -o gives, else that of the first input."""
     if options.output is not None:
-        return options.output.parent if names_a_file(options.output) else options.output
+        return options.output.parent if names_a_file(options) else options.output
     first = options.inputs[0]
     return first if first.is_dir() else first.parent
 
@@ -201,7 +203,7 @@ def check_output(options: RunOptions, folders: int) -> None:
     out = options.output
     if out is None:
         return
-    if names_a_file(out):
+    if names_a_file(options):
         if len(options.inputs) > 1 or folders:
             raise UsageError(f"{out} names one file, but there may be several photos; give -o a folder")
         _check_format(out, options.format)
@@ -213,7 +215,7 @@ def _check_format(out: Path, wanted: str | None) -> None:
     try:
         named = encode.format_of(out.name)
     except EncodeError as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(f"{error}; or, for a folder, end its name with a slash: {out}/") from error
     if wanted is not None and named != wanted:
         raise UsageError(f"{out} is the name of a {named} file, but --format asks for {wanted}")
 
