@@ -249,6 +249,14 @@ class RunOptions(shared.DeblurOptions):
             "--skip-existing", help="Skip photos whose results exist.", rich_help_panel=shared.BATCH
         ),
     ] = False
+    again: Annotated[
+        bool,
+        typer.Option(
+            "--again",
+            help="Deblur results of an earlier run once more, which are skipped else.",
+            rich_help_panel=shared.BATCH,
+        ),
+    ] = False
     resume: Annotated[
         bool,
         typer.Option(
