@@ -159,15 +159,6 @@ def test_broken_exif_is_named(tmp_path):
     assert "its EXIF block, which is broken" in photo.left_out[0]
 
 
-@pytest.mark.parametrize("broken", [b"XXXX\0\0\0\x08", b"MM\0*\xff\xff\0\0", b"MM\0*\0\0\0\xff"])
-def test_broken_exif_costs_no_avif_and_is_named(tmp_path, broken):
-    content = file_bytes(to_pillow(smooth_pixels(8, 12)), "AVIF", exif=exif_block())
-    photo = decode(write(tmp_path, content.replace(b"MM\0*\0\0\0\x08", broken), ".avif"))
-    assert photo.pixels.shape == (8, 12, 3)
-    assert photo.metadata.exif is None
-    assert "its EXIF block, which is broken" in photo.left_out[0]
-
-
 @pytest.mark.parametrize(
     ("mode", "format"),
     [
