@@ -34,12 +34,12 @@ from deblur_cli.photo.header import (
     damaged,
     identify,
     is_picture_name,
-    is_plain_tiff,
     png_bits,
+    read_as_raw,
     read_header,
 )
 from deblur_cli.photo.photo import ExtraChannels, JpegSettings, Metadata, Photo
-from deblur_cli.photo.raw import RawOptions, UnsupportedRawError, read_raw
+from deblur_cli.photo.raw import RawOptions, read_raw
 from deblur_cli.photo.samples import Channels, turn_upright
 from deblur_cli.photo.tiff_pages import TiffPages, open_tiff
 
@@ -79,12 +79,9 @@ def decode(
 
 def _decode(path: Path, format: str, max_megapixels: float, raw: RawOptions) -> Photo:
     if format == "RAW":
-        try:
-            return read_raw(path, max_megapixels, raw)
-        except UnsupportedRawError:
-            if not is_plain_tiff(path):
-                raise
-            format = "TIFF"
+        if (photo := read_as_raw(path, lambda: read_raw(path, max_megapixels, raw))) is not None:
+            return photo
+        format = "TIFF"
     with path.open("rb") as file:
         source = _Source(path, file, read_header(file), max_megapixels)
         reader = _READERS.get(format)
@@ -297,7 +294,7 @@ def _read_by_pillow(source: _Source, format: str) -> tuple[Photo, int]:
 def _open(path: Path, file: BinaryIO, format: str) -> Image.Image:
     file.seek(0)
     try:
-        return Image.open(file, formats=(format,))
+        return Image.open(png.picture(file) if format == "PNG" else file, formats=(format,))
     except UnidentifiedImageError as error:
         raise damaged(path, format) from error
 
@@ -351,7 +348,7 @@ def _read_deep_png(source: _Source) -> tuple[Photo, int]:
     channels = read_deep_png(content)
     alpha = channels.alpha if channels.alpha is not None else transparent_color(content, channels.color)
     del content
-    # Pillow reads all the other chunks, also those behind the pixels, as it does for 8 bits.
+    # Pillow reads EXIF and resolution, also those behind the pixels, as it does for 8 bits.
     with Image.open(io.BytesIO(png.without_pixels(source.file)), formats=("PNG",)) as image:
         image.load()
         blocks, orientation, lost = metadata.read_metadata(image, source.file)

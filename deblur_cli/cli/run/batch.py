@@ -12,11 +12,11 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from deblur_cli import __version__
 from deblur_cli.cli.output import FAILED, Bars, Output, describe, exit_code, is_disk_full
 from deblur_cli.cli.run.collect import Problem
 from deblur_cli.cli.run.journal import Journal
 from deblur_cli.cli.run.messages import Outcome, Tally, describe_result, failure_record, skip_record
+from deblur_cli.cli.run.note import FormerResultError, check_is_new, note_on
 from deblur_cli.cli.run.options import Existing, Kind, RunOptions
 from deblur_cli.cli.run.pipeline import Budget, Pipeline
 from deblur_cli.cli.run.plan import Job, Plan, State
@@ -138,6 +138,7 @@ class Batch:
         """Read a photo, and check what can be known before deblurring it."""
         with self._timed(job):
             photo = decode(job.source, self._options.max_megapixels, self._raw)
+            check_is_new(photo, job, self._options)
             if self._findings is not None:
                 self._findings.check_fits(photo.height, photo.width)
             if job.restores:
@@ -208,7 +209,7 @@ class Batch:
             format=encode.format_of(path.name),
             quality=self._options.quality,
             overwrite=overwrite,
-            note=f"deblur {__version__} ({what})" if self._options.note else None,
+            note=note_on(what) if self._options.note else None,
             strip=self._options.strip_metadata,
             strict=self._options.strict,
         )
@@ -264,6 +265,9 @@ class Batch:
         self._streams.tell(outcome.record, *job.missing.values())
 
     def _give_up(self, job: Job, error: Exception) -> None:
+        if isinstance(error, FormerResultError):
+            self._skip(job, str(error))
+            return
         if self._options.debug:
             self._streams.traceback(error)
         self._fail(Problem(job.source, describe(error)))

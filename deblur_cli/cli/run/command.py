@@ -140,17 +140,27 @@ def dry_run(plan: "Plan", options: RunOptions, streams: "Output") -> int:
     """Open every photo and tell what would be done with it; return the exit code to expect."""
     from deblur_cli.cli.run import messages
     from deblur_cli.cli.run.collect import Problem
+    from deblur_cli.cli.run.note import FormerResultError
 
     for note in plan.notes:
         streams.warn(note)
-    for job, why in plan.skipped:
+    skipped, failed = 0, list(plan.problems)
+
+    def skip(job: "Job", why: str) -> None:
+        nonlocal skipped
+        skipped += 1
         streams.say(f"{job.source}: {why}")
         streams.tell(messages.skip_record(job))
-    failed = list(plan.problems)
+
+    for job, why in plan.skipped:
+        skip(job, why)
     planned = []
     for job in plan.jobs:
         try:
             size, lost = _opened(job, options)
+        except FormerResultError as error:
+            skip(job, str(error))
+            continue
         except PhotoError as error:
             failed.append(Problem(job.source, str(error)))
             continue
@@ -162,7 +172,7 @@ def dry_run(plan: "Plan", options: RunOptions, streams: "Output") -> int:
     for problem in failed:
         streams.error(str(problem))
         streams.tell(messages.failure_record(problem))
-    forecast = messages.Forecast(planned, len(plan.skipped), len(failed), plan.left_out)
+    forecast = messages.Forecast(planned, skipped, len(failed), plan.left_out)
     if planned:
         _estimate(forecast, options, streams)
     streams.tell(forecast.record())
@@ -175,12 +185,14 @@ def _opened(job: "Job", options: RunOptions) -> "tuple[tuple[int, int], tuple[st
 
     Raises PhotoError where the run would: the photo is read as it would be then.
     """
+    from deblur_cli.cli.run.note import check_is_new
     from deblur_cli.photo import encode
     from deblur_cli.photo.decode import RawOptions, decode
 
     raw = RawOptions(options.raw_white_balance, options.raw_exposure, options.raw_color_space)
     photo = decode(job.source, options.max_megapixels, raw)
     lost: tuple[str, ...] = ()
+    check_is_new(photo, job, options)
     if job.restores:
         name = job.results[Kind.photo].name
         encode.check_fits(photo, job.results[Kind.photo], name, options.quality)

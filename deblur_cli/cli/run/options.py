@@ -95,6 +95,13 @@ class RunOptions(shared.DeblurOptions):
             rich_help_panel=shared.BATCH,
         ),
     ] = ()  # type: ignore[assignment]  # Typer makes it a list
+    prefer: Annotated[
+        Literal["raw", "jpeg", "both"],
+        typer.Option(
+            help="Which to take of a shot that is there as RAW and as JPEG or HEIC.",
+            rich_help_panel=shared.BATCH,
+        ),
+    ] = "both"
 
     # what is restored and drawn
     epsilon: Annotated[
@@ -247,6 +254,14 @@ class RunOptions(shared.DeblurOptions):
         bool,
         typer.Option(
             "--skip-existing", help="Skip photos whose results exist.", rich_help_panel=shared.BATCH
+        ),
+    ] = False
+    again: Annotated[
+        bool,
+        typer.Option(
+            "--again",
+            help="Deblur results of an earlier run once more, which are skipped else.",
+            rich_help_panel=shared.BATCH,
         ),
     ] = False
     resume: Annotated[
