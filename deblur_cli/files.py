@@ -20,6 +20,7 @@ LOCK = ".deblur-lock"  # the file in a folder that is locked while a run writes 
 logger = logging.getLogger(__name__)
 
 _ADVICE = {
+    errno.ENOENT: "the system lets no files be made there; choose another folder with -o",
     errno.ENOSPC: "the disk is full; free some space or choose another folder",
     errno.EDQUOT: "the disk quota is used up; free some space or choose another folder",
     errno.EACCES: "there is no permission to write here; choose another folder with -o",
@@ -34,8 +35,12 @@ _ADVICE = {
 
 def explain(path: Path, error: OSError) -> EncodeError:
     """One line for a file that could not be written."""
-    advice = _ADVICE.get(error.errno or 0, f"{error.strerror or error}; choose another folder")
-    return EncodeError(f"{path}: cannot be written: {advice}")
+    return EncodeError(f"{path}: cannot be written: {advice(error)}")
+
+
+def advice(error: OSError) -> str:
+    """Say why a file could not be written, and what to do."""
+    return _ADVICE.get(error.errno or 0, f"{error.strerror or error}; choose another folder")
 
 
 def check_target(path: Path, source: Path, *, overwrite: bool) -> None:

@@ -27,6 +27,7 @@ from cli_helpers import (
 )
 
 from deblur_cli.cli.run.journal import NAME
+from deblur_cli.cli.run.pipeline import Pipeline
 
 
 @pytest.fixture(autouse=True)
@@ -161,6 +162,7 @@ def test_every_photo_is_one_json_line_in_order_whatever_comes_of_it(tmp_path):
     *records, summary = (json.loads(line) for line in result.stdout.splitlines())
     status = [f"{Path(record['input']).stem} {record['status']}" for record in records]
     assert status == ["a done", "b_crash failed", "c done", "d_calm done", "e failed"]
+    assert records[-1]["error"].startswith("is not a picture")  # `input` names it
     counts = [summary[name] for name in ("type", "restored", "unchanged", "failed")]
     assert counts == ["summary", 2, 1, 2]
 
@@ -180,6 +182,22 @@ def test_interrupted_run_leaves_nothing_half_written_and_sums_up(tmp_path, numbe
     assert err.splitlines()[-1].startswith(b"3 photos: 1 restored, 2 not done, ")
     assert names_in(tmp_path) == {"a.png", "b_slow.png", "c.png", "a_deblurred.png", "a_mask.png", NAME}
     assert out.decode().splitlines() == [str(tmp_path / name) for name in ("a_deblurred.png", "a_mask.png")]
+
+
+def test_ctrl_c_after_the_last_photo_leaves_nothing_to_resume(tmp_path, monkeypatch):
+    for name in ("a.png", "b.png"):
+        make_photo(tmp_path / name)
+    work = Pipeline.run
+
+    def interrupt(*words):
+        work(*words)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Pipeline, "run", interrupt)
+    result = deblur("run", tmp_path)
+    assert (result.exit_code, "--resume" in result.stderr) == (130, False)
+    assert "every photo was already finished" in result.stderr
+    assert names_in(tmp_path) == {"a.png", "b.png", "a_deblurred.png", "b_deblurred.png"}
 
 
 def test_reader_that_goes_away_ends_the_run_without_a_traceback(tmp_path):

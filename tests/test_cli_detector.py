@@ -123,6 +123,12 @@ def test_what_is_no_detector_or_no_restorer_is_one_line(command, photo, files):
     line = refused(*words, "-w", files["blind"], "--detector", files["told"])
     assert "told.safetensors holds a restorer, not a detector" in line
     assert "gone.safetensors" in refused(*words, "-w", files["blind"], "--detector", "gone.safetensors")
+    choices = "choose one of detector-small, auto, own, or give a .safetensors or .pth file"
+    for name, wrong in [
+        ("nosuch", "unknown detector 'nosuch'"),
+        ("nafnet-gopro-width32", "nafnet-gopro-width32 holds a restorer, not a detector"),  # no download
+    ]:
+        assert refused(*words, "--detector", name) == f"error: {wrong}: {choices}\n"
     assert not list(photo.parent.glob("photo_*"))
 
 

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from deblur_cli.cli.run.collect import collect
 from deblur_cli.cli.run.options import Existing, RunOptions
-from deblur_cli.cli.run.plan import collect, make_plan
+from deblur_cli.cli.run.plan import make_plan
 from deblur_cli.errors import UsageError
 
 
@@ -40,7 +41,7 @@ def test_folder_gives_its_pictures_and_with_r_those_below(tmp_path):
 def test_folder_without_pictures_says_how_to_look_deeper(tmp_path):
     make_photo(tmp_path / "below" / "a.png")
     result = deblur("run", tmp_path)
-    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
     assert "no pictures" in result.stderr and "-r" in result.stderr
 
 
@@ -176,13 +177,13 @@ def test_kinds_that_are_not_read_are_counted_when_a_folder_is_walked(tmp_path):
     for name in ("x.EXR", "y.psd", "z.psd"):
         (tmp_path / name).touch()
     alone = deblur("run", tmp_path)
-    assert alone.exit_code == 1
-    assert "ignored 3 files" in alone.stderr and "(.exr, .psd)" in alone.stderr
+    assert alone.exit_code == 2
+    assert "only .exr, .psd" in alone.stderr
     assert "use -r" not in alone.stderr  # nothing lies deeper
     make_photo(tmp_path / "a.png")
     together = deblur("run", tmp_path)
     assert together.exit_code == 0
-    assert "ignored 3 files" in together.stderr
+    assert "ignored 3 files" in together.stderr and "(.exr, .psd)" in together.stderr
 
 
 def test_an_original_is_never_written_not_even_with_overwrite(tmp_path):
@@ -249,8 +250,8 @@ def test_planned_results_are_unique_and_never_an_original(names, suffix, form, o
         out = Path(folder) / "out" if elsewhere else None
         where = {"inputs": [root], "recursive": True, "output": out, "suffix": suffix, "format": form}
         options = RunOptions(**where, mask=overlays, trajectory=overlays, tile=None)
-        found = collect(options)
         try:
+            found = collect(options)
             plan = make_plan(found, options, Existing.replace)
         except UsageError:
             return

@@ -31,7 +31,7 @@ def test_info_names_version_device_precision_memory_weights_and_cache(monkeypatc
         f"deblur {__version__}",
         f"Python {platform.python_version()}",
         f"torch {torch.__version__}",
-        f"{torch.get_num_threads()} threads",
+        f"{torch.get_num_threads()} thread",
         "GiB",
         f"chosen {chosen}, {precision.name} ({precision.reason})",
         *describe_devices(),
@@ -40,6 +40,12 @@ def test_info_names_version_device_precision_memory_weights_and_cache(monkeypatc
     ):
         assert fact in text
     assert result.stdout.splitlines()[-1].split(maxsplit=1) == ["cache", "/somewhere/hub"]
+
+
+def test_one_thread_is_called_one_thread(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    shown = deblur("info").stdout
+    assert "1 thread used" in shown and "(1 thread)" in shown
 
 
 def test_info_as_json_is_one_object():

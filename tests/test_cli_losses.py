@@ -57,6 +57,15 @@ def test_strict_makes_a_loss_an_error_and_writes_nothing(with_video, tmp_path):
     assert deblur("run", plain, "--strict").exit_code == 0
 
 
+def test_a_strict_run_leaves_what_an_earlier_run_put_into_the_report(with_video, tmp_path):
+    options = ("-o", tmp_path / "out", "--report", "--overwrite")
+    assert deblur("run", with_video, *options).exit_code == 0
+    entry = next(tmp_path.rglob("entry.json"))
+    before = entry.stat().st_mtime_ns
+    assert deblur("run", with_video, *options, "--strict").exit_code == 1
+    assert entry.stat().st_mtime_ns == before
+
+
 def test_segments_of_other_programs_survive(tmp_path):
     path = make_photo(tmp_path / "warm.jpg")
     content = path.read_bytes()

@@ -132,6 +132,9 @@ def test_dry_run_foresees_failures_sums_up_sizes_and_tells_the_time(tmp_path):
     assert result.exit_code == summary["exit_code"] == 1
     *_, line = deblur(*words).stderr.splitlines()
     assert line.startswith("4 photos: 1 to deblur (0.5 megapixels), 1 to skip, 2 that will fail; ")
+    assert (summary["weights"], summary["detector"]) == ("m2aenet-guided", None)
+    *_, line = deblur("run", tmp_path / "text.jpg", "--dry-run").stderr.splitlines()
+    assert line == "1 photo: 1 that will fail"
 
 
 WRONG_OPTIONS = [
@@ -161,6 +164,9 @@ WRONG_OPTIONS = [
     (["-v", "-q"], "--quiet"),
     (["--no-such-option"], "--no-such-option"),
     (["-o", "animation.gif"], "animation.gif"),
+    (["-o", "sharp.jpgg"], "for a folder, end its name with a slash: sharp.jpgg/"),
+    (["-o", "sharp.psd"], "sharp.psd: deblur does not write this format"),
+    (["-o", "photo.png/"], "photo.png is a file"),
     (["-o", "one.png", "--format", "jpeg"], "one.png"),
     (["-o", ""], "a name is empty"),
     ([""], "a name is empty"),
@@ -214,8 +220,22 @@ def test_an_output_that_cannot_be_written_is_told_before_any_photo_is_opened(pho
         for words in ([], ["--dry-run"]):
             result = deblur("run", photo, "-o", out, *words)
             assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
-            assert "cannot write to /proc" in result.stderr
+            assert "cannot write to /proc" in result.stderr and "No such file" not in result.stderr
     assert Deblurrer.made == []
+
+
+def test_a_name_with_a_dot_that_is_plainly_a_folder_is_one(photo, tmp_path):
+    (tmp_path / "there.v2").mkdir()
+    second = make_photo(tmp_path / "second.png")
+    for inputs, out in [
+        ([photo], "there.v2"),
+        ([photo], "trip.2026/"),
+        ([photo], "named.jpg/"),
+        ([photo, second], "trip.27"),
+    ]:
+        result = deblur("run", *inputs, "-o", f"{tmp_path}/{out}")
+        assert result.exit_code == 0
+        assert f"{tmp_path / out / 'photo_deblurred.png'}\n" in result.stdout
 
 
 def test_a_photo_whose_own_folder_cannot_be_written_is_named_before_work_starts(photo, monkeypatch):
@@ -229,8 +249,14 @@ def test_inputs_none_of_which_exists_are_wrong_usage(photo, tmp_path):
     gone = tmp_path / "gone"
     result = deblur("run", gone, tmp_path / "too", "-o", tmp_path / "out")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr == f"error: {gone} and 1 more: no such file or folder; check the name\n"
+    assert result.stderr == f"error: {gone} and 1 more: no such file or folder\n"
     assert deblur("run", gone, photo).exit_code == 1
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    result = deblur("run", gone, empty, "-o", tmp_path / "out")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == f"error: {gone}: no such file or folder; {empty}: no pictures in this folder\n"
+    assert deblur("run", empty, photo).exit_code == 1
     assert not (tmp_path / "out").exists()
 
 

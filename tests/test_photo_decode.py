@@ -1,8 +1,10 @@
 import io
 import logging
+import os
 import struct
 import zlib
 
+import imagecodecs
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -27,6 +29,7 @@ from PIL import ExifTags, Image
 
 from deblur_cli.errors import DecodeError, PhotoTooLargeError
 from deblur_cli.photo.decode import decode, is_picture_name
+from deblur_cli.photo.encode import encode
 from deblur_cli.photo.header import is_unread_name
 
 in_one_folder = settings(
@@ -371,3 +374,98 @@ def test_names_for_folder_walks(tmp_path):
     )
     assert all(is_unread_name(tmp_path / name) for name in ("a.exr", "b.PSD"))
     assert not any(is_picture_name(tmp_path / name) for name in ("a.txt", "jpg", "b.jpg.part", "._IMG_1.JPG"))
+
+
+@pytest.mark.parametrize(("change", "is_read"), [("touched", True), ("grown", False), ("rewritten", False)])
+def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path, monkeypatch, change, is_read):
+    path = tmp_path / "photo.png"
+    content = file_bytes(to_pillow(random_pixels(6, 8, 3)), "PNG")
+    path.write_bytes(content)
+
+    def changed_meanwhile(path):
+        path.write_bytes({"touched": content, "grown": content + b"more"}.get(change, content[:-1] + b"?"))
+        os.utime(path, ns=(1, 1))
+        return "PNG"
+
+    monkeypatch.setattr("deblur_cli.photo.decode.identify", changed_meanwhile)
+    if is_read:
+        assert decode(path).stamp.size == len(content)
+        return
+    with pytest.raises(DecodeError, match="was changed while it was read"):
+        decode(path)
+
+
+RAW_EXIF = b"Raw profile type exif"
+EXIF_TEXT = b"\nexif\n%8d\n%b\n" % (len(exif_block()), exif_block().hex().encode())
+
+
+def text_chunk(kind, text, keyword=RAW_EXIF):
+    between = {b"tEXt": b"\0", b"zTXt": b"\0\0", b"iTXt": b"\0\1\0\0\0"}[kind]
+    content = keyword + between + (text if kind == b"tEXt" else zlib.compress(text))
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def png_with(chunk, deep=False):
+    pixels = smooth_pixels(6, 8)
+    plain = imagecodecs.png_encode(pixels.astype(np.uint16) * 257) if deep else None
+    content = bytes(plain) if plain else file_bytes(to_pillow(pixels), "PNG")
+    return content[:33] + chunk + content[33:]
+
+
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize("kind", [b"tEXt", b"zTXt", b"iTXt"])
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (EXIF_TEXT, None),
+        (b"", None),
+        (b"\nexif\n  4\nzzzz\n", "not in hexadecimal digits"),
+        (EXIF_TEXT.rstrip()[:-1], "not in hexadecimal digits"),
+        ("\nexif\n 4\n１２３４".encode(), "not in hexadecimal digits"),
+        (b"\nexif\n 4\n\xe9\xff", "not in hexadecimal digits"),
+        (b"\nexif\n 4\ndeadbeef", "no classic TIFF header"),
+        (b"abcd", "nothing but a heading"),
+        (b"\nexif\n 4\n" + b"00" * 600_000, "no classic TIFF header"),  # more than Pillow unpacks
+    ],
+)
+def test_exif_in_a_text_of_a_png_is_read_or_named_as_broken(tmp_path, deep, kind, text, reason):
+    photo = decode(write(tmp_path, png_with(text_chunk(kind, text), deep), ".png"))
+    lost = () if reason is None else (f"its EXIF block, which is broken ({reason})",)
+    assert photo.left_out == lost
+    assert (photo.metadata.exif is not None) == (text == EXIF_TEXT)
+    assert photo.metadata.png_chunks == ()
+    assert encode(photo, tmp_path / "r.png") == lost
+    assert np.array_equal(decode(tmp_path / "r.png").pixels, photo.pixels)
+
+
+@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize(
+    ("name", "content", "lost"),
+    [
+        (
+            b"zTXt",
+            b"Raw profile type exif\0\0rubbish",
+            "its EXIF block, which is broken (it cannot be unpacked)",
+        ),
+        (
+            b"zTXt",
+            b"Raw profile type exif\0\7x",
+            "its EXIF block, which is broken (packed in an unknown way)",
+        ),
+        (b"iCCP", b"sRGB\0\0rubbish", "its color profile, which is broken (it cannot be unpacked)"),
+        (b"gAMA", b"1", "its PNG chunk gAMA, which is cut short"),
+        (b"pHYs", b"1", "its resolution, which is cut short"),
+    ],
+)
+def test_a_png_is_read_and_written_without_its_damaged_chunks(tmp_path, deep, name, content, lost):
+    chunk = struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+    photo = decode(write(tmp_path, png_with(chunk, deep), ".png"))
+    assert encode(photo, tmp_path / "r.png") == (lost,)
+    assert decode(tmp_path / "r.png").left_out == ()
+
+
+def test_long_texts_of_a_png_stay(tmp_path):
+    text = b"lake " * 300_000  # more than Pillow unpacks
+    chunk = text_chunk(b"zTXt", text, b"Comment")
+    encode(decode(write(tmp_path, png_with(chunk), ".png")), tmp_path / "r.png")
+    assert chunk in (tmp_path / "r.png").read_bytes()

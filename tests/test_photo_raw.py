@@ -195,7 +195,7 @@ def test_damaged_raw_gives_a_photo_or_a_known_error(tmp_path_factory, changes, k
     [
         ("colorchart.dng", (1734, 1156), "Canon"),
         ("kodak_dc50.kdc", (768, 512), "Eastman Kodak Company"),
-        ("canon_300d.crw", (2176, 1448), None),
+        ("canon_300d.crw", (2176, 1448), "Canon"),
     ],
 )
 def test_camera_raw_is_developed(name, size, make, caplog):

@@ -2,12 +2,14 @@ import io
 import struct
 from collections.abc import Callable
 
+import imagecodecs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from photo_files import exif_block, file_bytes, smooth_pixels, to_pillow
+from photo_files import XMP, exif_block, file_bytes, smooth_pixels, to_pillow
 from PIL import Image
 
+from deblur_cli.photo.decode import decode
 from deblur_cli.photo.segments import JpegParts, read_parts
 from deblur_cli.photo.trailer import placed_trailer
 
@@ -518,3 +520,26 @@ def test_bytes_behind_the_picture_are_carried_or_named(trailer: bytes, tail: byt
     parts = parts_of(JPEG + trailer + tail)
     placed_trailer(trailer + tail, END)
     assert parts.trailer or parts.left_out or not (trailer + tail).strip(b"\0")
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("marker", [0xD8, 0xC3])
+def test_a_lossless_jpeg_keeps_and_names_what_any_other_does(tmp_path, orientation, marker):
+    """Wherever its segments stand: at its start, or between the header of its frame and its scan."""
+    exif = segment(0xE1, b"Exif\0\0" + exif_block(orientation))
+    segments = [exif, xmp_segment(XMP), segment(0xFE, b"first"), segment(0xFE, b"last")]
+    segments += [segment(0xE1, b"FLIR\0" + bytes(range(40))), segment(0xE9, b"other")]
+    segments += [segment(0xEB, b"JP\0\1\0\0\0\1" + box(b"jumb", box(b"jumd", bytes(16) + b"\3c2pa\0")))]
+    behind = MP4 + JPEG + photo_mechanic() + sef([(0x0A01, b"Image_UTC_Data", b"1700000000000")])
+    lossless = bytes(imagecodecs.jpeg8_encode(smooth_pixels(40, 56), lossless=True))
+    start = lossless.index(bytes([0xFF, marker])) + 2
+    start += 0 if marker == 0xD8 else int.from_bytes(lossless[start : start + 2], "big")
+    usual = tmp_path / "usual.jpg"
+    usual.write_bytes(with_segments(*segments) + behind)
+    rare = tmp_path / "rare.jpg"
+    rare.write_bytes(lossless[:start] + b"".join(segments) + lossless[start:] + behind)
+    expected, photo = decode(usual), decode(rare)
+    assert (expected.format, photo.format, photo.orientation) == ("JPEG", "LJPEG", orientation)
+    assert photo.metadata == expected.metadata
+    assert photo.left_out == expected.left_out != ()
+    assert photo.metadata.jpeg_trailer and len(photo.metadata.jpeg_segments) == (3 if orientation == 1 else 2)

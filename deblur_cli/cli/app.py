@@ -16,6 +16,7 @@ from deblur_cli import __version__
 from deblur_cli.cli.bench import bench
 from deblur_cli.cli.epsilon import epsilon
 from deblur_cli.cli.evaluate import evaluate
+from deblur_cli.cli.help import PanelCommand
 from deblur_cli.cli.info import info
 from deblur_cli.cli.options import Version
 from deblur_cli.cli.output import OK, USAGE, Terminated, describe, exit_code
@@ -86,7 +87,7 @@ def start(context: typer.Context, version: Version = False) -> None:
         raise typer.Exit(USAGE)
 
 
-app.command()(run)
+app.command(cls=PanelCommand)(run)
 app.command()(epsilon)
 app.command()(info)
 app.command()(evaluate)

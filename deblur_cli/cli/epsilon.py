@@ -39,7 +39,7 @@ class SheetOptions(shared.DeblurOptions):
             "-o",
             metavar="OUT",
             help="Folder for the sheet, or its name (PNG).",
-            parser=shared.parse_path,
+            parser=shared.parse_output,
         ),
     ] = None
     max_megapixels: shared.MaxMegapixels = shared.DEFAULT_MAX_MEGAPIXELS
@@ -100,13 +100,18 @@ def _draw(photo: "Photo", found: "list[Outlook]", network: str) -> "Photo":
 
 def _sheet_path(photo: Path, output: Path | None) -> Path:
     """Name the sheet. Raises UsageError where -o asks for another kind of picture."""
-    from deblur_cli.cli.run.plan import SHEET_ENDING
+    from deblur_cli.cli.run.collect import SHEET_ENDING
 
-    if output is not None and output.suffix.lower() == ".png" and not output.is_dir():
-        return output
-    if output is not None and output.suffix and not output.is_dir():
-        raise UsageError(f"{output} is not a folder, and the sheet is a PNG; name a .png file or a folder")
-    return (photo.parent if output is None else output) / f"{photo.stem}{SHEET_ENDING}"
+    name = f"{photo.stem}{SHEET_ENDING}"
+    if output is None:
+        return photo.with_name(name)
+    if not output.suffix or output.is_dir() or isinstance(output, shared.FolderPath):
+        return output / name
+    if output.suffix.lower() != ".png":
+        raise UsageError(
+            f"{output} is not a folder, and the sheet is a PNG; name a .png file, or a folder as {output}/"
+        )
+    return output
 
 
 def _lines(outlook: "Outlook") -> tuple[str, str]:

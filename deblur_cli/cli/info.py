@@ -92,12 +92,14 @@ def used_weights() -> dict[str, Any]:
 
 def lines(facts: dict[str, Any]) -> list[str]:
     """Lay the facts out for people, one per line."""
-    cores = facts["cores"] or "unknown"
     table = [
         ("deblur", facts["version"]),
         ("Python", f"{facts['python']} on {facts['system']}"),
         ("torch", facts["torch"]),
-        ("CPU", f"{facts['cpu']}, {cores} cores, {facts['threads']} threads used"),
+        (
+            "CPU",
+            f"{facts['cpu']}, {_count(facts['cores'], 'core')}, {_count(facts['threads'], 'thread')} used",
+        ),
         ("memory", f"{_gib(facts['memory_bytes'])}, {_gib(facts['memory_free_bytes'])} of it free"),
         *(("device", str(device)) for device in facts["devices"]),
         ("chosen", f"{facts['device']}, {facts['precision']} ({facts['precision_reason']})"),
@@ -123,6 +125,10 @@ def _used_line(used: dict[str, Any]) -> str:
         return str(used["problem"])
     finder = f"detector {used['detector']}" if used["detector"] else "their own mask"
     return f"{used['weights']}, {finder}, epsilon {used['epsilon']:g}"
+
+
+def _count(number: int | None, thing: str) -> str:
+    return f"{number or 'unknown'} {thing}{'' if number == 1 else 's'}"
 
 
 def _gib(count: int) -> str:

@@ -5,6 +5,7 @@ Typer passes the text of an option to its parser, which returns the value or rai
 
 import inspect
 import math
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,17 @@ AUTO: Any = "auto"  # a default that the help shows; Typer parses it as if the u
 DEFAULT_MAX_MEGAPIXELS = 250.0
 DEFAULT_OVERLAP = Tiling.overlap
 MOST_EPSILONS = 24  # pictures on a sheet
+
+# The panels of options in the help (rich_help_panel), in the order in which every command shows them.
+COMMON = "Most used"
+RESTORE = "What to restore"
+WRITE = "What to write"
+DRAW = "What else to draw"
+RAW = "Camera RAW"
+BATCH = "Batches"
+MACHINE = "Networks and machine"
+MESSAGES = "Messages"
+PANELS = (COMMON, RESTORE, WRITE, DRAW, RAW, BATCH, MACHINE, MESSAGES)
 
 Options = TypeVar("Options")
 
@@ -75,8 +87,20 @@ def parse_path(text: str) -> Path:
     return Path(text)
 
 
+class FolderPath(type(Path())):  # type: ignore[misc]  # before Python 3.12, Path itself cannot be a base
+    """A path that was given with a slash at its end, which makes it a folder whether it exists or not."""
+
+
+def parse_output(text: str) -> Path:
+    """Return where results shall go, as a FolderPath if a slash says so."""
+    path = parse_path(text)
+    return FolderPath(path) if text.endswith(("/", os.sep)) else path
+
+
 def check_folder(folder: Path, purpose: str) -> None:
     """Refuse, before any work, what cannot be written into as "the folder for the results" or the like."""
+    from deblur_cli.files import advice
+
     try:
         nearest = next(place for place in (folder, *folder.absolute().parents) if place.exists())
         if not nearest.is_dir():
@@ -84,9 +108,10 @@ def check_folder(folder: Path, purpose: str) -> None:
             raise UsageError(f"{nearest} is a file, but -o names {purpose}{below}; choose another folder")
         with TemporaryFile(dir=nearest):  # asking for permission tells root nothing
             pass
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        why = error.strerror if isinstance(error, OSError) else error
-        raise UsageError(f"cannot write to {folder}: {why}; choose another folder") from error
+    except OSError as error:
+        raise UsageError(f"cannot write to {folder}: {advice(error)}") from error
+    except ValueError as error:  # a NUL in the name
+        raise UsageError(f"cannot write to {folder}: {error}; choose another folder") from error
 
 
 Number = TypeVar("Number", int, float)
@@ -166,6 +191,7 @@ Weights = Annotated[
         "-w",
         metavar="NAME|FILE",
         help="Weights: a name from `deblur weights list`, a file, or hf://owner/repo/file.",
+        rich_help_panel=MACHINE,
     ),
 ]
 Detector = Annotated[
@@ -175,17 +201,22 @@ Detector = Annotated[
         metavar="auto|own|NAME|FILE",
         help="What detects the blur: auto is the detector that the weights name, own is the weights "
         "themselves; else a detector, given like --weights.",
+        rich_help_panel=MACHINE,
     ),
 ]
 Device = Annotated[
     str,
     typer.Option(
-        "--device", metavar="auto|cpu|cuda|cuda:N|mps", help="Where to compute.", parser=parse_device
+        "--device",
+        metavar="auto|cpu|cuda|cuda:N|mps",
+        help="Where to compute.",
+        parser=parse_device,
+        rich_help_panel=MACHINE,
     ),
 ]
 Precision = Annotated[
     Literal["auto", "fp32", "bf16", "fp16"],
-    typer.Option("--precision", help="Number format; auto is the fastest safe one."),
+    typer.Option("--precision", help="Number format; auto is the fastest safe one.", rich_help_panel=MACHINE),
 ]
 Tile = Annotated[
     int | None,
@@ -194,10 +225,18 @@ Tile = Annotated[
         metavar="auto|PIXELS",
         help="Tile size, a multiple of 16; auto fits the memory.",
         parser=parse_tile,
+        rich_help_panel=MACHINE,
     ),
 ]
 Overlap = Annotated[
-    int, typer.Option("--overlap", metavar="PIXELS", help="How far tiles overlap.", parser=parse_overlap)
+    int,
+    typer.Option(
+        "--overlap",
+        metavar="PIXELS",
+        help="How far tiles overlap.",
+        parser=parse_overlap,
+        rich_help_panel=MACHINE,
+    ),
 ]
 Scales = Annotated[
     Sequence[int],
@@ -206,6 +245,7 @@ Scales = Annotated[
         metavar="auto|1,2,4,8",
         help="At which reductions of the photo to detect and restore; auto is all of them.",
         parser=parse_scales,
+        rich_help_panel=RESTORE,
     ),
 ]
 KeepSharp = Annotated[
@@ -213,20 +253,36 @@ KeepSharp = Annotated[
     typer.Option(
         "--keep-sharp/--no-keep-sharp",
         help="Leave sharp pixels exactly as they were, or write the network's bare output.",
+        rich_help_panel=RESTORE,
     ),
 ]
 MaxMegapixels = Annotated[
     float,
     typer.Option(
-        "--max-megapixels", metavar="N", help="Refuse photos larger than this.", parser=parse_megapixels
+        "--max-megapixels",
+        metavar="N",
+        help="Refuse photos larger than this.",
+        parser=parse_megapixels,
+        rich_help_panel=BATCH,
     ),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")]
-Json = Annotated[bool, typer.Option("--json", help="Write results as JSON, one object per line.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show more on stderr.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show only errors on stderr.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")]
-Version = Annotated[bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace results that exist.", rich_help_panel=COMMON)
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Write results as JSON, one object per line.", rich_help_panel=MESSAGES)
+]
+Verbose = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Show more on stderr.", rich_help_panel=MESSAGES)
+]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Show only errors on stderr.", rich_help_panel=MESSAGES)
+]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.", rich_help_panel=MESSAGES)]
+Version = Annotated[
+    bool,
+    typer.Option("--version", help="Show the version and exit.", is_eager=True, rich_help_panel=MESSAGES),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,6 +323,7 @@ def load_weights(name: str | None, detector: str, streams: "Output") -> "LoadedW
     Raises UsageError for what cannot be used as such, WeightsError for what cannot be downloaded.
     """
     name = name or weights.DEFAULT
+    weights.detector_for({}, detector)  # refuses what is no detector before anything is downloaded
     if weights.is_remote(name):
         bring(name, streams)
     with wrong_usage(WeightsError):

@@ -3,6 +3,7 @@
 imagecodecs writes AVIF pixels of 10 bits but no blocks around them; they are added here as items.
 """
 
+import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -120,7 +121,7 @@ XMP_UUID = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 MOTION_VIDEO = "the video of its motion photo"
 GAIN_MAP = "its gain map for HDR screens"
 DEPTH_MAP = "its depth map"
-CREDENTIALS = "its C2PA credentials, which would not match a restored picture"
+CREDENTIALS = "its C2PA credentials, which would not match the restored picture"
 _COMPANIONS = {
     b"mpvd": MOTION_VIDEO,
     b"sefd": "what Samsung keeps beside the picture (sefd)",
@@ -145,24 +146,61 @@ def left_out(content: bytes) -> tuple[str, ...]:
     return tuple(found)
 
 
-def canon_xmp(file: BinaryIO) -> bytes | None:
-    """The XMP packet of a Canon CR3, or None. Leaves the file at its start."""
+_CANON_UUID = bytes.fromhex("85c0b687820f11e08111f4ce462b6a48")
+_CANON_BRAND = b"crx "
+_CANON_DIRECTORIES = (b"CMT1", b"CMT2", b"CMT3", b"CMT4")
+_LARGEST_BOX = 1 << 24  # bytes, of those that are read; larger ones hold pictures
+
+
+def read_canon(file: BinaryIO) -> dict[str, bytes]:
+    """Blocks of a Canon CR3 by name; empty for another file. Leaves the file at its start.
+
+    "xmp" is a packet; "CMT1" to "CMT4" are small TIFFs whose main directories are EXIF's main and Exif
+    directories, the maker notes, and GPS (https://github.com/lclevy/canon_cr3).
+    """
+    found: dict[str, bytes] = {}
+    for name, start, end in _top_boxes(file):
+        if end - start > _LARGEST_BOX:
+            continue
+        content = file.read(end - start)
+        if name == b"ftyp" and _CANON_BRAND not in content:
+            break
+        if name == b"moov":
+            found |= _canon_blocks(content)
+        elif name == b"uuid" and content.startswith(XMP_UUID):
+            found["xmp"] = content[16:].rstrip(b"\0")
     file.seek(0)
+    return {name: content for name, content in found.items() if content}
+
+
+def _canon_blocks(moov: bytes) -> dict[str, bytes]:
+    return {
+        kind.decode(): moov[begin:stop]
+        for name, start, end in boxes(moov, 0, len(moov))
+        if name == b"uuid" and moov[start : start + 16] == _CANON_UUID
+        for kind, begin, stop in boxes(moov, start + 16, end)
+        if kind in _CANON_DIRECTORIES
+    }
+
+
+def _top_boxes(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
+    """As `boxes`, of a file that begins with ftyp, which stands at the start of each box's content."""
+    whole = file.seek(0, os.SEEK_END)
     position = 0
-    while len(head := file.read(8)) == 8:
-        size, name = struct.unpack(">I4s", head)
-        if position == 0 and name != b"ftyp":
-            break
-        if name == b"uuid" and file.read(16) == XMP_UUID:
-            packet = file.read(size - 24)
-            file.seek(0)
-            return packet.rstrip(b"\0") or None
-        if size < 8:  # the last box, or one above 4 GB
-            break
-        position += size
+    while position + 8 <= whole:
         file.seek(position)
-    file.seek(0)
-    return None
+        head = file.read(16)
+        size, name = struct.unpack_from(">I4s", head)
+        length = 8
+        if size == 1 and len(head) == 16:
+            (size,) = struct.unpack_from(">Q", head, 8)
+            length = 16
+        size = size or whole - position
+        if size < length or position + size > whole or (position == 0 and name != b"ftyp"):
+            return
+        file.seek(position + length)
+        yield name, position + length, position + size
+        position += size
 
 
 def without_exif(content: bytes) -> bytes:

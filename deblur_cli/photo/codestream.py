@@ -152,8 +152,8 @@ def _of_color(content: bytes, start: int, end: int) -> dict[str, bytes]:
     return {}
 
 
-def rare_jpeg_frame(file: BinaryIO) -> tuple[int, Codestream] | None:
-    """Where the frame of a JPEG starts that Pillow does not read, and its header: lossless or 12 bits.
+def rare_jpeg_frame(file: BinaryIO) -> Codestream | None:
+    """The header of a JPEG's frame if it is of a kind that Pillow does not read: lossless or 12 bits.
 
     None for any other JPEG, also one that cannot be followed. Raises ValueError for JPEG-LS and kinds that
     nothing reads. `file` is left at its start.
@@ -164,7 +164,7 @@ def rare_jpeg_frame(file: BinaryIO) -> tuple[int, Codestream] | None:
         file.seek(0)
 
 
-def _rare_frame(file: BinaryIO) -> tuple[int, Codestream] | None:
+def _rare_frame(file: BinaryIO) -> Codestream | None:
     file.seek(2)
     while len(head := file.read(4)) == 4 and head[0] == 0xFF:
         if head[1] == 0xFF:  # fill byte
@@ -176,7 +176,7 @@ def _rare_frame(file: BinaryIO) -> tuple[int, Codestream] | None:
         if head[1] not in _FRAMES and head[1] != _JPEG_LS:
             file.seek(size - 2, 1)
             continue
-        start, frame = file.tell() - 4, file.read(5)
+        frame = file.read(5)
         if len(frame) < 5:
             return None
         bits, height, width = struct.unpack(">BHH", frame)
@@ -186,5 +186,5 @@ def _rare_frame(file: BinaryIO) -> tuple[int, Codestream] | None:
             raise ValueError(
                 "it is a kind of JPEG (JPEG-LS or hierarchical) that deblur does not read; save it as TIFF"
             )
-        return start, Codestream(width, height, bits)
+        return Codestream(width, height, bits)
     return None

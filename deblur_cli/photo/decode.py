@@ -1,8 +1,6 @@
 """File -> Photo: pixels upright, everything else of the file kept for the result."""
 
-import hashlib
 import io
-import logging
 import struct
 import threading
 from collections.abc import Callable
@@ -26,29 +24,26 @@ from deblur_cli.photo.deep import read_png as read_deep_png
 from deblur_cli.photo.guards import (
     check_file,
     damage_explained,
+    is_unchanged,
     pillow_watched,
-    reason_of,
     several,
+    stamp_of,
     too_large,
 )
 from deblur_cli.photo.header import (
-    PILLOW_FORMATS,
     damaged,
     identify,
     is_picture_name,
-    is_plain_tiff,
     png_bits,
+    read_as_raw,
     read_header,
 )
-from deblur_cli.photo.photo import ExtraChannels, JpegSettings, Metadata, Photo, Stamp
-from deblur_cli.photo.raw import RawOptions, UnsupportedRawError, read_raw
+from deblur_cli.photo.photo import ExtraChannels, JpegSettings, Metadata, Photo
+from deblur_cli.photo.raw import RawOptions, read_raw
 from deblur_cli.photo.samples import Channels, turn_upright
-from deblur_cli.photo.segments import JpegParts, read_parts
 from deblur_cli.photo.tiff_pages import TiffPages, open_tiff
 
 __all__ = ["DEFAULT_MAX_MEGAPIXELS", "RawOptions", "decode", "is_picture_name"]
-
-logger = logging.getLogger(__name__)
 
 DEFAULT_MAX_MEGAPIXELS = 250.0
 
@@ -77,26 +72,16 @@ def decode(
     with damage_explained(path, max_megapixels):
         stamp = stamp_of(path)
         photo = _decode(path, identify(path), max_megapixels, raw)
-        if stamp_of(path) != stamp:
+        if not is_unchanged(path, stamp):
             raise DecodeError(f"{path}: was changed while it was read; try again when it is complete")
     return replace(photo, stamp=stamp)
 
 
-def stamp_of(path: Path) -> Stamp:
-    """What tells a file from another one of its name. Raises OSError."""
-    status = path.stat()
-    with path.open("rb") as file:
-        return Stamp(status.st_size, status.st_mtime_ns, hashlib.file_digest(file, "blake2b").digest())
-
-
 def _decode(path: Path, format: str, max_megapixels: float, raw: RawOptions) -> Photo:
     if format == "RAW":
-        try:
-            return read_raw(path, max_megapixels, raw)
-        except UnsupportedRawError:
-            if not is_plain_tiff(path):
-                raise
-            format = "TIFF"
+        if (photo := read_as_raw(path, lambda: read_raw(path, max_megapixels, raw))) is not None:
+            return photo
+        format = "TIFF"
     with path.open("rb") as file:
         source = _Source(path, file, read_header(file), max_megapixels)
         reader = _READERS.get(format)
@@ -142,6 +127,55 @@ def _read_heic(source: _Source) -> Photo:
         left_out=(*lost, *heic.left_out()),
     )
     return with_network_view(photo)
+
+
+def _read_avif(source: _Source) -> Photo:
+    content = source.content()
+    found = bmff.read_primary(content)
+    if found.size is not None:
+        source.check_size(*found.size)
+    with _PILLOW_LOCK, pillow_watched(source.path, source.max_megapixels):
+        photo = _read_avif_by_pillow(source, content, found)
+        return _upright(_cropped(photo, found.clap), photo.orientation)
+
+
+def _read_avif_by_pillow(source: _Source, content: bytes, found: bmff.PrimaryItem) -> Photo:
+    image, broken = _open_avif(source, content)
+    with image:
+        source.check_size(image.width, image.height)
+        _check_single(source.path, image)
+        is_deep = found.bits > 8  # which Pillow would round
+        channels = read_deep_avif(content, found.bits) if is_deep else _load_channels(source.path, image, 8)
+        blocks, orientation, lost = metadata.read_metadata(image, source.file)
+    return Photo(
+        pixels=channels.color,
+        source=source.path,
+        format="AVIF",
+        alpha=channels.alpha,
+        orientation=orientation,
+        bits=found.bits,
+        lossless=False,
+        metadata=metadata.with_color_tag(source.path, blocks, found.nclx),
+        left_out=(*broken, *lost, *bmff.left_out(content)),
+    )
+
+
+def _open_avif(source: _Source, content: bytes) -> tuple[Image.Image, tuple[str, ...]]:
+    """The opened file, and what is lost of it, as phrases."""
+    try:
+        return Image.open(io.BytesIO(content), formats=("AVIF",)), ()
+    except (ValueError, UnidentifiedImageError):  # which broken EXIF is enough for
+        readable = io.BytesIO(bmff.without_exif(content))
+        return _open(source.path, readable, "AVIF"), (metadata.BROKEN_EXIF,)
+
+
+def _cropped(photo: Photo, box: tuple[int, int, int, int] | None) -> Photo:
+    """The part of a photo as stored that its file shows."""
+    if box is None:
+        return photo
+    left, top, right, bottom = box
+    alpha = None if photo.alpha is None else photo.alpha[top:bottom, left:right]
+    return replace(photo, pixels=photo.pixels[top:bottom, left:right], alpha=alpha)
 
 
 def _read_tiff(source: _Source) -> Photo | None:
@@ -194,17 +228,15 @@ def _read_jp2(source: _Source) -> Photo:
 
 
 def _read_rare_jpeg(source: _Source) -> Photo:
-    frame = codestream.rare_jpeg_frame(source.file)
-    assert frame is not None  # since it was identified as one
-    start, found = frame
+    found = codestream.rare_jpeg_frame(source.file)
+    assert found is not None  # since it was identified as one
     source.check_size(found.width, found.height)
     content = source.content()
     channels = _by_imagecodecs(source, content, "LJPEG", found.bits)
-    # Pillow reads the segments before the frame, as it does in any other JPEG.
-    with Image.open(io.BytesIO(content[:start] + jpeg.one_pixel_frame()), formats=("JPEG",)) as image:
-        block, orientation, broken = metadata.read_exif(image)
-        blocks, lost = metadata.read_metadata(image, source.file, block, orientation)
-    photo = _of_codestream(source, "LJPEG", channels, found.bits, blocks, (*broken, *lost))
+    # Pillow reads all the segments, as it does in any other JPEG.
+    with Image.open(io.BytesIO(jpeg.without_pixels(content)), formats=("JPEG",)) as image:
+        blocks, orientation, lost = metadata.read_metadata(image, source.file)
+    photo = _of_codestream(source, "LJPEG", channels, found.bits, blocks, lost)
     return _upright(replace(photo, orientation=orientation), orientation)
 
 
@@ -231,6 +263,7 @@ def _of_codestream(
 
 _READERS: dict[str, Callable[[_Source], Photo | None]] = {
     "HEIF": _read_heic,
+    "AVIF": _read_avif,
     "TIFF": _read_tiff,
     "JXL": _read_jxl,
     "JP2": _read_jp2,
@@ -251,66 +284,50 @@ def _read_by_pillow(source: _Source, format: str) -> tuple[Photo, int]:
 
     Pillow's own copy of the pixels is gone when this returns.
     """
-    if format == "AVIF" and (size := bmff.read_primary(source.content()).size):
-        source.check_size(*size)
-    with _open(source, format) as image:
+    with _open(source.path, source.file, format) as image:
         source.check_size(image.width, image.height)
         if format == "PNG" and png_bits(source.header) == 16:
             return _read_deep_png(source)
         return _read_loaded(source, image)
 
 
-def _open(source: _Source, format: str) -> Image.Image:
-    source.file.seek(0)
+def _open(path: Path, file: BinaryIO, format: str) -> Image.Image:
+    file.seek(0)
     try:
-        if format == "AVIF":
-            return _open_avif(source)
-        return Image.open(source.file, formats=PILLOW_FORMATS)
+        return Image.open(png.picture(file) if format == "PNG" else file, formats=(format,))
     except UnidentifiedImageError as error:
-        raise damaged(source.path, format) from error
-
-
-def _open_avif(source: _Source) -> Image.Image:
-    try:
-        return Image.open(source.file, formats=("AVIF",))
-    except ValueError as error:
-        if "Exif" not in str(error):
-            raise
-        logger.warning("%s: its EXIF block is broken (%s) and is left out", source.path, reason_of(error))
-        return Image.open(io.BytesIO(bmff.without_exif(source.content())), formats=("AVIF",))
+        raise damaged(path, format) from error
 
 
 def _read_loaded(source: _Source, image: Image.Image) -> tuple[Photo, int]:
     path, file = source.path, source.file
     beside = _left_out(source, image)
-    avif = bmff.read_primary(source.content()) if image.format == "AVIF" else bmff.PrimaryItem()
     bits = png_bits(source.header) if image.format == "PNG" else 8
     if image.format == "TIFF":  # before loading, after which Pillow forgets the orientation
         blocks, orientation, lost = _choose_page(source, image)
-    elif image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
-        raise several(path, int(getattr(image, "n_frames", 1)), "frames")
-    channels = (
-        _load_channels(path, image, bits) if avif.bits == 8 else read_deep_avif(source.content(), avif.bits)
-    )
+    elif image.format != "MPO":
+        _check_single(path, image)
+    channels = _load_channels(path, image, bits)
     if image.format != "TIFF":  # PNG may keep its EXIF behind the pixels
-        block, orientation, broken = metadata.read_exif(image)
-        blocks, lost = metadata.read_metadata(image, file, block, orientation)
-        lost += broken
-    parts = _jpeg_parts(image, file, turned=orientation != 1)
-    blocks = replace(blocks, jpeg_segments=parts.segments, jpeg_trailer=parts.trailer)
+        blocks, orientation, lost = metadata.read_metadata(image, file)
     photo = Photo(
         pixels=channels.color,
         source=path,
         format="JPEG" if image.format == "MPO" else str(image.format),
         alpha=channels.alpha,
         orientation=orientation,
-        bits=avif.bits,
         lossless=_is_lossless(image, file),
-        metadata=metadata.with_color_tag(path, blocks, avif.nclx),
+        metadata=blocks,
         jpeg=_jpeg_settings(image, orientation),
-        left_out=(*lost, *parts.left_out, *beside),
+        left_out=(*lost, *beside),
     )
-    return _cropped(photo, avif.clap), 1 if image.format == "TIFF" else orientation
+    return photo, 1 if image.format == "TIFF" else orientation
+
+
+def _check_single(path: Path, image: Image.Image) -> None:
+    frames = int(getattr(image, "n_frames", 1))
+    if frames > 1:
+        raise several(path, frames, "frames")
 
 
 def _choose_page(source: _Source, image: Image.Image) -> tuple[Metadata, int, tuple[str, ...]]:
@@ -326,31 +343,15 @@ def _choose_page(source: _Source, image: Image.Image) -> tuple[Metadata, int, tu
     return metadata.read_tiff_metadata(image.tag_v2.get, source.file, None)
 
 
-def _cropped(photo: Photo, box: tuple[int, int, int, int] | None) -> Photo:
-    """The part of a photo as stored that its file shows."""
-    if box is None:
-        return photo
-    left, top, right, bottom = box
-    alpha = None if photo.alpha is None else photo.alpha[top:bottom, left:right]
-    return replace(photo, pixels=photo.pixels[top:bottom, left:right], alpha=alpha)
-
-
-def _jpeg_parts(image: Image.Image, file: BinaryIO, *, turned: bool) -> JpegParts:
-    if not isinstance(image, JpegImagePlugin.JpegImageFile):
-        return JpegParts()
-    return read_parts(file, turned=turned)
-
-
 def _read_deep_png(source: _Source) -> tuple[Photo, int]:
     content = source.content()
     channels = read_deep_png(content)
     alpha = channels.alpha if channels.alpha is not None else transparent_color(content, channels.color)
     del content
-    # Pillow reads all the other chunks, also those behind the pixels, as it does for 8 bits.
+    # Pillow reads EXIF and resolution, also those behind the pixels, as it does for 8 bits.
     with Image.open(io.BytesIO(png.without_pixels(source.file)), formats=("PNG",)) as image:
         image.load()
-        block, orientation, broken = metadata.read_exif(image)
-        blocks, lost = metadata.read_metadata(image, source.file, block, orientation)
+        blocks, orientation, lost = metadata.read_metadata(image, source.file)
     photo = Photo(
         pixels=channels.color,
         source=source.path,
@@ -359,7 +360,7 @@ def _read_deep_png(source: _Source) -> tuple[Photo, int]:
         orientation=orientation,
         bits=16,
         metadata=blocks,
-        left_out=(*broken, *lost),
+        left_out=lost,
     )
     return photo, orientation
 
@@ -383,7 +384,7 @@ def _jpeg_settings(image: Image.Image, orientation: int) -> JpegSettings | None:
 def _is_lossless(image: Image.Image, file: BinaryIO) -> bool:
     if image.format == "WEBP":
         return any(name == b"VP8L" for name, _ in _riff_chunks(file))
-    return image.format not in ("JPEG", "MPO", "AVIF")
+    return image.format not in ("JPEG", "MPO")
 
 
 def _riff_chunks(file: BinaryIO) -> list[tuple[bytes, int]]:
@@ -401,10 +402,8 @@ _WEBP_CHUNKS = frozenset({b"VP8X", b"VP8L", b"VP8 ", b"ALPH", b"ICCP", b"EXIF", 
 
 
 def _left_out(source: _Source, image: Image.Image) -> tuple[str, ...]:
-    """What a file that is no JPEG holds beside the picture and no result carries, as phrases."""
+    """What a WebP holds beside the picture, or any file beside its channels, and no result carries."""
     found: list[str] = []
-    if image.format == "AVIF":
-        found += bmff.left_out(source.content())
     if image.format == "WEBP":
         unknown = sorted({name for name, _ in _riff_chunks(source.file)} - _WEBP_CHUNKS)
         found += [f"its chunk {name.decode('ascii', 'replace').strip()}" for name in unknown]

@@ -10,8 +10,9 @@ from pathlib import Path
 from deblur_cli.errors import EncodeError
 from deblur_cli.files import Content, check_target, write_file
 from deblur_cli.photo import exif
+from deblur_cli.photo.guards import is_unchanged
 from deblur_cli.photo.header import HEIC_SUFFIXES, RAW_SUFFIXES
-from deblur_cli.photo.metadata import without_extension_mark
+from deblur_cli.photo.metadata import BROKEN_EXIF, without_extension_mark
 from deblur_cli.photo.photo import Metadata, Photo, white
 from deblur_cli.photo.tiff import TooLargeForTiffError
 from deblur_cli.photo.writers import FAILURES, WRITERS, lost_in
@@ -85,9 +86,7 @@ def encode(
     check_target(path, photo.source, overwrite=overwrite)
     check_fits(photo, path, name, quality)
     check_source(photo)
-    lost = left_out(photo, name, strip=strip)
-    if strict and lost:
-        raise EncodeError(f"{path}: is not written, since it would lack {'; '.join(lost)}")
+    lost = left_out(photo, name, strip=strip, strict=strict)
     blocks = _color_only(photo.metadata) if strip else _with_note(_sound(photo.metadata), note)
     try:
         _write(replace(photo, metadata=blocks), path, name, quality, overwrite=overwrite)
@@ -103,12 +102,20 @@ def encode(
     return lost
 
 
-def left_out(photo: Photo, format: str, *, strip: bool = False) -> tuple[str, ...]:
-    """What a file of a format would lack of what the photo's file holds, as phrases such as "its comment"."""
+def left_out(photo: Photo, format: str, *, strip: bool = False, strict: bool = False) -> tuple[str, ...]:
+    """What a file of a format would lack of what the photo's file holds, as phrases such as "its comment".
+
+    With `strict`, raises EncodeError if that is anything.
+    """
     name = format_of(format)
     metadata = _color_only(photo.metadata) if strip else photo.metadata
-    broken = () if _sound(metadata) == metadata else ("its EXIF block, which is broken",)
-    return (*photo.left_out, *broken, *lost_in(replace(photo, metadata=metadata), name))
+    broken = () if _sound(metadata) == metadata else (BROKEN_EXIF,)
+    lost = (*photo.left_out, *broken, *lost_in(replace(photo, metadata=metadata), name))
+    if strict and lost:
+        raise EncodeError(
+            f"{photo.source}: would lose {'; '.join(lost)}; nothing is written, as --strict asks"
+        )
+    return lost
 
 
 def check_source(photo: Photo) -> None:
@@ -116,11 +123,7 @@ def check_source(photo: Photo) -> None:
     if photo.stamp is None:
         return
     try:
-        status = photo.source.stat()
-        if (status.st_size, status.st_mtime_ns) == (photo.stamp.size, photo.stamp.modified):
-            return
-        with photo.source.open("rb") as file:
-            same = hashlib.file_digest(file, "blake2b").digest() == photo.stamp.digest
+        same = is_unchanged(photo.source, photo.stamp)
     except OSError as error:
         raise EncodeError(f"{photo.source}: cannot be read any more ({error.strerror})") from error
     if not same:

@@ -6,6 +6,7 @@ Everything that is not patched survives as it was, maker notes with their absolu
 import os
 import struct
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import BinaryIO, Literal, NamedTuple
 
 ORIENTATION = 0x0112
@@ -97,10 +98,15 @@ def _reader(block: bytes | bytearray) -> Reader:
     return lambda offset, size: bytes(block[offset : offset + size])
 
 
-def _file_reader(file: BinaryIO) -> Reader:
+def file_reader(file: BinaryIO) -> Reader:
+    """What reads a number of bytes, or all that there are, at an offset of an open file."""
+    whole = file.seek(0, os.SEEK_END)
+
     def read(offset: int, size: int) -> bytes:
-        file.seek(offset, os.SEEK_SET)
-        return file.read(size)
+        if offset >= whole:
+            return b""
+        file.seek(offset)
+        return file.read(min(size, whole))
 
     return read
 
@@ -166,6 +172,11 @@ def without_thumbnail(block: bytes) -> bytes:
     return bytes(patched)
 
 
+def software_of(block: bytes) -> str:
+    """What stands in the block's Software tag; "" where there is none. Raises BrokenExifError."""
+    return _text_of(block, byte_order(block), main_directory(block).get(SOFTWARE))
+
+
 def with_software(block: bytes | None, note: str) -> bytes:
     """The block with `note` in its Software tag, behind what stands there already ("Camera 1.0; note").
 
@@ -173,8 +184,7 @@ def with_software(block: bytes | None, note: str) -> bytes:
     with their absolute offsets included. Raises BrokenExifError.
     """
     block = block or _EMPTY
-    former = _text_of(block, byte_order(block), main_directory(block).get(SOFTWARE))
-    text = "; ".join(filter(None, (former, note))).encode("ascii", "replace") + b"\0"
+    text = "; ".join(filter(None, (software_of(block), note))).encode("ascii", "replace") + b"\0"
     return _with_values(block, {SOFTWARE: (_ASCII, text)})
 
 
@@ -232,7 +242,7 @@ def extract_from_tiff(file: BinaryIO, offset: int | None = None) -> bytes | None
     offset: of the page's directory; the first one by default. Returns None if nothing is left. Raises
     BrokenExifError for directories that cannot be followed, or that a block of 4 GB could not hold.
     """
-    read = _file_reader(file)
+    read = file_reader(file)
     order, layout, entries = _page(read, offset)
     kept = {tag: entry for tag, entry in entries.items() if tag not in STRUCTURAL_TAGS}
     if not kept:
@@ -243,30 +253,87 @@ def extract_from_tiff(file: BinaryIO, offset: int | None = None) -> bytes | None
 
 def tag_bytes(file: BinaryIO, tag: int, offset: int | None = None) -> bytes | None:
     """A tag's value as it stands in a TIFF or BigTIFF, or None. Raises as `extract_from_tiff`."""
-    read = _file_reader(file)
+    read = file_reader(file)
     order, layout, entries = _page(read, offset)
     entry = entries.get(tag)
-    if entry is None:
-        return None
-    return entry.value[: entry.size] if entry.size <= layout.inline else _value_at(read, order, layout, entry)
+    return None if entry is None else _content_of(read, order, layout, entry)
 
 
-def exif_directory(file: BinaryIO) -> dict[int, bytes]:
-    """The values of a TIFF's Exif directory as they stand there; empty where there is none to be followed."""
-    read = _file_reader(file)
-    try:
-        order, layout, main = _page(read, None)
-        if EXIF_POINTER not in main:
+class Value(NamedTuple):
+    """A tag's type, and its values as they stand in a file."""
+
+    type: int
+    content: bytes
+
+
+@dataclass(frozen=True)
+class Directories:
+    """What a TIFF's main, Exif, and GPS directories hold, by tag.
+
+    unread  tags whose values lie outside the file
+    """
+
+    order: ByteOrder
+    main: dict[int, Value] = field(default_factory=dict)
+    exif: dict[int, Value] = field(default_factory=dict)
+    gps: dict[int, Value] = field(default_factory=dict)
+    unread: frozenset[int] = frozenset()
+
+
+def read_directories(read: Reader) -> Directories:
+    """The first page's directories of a TIFF or BigTIFF. Raises BrokenExifError."""
+    order, layout, entries = _page(read, None)
+    unread: set[int] = set()
+
+    def values_of(directory: dict[int, Entry]) -> dict[int, Value]:
+        found = {}
+        for tag, entry in directory.items():
+            try:
+                found[tag] = Value(entry.type, _content_of(read, order, layout, entry))
+            except (BrokenExifError, OverflowError):
+                unread.add(tag)
+        return found
+
+    def sub_directory(pointer: int) -> dict[int, Value]:
+        if pointer not in entries:
             return {}
-        entries = _directory_of(read, order, layout, layout.offset(order, main[EXIF_POINTER].value))
-        return {
-            tag: entry.value[: entry.size]
-            if entry.size <= layout.inline
-            else _value_at(read, order, layout, entry)
-            for tag, entry in entries.items()
-        }
-    except (BrokenExifError, struct.error):
-        return {}
+        try:
+            target = layout.offset(order, entries[pointer].value)
+            return values_of(_directory_of(read, order, layout, target))
+        except (BrokenExifError, struct.error):
+            unread.add(pointer)
+            return {}
+
+    plain = {tag: entry for tag, entry in entries.items() if tag not in _POINTERS}
+    return Directories(
+        order, values_of(plain), sub_directory(EXIF_POINTER), sub_directory(GPS_POINTER), frozenset(unread)
+    )
+
+
+def build(directories: Directories) -> bytes:
+    """An EXIF block of these directories, which `read_directories` reads back."""
+    order, main, position = directories.order, dict(directories.main), 8
+    tail = b""
+    for pointer, inner in ((EXIF_POINTER, directories.exif), (GPS_POINTER, directories.gps)):
+        if inner:
+            tail_at = position + len(tail)
+            tail += _directory_bytes(order, inner, tail_at)
+            main[pointer] = Value(_LONG, struct.pack(order + "I", tail_at))
+    start = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", position + len(tail))
+    return start + tail + _directory_bytes(order, main, position + len(tail))
+
+
+def _directory_bytes(order: str, values: dict[int, Value], start: int) -> bytes:
+    """A classic directory with its values behind it, laid out to stand at byte `start`, even in length."""
+    tail_start = start + 2 + 12 * len(values) + 4
+    heads, tail = [], b""
+    for tag, (kind, content) in sorted(values.items()):
+        place = content.ljust(4, b"\0")
+        if len(content) > 4:
+            place = struct.pack(order + "I", tail_start + len(tail))
+            tail += content + b"\0" * (len(content) % 2)
+        heads.append(struct.pack(order + "HHI", tag, kind, len(content) // _TYPE_BYTES[kind]) + place)
+    return struct.pack(order + "H", len(heads)) + b"".join(heads) + b"\0\0\0\0" + tail
 
 
 class _Layout(NamedTuple):
@@ -331,15 +398,17 @@ def _copy_directory(
             tail += _copy_directory(read, order, layout, inner, position)
             kind, value = _LONG, struct.pack(order + "I", position)
         elif entry.size > 4:
-            content = entry.value if entry.size <= layout.inline else _value_at(read, order, layout, entry)
-            tail += content[: entry.size]
+            tail += _content_of(read, order, layout, entry)
             value = struct.pack(order + "I", position)
         tail += b"\0" * (len(tail) % 2)  # TIFF wants values at even offsets
         heads.append(struct.pack(order + "HHI", tag, kind, entry.length) + value)
     return struct.pack(order + "H", len(heads)) + b"".join(heads) + b"\0\0\0\0" + bytes(tail)
 
 
-def _value_at(read: Reader, order: str, layout: _Layout, entry: Entry) -> bytes:
+def _content_of(read: Reader, order: str, layout: _Layout, entry: Entry) -> bytes:
+    """The bytes of an entry's values, wherever they stand. Raises BrokenExifError."""
+    if entry.size <= layout.inline:
+        return entry.value[: entry.size]
     content = read(layout.offset(order, entry.value), entry.size)
     if len(content) < entry.size:
         raise BrokenExifError("a value lies outside the file")

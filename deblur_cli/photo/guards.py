@@ -1,5 +1,6 @@
 """What stands around every reading: checks of the file, one line for any damage, Pillow's global settings."""
 
+import hashlib
 import logging
 import struct
 import warnings
@@ -11,6 +12,7 @@ from pathlib import Path
 from PIL import Image
 
 from deblur_cli.errors import DecodeError, PhotoError, PhotoTooLargeError
+from deblur_cli.photo.photo import Stamp
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +46,25 @@ def check_file(path: Path) -> None:
             raise DecodeError(f"{path}: is empty (zero bytes); fetch a fresh copy")
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise DecodeError(f"{str(path)!r}: cannot be read ({reason_of(error)})") from error
+
+
+def stamp_of(path: Path) -> Stamp:
+    """What tells a file from another one of its name. Raises OSError."""
+    status = path.stat()
+    return Stamp(status.st_size, status.st_mtime_ns, _digest(path))
+
+
+def is_unchanged(path: Path, stamp: Stamp) -> bool:
+    """Whether a file holds what it held when stamped; it is read only if its time differs. Raises OSError."""
+    status = path.stat()
+    if status.st_size != stamp.size:
+        return False
+    return status.st_mtime_ns == stamp.modified or _digest(path) == stamp.digest
+
+
+def _digest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").digest()
 
 
 @contextmanager

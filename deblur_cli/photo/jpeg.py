@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFile, JpegImagePlugin
 
+from deblur_cli.photo.markers import read_stream
 from deblur_cli.photo.photo import JpegSettings
 from deblur_cli.photo.photoshop import SEGMENT_PREFIX
 
@@ -87,12 +88,13 @@ def xmp_segments(parts: tuple[bytes, ...]) -> bytes:
     return b"".join(b"\xff\xe1" + struct.pack(">H", len(part) + 2) + part for part in parts)
 
 
-def one_pixel_frame() -> bytes:
-    """A JPEG of one gray pixel from its tables on, to stand behind the segments of another."""
+def without_pixels(content: bytes) -> bytes:
+    """The same JPEG with one gray pixel for its picture, to read all other segments with any reader."""
     stream = io.BytesIO()
     Image.new("L", (1, 1)).save(stream, "JPEG")
-    content = stream.getvalue()
-    return content[content.index(b"\xff\xdb") :]
+    pixel = stream.getvalue()
+    segments = b"".join(segment.whole for segment in read_stream(content).segments if not segment.in_scans)
+    return content[:2] + segments + pixel[pixel.index(b"\xff\xdb") :]
 
 
 def with_density(content: bytes, density: tuple[int, int]) -> bytes:

@@ -18,20 +18,23 @@ from deblur_cli.photo import exif, photoshop, png
 from deblur_cli.photo.bmff import CREDENTIALS, Nclx
 from deblur_cli.photo.photo import Metadata
 from deblur_cli.photo.profiles import cicp_profile
+from deblur_cli.photo.segments import JpegParts, read_parts
 from deblur_cli.photo.xmp import BrokenXmpError, upright_xmp
 
 logger = logging.getLogger(__name__)
 
 Lost = tuple[str, ...]  # phrases
+BROKEN_EXIF = "its EXIF block, which is broken"
 
 _NOTHING: Lost = ()
 _EXIF_PREFIX = b"Exif\0\0"
-PNG_XMP_PREFIX = b"XML:com.adobe.xmp\0"
+_PNG_XMP = b"XML:com.adobe.xmp"
+PNG_XMP_PREFIX = _PNG_XMP + b"\0"
 XMP_TAG, _IPTC_TAG, _PHOTOSHOP_TAG, _ICC_TAG = 700, 33723, 34377, 34675
 _RESOLUTION_UNIT = 296
 _C2PA_TAG = 52545
 _LAYERS_TAG = 37724
-_TEXT_EXIF = "Raw profile type exif"  # how ImageMagick stored EXIF in PNG before the eXIf chunk existed
+_TEXT_EXIF = b"Raw profile type exif"  # how ImageMagick stored EXIF in PNG before the eXIf chunk existed
 _XMP_EXTENSION = b"http://ns.adobe.com/xmp/extension/\0"
 _EXTENSION_MARK = re.compile(
     rb"""\sxmpNote:HasExtendedXMP\s*=\s*("[^"]*"|'[^']*')|<xmpNote:HasExtendedXMP>[^<]*</xmpNote:HasExtendedXMP>"""
@@ -45,18 +48,30 @@ def known_orientation(value: Any) -> int:
     return int(value) if value in range(1, 9) else 1
 
 
-def read_exif(image: Image.Image) -> tuple[bytes | None, int, Lost]:
+def _read_exif(info: dict[Any, Any]) -> tuple[bytes | None, int, Lost]:
     """The EXIF block without its "Exif" prefix, the orientation in it, and what is lost of it."""
-    block = image.info.get("exif")
+    block = info.get("exif")
     try:
-        if block is None and _TEXT_EXIF in image.info:
-            block = bytes.fromhex("".join(image.info[_TEXT_EXIF].split("\n")[3:]))
+        if block is None and "exif_text" in info:
+            block = _from_hexadecimal(info["exif_text"])
         if not block:
             return None, 1, ()
         block = _without_prefix(block)
         return block, exif.orientation_of(block), ()
-    except (exif.BrokenExifError, ValueError, struct.error) as error:
+    except (exif.BrokenExifError, struct.error) as error:
         return None, 1, (_broken_exif(error),)
+
+
+def _from_hexadecimal(text: bytes) -> bytes:
+    """The block of a text: an empty line, its kind, its length, and the block. Raises BrokenExifError."""
+    *_, digits = (text.strip(b"\0\n") + b"\n\n").split(b"\n", 2)
+    try:
+        block = bytes.fromhex(digits.decode("ascii"))
+    except ValueError as error:  # which stands for text that is not ASCII, too
+        raise exif.BrokenExifError("not in hexadecimal digits") from error
+    if text and not block:
+        raise exif.BrokenExifError("nothing but a heading")
+    return block
 
 
 def _without_prefix(block: bytes) -> bytes:
@@ -66,23 +81,27 @@ def _without_prefix(block: bytes) -> bytes:
 
 
 def _broken_exif(error: Exception) -> str:
-    return f"its EXIF block, which is broken ({error})"
+    return f"{BROKEN_EXIF} ({error})"
 
 
-def read_metadata(
-    image: Image.Image, file: BinaryIO, block: bytes | None, orientation: int
-) -> tuple[Metadata, Lost]:
-    """Everything to carry over from a loaded picture that is no TIFF.
+def read_metadata(image: Image.Image, file: BinaryIO) -> tuple[Metadata, int, Lost]:
+    """Everything to carry over from a loaded picture that is no TIFF, and the orientation to turn by.
 
-    block, orientation: what `read_exif` gave
+    image: as Pillow opened `file`, or what stands around its pixels
     """
+    info, lost_info = image.info, _NOTHING
+    if image.format == "PNG":
+        info, lost_info = _read_png_info(image, file)
+    block, orientation, broken = _read_exif(info)
     upright, lost = _upright_exif(block)
-    xmp, lost_xmp = _upright_xmp(image.info.get("xmp"), turned=orientation != 1)
+    xmp, lost_xmp = _upright_xmp(info.get("xmp"), turned=orientation != 1)
     resources, lost_resources = _jpeg_resources(image)
     chunks, lost_chunks = _read_png_chunks(file) if image.format == "PNG" else ((), ())
+    is_jpeg = isinstance(image, JpegImagePlugin.JpegImageFile)
+    parts = read_parts(file, turned=orientation != 1) if is_jpeg else JpegParts()
     dpi, density = _resolution(image)
     metadata = Metadata(
-        icc=image.info.get("icc_profile") or (_bmp_profile(file) if image.format == "BMP" else None),
+        icc=info.get("icc_profile") or (_bmp_profile(file) if image.format == "BMP" else None),
         exif=upright,
         xmp=xmp,
         xmp_extension=_xmp_extension(image),
@@ -90,15 +109,18 @@ def read_metadata(
         density=density if density is None or orientation < 5 else (density[1], density[0]),
         comment=_read_comment(image),
         photoshop=resources,
+        jpeg_segments=parts.segments,
+        jpeg_trailer=parts.trailer,
         png_chunks=chunks,
     )
-    return metadata, (*lost, *lost_xmp, *lost_resources, *lost_chunks)
+    lost_blocks = (*lost_info, *broken, *lost, *lost_xmp, *lost_resources)
+    return metadata, orientation, (*lost_blocks, *lost_chunks, *parts.left_out)
 
 
 def read_tiff_metadata(
     tag: Callable[[int], Any], file: BinaryIO, offset: int | None
 ) -> tuple[Metadata, int, Lost]:
-    """As `read_metadata`, of a TIFF whose tags `tag` gives by number; and the orientation to turn by.
+    """As `read_metadata`, of a TIFF whose tags `tag` gives by number.
 
     offset: of the page's directory, None for the first one
     """
@@ -284,6 +306,25 @@ def _bmp_profile(file: BinaryIO) -> bytes | None:
     return file.read(size) or None
 
 
+def _read_png_info(image: Image.Image, file: BinaryIO) -> tuple[dict[Any, Any], Lost]:
+    """`image.info` with the profile and those texts of a PNG that are blocks; and what of them is broken."""
+    info, lost = dict(image.info), []
+    texts = {_PNG_XMP: ("xmp", "its XMP block"), _TEXT_EXIF: ("exif_text", "its EXIF block")}
+    for chunk in png.read_chunks(file):
+        if chunk[0] == b"pHYs" and png.is_too_short(chunk):
+            lost.append("its resolution, which is cut short")
+        name, what = texts.get(png.keyword_of(chunk), (None, ""))
+        if chunk[0] == b"iCCP":
+            name, what = "icc_profile", "its color profile"
+        if name is None:
+            continue
+        try:
+            info[name] = png.unpacked(chunk)
+        except ValueError as error:
+            lost.append(f"{what}, which is broken ({error})")
+    return info, tuple(lost)
+
+
 def _read_png_chunks(file: BinaryIO) -> tuple[tuple[png.Chunk, ...], Lost]:
     """The chunks that a result takes over, verbatim, but for text that holds EXIF or XMP; and the others."""
     kept, lost = [], []
@@ -292,6 +333,8 @@ def _read_png_chunks(file: BinaryIO) -> tuple[tuple[png.Chunk, ...], Lost]:
             lost.append(CREDENTIALS)
         elif not png.is_kept(name):
             lost.append(f"its PNG chunk {name.decode('ascii', 'replace')}")
-        elif not content.startswith((PNG_XMP_PREFIX, _TEXT_EXIF.encode())):
+        elif png.is_too_short((name, content)):
+            lost.append(f"its PNG chunk {name.decode()}, which is cut short")
+        elif png.keyword_of((name, content)) not in (_PNG_XMP, _TEXT_EXIF):
             kept.append((name, content))
     return tuple(kept), tuple(dict.fromkeys(lost))

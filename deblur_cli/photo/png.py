@@ -1,5 +1,6 @@
 """PNG's chunks: those around the pixels, apart from the pixels."""
 
+import io
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -32,6 +33,10 @@ _BLOCKS = frozenset({b"eXIf", b"iCCP", b"pHYs"})
 _STILL_TRUE = frozenset(
     {b"cHRM", b"gAMA", b"sRGB", b"cICP", b"mDCV", b"cLLI", b"mDCv", b"cLLi", b"sBIT", b"bKGD"}
 )
+_TEXTS = frozenset({b"tEXt", b"zTXt", b"iTXt"})
+_LONGEST_TEXT = 1 << 26  # bytes, unpacked
+# Content in bytes of the chunks that programs refuse where it is shorter
+_LEAST_BYTES = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"cICP": 4, b"pHYs": 9, b"mDCV": 24, b"cLLI": 8}
 _ONE_PIXEL = struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)  # 1 x 1, 8 bits, gray
 
 
@@ -65,11 +70,74 @@ def read_chunks(file: BinaryIO, wanted: Callable[[bytes], bool] = holds_no_pixel
             yield name, content
 
 
+def is_too_short(chunk: Chunk) -> bool:
+    """Whether a chunk lacks a part of its values."""
+    name, content = chunk
+    return len(content) < _LEAST_BYTES.get(name, 0)
+
+
+def keyword_of(chunk: Chunk) -> bytes:
+    """The keyword of a text, such as b"Comment"; empty for a chunk that is no text."""
+    name, content = chunk
+    return content.partition(b"\0")[0] if name in _TEXTS else b""
+
+
+def unpacked(chunk: Chunk) -> bytes:
+    """The text of a tEXt, zTXt, or iTXt chunk, or the profile of iCCP.
+
+    Raises ValueError for a chunk that breaks its own form, or holds more than 64 MB.
+    """
+    name, content = chunk
+    _, _, rest = content.partition(b"\0")
+    if name == b"tEXt":
+        return rest
+    if name == b"iTXt":
+        flag, method = rest[:1], rest[1:2]
+        _language, _translated, rest = rest[2:].split(b"\0", 2)
+        if flag == b"\0":
+            return rest
+    else:
+        method, rest = rest[:1], rest[1:]
+    if method != b"\0":
+        raise ValueError("packed in an unknown way")
+    unpacker = zlib.decompressobj()
+    try:
+        text = unpacker.decompress(rest, _LONGEST_TEXT)
+    except zlib.error as error:
+        raise ValueError("it cannot be unpacked") from error
+    if not unpacker.eof:
+        raise ValueError("cut short" if len(text) < _LONGEST_TEXT else "more than 64 MB")
+    return text
+
+
+def picture(file: BinaryIO) -> BinaryIO:
+    """The same PNG with the chunks of its picture as they are, and no others but EXIF and resolution.
+
+    Pillow refuses a PNG for a text that is too long or a chunk that is too short.
+    """
+    whole = file.seek(0, io.SEEK_END)
+    file.seek(len(SIGNATURE))
+    kept = [SIGNATURE]
+    while len(head := file.read(8)) == 8:
+        size, name = struct.unpack(">I4s", head)
+        content = file.read(min(size + 4, whole))  # with the checksum
+        if name in _PIXEL_CHUNKS - _STILL_TRUE:
+            kept.append(head + content)
+        elif _is_for_pillow((name, content[:size])):
+            kept.append(_packed((name, content[:size])))
+    return io.BytesIO(b"".join(kept))
+
+
 def without_pixels(file: BinaryIO) -> bytes:
-    """The same PNG with one gray pixel for its picture, to read all other chunks with any reader."""
+    """As `picture`, with one gray pixel."""
     pixel = (b"IDAT", zlib.compress(b"\0\0"))
-    chunks = [(b"IHDR", _ONE_PIXEL), *read_chunks(file), pixel, (b"IEND", b"")]
+    around = filter(_is_for_pillow, read_chunks(file))
+    chunks = [(b"IHDR", _ONE_PIXEL), *around, pixel, (b"IEND", b"")]
     return SIGNATURE + b"".join(map(_packed, chunks))
+
+
+def _is_for_pillow(chunk: Chunk) -> bool:
+    return chunk[0] in (b"eXIf", b"pHYs") and not is_too_short(chunk)
 
 
 def with_chunks_of(content: bytes | bytearray, other: bytes | bytearray) -> list[bytes | bytearray]:

@@ -1,31 +1,24 @@
 """Camera RAW: developed by LibRaw into 16 bits of a named color space."""
 
 import logging
-import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
-from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import exifread
 import numpy as np
 import rawpy
-from exifread.core.exceptions import ExifError
-from exifread.core.ifd_tag import IfdTag
 from numpy.typing import NDArray
-from PIL import Image, TiffImagePlugin
-from PIL.ExifTags import IFD, Base
 
 from deblur_cli.errors import DecodeError, UsageError
-from deblur_cli.photo import exif, profiles
-from deblur_cli.photo.bmff import canon_xmp
+from deblur_cli.photo import profiles
+from deblur_cli.photo.bmff import read_canon
 from deblur_cli.photo.guards import too_large
 from deblur_cli.photo.metadata import XMP_TAG, read_blocks, read_iptc
 from deblur_cli.photo.photo import Photo
+from deblur_cli.photo.raw_tags import read_raw_exif
 from deblur_cli.photo.samples import turn_upright
 from deblur_cli.photo.tiff_pages import open_tiff
 
@@ -151,8 +144,8 @@ def _default_crop(sizes: rawpy.ImageSizes) -> tuple[int, int, int, int] | None:
 def _tiff_blocks(path: Path) -> tuple[dict[str, bytes], bool]:
     """XMP and IPTC of RAW that is a TIFF, or Canon's XMP, by name; and whether it is a DNG."""
     with path.open("rb") as file:
-        if canon := canon_xmp(file):
-            return {"xmp": canon}, False
+        if canon := read_canon(file):
+            return {name: block for name, block in canon.items() if name == "xmp"}, False
         pages = open_tiff(path, file)
         if pages is None:
             return {}, False
@@ -204,112 +197,3 @@ def _why_unsupported(path: Path) -> str:
 def _text(error: rawpy.LibRawError) -> str:
     words = error.args[0] if error.args else type(error).__name__
     return words.decode("ascii", "replace") if isinstance(words, bytes) else str(words)
-
-
-# Of the main directory only what is about the photo; all else describes the RAW file's own layout.
-_MAIN_TAGS = frozenset(
-    {
-        *(Base.ImageDescription, Base.Make, Base.Model, Base.Software, Base.DateTime, Base.Artist),
-        *(Base.HostComputer, Base.Rating, Base.RatingPercent, Base.Copyright),
-        *(Base.XResolution, Base.YResolution, Base.ResolutionUnit),
-    }
-)
-_UNFIT_TAGS = frozenset(
-    {
-        *(Base.MakerNote, Base.UserComment),  # the first has offsets into the RAW file
-        *(Base.ExifImageWidth, Base.ExifImageHeight, Base.ExifInteroperabilityOffset, Base.ColorSpace),
-    }
-)
-_ASCII, _RATIONALS, _BYTES = 2, (5, 10), (1, 7)
-_FAILURES = (OSError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, struct.error)
-
-
-def read_raw_exif(path: Path, raw: rawpy.RawPy) -> tuple[bytes | None, tuple[str, ...]]:
-    """An EXIF block with orientation 1: camera, lens, time, exposure, GPS; and what it lacks, as phrases."""
-    block, lost = Image.Exif(), []
-    try:
-        with path.open("rb") as file:
-            tags = exifread.process_file(file, details=False, extract_thumbnail=False)
-            skipped = exif.exif_directory(file)  # exifread passes over maker notes and comments
-        _take_over(block, tags)
-        if Base.MakerNote in skipped:
-            lost.append("its maker notes, whose offsets hold in the RAW file alone")
-        if any(skipped.get(Base.UserComment, b"")[8:].strip(b"\0 ")):  # behind the name of a character set
-            block.get_ifd(IFD.Exif)[Base.UserComment] = skipped[Base.UserComment]
-    except (*_FAILURES, AssertionError, RecursionError, ExifError) as error:
-        lost.append(f"its EXIF tags, which cannot be read ({error})")
-        block = Image.Exif()
-    try:
-        _add_known(block, raw)
-        if Base.Make not in block and not lost:
-            lost.append("the name of its camera, which cannot be read")
-        block[Base.Orientation] = 1
-        written = block.tobytes()[6:]
-        exif.main_directory(written)
-    except (*_FAILURES, exif.BrokenExifError) as error:
-        return None, (*lost, f"its EXIF tags, which cannot be written ({error})")
-    return written, tuple(lost)
-
-
-def _take_over(block: Image.Exif, tags: dict[str, Any]) -> None:
-    directories: dict[str, dict[int, Any]] = {"EXIF": {}, "GPS": {}}
-    for name, tag in tags.items():
-        directory = name.split(" ")[0]
-        if not isinstance(tag, IfdTag) or tag.tag in _UNFIT_TAGS:
-            continue
-        value = _pillow_value(tag)
-        if value is None:
-            continue
-        if directory == "Image" and tag.tag in _MAIN_TAGS:
-            block[tag.tag] = value
-        elif directory in directories:
-            directories[directory][tag.tag] = value
-    for ifd, content in ((IFD.Exif, directories["EXIF"]), (IFD.GPSInfo, directories["GPS"])):
-        if content:
-            block.get_ifd(ifd).update(content)
-
-
-def _pillow_value(tag: Any) -> Any:
-    """A tag's value as Pillow writes it, or None for an empty one."""
-    kind = int(tag.field_type)
-    if kind == _ASCII:
-        return str(tag.values).strip("\0 ") or None
-    values = list(tag.values)
-    if not values:
-        return None
-    if kind in _BYTES:
-        return bytes(int(value) for value in values)
-    if kind in _RATIONALS:
-        values = [TiffImagePlugin.IFDRational(*_terms(value)) for value in values]
-    return values[0] if len(values) == 1 else tuple(values)
-
-
-def _terms(value: Any) -> tuple[int, int]:
-    return (int(value), 1) if isinstance(value, int) else (int(value.numerator), int(value.denominator))
-
-
-def _add_known(block: Image.Exif, raw: rawpy.RawPy) -> None:
-    """What LibRaw read of the exposure, where exifread found nothing."""
-    other, lens = raw.other, raw.lens
-    found: dict[int, Any] = {}
-    if other.iso_speed > 0:
-        found[Base.ISOSpeedRatings] = min(65535, round(other.iso_speed))
-        found[Base.ExposureTime] = _ratio(other.shutter_speed)
-        found[Base.FNumber] = _ratio(other.aperture)
-        found[Base.FocalLength] = _ratio(other.focal_length)
-    if isinstance(other.timestamp, datetime) and other.timestamp.year > 1970:
-        found[Base.DateTimeOriginal] = other.timestamp.strftime("%Y:%m:%d %H:%M:%S")
-    found[Base.LensModel] = lens.model
-    exposure = block.get_ifd(IFD.Exif)
-    for tag, value in found.items():
-        if value:
-            exposure.setdefault(tag, value)
-    if other.artist and Base.Artist not in block:
-        block[Base.Artist] = other.artist
-
-
-def _ratio(value: float) -> TiffImagePlugin.IFDRational | None:
-    if not 0 < value < 1e6:
-        return None
-    ratio = Fraction(value).limit_denominator(10_000)
-    return TiffImagePlugin.IFDRational(ratio.numerator, ratio.denominator)

@@ -100,7 +100,8 @@ def clock(device: str) -> float:
 
 def describe_devices() -> list[str]:
     """One line for each device that a run can use."""
-    lines = [f"cpu ({torch.get_num_threads()} threads)"]
+    threads = torch.get_num_threads()
+    lines = [f"cpu ({threads} thread{'' if threads == 1 else 's'})"]
     for number in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         properties = torch.cuda.get_device_properties(number)
         lines.append(f"cuda:{number} ({properties.name}, {properties.total_memory / 2**30:.1f} GiB)")

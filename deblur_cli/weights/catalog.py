@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 DEFAULT = "m2aenet-guided"
 AUTO, OWN = "auto", "own"  # what may be asked for instead of a detector's name
+_DETECTOR = "detector"  # architecture of what only detects; of `nets`, which takes torch
 PLAIN = {"sha256", "training", "license", "config", "scores", "detector"}  # taken over as they stand
 RESERVED = ("architecture", "config", "format", "total_size")  # metadata that are not notes
 
@@ -107,14 +108,23 @@ class Source:
         return hub.stored_hash(self.path) if self.hub and self.path else None
 
 
-def source_of(name: str) -> Source:
-    """What a name stands for. Makes no request. Raises UnknownWeightsError where that is nothing."""
+def source_of(name: str, *, detector: bool = False) -> Source:
+    """What a name stands for. Makes no request. Raises UnknownWeightsError where that is nothing.
+
+    detector: whether one is wanted, and a restorer of the catalog is as good as nothing
+    """
     if name.startswith(hub.SCHEME):
         file = hub.parse(name)
         return Source(name, None, file, hub.cached(file))
     path = Path(name)
     looks_like_path = bool(path.suffix) or len(path.parts) > 1
     entry = None if looks_like_path and path.is_file() else entry_named(name)
+    kinds = "a .safetensors or .pth file"
+    if entry and detector and entry.architecture != _DETECTOR:
+        choices = _choices(detector=True)
+        raise UnknownWeightsError(
+            f"{name} holds a restorer, not a detector: choose one of {choices}, or give {kinds}"
+        )
     if entry:
         return Source(name, entry, entry.hub, local(entry))
     if path.is_file():
@@ -123,11 +133,16 @@ def source_of(name: str) -> Source:
         raise UnknownWeightsError(
             f"{name} is not an address of weights: write hf://owner/repo/file or ...@revision"
         )
-    known = ", ".join(entry.name for entry in installed())
-    kinds = "a .safetensors or .pth file"
+    what, choices = "detector" if detector else "weights", _choices(detector=detector)
     if looks_like_path:
-        raise UnknownWeightsError(f"no weights file {name}: give {kinds} or one of {known}")
-    raise UnknownWeightsError(f"unknown weights {name!r}: choose one of {known}, or give {kinds}")
+        raise UnknownWeightsError(f"no {what} file {name}: give {kinds} or one of {choices}")
+    raise UnknownWeightsError(f"unknown {what} {name!r}: choose one of {choices}, or give {kinds}")
+
+
+def _choices(*, detector: bool) -> str:
+    """The names of the catalog; of detectors alone, and what else --detector takes, where one is wanted."""
+    names = [entry.name for entry in installed() if not detector or entry.architecture == _DETECTOR]
+    return ", ".join([*names, AUTO, OWN] if detector else names)
 
 
 def is_remote(name: str) -> bool:
@@ -207,10 +222,13 @@ def detector_for(notes: Mapping[str, str], asked: str = AUTO) -> str | None:
     """The name of the detector that weights with these notes use; None where they detect the blur themselves.
 
     asked: "auto" for the detector that they note, "own" for none, or the name of another one.
+    Raises UnknownWeightsError where that is nothing, or a restorer of the catalog.
     """
     if asked == AUTO:
         return notes.get("detector") or None
-    return None if asked == OWN else asked
+    if asked == OWN:
+        return None
+    return source_of(asked, detector=True).name
 
 
 def epsilon_in(notes: Mapping[str, str], name: str) -> float | None:

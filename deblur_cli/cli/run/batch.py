@@ -13,13 +13,14 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from deblur_cli import __version__
 from deblur_cli.cli.output import FAILED, Bars, Output, describe, exit_code, is_disk_full
+from deblur_cli.cli.run.collect import Problem
 from deblur_cli.cli.run.journal import Journal
 from deblur_cli.cli.run.messages import Outcome, Tally, describe_result, failure_record, skip_record
+from deblur_cli.cli.run.note import FormerResultError, check_is_new, note_on
 from deblur_cli.cli.run.options import Existing, Kind, RunOptions
 from deblur_cli.cli.run.pipeline import Budget, Pipeline
-from deblur_cli.cli.run.plan import Job, Plan, Problem, State
+from deblur_cli.cli.run.plan import Job, Plan, State
 from deblur_cli.errors import EncodeError
 from deblur_cli.files import check_target, write_file
 from deblur_cli.photo import encode
@@ -85,6 +86,7 @@ class Batch:
         finished = False
         try:
             self._tally.counts["not_done"] = len(plan.jobs)
+            self._tally.left_out = plan.left_out
             for note in plan.notes:
                 self._streams.warn(note)
             for problem in plan.problems:
@@ -97,7 +99,7 @@ class Batch:
                 with self._streams.log_lines():
                     self._work(plan)
             self._conclude()
-            finished = self._tally.stopped is None
+            finished = self._tally.stopped != FAILED and not self._tally.counts["not_done"]
         finally:  # last of all, so that a run killed before this line can be resumed
             self._journal.close(finished=finished)
         return self._tally.exit_code
@@ -111,6 +113,9 @@ class Batch:
                 self._pipeline.run(plan.jobs)
         except KeyboardInterrupt as interrupt:
             self._tally.stopped = exit_code(interrupt)
+            if not self._tally.counts["not_done"]:
+                self._streams.error("interrupted when every photo was already finished")
+                return
             where = f" at {self._current.source}" if self._current else ""
             self._streams.error(f"stopped{where}; {self._what_stays()}")
 
@@ -135,6 +140,7 @@ class Batch:
         """Read a photo, and check what can be known before deblurring it."""
         with self._timed(job):
             photo = decode(job.source, self._options.max_megapixels, self._raw)
+            check_is_new(photo, job, self._options)
             if self._findings is not None:
                 self._findings.check_fits(photo.height, photo.width)
             if job.restores:
@@ -166,25 +172,23 @@ class Batch:
         findings, result = deblurred
         with self._timed(job):
             self._journal.begin(job)
+            lost = self._losses(job, photo, result)
             if self._page is not None:  # first: a photo that counts as done has its place there
-                record = self._describe(job, photo, result, self._losses(job, photo, result)).record
+                record = self._describe(job, photo, result, lost).record
                 self._page.add(photo, result, record, flow=self._options.flow)
-            lost = self._save(job, photo, findings, result)
+            lost = self._save(job, photo, findings, result) or lost
             self._journal.finish(job)
         return self._describe(job, photo, result, lost)
 
     def _save(self, job: Job, photo: Photo, findings: "Findings", result: "Result") -> tuple[str, ...]:
-        """Write the results of a job that are missing, and return what of its file they lack, as phrases.
+        """Write the results of a job that are missing, and return what the restored photo lacks, as phrases.
 
-        Raises EncodeError, also if that is anything while options are strict, and then leaves no new file.
+        Raises EncodeError, and then leaves no new file.
         The restored photo comes last, so that where it exists all its companions do.
         findings: as they were detected, which given back make the same result
         """
         overwrite = self._journal.existing is Existing.replace or job.state is State.again
-        lost = self._losses(job, photo, result)
-        if lost and self._options.strict:
-            what = "; ".join(lost)
-            raise EncodeError(f"{photo.source}: would lose {what}; nothing is written, as --strict asks")
+        lost: tuple[str, ...] = ()
         written: list[Path] = []
         new = [path for path in job.missing.values() if not path.exists()]
         try:
@@ -216,17 +220,21 @@ class Batch:
             format=encode.format_of(path.name),
             quality=self._options.quality,
             overwrite=overwrite,
-            note=f"deblur {__version__} ({what})" if self._options.note else None,
+            note=note_on(what) if self._options.note else None,
             strip=self._options.strip_metadata,
             strict=self._options.strict,
         )
 
     def _losses(self, job: Job, photo: Photo, result: "Result") -> tuple[str, ...]:
-        """Return what of the photo's file its result will lack, as phrases; nothing where it is copied."""
+        """Return what of the photo's file its result will lack, as phrases; nothing where it is copied.
+
+        Raises EncodeError if that is anything while options are strict.
+        """
         path = job.results.get(Kind.photo)
         if path is None or self._is_copied(path, photo, result):
             return ()
-        return encode.left_out(result.photo, encode.format_of(path.name), strip=self._options.strip_metadata)
+        strip, strict = self._options.strip_metadata, self._options.strict
+        return encode.left_out(result.photo, encode.format_of(path.name), strip=strip, strict=strict)
 
     def _is_copied(self, path: Path, photo: Photo, result: "Result") -> bool:
         """Tell whether the source's own bytes are the result, since nothing had to be done."""
@@ -268,6 +276,9 @@ class Batch:
         self._streams.tell(outcome.record, *job.missing.values())
 
     def _give_up(self, job: Job, error: Exception) -> None:
+        if isinstance(error, FormerResultError):
+            self._skip(job, str(error))
+            return
         if self._options.debug:
             self._streams.traceback(error)
         self._fail(Problem(job.source, describe(error)))
@@ -294,7 +305,7 @@ class Batch:
         if self._page is not None:
             self._finish_page(self._page)
         self._streams.tell(self._tally.record())
-        if self._tally.photos != 1 or self._tally.stopped is not None:
+        if self._tally.photos != 1 or self._tally.stopped is not None or str(self._tally.left_out):
             self._streams.say(str(self._tally))
 
     def _finish_page(self, report: Report) -> None:

@@ -39,8 +39,9 @@ def run(options: RunOptions) -> None:
     options, findings = _read_findings(options)
 
     from deblur_cli.cli.output import Output
+    from deblur_cli.cli.run.collect import collect
     from deblur_cli.cli.run.journal import Journal
-    from deblur_cli.cli.run.plan import check_output, collect, make_plan
+    from deblur_cli.cli.run.plan import check_output, make_plan
 
     streams = Output(quiet=options.quiet, verbose=options.verbose, json=options.json)
     with terminate_like_interrupt(), _connected(options, streams) as options, ExitStack() as stack:
@@ -69,14 +70,13 @@ def _keep_others_out(options: RunOptions, stack: ExitStack) -> None:
     from deblur_cli.cli.run.plan import names_a_file, result_folder
     from deblur_cli.files import InUseError, held
 
-    if options.output is not None and names_a_file(options.output) and not options.report:
+    if names_a_file(options) and not options.report:
         return  # then there is neither
     folder = result_folder(options)
-    alone = len(options.inputs) == 1 and not options.inputs[0].is_dir()
     try:
         stack.enter_context(held(folder))
     except InUseError:
-        if not alone or options.report or options.resume:
+        if not options.is_one_photo or options.report or options.resume:
             raise  # else it has neither, too
     except OSError as error:
         if options.output is not None or options.report:
@@ -89,7 +89,8 @@ def deblur(
 ) -> int:
     """Do what is planned and return the exit code."""
     from deblur_cli.cli.run.batch import Batch
-    from deblur_cli.cli.run.plan import REPORT_FOLDER, result_folder
+    from deblur_cli.cli.run.collect import REPORT_FOLDER
+    from deblur_cli.cli.run.plan import result_folder
     from deblur_cli.report import Report
 
     report = Report(result_folder(options) / REPORT_FOLDER) if options.report else None
@@ -112,7 +113,7 @@ def _read_findings(options: RunOptions) -> "tuple[RunOptions, Findings | None]":
 
 def _check_kept(path: Path | None, plan: "Plan") -> None:
     """Raise UsageError where a result would replace the findings that the user gives."""
-    from deblur_cli.cli.run.plan import identity
+    from deblur_cli.cli.run.collect import identity
 
     results = (result for job in plan.jobs for result in job.missing.values())
     if path is not None and identity(path) in map(identity, results):
@@ -143,18 +144,28 @@ def load(options: RunOptions, streams: "Output") -> "tuple[Deblurrer, Request]":
 def dry_run(plan: "Plan", options: RunOptions, streams: "Output") -> int:
     """Open every photo and tell what would be done with it; return the exit code to expect."""
     from deblur_cli.cli.run import messages
-    from deblur_cli.cli.run.plan import Problem
+    from deblur_cli.cli.run.collect import Problem
+    from deblur_cli.cli.run.note import FormerResultError
 
     for note in plan.notes:
         streams.warn(note)
-    for job, why in plan.skipped:
+    skipped, failed = 0, list(plan.problems)
+
+    def skip(job: "Job", why: str) -> None:
+        nonlocal skipped
+        skipped += 1
         streams.say(f"{job.source}: {why}")
         streams.tell(messages.skip_record(job))
-    failed = list(plan.problems)
+
+    for job, why in plan.skipped:
+        skip(job, why)
     planned = []
     for job in plan.jobs:
         try:
             size, lost = _opened(job, options)
+        except FormerResultError as error:
+            skip(job, str(error))
+            continue
         except PhotoError as error:
             failed.append(Problem(job.source, str(error)))
             continue
@@ -166,7 +177,7 @@ def dry_run(plan: "Plan", options: RunOptions, streams: "Output") -> int:
     for problem in failed:
         streams.error(str(problem))
         streams.tell(messages.failure_record(problem))
-    forecast = messages.Forecast(planned, len(plan.skipped), len(failed))
+    forecast = messages.Forecast(planned, skipped, len(failed), plan.left_out)
     if planned:
         _estimate(forecast, options, streams)
     streams.tell(forecast.record())
@@ -179,6 +190,7 @@ def _opened(job: "Job", options: RunOptions) -> "tuple[tuple[int, int], tuple[st
 
     Raises PhotoError where the run would: the photo is read as it would be then.
     """
+    from deblur_cli.cli.run.note import check_is_new
     from deblur_cli.photo import encode
     from deblur_cli.photo.decode import RawOptions, decode
 
@@ -189,6 +201,7 @@ def _opened(job: "Job", options: RunOptions) -> "tuple[tuple[int, int], tuple[st
 
         read_mask(job.mask, photo.height, photo.width, options.max_megapixels)
     lost: tuple[str, ...] = ()
+    check_is_new(photo, job, options)
     if job.restores:
         name = job.results[Kind.photo].name
         encode.check_fits(photo, job.results[Kind.photo], name, options.quality)
@@ -206,7 +219,7 @@ def _estimate(forecast: "Forecast", options: RunOptions, streams: "Output") -> N
         return
     network, request = load(options, streams)
     forecast.estimate = estimate(network, request, forecast.planned)
-    forecast.epsilon, forecast.weights = request.epsilon, network.weights.title
+    forecast.epsilon, forecast.weights = request.epsilon, network.weights
 
 
 def _check_dash(options: RunOptions) -> None:
@@ -225,7 +238,7 @@ def _check_dash(options: RunOptions) -> None:
             raise UsageError(f"{name} cannot go with -o -, which puts the photo on stdout; use -o FILE")
         if sys.stdout.isatty():
             raise UsageError("stdout is a terminal, which cannot show a photo; redirect it or use -o FILE")
-    elif output is None or not names_a_file(output):
+    elif not names_a_file(options):
         raise UsageError("a photo from stdin has no name; use -o FILE or -o - to say where its result goes")
     if inputs[0] == DASH:
         if name := _first_given(options, _READS_AGAIN):

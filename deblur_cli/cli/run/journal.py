@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any
 from deblur_cli import __version__
 from deblur_cli import weights as catalog
 from deblur_cli.cli.output import Output
+from deblur_cli.cli.run.collect import Found, identity
 from deblur_cli.cli.run.options import Existing, RunOptions
-from deblur_cli.cli.run.plan import Found, Job, State, identity, names_a_file, result_folder
+from deblur_cli.cli.run.plan import Job, State, names_a_file, result_folder
 from deblur_cli.errors import DeblurError, UsageError
 from deblur_cli.files import PARTIAL, explain
 
@@ -38,7 +39,18 @@ CLOCK = 2_000_000_000  # nanoseconds; memory cards store times in steps of two s
 # and detector are compared by their hashes, and a run may go on elsewhere after a GPU failed.
 _IDLE = frozenset(
     {
-        *("inputs", "output", "recursive", "overwrite", "skip_existing", "resume", "dry_run", "jobs"),
+        *(
+            "inputs",
+            "output",
+            "recursive",
+            "exclude",
+            "overwrite",
+            "skip_existing",
+            "again",
+            "resume",
+            "dry_run",
+            "jobs",
+        ),
         *("max_megapixels", "device", "json", "verbose", "quiet", "debug", "weights", "detector"),
     }
 )
@@ -104,8 +116,7 @@ class Journal:
     """What an earlier run left to go on with, and the record of this one."""
 
     def __init__(self, options: RunOptions) -> None:
-        single_file = options.output is not None and names_a_file(options.output)
-        self._path = None if single_file else result_folder(options) / NAME
+        self._path = None if names_a_file(options) else result_folder(options) / NAME
         self._options = options
         self._settings = settings_of(options)
         self._past: Past | None = None

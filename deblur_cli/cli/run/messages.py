@@ -2,16 +2,18 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from deblur_cli.cli.output import FAILED, OK
+from deblur_cli.cli.run.collect import LeftOut, Problem, counted
 from deblur_cli.cli.run.options import Kind
-from deblur_cli.cli.run.plan import Job, Problem
+from deblur_cli.cli.run.plan import Job
 
 if TYPE_CHECKING:
     from deblur_cli.restoration.deblurrer import Deblurrer, Result
     from deblur_cli.restoration.forecast import Estimate
+    from deblur_cli.weights import LoadedWeights
 
 _FIELDS = (
     *("type", "status", "input", *Kind, "width", "height"),
@@ -43,8 +45,8 @@ def describe_result(
 
     lost: what of its file the result lacks; copied: it is the file as it was
     """
-    weights, detector, request = network.weights, network.weights.detector, result.request
-    how = f"{network.device}, {network.precision}, {weights.title}, {result.request}"
+    request = result.request
+    how = f"{network.device}, {network.precision}, {network.weights.title}, {request}"
     line = f"{_what_came_of(job, result, copied=copied)}, {seconds:.1f} s ({how})"
     record = _record(
         "done",
@@ -64,10 +66,7 @@ def describe_result(
         mask_mode=request.painted and request.painted.mode,
         device=network.device,
         precision=network.precision,
-        weights=weights.name,
-        weights_sha256=weights.sha256,
-        detector=detector and detector.name,
-        detector_sha256=detector and detector.sha256,
+        **named(network.weights),
         changed=result.changed,
         notes=list(result.notes),
         left_out=list(lost),
@@ -91,6 +90,17 @@ def _what_came_of(job: Job, result: "Result", *, copied: bool) -> str:
     return what + kept
 
 
+def named(weights: "LoadedWeights | None") -> dict[str, object]:
+    """Tell for programs which weights and detector are used; None where that is not known yet."""
+    detector = weights.detector if weights else None
+    return {
+        "weights": weights and weights.name,
+        "weights_sha256": weights and weights.sha256,
+        "detector": detector and detector.name,
+        "detector_sha256": detector and detector.sha256,
+    }
+
+
 def scales_of(result: "Result") -> dict[str, float]:
     """Tell for programs how much of a photo's area is restored at each scale."""
     return {str(scale): round(share, 6) for scale, share in result.scale_shares.items()}
@@ -98,7 +108,7 @@ def scales_of(result: "Result") -> dict[str, float]:
 
 def failure_record(problem: Problem) -> dict[str, object]:
     """Describe for programs a photo that could not be worked on."""
-    return _record("failed", input=str(problem.path), error=problem.reason)
+    return _record("failed", input=str(problem.path), error=problem.bare_reason)
 
 
 def skip_record(job: Job) -> dict[str, object]:
@@ -129,7 +139,8 @@ def _names(job: Job) -> dict[str, object]:
 class Tally:
     """Counts of a run, by what became of its photos.
 
-    stopped: the exit code of what ended the run early; epsilon: the one in use, None while no network is
+    stopped: the exit code of what ended the run early; epsilon: the one in use, None while no network is;
+    left_out: what the run did not take
     """
 
     _WORDS: ClassVar = {
@@ -145,6 +156,7 @@ class Tally:
         self.counts = dict.fromkeys(self._WORDS, 0)
         self.stopped: int | None = None
         self.epsilon: float | None = None
+        self.left_out = LeftOut()
         self._began = time.monotonic()
 
     @property
@@ -161,7 +173,8 @@ class Tally:
 
     def __str__(self) -> str:
         parts = [f"{count} {self._WORDS[name]}" for name, count in self.counts.items() if count]
-        return f"{photos_text(self.photos)}: {', '.join(parts)}, {time.monotonic() - self._began:.1f} s"
+        parts.append(f"{time.monotonic() - self._began:.1f} s")
+        return f"{counted(self.photos, 'photo')}: {', '.join(parts)}{self.left_out}"
 
     def record(self) -> dict[str, object]:
         """Return the same for programs."""
@@ -169,6 +182,7 @@ class Tally:
             "type": "summary",
             "photos": self.photos,
             **self.counts,
+            **self.left_out.record(),
             "epsilon": self.epsilon,
             "seconds": round(time.monotonic() - self._began, 3),
             "exit_code": self.exit_code,
@@ -179,15 +193,17 @@ class Tally:
 class Forecast:
     """What a dry run expects: width and height of the photos to do, and the counts of the others.
 
-    epsilon, weights: what would be used, with the detector; None where that is not known yet
+    left_out: what the run would not take; epsilon, weights: what would be used, None where that is not known
+    yet
     """
 
     planned: Sequence[tuple[int, int]]
     skipped: int
     failed: int
+    left_out: LeftOut = field(default_factory=LeftOut)
     estimate: "Estimate | None" = None
     epsilon: float | None = None
-    weights: str | None = None
+    weights: "LoadedWeights | None" = None
 
     @property
     def exit_code(self) -> int:
@@ -205,13 +221,13 @@ class Forecast:
         return sum(width * height for width, height in self.planned) / 1e6
 
     def __str__(self) -> str:
-        parts = [f"{len(self.planned)} to deblur ({self.megapixels:.1f} megapixels)"]
+        parts = [f"{len(self.planned)} to deblur ({self.megapixels:.1f} megapixels)"] if self.planned else []
         parts += [f"{self.skipped} to skip"] if self.skipped else []
         parts += [f"{self.failed} that will fail"] if self.failed else []
-        line = f"{photos_text(self.photos)}: {', '.join(parts)}"
-        if self.estimate is None or self.epsilon is None:
-            return line
-        return f"{line}; {self.estimate}; {self.weights}, epsilon {self.epsilon:g}"
+        line = f"{counted(self.photos, 'photo')}: {', '.join(parts) or 'nothing to deblur'}"
+        if self.estimate is not None and self.epsilon is not None and self.weights is not None:
+            line += f"; {self.estimate}; {self.weights.title}, epsilon {self.epsilon:g}"
+        return f"{line}{self.left_out}"
 
     def record(self) -> dict[str, object]:
         """Return the same for programs."""
@@ -221,15 +237,11 @@ class Forecast:
             "planned": len(self.planned),
             "skipped": self.skipped,
             "failed": self.failed,
+            **self.left_out.record(),
             "megapixels": round(self.megapixels, 6),
             "seconds_least": self.estimate and round(self.estimate.least, 3),
             "seconds_most": self.estimate and round(self.estimate.most, 3),
-            "weights": self.weights,
+            **named(self.weights),
             "epsilon": self.epsilon,
             "exit_code": self.exit_code,
         }
-
-
-def photos_text(count: int) -> str:
-    """Return a number of photos in words."""
-    return "1 photo" if count == 1 else f"{count} photos"

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from deblur_cli.cli import options as shared
+from deblur_cli.cli.run.patterns import Pattern, parse_pattern
 from deblur_cli.errors import UsageError
 
 DEFAULT_SUFFIX = "_deblurred"
@@ -83,12 +84,25 @@ class RunOptions(shared.DeblurOptions):
             "-o",
             metavar="OUT",
             help="Folder for the results; for a single photo also a file name, or - for stdout.",
-            parser=shared.parse_path,
+            parser=shared.parse_output,
+            rich_help_panel=shared.COMMON,
         ),
     ] = None
     recursive: Annotated[
-        bool, typer.Option("--recursive", "-r", help="Include the folders inside a folder.")
+        bool,
+        typer.Option(
+            "--recursive", "-r", help="Include the folders inside a folder.", rich_help_panel=shared.COMMON
+        ),
     ] = False
+    exclude: Annotated[
+        list[Pattern],
+        typer.Option(
+            metavar="PATTERN",
+            help="Leave out photos and folders of such names, like '*_edit.jpg' or 'drafts/'; repeatable.",
+            parser=parse_pattern,
+            rich_help_panel=shared.BATCH,
+        ),
+    ] = ()  # type: ignore[assignment]  # Typer makes it a list
 
     # what is restored and drawn
     epsilon: Annotated[
@@ -100,6 +114,7 @@ class RunOptions(shared.DeblurOptions):
             help="Confidence above which a pixel counts as blurred (epsilon); auto is what the detector or "
             "the weights recommend, else 0.5.",
             parser=shared.parse_epsilon,
+            rich_help_panel=shared.COMMON,
         ),
     ] = shared.AUTO
     strength: Annotated[
@@ -108,12 +123,15 @@ class RunOptions(shared.DeblurOptions):
             metavar="0-150",
             help="How much of the change to apply, in percent: 50 is half of it, and above 100 exaggerates.",
             parser=parse_strength,
+            rich_help_panel=shared.COMMON,
         ),
     ] = 100.0
     thorough: Annotated[
         bool,
         typer.Option(
-            "--thorough", help="Restore in eight orientations and take the mean: a little better, 8 x slower."
+            "--thorough",
+            help="Restore in eight orientations and take the mean: a little better, 8 x slower.",
+            rich_help_panel=shared.RESTORE,
         ),
     ] = False
     mask_file: Annotated[
@@ -123,6 +141,7 @@ class RunOptions(shared.DeblurOptions):
             help="Restore where this gray picture is white, whatever was detected; for several photos, a "
             "folder of masks named like them.",
             parser=shared.parse_path,
+            rich_help_panel=shared.RESTORE,
         ),
     ] = None
     mask_mode: Annotated[
@@ -131,25 +150,40 @@ class RunOptions(shared.DeblurOptions):
             help="Restore only what --mask-file paints, what was detected as well (add), or what was "
             "detected within it (limit).",
             show_default="only",
+            rich_help_panel=shared.RESTORE,
         ),
     ] = None
     mask: Annotated[
-        bool, typer.Option("--mask", help="Also draw where blur was detected: PHOTO_mask.png.")
+        bool,
+        typer.Option(
+            "--mask", help="Also draw where blur was detected: PHOTO_mask.png.", rich_help_panel=shared.COMMON
+        ),
     ] = False
     mask_format: Annotated[
         Literal["overlay", "gray", "both"] | None,
-        typer.Option(help="Mask over the photo, in gray as a selection for an editor, or both."),
+        typer.Option(
+            help="Mask over the photo, in gray as a selection for an editor, or both.",
+            rich_help_panel=shared.DRAW,
+        ),
     ] = None
     trajectory: Annotated[
-        bool, typer.Option("--trajectory", help="Also draw how it moved: PHOTO_trajectory.png.")
+        bool,
+        typer.Option(
+            "--trajectory", help="Also draw how it moved: PHOTO_trajectory.png.", rich_help_panel=shared.DRAW
+        ),
     ] = False
     trajectory_style: Annotated[
         Literal["paths", "flow"] | None,
-        typer.Option(help="Motion as paths, or as a dense map of direction and distance."),
+        typer.Option(
+            help="Motion as paths, or as a dense map of direction and distance.", rich_help_panel=shared.DRAW
+        ),
     ] = None
     data: Annotated[
         Literal["npz"] | None,
-        typer.Option(help="Also write what was detected, to read or edit: PHOTO_motion.npz."),
+        typer.Option(
+            help="Also write what was detected, to read or edit: PHOTO_motion.npz.",
+            rich_help_panel=shared.DRAW,
+        ),
     ] = None
     findings: Annotated[
         Path | None,
@@ -157,19 +191,35 @@ class RunOptions(shared.DeblurOptions):
             metavar="FILE",
             help="Restore what PHOTO_motion.npz from --data says, edited or not, instead of detecting blur.",
             readable=False,
+            rich_help_panel=shared.RESTORE,
         ),
     ] = None
     only_maps: Annotated[
         bool,
-        typer.Option("--only-maps", help="Restore nothing; write mask and trajectory, or what you ask for."),
+        typer.Option(
+            "--only-maps",
+            help="Restore nothing; write mask and trajectory, or what you ask for.",
+            rich_help_panel=shared.DRAW,
+        ),
     ] = False
     report: Annotated[
-        bool, typer.Option("--report", help="Also make a page to compare before and after: deblur_report/.")
+        bool,
+        typer.Option(
+            "--report",
+            help="Also make a page to compare before and after: deblur_report/.",
+            rich_help_panel=shared.COMMON,
+        ),
     ] = False
 
     # files
     suffix: Annotated[
-        str, typer.Option(metavar="TEXT", help="Added to the name of each result.", parser=parse_suffix)
+        str,
+        typer.Option(
+            metavar="TEXT",
+            help="Added to the name of each result.",
+            parser=parse_suffix,
+            rich_help_panel=shared.WRITE,
+        ),
     ] = DEFAULT_SUFFIX
     format: Annotated[
         str | None,
@@ -177,6 +227,7 @@ class RunOptions(shared.DeblurOptions):
             metavar="jpeg|png|webp|tiff|avif",
             help="Format of the results; else the photo's own, TIFF for camera RAW and AVIF for HEIC.",
             parser=parse_format,
+            rich_help_panel=shared.WRITE,
         ),
     ] = None
     quality: Annotated[
@@ -187,22 +238,36 @@ class RunOptions(shared.DeblurOptions):
             parser=shared.number(
                 int, "--quality must be a number from 1 to 100", lambda quality: 1 <= quality <= 100
             ),
+            rich_help_panel=shared.WRITE,
         ),
     ] = None
     strip_metadata: Annotated[
         bool,
-        typer.Option("--strip-metadata", help="Leave out EXIF, XMP and everything else but color profiles."),
+        typer.Option(
+            "--strip-metadata",
+            help="Leave out EXIF, XMP and everything else but color profiles.",
+            rich_help_panel=shared.WRITE,
+        ),
     ] = False
     strict: Annotated[
         bool,
-        typer.Option("--strict", help="Fail rather than leave out anything that the photo's file holds."),
+        typer.Option(
+            "--strict",
+            help="Fail rather than leave out anything that the photo's file holds.",
+            rich_help_panel=shared.WRITE,
+        ),
     ] = False
     note: Annotated[
         bool,
-        typer.Option("--note/--no-note", help="Note in EXIF's Software what was done with which weights."),
+        typer.Option(
+            "--note/--no-note",
+            help="Note in EXIF's Software what was done with which weights.",
+            rich_help_panel=shared.WRITE,
+        ),
     ] = True
     raw_white_balance: Annotated[
-        Literal["camera", "auto", "daylight"], typer.Option(help="What counts as white in camera RAW.")
+        Literal["camera", "auto", "daylight"],
+        typer.Option(help="What counts as white in camera RAW.", rich_help_panel=shared.RAW),
     ] = "camera"
     raw_exposure: Annotated[
         float,
@@ -212,20 +277,35 @@ class RunOptions(shared.DeblurOptions):
             parser=shared.number(
                 float, "--raw-exposure must be a number from -5 to 5", lambda stops: -5 <= stops <= 5
             ),
+            rich_help_panel=shared.RAW,
         ),
     ] = 0.0
     raw_color_space: Annotated[
         Literal["srgb", "adobe", "prophoto", "p3"],
-        typer.Option(help="Color space that camera RAW is developed in."),
+        typer.Option(help="Color space that camera RAW is developed in.", rich_help_panel=shared.RAW),
     ] = "srgb"
 
     # the run
     overwrite: shared.Overwrite = False
     skip_existing: Annotated[
-        bool, typer.Option("--skip-existing", help="Skip photos whose results exist.")
+        bool,
+        typer.Option(
+            "--skip-existing", help="Skip photos whose results exist.", rich_help_panel=shared.BATCH
+        ),
+    ] = False
+    again: Annotated[
+        bool,
+        typer.Option(
+            "--again",
+            help="Deblur results of an earlier run once more, which are skipped else.",
+            rich_help_panel=shared.BATCH,
+        ),
     ] = False
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue an interrupted run over several photos.")
+        bool,
+        typer.Option(
+            "--resume", help="Continue an interrupted run over several photos.", rich_help_panel=shared.BATCH
+        ),
     ] = False
     jobs: Annotated[
         int | None,
@@ -237,11 +317,17 @@ class RunOptions(shared.DeblurOptions):
             parser=shared.number(
                 int, "--jobs must be auto or a number from 1 to 64", lambda jobs: 1 <= jobs <= 64, auto=True
             ),
+            rich_help_panel=shared.BATCH,
         ),
     ] = shared.AUTO
     max_megapixels: shared.MaxMegapixels = shared.DEFAULT_MAX_MEGAPIXELS
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would be done, and about how long it would take.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Only say what would be done, and about how long it would take.",
+            rich_help_panel=shared.COMMON,
+        ),
     ] = False
     verbose: shared.Verbose = False
 
@@ -267,8 +353,13 @@ class RunOptions(shared.DeblurOptions):
         if self.mask_mode and not self.mask_file:
             raise UsageError(f"--mask-mode {self.mask_mode} says how a painted mask counts: add --mask-file")
         shared.exclude("--mask-file", self.mask_file is not None, "--no-keep-sharp", not self.keep_sharp)
-        if self.findings is not None and (len(self.inputs) > 1 or self.inputs[0].is_dir()):
+        if self.findings is not None and not self.is_one_photo:
             raise UsageError(f"--findings {self.findings} describes one photo: give exactly that photo")
+
+    @property
+    def is_one_photo(self) -> bool:
+        """Whether the input is a single file rather than several, or a folder of them."""
+        return len(self.inputs) == 1 and not self.inputs[0].is_dir()
 
     @property
     def kinds(self) -> tuple[Kind, ...]:

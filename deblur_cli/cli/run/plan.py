@@ -1,4 +1,4 @@
-"""Which photos a run is about, as files and in folders, and where their results go: before any is opened."""
+"""Where the results of each photo go, and which are in the way or done: before any photo is opened."""
 
 import os
 from collections import Counter, defaultdict
@@ -7,190 +7,13 @@ from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from pathlib import Path
 
-from deblur_cli.cli.options import check_folder
-from deblur_cli.cli.output import printable
+from deblur_cli.cli.options import FolderPath, check_folder
+from deblur_cli.cli.run.collect import Collection, Found, LeftOut, Problem, identity, real_path
 from deblur_cli.cli.run.masks import Masks
-from deblur_cli.cli.run.options import DEFAULT_SUFFIX, ENDINGS, Existing, Kind, RunOptions
+from deblur_cli.cli.run.options import ENDINGS, Existing, Kind, RunOptions
 from deblur_cli.errors import DecodeError, EncodeError, UsageError
 from deblur_cli.photo import encode
 from deblur_cli.photo.header import identify, is_picture_name, is_unread_name
-
-SHEET_ENDING = "_epsilon.png"
-_MAP_ENDINGS = (*(ending for ending in ENDINGS.values() if ending.endswith(".png")), SHEET_ENDING)
-REPORT_FOLDER = "deblur_report"
-IRREGULAR = "is not a regular file"
-_IGNORED = (".", REPORT_FOLDER)  # how names begin that are never looked at
-# Kinds of pictures that a user may expect as a result; a folder of such a name is surely not meant.
-_NOT_WRITTEN = frozenset({".gif", ".jxl", ".jp2"})
-
-
-@dataclass(frozen=True)
-class Found:
-    """A photo to work on. `relative` is its path below the folder that was given, or its bare name."""
-
-    path: Path
-    relative: Path
-
-
-@dataclass(frozen=True)
-class Problem:
-    """An input that cannot be worked on, and why."""
-
-    path: Path
-    reason: str
-
-    def __str__(self) -> str:
-        path = str(self.path)
-        return self.reason if self.reason.startswith(path) else f"{path}: {self.bare_reason}"
-
-    @property
-    def bare_reason(self) -> str:
-        """The reason without the path before it, as it is or as messages spell it."""
-        path = str(self.path)
-        for spelling in (path, printable(" ".join(path.split()))):
-            if self.reason.startswith(f"{spelling}: "):
-                return self.reason.removeprefix(f"{spelling}: ")
-        return self.reason
-
-
-@dataclass
-class Collection:
-    """Everything that the inputs of a run amount to.
-
-    unread: pictures of kinds that are not read; among_results: photos in the folder that results go to
-    """
-
-    photos: list[Found] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
-    unread: list[Path] = field(default_factory=list)
-    among_results: list[Path] = field(default_factory=list)
-    folders: int = 0
-
-    def warnings(self) -> Iterator[str]:
-        """Say which pictures the run ignores."""
-        if self.unread:
-            kinds = ", ".join(sorted({path.suffix.lower() for path in self.unread}))
-            files = "1 file" if len(self.unread) == 1 else f"{len(self.unread)} files"
-            yield f"ignored {files} of kinds that deblur does not read from folders ({kinds})"
-        if self.among_results:
-            first, more = self.among_results[0], len(self.among_results) - 1
-            photos = f"{first} and {more} more" if more else str(first)
-            yield f"ignored {photos}: results go into that folder; choose another -o to include such photos"
-
-
-def collect(options: RunOptions) -> Collection:
-    """Find the photos behind the inputs, each once, in the order given and by name within a folder.
-
-    Raises UsageError where none of the inputs exists.
-    """
-    if not any(map(os.path.lexists, options.inputs)):
-        more = f" and {len(options.inputs) - 1} more" if len(options.inputs) > 1 else ""
-        raise UsageError(f"{options.inputs[0]}{more}: no such file or folder; check the name")
-    collection = Collection()
-    seen: set[Path] = set()
-    for given in options.inputs:
-        for item in _photos_of(given, options, collection):
-            path = identity(item.path)
-            if path in seen:
-                continue
-            seen.add(path)
-            if isinstance(item, Found):
-                collection.photos.append(item)
-            else:
-                collection.problems.append(item)
-    return collection
-
-
-def _photos_of(given: Path, options: RunOptions, collection: Collection) -> list[Found | Problem]:
-    try:
-        if given.is_dir():
-            collection.folders += 1
-            unread = len(collection.unread)
-            found = list(_walk(given, given, options, collection, set()))
-            return found or [Problem(given, _why_none(given, options, len(collection.unread) > unread))]
-        if given.is_file():
-            return [Found(given, Path(given.name))]
-        exists = os.path.lexists(given)
-        return [Problem(given, IRREGULAR if exists else "no such file or folder")]
-    except OSError as error:  # a folder on the way may not be entered, or the name is too long
-        return [Problem(given, f"cannot be reached: {error.strerror}")]
-
-
-def _why_none(folder: Path, options: RunOptions, has_unread: bool) -> str:
-    if has_unread:
-        return "no pictures in this folder that deblur reads"
-    deeper = not options.recursive and any(entry.is_dir() for entry in folder.iterdir())
-    return f"no pictures in this folder{'; use -r to include its subfolders' if deeper else ''}"
-
-
-def _walk(
-    folder: Path, root: Path, options: RunOptions, collection: Collection, visited: set[Path]
-) -> Iterator[Found | Problem]:
-    """Yield the pictures of a folder. `visited` holds real folders, since links can form loops."""
-    visited.add(real_path(folder))
-    try:
-        entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith(_IGNORED))
-    except OSError as error:
-        yield Problem(folder, f"cannot read this folder: {error.strerror}")
-        return
-    known = {name for entry in entries if is_picture_name(entry) for name in (entry.stem, entry.name)}
-    folders: list[Path] = []
-    for entry in entries:
-        try:
-            if entry.is_dir():
-                folders.append(entry)
-            elif is_unread_name(entry):
-                collection.unread.append(entry)
-            elif is_picture_name(entry) and not is_former_result(entry.name, known, options.suffix):
-                is_file = entry.is_file()
-                yield Found(entry, entry.relative_to(root)) if is_file else Problem(entry, IRREGULAR)
-        except OSError as error:  # a link to where one may not go
-            if is_picture_name(entry):
-                yield Problem(entry, f"cannot be reached: {error.strerror}")
-    for entry in folders if options.recursive else ():
-        if real_path(entry) in visited:
-            continue
-        if options.output is not None and real_path(entry) == real_path(options.output):
-            visited.add(real_path(entry))
-            collection.among_results += _photos_among_results(entry, options.suffix)
-        else:
-            yield from _walk(entry, root, options, collection, visited)
-
-
-def _photos_among_results(folder: Path, suffix: str) -> list[Path]:
-    """Return the pictures in the folder of results that are not named like results."""
-    if not suffix:  # then results are named like their photos
-        return []
-    endings = (DEFAULT_SUFFIX, suffix, *(ending.removesuffix(".png") for ending in _MAP_ENDINGS))
-    files = (Path(name, file) for name, _, names in os.walk(folder) for file in names)
-    return sorted(path for path in files if is_picture_name(path) and not path.stem.endswith(endings))
-
-
-def is_former_result(name: str, known: set[str], suffix: str) -> bool:
-    """Tell whether a file is what an earlier run wrote beside its originals.
-
-    A name that could be anybody's (`halloween_mask.png`, or one with a suffix of the user's own
-    choice) counts only if the original or its result lies in the same folder.
-    known: the names of the pictures there, with and without their endings
-    """
-    stem = Path(name).stem
-    if stem.endswith(DEFAULT_SUFFIX):
-        return True
-    if suffix and stem.endswith(suffix) and stem.removesuffix(suffix) in known:
-        return True
-    originals = [name.removesuffix(ending) for ending in _MAP_ENDINGS if name.endswith(ending)]
-    originals += [Path(name).stem for name in originals if is_picture_name(Path(name))]  # IMG.JPG_mask.png
-    return any(stem + extra in known for stem in originals for extra in ("", DEFAULT_SUFFIX, suffix))
-
-
-def real_path(path: Path) -> Path:
-    """Return the path without links; unlike Path.resolve this works for links that lead round in a circle."""
-    return Path(os.path.realpath(path))
-
-
-def identity(path: Path) -> Path:
-    """Return one path for all ways to name a file; a link that is the file itself stays one."""
-    return real_path(path.parent) / path.name
 
 
 class State(Enum):
@@ -236,13 +59,14 @@ class Job:
 class Plan:
     """What a run will do: jobs in order, those that need nothing done and why, and what cannot be done.
 
-    notes: lines on results whose names one would not expect
+    notes: lines on results whose names one would not expect; left_out: what the run could have taken
     """
 
     jobs: Sequence[Job]
     skipped: Sequence[tuple[Job, str]]
     problems: Sequence[Problem]
     notes: Sequence[str] = ()
+    left_out: LeftOut = field(default_factory=LeftOut)
 
 
 def make_plan(
@@ -271,7 +95,7 @@ def make_plan(
             problems.append(Problem(job.source, reason))
         else:
             jobs.append(job)
-    return Plan(jobs, skipped, problems, list(_names_explained(jobs, options)))
+    return Plan(jobs, skipped, problems, list(_names_explained(jobs, options)), found.left_out)
 
 
 def _no_mask(job: Job, options: RunOptions) -> str | None:
@@ -310,7 +134,7 @@ def name_results(photos: Sequence[Found], options: RunOptions) -> list[Job]:
 
 def _told_apart(named: list[tuple[Path, Path]], options: RunOptions) -> list[tuple[Path, Path]]:
     """Give results that would have one name the whole names of their photos: IMG.DNG_deblurred.jpg."""
-    if options.output is not None and names_a_file(options.output):
+    if names_a_file(options):
         return named
     sharing = Counter(identity(output) for _, output in named)
     return [
@@ -323,7 +147,7 @@ def _told_apart(named: list[tuple[Path, Path]], options: RunOptions) -> list[tup
 
 def _names_explained(jobs: Sequence[Job], options: RunOptions) -> Iterator[str]:
     """Say why a result has another suffix or a longer name than one would expect."""
-    if options.output is not None and names_a_file(options.output):
+    if names_a_file(options):
         return
     for job in jobs:
         result = job.results.get(Kind.photo)
@@ -344,7 +168,7 @@ def _format_named(path: Path) -> str | None:
 
 def _output(photo: Found, options: RunOptions) -> Path:
     out = options.output
-    if out is not None and names_a_file(out):
+    if out is not None and names_a_file(options):
         return out
     folder = photo.path.parent if out is None else out / photo.relative.parent
     return folder / f"{photo.path.stem}{options.suffix}{extension(photo.path, options.format)}"
@@ -364,17 +188,22 @@ def extension(path: Path, wanted: str | None) -> str:
     return path.suffix if _format_named(path) == held else encode.output_suffix(held)
 
 
-def names_a_file(output: Path) -> bool:
-    """Tell whether -o is meant as the name of a picture rather than of a folder."""
-    if os.path.isdir(output):  # noqa: PTH112 - Path.is_dir raises for names that cannot be
+def names_a_file(options: RunOptions) -> bool:
+    """Tell whether -o is meant as the name of a picture rather than of a folder.
+
+    Of one photo, any name with a suffix is: a mistyped one must not become a folder.
+    """
+    out = options.output
+    if out is None or isinstance(out, FolderPath) or os.path.isdir(out):  # noqa: PTH112 - Path.is_dir raises
         return False
-    return output.suffix.lower() in _NOT_WRITTEN or is_picture_name(Path("any" + output.suffix))
+    named_like_a_picture = is_unread_name(out) or is_picture_name(Path("any" + out.suffix))
+    return named_like_a_picture or (options.is_one_photo and bool(out.suffix))
 
 
 def result_folder(options: RunOptions) -> Path:
     """Return the folder of the results: the one that -o gives, else that of the first input."""
     if options.output is not None:
-        return options.output.parent if names_a_file(options.output) else options.output
+        return options.output.parent if names_a_file(options) else options.output
     first = options.inputs[0]
     return first if first.is_dir() else first.parent
 
@@ -387,7 +216,7 @@ def check_output(options: RunOptions, folders: int) -> None:
     out = options.output
     if out is None:
         return
-    if names_a_file(out):
+    if names_a_file(options):
         if len(options.inputs) > 1 or folders:
             raise UsageError(f"{out} names one file, but there may be several photos; give -o a folder")
         _check_format(out, options.format)
@@ -399,7 +228,7 @@ def _check_format(out: Path, wanted: str | None) -> None:
     try:
         named = encode.format_of(out.name)
     except EncodeError as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(f"{error}; or, for a folder, end its name with a slash: {out}/") from error
     if wanted is not None and named != wanted:
         raise UsageError(f"{out} is the name of a {named} file, but --format asks for {wanted}")
 

@@ -1,0 +1,137 @@
+"""`deblur run` on archives: what is left out of them, and what goes along with each photo."""
+
+import json
+from pathlib import Path, PurePosixPath
+
+import pytest
+from cli_helpers import deblur, install, make_photo, names_in
+from PIL import Image
+
+from deblur_cli.cli.run.patterns import parse_pattern
+
+
+@pytest.fixture(autouse=True)
+def network(monkeypatch):
+    install(monkeypatch)
+
+
+def summary_of(result):
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "excluded", "kept"),
+    [
+        ("*_edit.jpg", ["a_edit.jpg", "x/y/a_edit.jpg"], ["a_edit.jpg.png", "A_EDIT.JPG"]),
+        ("drafts", ["drafts", "x/drafts/"], ["drafts2/", "x/my drafts"]),
+        ("drafts/", ["drafts/", "x/drafts/"], ["drafts"]),
+        ("/drafts", ["drafts/"], ["x/drafts/"]),
+        ("trips/*/raw", ["trips/rome/raw/"], ["trips/raw/", "trips/rome/old/raw/", "my/trips/rome/raw/"]),
+        ("./trips/*.jpg", ["trips/a.jpg"], ["trips/rome/a.jpg", "a.jpg"]),
+        ("**/raw/*.jpg", ["raw/a.jpg", "x/y/raw/a.jpg"], ["raw/x/a.jpg"]),
+        ("trips/**", ["trips/a.jpg", "trips/x/y.jpg"], ["a.jpg"]),
+        ("IMG_[0-4]*", ["IMG_1.jpg"], ["IMG_5.jpg"]),
+    ],
+)
+def test_patterns_mean_what_gitignore_and_rsync_mean(pattern, excluded, kept):
+    def matches(path):
+        return parse_pattern(pattern).matches(PurePosixPath(path), is_folder=path.endswith("/"))
+
+    assert [path for path in (*excluded, *kept) if matches(path)] == excluded
+
+
+def test_excluded_photos_and_folders_are_left_out_and_counted(tmp_path):
+    for name in ("a.png", "a_edit.png", "drafts/b.png", "deep/drafts/c.png", "deep/d.png"):
+        make_photo(tmp_path / "in" / name)
+    words = ("run", "-r", tmp_path / "in", "-o", tmp_path / "out", "--exclude", "*_edit.png")
+    words += ("--exclude", "drafts/", "--exclude", "*.nef")
+    foretold = deblur(*words, "--dry-run")
+    result = deblur(*words)
+    assert result.exit_code == 0
+    assert names_in(tmp_path / "out") == {"a_deblurred.png", "deep/d_deblurred.png"}
+    for shown in (foretold, result):
+        assert "1 photo and 2 folders left out by --exclude" in shown.stderr.splitlines()[-1]
+        assert "--exclude *.nef matches no" in shown.stderr  # a typo would otherwise go unnoticed
+        assert "--exclude drafts/ matches no" not in shown.stderr
+    counts = summary_of(deblur(*words, "--overwrite", "--json"))
+    assert (counts["photos"], counts["excluded"], counts["excluded_folders"]) == (2, 1, 2)
+
+
+def test_photos_named_by_the_shell_can_be_excluded_and_nothing_left_is_no_failure(tmp_path):
+    photos = [make_photo(tmp_path / name) for name in ("a.png", "a_edit.png")]
+    assert deblur("run", *photos, "--exclude", "*_edit*").stdout == f"{tmp_path / 'a_deblurred.png'}\n"
+    result = deblur("run", photos[1], "--exclude", "*_edit*")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "1 photo left out by --exclude" in result.stderr
+    folder = deblur("run", tmp_path, "--exclude", "*")
+    assert (folder.exit_code, folder.stdout) == (0, "")
+
+
+@pytest.mark.parametrize("pattern", ["", "/", "!a.png"])
+def test_patterns_that_cannot_be_meant_are_wrong_usage(tmp_path, pattern):
+    result = deblur("run", make_photo(tmp_path / "a.png"), "--exclude", pattern)
+    assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
+    assert "--exclude" in result.stderr
+    assert names_in(tmp_path) == {"a.png"}
+
+
+def test_folders_that_cameras_and_systems_make_are_skipped_and_named_once(tmp_path):
+    systems = ("@eaDir", ".thumbnails", "lost+found", "#recycle", ".Trash-1000", "$Recycle.Bin")
+    systems += ("System Volume Information", "deep/@eaDir")
+    for folder in (*systems, "deep"):
+        make_photo(tmp_path / folder / "a.png")
+    make_photo(tmp_path / "._a.png")
+    result = deblur("run", "-r", tmp_path, "-o", tmp_path / "out")
+    assert names_in(tmp_path / "out") == {"deep/a_deblurred.png"}
+    (line,) = (line for line in result.stderr.splitlines() if "skipped" in line)
+    assert "8 hidden or system folders skipped" in line and line.count("@eaDir") == 1
+    assert "hidden or system" not in deblur("run", tmp_path / "deep", "--overwrite").stderr
+    for folder in ("@eaDir", ".thumbnails"):
+        named = deblur("run", "-r", tmp_path / folder)
+        assert named.stdout == f"{tmp_path / folder / 'a_deblurred.png'}\n"
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.tif", "a.avif"])
+def test_a_result_is_known_whatever_its_name_and_not_deblurred_again(tmp_path, name):
+    result, photo = tmp_path / "renamed" / name, make_photo(tmp_path / f"b{Path(name).suffix}")
+    deblur("run", make_photo(tmp_path / name), "-o", result)
+    words = ("run", photo, result, "-o", tmp_path / "out")
+    foretold, batch = deblur(*words, "--dry-run"), deblur(*words)
+    assert batch.stdout == f"{tmp_path / 'out' / f'b_deblurred{photo.suffix}'}\n"
+    for shown in (foretold, batch):
+        (line,) = (line for line in shown.stderr.splitlines() if line.startswith(f"{result}: skipped"))
+        assert "a result of deblur" in line and "--again" in line
+        assert shown.exit_code == 0
+    assert "1 to skip" in foretold.stderr and "1 skipped" in batch.stderr
+    again = deblur(*words, "--again", "--overwrite")
+    assert len(again.stdout.splitlines()) == 2
+
+
+def test_a_result_given_alone_is_refused_unless_asked_for_again(tmp_path):
+    result = tmp_path / "b.png"
+    deblur("run", make_photo(tmp_path / "a.png"), "-o", result)
+    for words in (("run", result), ("run", result, "--dry-run"), ("run", result, "--json")):
+        refused = deblur(*words)
+        assert refused.exit_code == 1
+        assert refused.stderr.splitlines()[0].startswith(f"error: {result}: is a result of deblur")
+        assert "--again" in refused.stderr
+    assert names_in(tmp_path) == {"a.png", "b.png"}
+    assert deblur("run", result, "--only-maps", "-o", tmp_path / "maps").exit_code == 0
+    assert deblur("run", result, "--again").stdout == f"{tmp_path / 'b_deblurred.png'}\n"
+
+
+def test_a_folder_of_results_alone_says_how_to_deblur_them_again(tmp_path):
+    make_photo(tmp_path / "a.jpg")
+    deblur("run", tmp_path / "a.jpg", "-o", tmp_path / "out", "--mask")
+    refused = deblur("run", tmp_path / "out")
+    assert refused.exit_code == 2 and "--again" in refused.stderr
+    again = deblur("run", tmp_path / "out", "--again", "-o", tmp_path / "twice")
+    assert again.stdout == f"{tmp_path / 'twice' / 'a_deblurred_deblurred.jpg'}\n"  # not of the mask
+
+
+def test_other_software_is_no_note(tmp_path):
+    exif = Image.Exif()
+    for index, software in enumerate(("Deblur 3", "my deblur 1.0 (x)", "GIMP; unblur 2 (y)", "deblur")):
+        exif[305] = software
+        Image.effect_noise((48, 32), 90).convert("RGB").save(tmp_path / f"{index}.jpg", exif=exif)
+    assert len(deblur("run", tmp_path).stdout.splitlines()) == 4
