@@ -103,6 +103,13 @@ class RunOptions(shared.DeblurOptions):
             rich_help_panel=shared.BATCH,
         ),
     ] = ()  # type: ignore[assignment]  # Typer makes it a list
+    prefer: Annotated[
+        Literal["raw", "jpeg", "both"],
+        typer.Option(
+            help="Which to take of a shot that is there as RAW and as JPEG or HEIC.",
+            rich_help_panel=shared.BATCH,
+        ),
+    ] = "both"
 
     # what is restored and drawn
     epsilon: Annotated[

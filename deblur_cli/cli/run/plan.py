@@ -9,6 +9,7 @@ from pathlib import Path
 
 from deblur_cli.cli.options import FolderPath, check_folder
 from deblur_cli.cli.run.collect import Collection, Found, LeftOut, Problem, identity, real_path
+from deblur_cli.cli.run.companions import choose
 from deblur_cli.cli.run.masks import Masks
 from deblur_cli.cli.run.options import ENDINGS, Existing, Kind, RunOptions
 from deblur_cli.errors import DecodeError, EncodeError, UsageError
@@ -76,9 +77,10 @@ def make_plan(
 
     judge: sets the state of a job that an earlier run had too
     """
-    named = name_results(found.photos, options)
+    photos, others = choose(found.photos, options.prefer)
+    named = name_results(photos, options)
     if options.mask_file is not None:
-        masks, places = Masks(options.mask_file), {photo.path: photo.relative for photo in found.photos}
+        masks, places = Masks(options.mask_file), {photo.path: photo.relative for photo in photos}
         named = [replace(job, mask=masks.of(job.source, places[job.source])) for job in named]
     clashes = _find_clashes(named)
     if named and len(clashes) == len(named):
@@ -95,7 +97,13 @@ def make_plan(
             problems.append(Problem(job.source, reason))
         else:
             jobs.append(job)
-    return Plan(jobs, skipped, problems, list(_names_explained(jobs, options)), found.left_out)
+    return Plan(
+        jobs,
+        skipped,
+        problems,
+        list(_names_explained(jobs, options)),
+        replace(found.left_out, pairs=len(others)),
+    )
 
 
 def _no_mask(job: Job, options: RunOptions) -> str | None:
