@@ -7,7 +7,10 @@ import pytest
 from cli_helpers import deblur, install, make_photo, names_in
 from PIL import Image
 
+from deblur_cli.cli.run.collect import collect
+from deblur_cli.cli.run.options import Existing, RunOptions
 from deblur_cli.cli.run.patterns import parse_pattern
+from deblur_cli.cli.run.plan import make_plan
 
 
 @pytest.fixture(autouse=True)
@@ -135,3 +138,38 @@ def test_other_software_is_no_note(tmp_path):
         exif[305] = software
         Image.effect_noise((48, 32), 90).convert("RGB").save(tmp_path / f"{index}.jpg", exif=exif)
     assert len(deblur("run", tmp_path).stdout.splitlines()) == 4
+
+
+@pytest.mark.parametrize(
+    ("prefer", "taken"),
+    [
+        (
+            "both",
+            {"a.DNG", "A.jpg", "b.jpg", "c.heic", "c.JPG", "d.hif", "d.cr3", "e.nef", "e.jpeg", "e.tif"},
+        ),
+        ("raw", {"a.DNG", "b.jpg", "c.heic", "c.JPG", "d.cr3", "e.nef", "e.tif"}),
+        ("jpeg", {"A.jpg", "b.jpg", "c.JPG", "d.hif", "e.jpeg", "e.tif"}),
+    ],
+)
+def test_of_a_shot_in_two_formats_the_preferred_one_is_taken(tmp_path, prefer, taken):
+    names = {"a.DNG", "A.jpg", "b.jpg", "c.heic", "c.JPG", "d.hif", "d.cr3", "e.nef", "e.jpeg", "e.tif"}
+    for name in (*names, "raw/b.dng"):  # in another folder it is no pair
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    options = RunOptions(inputs=[tmp_path], recursive=True, prefer=prefer, tile=None)
+    plan = make_plan(collect(options), options, Existing.replace)
+    assert {str(job.source.relative_to(tmp_path)) for job in plan.jobs} == {*taken, "raw/b.dng"}
+    assert plan.left_out.record()["other_of_pair"] == len(names - taken)
+
+
+def test_photos_left_out_of_pairs_are_counted_and_maps_need_no_long_names(tmp_path):
+    make_photo(tmp_path / "a.jpg")
+    make_photo(tmp_path / "a.tif").rename(tmp_path / "a.dng")
+    words = ("run", tmp_path, "--prefer", "jpeg", "--only-maps", "--mask")
+    foretold, result = deblur(*words, "--dry-run"), deblur(*words)
+    assert result.stdout == f"{tmp_path / 'a_mask.png'}\n"
+    for shown in (foretold, result):
+        assert shown.stderr.splitlines()[-1].endswith("1 photo left out by --prefer")
+    # an excluded photo prefers nothing
+    other = deblur(*words, "--exclude", "*.jpg", "-o", tmp_path / "out", "--dry-run")
+    assert str(tmp_path / "a.dng") in other.stdout

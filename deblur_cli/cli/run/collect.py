@@ -62,18 +62,22 @@ class Problem:
 class LeftOut:
     """What a run could have taken and did not, as the user wanted it or by its own rules.
 
-    photos, folders: what --exclude names; system_folders: hidden ones, and those of `_SYSTEM_FOLDERS`
+    photos, folders: what --exclude names; system_folders: hidden ones, and those of `_SYSTEM_FOLDERS`;
+    pairs: how many photos there are in the format that --prefer prefers, too
     """
 
     photos: set[Path] = field(default_factory=set)
     folders: set[Path] = field(default_factory=set)
     system_folders: set[Path] = field(default_factory=set)
+    pairs: int = 0
 
     def __str__(self) -> str:
         """Say it at the end of a summary."""
         excluded = [counted(len(self.photos), "photo"), counted(len(self.folders), "folder")]
         excluded = [text for text, paths in zip(excluded, (self.photos, self.folders), strict=True) if paths]
         phrases = [f"{' and '.join(excluded)} left out by --exclude"] if excluded else []
+        if self.pairs:
+            phrases.append(f"{counted(self.pairs, 'photo')} left out by --prefer")
         if self.system_folders:
             names = ", ".join(sorted({path.name for path in self.system_folders}))
             phrases.append(
@@ -87,6 +91,7 @@ class LeftOut:
             "excluded": len(self.photos),
             "excluded_folders": len(self.folders),
             "system_folders": len(self.system_folders),
+            "other_of_pair": self.pairs,
         }
 
 
@@ -192,9 +197,15 @@ def _photos_of(given: Path, options: RunOptions, collection: Collection) -> list
                 return []
             return [Found(given, name)]
         exists = os.path.lexists(given)
-        return [Problem(given, IRREGULAR if exists else "no such file or folder", is_nothing=not exists)]
+        return [Problem(given, IRREGULAR if exists else _why_gone(given, options), is_nothing=not exists)]
     except OSError as error:  # a folder on the way may not be entered, or the name is too long
         return [Problem(given, f"cannot be reached: {error.strerror}")]
+
+
+def _why_gone(given: Path, options: RunOptions) -> str:
+    why, first = "no such file or folder", options.inputs[0]
+    is_like_a_result = len(options.inputs) == 2 and options.output is None and is_picture_name(given)
+    return f"{why}; to name the result, use -o {given}" if is_like_a_result and first.is_file() else why
 
 
 def _why_none(
