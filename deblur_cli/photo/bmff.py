@@ -1,6 +1,7 @@
-"""The ISO base media file format of HEIC and AVIF (ISO/IEC 14496-12, 23008-12): what it is, color, items.
+"""The ISO base media file format of HEIC and AVIF (ISO/IEC 14496-12, 23008-12): color, items, and pixels.
 
-imagecodecs writes AVIF pixels of 10 bits but no blocks around them; they are added here as items.
+HEIC goes through pillow-heif, an optional dependency. imagecodecs reads and writes AVIF pixels of 10 bits but
+no blocks around them; they are added here as items.
 """
 
 import os
@@ -8,9 +9,15 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import BinaryIO, NamedTuple
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
 
+import imagecodecs
+import numpy as np
+
+from deblur_cli.errors import DecodeError
 from deblur_cli.photo.photo import CREDENTIALS, DEPTH_MAP, GAIN_MAP, MOTION_VIDEO
+from deblur_cli.photo.samples import Channels, divide_by_alpha, split_alpha, spread_bits
 
 
 class Nclx(NamedTuple):
@@ -141,6 +148,81 @@ def left_out(content: bytes) -> tuple[str, ...]:
     if b":auxid:2" in meta or b"aux:depth" in meta or b"auxiliary:depth" in meta:
         found.append(DEPTH_MAP)
     return tuple(found)
+
+
+class HeicFile:
+    """An opened HEIC file, its pixels not yet decoded. Raises DecodeError without pillow-heif."""
+
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        try:
+            import pillow_heif
+        except ImportError as error:
+            raise DecodeError(
+                f'{path}: is HEIC, which needs pillow-heif; install it with pip install "deblur-cli[heif]"'
+            ) from error
+        self.path = path
+        content = file.read()
+        # Values stay as deep as they are coded, so that they can be spread over 16 bits without a gap.
+        self.file: Any = pillow_heif.open_heif(content, convert_hdr_to_8bit=False, hdr_to_16bit=False)
+        if not len(self.file):
+            raise ValueError("there is no picture in it")
+        self.nclx = read_primary(content).nclx
+        self._beside = left_out(content)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the picture as it is shown."""
+        width, height = self.file.size
+        return width, height
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """pillow-heif's findings: exif, xmp, icc_profile and others."""
+        info: dict[str, Any] = self.file[self.file.primary_index].info
+        return info
+
+    @property
+    def bits(self) -> int:
+        """Bits per sample."""
+        return int(self.info["bit_depth"])
+
+    def read(self) -> Channels:
+        """Color and alpha, upright: libheif turns pixels as the file's irot and imir boxes say."""
+        array = np.asarray(self.file)
+        mode = {"I": "L"}.get(self.file.mode.split(";")[0], self.file.mode.split(";")[0])
+        # The first columns: rows may be padded.
+        array = np.array(np.atleast_3d(array)[:, : self.file.size[0]])
+        if array.dtype == np.uint16:
+            spread_bits(array, self.bits)
+        if mode not in ("L", "LA", "La", "RGB", "RGBA", "RGBa"):
+            raise DecodeError(f"{self.path}: its pixels are of the kind {mode}, which deblur does not read")
+        if mode in ("L", "RGB"):
+            return Channels(array, None)
+        color, alpha = np.ascontiguousarray(array[:, :, :-1]), np.ascontiguousarray(array[:, :, -1])
+        if mode in ("La", "RGBa"):
+            divide_by_alpha(color, alpha)
+        return Channels(color, alpha)
+
+    def left_out(self) -> tuple[str, ...]:
+        """What the file holds beside the picture that no result carries, as phrases."""
+        kinds = " ".join(str(kind).lower() for kind in self.info.get("aux", {}))
+        found = list(self._beside)
+        found += [GAIN_MAP] if "hdrgainmap" in kinds else []
+        found += [DEPTH_MAP] if self.info.get("depth_images") else []
+        found += ["further images"] if len(self.file) > 1 else []
+        return tuple(dict.fromkeys(found))
+
+
+def read_deep_avif(content: bytes, bits: int) -> Channels:
+    """Color and alpha of an AVIF of 10 or 12 bits as stored, spread over 16 bits.
+
+    Raises RuntimeError (imagecodecs' AvifError) for damaged bytes.
+    """
+    array = np.array(np.atleast_3d(imagecodecs.avif_decode(content)))
+    if array.dtype != np.uint16:
+        raise ValueError(f"its header promises {bits} bits but its pixels have 8")
+    spread_bits(array, bits)
+    return split_alpha(array)
 
 
 _CANON_UUID = bytes.fromhex("85c0b687820f11e08111f4ce462b6a48")

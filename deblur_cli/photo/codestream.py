@@ -1,16 +1,20 @@
-"""Headers of pictures that imagecodecs decodes but does not describe: JPEG XL, JPEG 2000 and rare JPEG.
+"""JPEG XL, JPEG 2000 and rare JPEG, whose pixels imagecodecs decodes but does not describe.
 
-All give size and depth before any pixel is decoded, and the boxes of metadata around the codestream.
+Their headers give size and depth before any pixel is decoded; the boxes around the codestream hold metadata.
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import imagecodecs
+import numpy as np
 
+from deblur_cli.errors import DecodeError
 from deblur_cli.photo.bmff import XMP_UUID, boxes
+from deblur_cli.photo.samples import Channels, split_alpha, spread_bits
 
 JXL_SIGNATURES = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
 JP2_SIGNATURES = (b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  \r\n\x87\n")
@@ -188,3 +192,35 @@ def _rare_frame(file: BinaryIO) -> Codestream | None:
             )
         return Codestream(width, height, bits)
     return None
+
+
+def read_pixels(path: Path, content: bytes, format: str, bits: int) -> Channels:
+    """Color and alpha of a JPEG XL ("JXL"), upright, a JPEG 2000 ("JP2") or a rare JPEG ("LJPEG").
+
+    8 bits per sample stay 8, more are spread over 16. Raises RuntimeError (imagecodecs' errors) for damage,
+    DecodeError for samples that are not read.
+    """
+    decoders: dict[str, Callable[..., Any]] = {
+        "JXL": imagecodecs.jpegxl_decode,
+        "JP2": imagecodecs.jpeg2k_decode,
+        "LJPEG": imagecodecs.jpeg8_decode,
+    }
+    array = np.array(np.atleast_3d(decoders[format](content)))
+    if array.ndim != 3 or array.shape[2] > 4 or array.dtype not in (np.uint8, np.uint16):
+        raise DecodeError(f"{path}: its {array.dtype} samples are not read by deblur; save it as TIFF first")
+    if array.dtype == np.uint16 and bits < 16:
+        spread_bits(array, bits)
+    return split_alpha(array)
+
+
+def jxl_profile(path: Path, content: bytes) -> bytes:
+    """The ICC profile of a JPEG XL as it is decoded. Raises DecodeError without pillow-jxl-plugin."""
+    try:
+        from pillow_jxl import Decoder
+    except ImportError as error:
+        raise DecodeError(
+            f"{path}: is JPEG XL, which needs pillow-jxl-plugin; install it with pip install"
+            ' "deblur-cli[jxl]"'
+        ) from error
+    _, _, _, profile, _ = Decoder(num_threads=-1)(content)
+    return bytes(profile or b"")

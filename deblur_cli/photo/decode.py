@@ -13,14 +13,6 @@ from PIL import Image, JpegImagePlugin, TiffImagePlugin, UnidentifiedImageError
 from deblur_cli.errors import DecodeError
 from deblur_cli.photo import bmff, codestream, jpeg, metadata, png, samples
 from deblur_cli.photo.color import with_network_view
-from deblur_cli.photo.deep import (
-    HeicFile,
-    jxl_profile,
-    read_by_imagecodecs,
-    read_deep_avif,
-    transparent_color,
-)
-from deblur_cli.photo.deep import read_png as read_deep_png
 from deblur_cli.photo.guards import (
     check_file,
     damage_explained,
@@ -41,7 +33,7 @@ from deblur_cli.photo.header import (
 from deblur_cli.photo.photo import ExtraChannels, JpegSettings, Metadata, Photo
 from deblur_cli.photo.raw import RawOptions, read_raw
 from deblur_cli.photo.samples import Channels, turn_upright
-from deblur_cli.photo.tiff_pages import TiffPages, open_tiff
+from deblur_cli.photo.tiff import TiffPages, open_tiff
 
 __all__ = ["DEFAULT_MAX_MEGAPIXELS", "RawOptions", "decode", "is_picture_name"]
 
@@ -112,7 +104,7 @@ class _Source:
 
 
 def _read_heic(source: _Source) -> Photo:
-    heic = HeicFile(source.path, source.file)
+    heic = bmff.HeicFile(source.path, source.file)
     source.check_size(*heic.size)
     channels = heic.read()
     blocks, lost = metadata.read_heic_metadata(heic.info)
@@ -145,7 +137,9 @@ def _read_avif_by_pillow(source: _Source, content: bytes, found: bmff.PrimaryIte
         source.check_size(image.width, image.height)
         _check_single(source.path, image)
         is_deep = found.bits > 8  # which Pillow would round
-        channels = read_deep_avif(content, found.bits) if is_deep else _load_channels(source.path, image, 8)
+        channels = (
+            bmff.read_deep_avif(content, found.bits) if is_deep else _load_channels(source.path, image, 8)
+        )
         blocks, orientation, lost = metadata.read_metadata(image, source.file)
     return Photo(
         pixels=channels.color,
@@ -211,8 +205,8 @@ def _read_jxl(source: _Source) -> Photo:
     content = source.content()
     found = codestream.read_jxl(content)
     source.check_size(found.width, found.height)
-    channels = _by_imagecodecs(source, content, "JXL", found.bits)
-    blocks = found.blocks | {"icc": jxl_profile(source.path, content)}
+    channels = codestream.read_pixels(source.path, content, "JXL", found.bits)
+    blocks = found.blocks | {"icc": codestream.jxl_profile(source.path, content)}
     carried, lost = metadata.read_blocks(blocks, turned=True)
     photo = _of_codestream(source, "JXL", channels, found.bits, carried, lost)
     return with_network_view(replace(photo, lossless=False))
@@ -222,7 +216,7 @@ def _read_jp2(source: _Source) -> Photo:
     content = source.content()
     found = codestream.read_jp2(content)
     source.check_size(found.width, found.height)
-    channels = _by_imagecodecs(source, content, "JP2", found.bits)
+    channels = codestream.read_pixels(source.path, content, "JP2", found.bits)
     carried, lost = metadata.read_blocks(found.blocks, turned=False)
     return with_network_view(_of_codestream(source, "JP2", channels, found.bits, carried, lost))
 
@@ -232,19 +226,12 @@ def _read_rare_jpeg(source: _Source) -> Photo:
     assert found is not None  # since it was identified as one
     source.check_size(found.width, found.height)
     content = source.content()
-    channels = _by_imagecodecs(source, content, "LJPEG", found.bits)
+    channels = codestream.read_pixels(source.path, content, "LJPEG", found.bits)
     # Pillow reads all the segments, as it does in any other JPEG.
     with Image.open(io.BytesIO(jpeg.without_pixels(content)), formats=("JPEG",)) as image:
         blocks, orientation, lost = metadata.read_metadata(image, source.file)
     photo = _of_codestream(source, "LJPEG", channels, found.bits, blocks, lost)
     return _upright(replace(photo, orientation=orientation), orientation)
-
-
-def _by_imagecodecs(source: _Source, content: bytes, format: str, bits: int) -> Channels:
-    try:
-        return read_by_imagecodecs(content, format, bits)
-    except DecodeError as error:
-        raise DecodeError(f"{source.path}: {error}") from error
 
 
 def _of_codestream(
@@ -344,10 +331,7 @@ def _choose_page(source: _Source, image: Image.Image) -> tuple[Metadata, int, tu
 
 
 def _read_deep_png(source: _Source) -> tuple[Photo, int]:
-    content = source.content()
-    channels = read_deep_png(content)
-    alpha = channels.alpha if channels.alpha is not None else transparent_color(content, channels.color)
-    del content
+    channels = png.read_deep(source.content())
     # Pillow reads EXIF and resolution, also those behind the pixels, as it does for 8 bits.
     with Image.open(io.BytesIO(png.without_pixels(source.file)), formats=("PNG",)) as image:
         image.load()
@@ -356,7 +340,7 @@ def _read_deep_png(source: _Source) -> tuple[Photo, int]:
         pixels=channels.color,
         source=source.path,
         format="PNG",
-        alpha=alpha,
+        alpha=channels.alpha,
         orientation=orientation,
         bits=16,
         metadata=blocks,

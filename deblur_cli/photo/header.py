@@ -14,13 +14,12 @@ from PIL import Image, UnidentifiedImageError
 
 from deblur_cli.errors import DecodeError
 from deblur_cli.photo import codestream, png
-from deblur_cli.photo.bmff import brands, read_primary
-from deblur_cli.photo.deep import HeicFile
+from deblur_cli.photo.bmff import HeicFile, brands, read_primary
 from deblur_cli.photo.exif import ORIENTATION, BrokenExifError, orientation_of
 from deblur_cli.photo.guards import DAMAGE, reason_of
 from deblur_cli.photo.metadata import known_orientation
 from deblur_cli.photo.raw import UnsupportedRawError, raw_size
-from deblur_cli.photo.tiff_pages import open_tiff
+from deblur_cli.photo.tiff import open_tiff
 
 # Pillow tells MPO from JPEG after opening.
 PILLOW_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF")

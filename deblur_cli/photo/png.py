@@ -1,10 +1,16 @@
-"""PNG's chunks: those around the pixels, apart from the pixels."""
+"""PNG's chunks, apart from the pixels; and pixels of 16 bits, which Pillow does not read."""
 
 import io
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO
+
+import imagecodecs
+import numpy as np
+from numpy.typing import NDArray
+
+from deblur_cli.photo.samples import Channels, Deep, key_alpha, split_alpha
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 Chunk = tuple[bytes, bytes]  # name, content
@@ -165,3 +171,28 @@ def _packed(chunk: Chunk) -> bytes:
     name, content = chunk
     checksum = zlib.crc32(name + content)
     return struct.pack(">I", len(content)) + name + content + struct.pack(">I", checksum)
+
+
+def read_deep(content: bytes) -> Channels:
+    """Color and alpha of a 16-bit PNG, H W C and H W uint16, as stored, a transparent color as alpha.
+
+    Raises RuntimeError (imagecodecs' PngError) for damaged bytes.
+    """
+    array = np.atleast_3d(imagecodecs.png_decode(content))  # H W -> H W 1
+    if array.dtype != np.uint16:
+        raise ValueError("its header promises 16 bits but its pixels have 8")
+    color, alpha, *_ = split_alpha(array)
+    return Channels(color, _transparent_color(content, color) if alpha is None else alpha)
+
+
+def _transparent_color(content: bytes, color: Deep) -> NDArray[np.uint16] | None:
+    """Alpha of a 16-bit PNG that declares one color transparent (tRNS), or None without it."""
+    start = content.find(b"tRNS", 0, max(0, content.find(b"IDAT")))
+    if start < 0:
+        return None
+    (size,) = struct.unpack_from(">I", content, start - 4)
+    channels = color.shape[2]
+    if size != 2 * channels:
+        return None
+    key = struct.unpack_from(f">{channels}H", content, start + 4)
+    return key_alpha(color, key)

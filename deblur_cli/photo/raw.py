@@ -20,7 +20,7 @@ from deblur_cli.photo.metadata import XMP_TAG, read_blocks, read_iptc
 from deblur_cli.photo.photo import Photo
 from deblur_cli.photo.raw_tags import read_raw_exif
 from deblur_cli.photo.samples import turn_upright
-from deblur_cli.photo.tiff_pages import open_tiff
+from deblur_cli.photo.tiff import open_tiff
 
 logger = logging.getLogger(__name__)
 

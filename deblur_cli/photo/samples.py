@@ -130,3 +130,10 @@ def turn_upright(array: Samples, orientation: int) -> Samples:
 def joined(color: Samples, alpha: Samples | None) -> Samples:
     """Color and alpha in one array, H W C; the very array without alpha."""
     return color if alpha is None else np.concatenate([color, alpha[:, :, np.newaxis]], axis=2)
+
+
+def split_alpha(array: Samples) -> Channels:
+    """The inverse of `joined`: color and alpha of H W C samples, gray or RGB."""
+    if array.shape[2] in (2, 4):
+        return Channels(np.ascontiguousarray(array[:, :, :-1]), np.ascontiguousarray(array[:, :, -1]))
+    return Channels(array, None)
