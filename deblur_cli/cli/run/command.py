@@ -28,7 +28,7 @@ DASH = Path("-")
 _PIECE = 1 << 16  # bytes; what a pipe holds
 _USES_STDOUT = (
     *("mask", "mask_format", "trajectory", "trajectory_style", "data"),
-    *("only_maps", "report", "json"),
+    *("only_maps", "report", "json", "sidecars"),
 )
 _READS_AGAIN = ("dry_run", "resume")
 
@@ -234,6 +234,8 @@ def _check_dash(options: RunOptions) -> None:
     if inputs[0] == DASH:
         if name := _first_given(options, _READS_AGAIN):
             raise UsageError(f"{name} cannot go with a photo from stdin, which can be read only once")
+        if options.sidecars:
+            raise UsageError("--sidecars cannot go with a photo from stdin, which has no XMP files beside it")
         if sys.stdin.isatty():
             raise UsageError("stdin is a terminal; send a photo into it, such as deblur run - -o - < a.jpg")
 

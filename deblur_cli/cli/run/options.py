@@ -32,6 +32,8 @@ class Kind(StrEnum):
     gray = "mask_gray"  # as a selection for an editor
     trajectory = "trajectory"
     data = "motion"
+    sidecar = "sidecar"  # IMG.xmp of IMG.DNG
+    long_sidecar = "sidecar_with_ending"  # IMG.DNG.xmp
 
 
 ENDINGS = {
@@ -212,6 +214,14 @@ class RunOptions(shared.DeblurOptions):
             rich_help_panel=shared.WRITE,
         ),
     ] = False
+    sidecars: Annotated[
+        bool,
+        typer.Option(
+            "--sidecars",
+            help="Also copy the XMP files of a photo, under the name of its result.",
+            rich_help_panel=shared.WRITE,
+        ),
+    ] = False
     strict: Annotated[
         bool,
         typer.Option(
@@ -302,7 +312,9 @@ class RunOptions(shared.DeblurOptions):
             raise UsageError(
                 "--resume keeps what is finished, and --overwrite does it again: leave out one of them"
             )
-        for name, given in (("--format", self.format), ("--quality", self.quality)):
+        shared.exclude("--sidecars", self.sidecars, "--strip-metadata", self.strip_metadata)
+        of_photos = {"--format": self.format, "--quality": self.quality, "--sidecars": self.sidecars or None}
+        for name, given in of_photos.items():
             if self.only_maps and given is not None:
                 raise UsageError(
                     f"{name} has no effect with --only-maps, which writes no photo: leave it out"
@@ -317,7 +329,7 @@ class RunOptions(shared.DeblurOptions):
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
-        """The kinds of files that are wanted of each photo, the restored photo first."""
+        """The kinds of files that are wanted of each photo, the restored photo first. No sidecars."""
         mask = self.mask_format or ("overlay" if self.mask else None)
         trajectory = self.trajectory or self.trajectory_style is not None
         if self.only_maps and not (mask or trajectory or self.data):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from deblur_cli.cli.options import FolderPath, check_folder
 from deblur_cli.cli.run.collect import Collection, Found, LeftOut, Problem, identity, real_path
-from deblur_cli.cli.run.companions import choose
+from deblur_cli.cli.run.companions import choose, copies_of, sidecars_of
 from deblur_cli.cli.run.options import ENDINGS, Existing, Kind, RunOptions
 from deblur_cli.errors import DecodeError, EncodeError, UsageError
 from deblur_cli.photo import encode
@@ -29,11 +29,13 @@ class State(Enum):
 class Job:
     """One photo and the files that shall come of it.
 
-    results: a file for each kind that is wanted; present: those that exist already and stay
+    results: a file for each kind that is wanted; sidecars: what those of that kind are copied from;
+    present: results that exist already and stay
     """
 
     source: Path
     results: Mapping[Kind, Path]
+    sidecars: Mapping[Kind, Path] = field(default_factory=dict)
     present: frozenset[Path] = frozenset()
     state: State = State.new
 
@@ -117,13 +119,16 @@ def name_results(photos: Sequence[Found], options: RunOptions) -> list[Job]:
     namesakes = defaultdict(set)
     for path, output in named:
         namesakes[identity(output.with_name(path.stem))].add(path.name)
+    sidecars = sidecars_of(path for path, _ in named) if options.sidecars else {}
     jobs = []
     for path, output in named:
         alone = len(namesakes[identity(output.with_name(path.stem))]) == 1
         name = path.stem if alone else path.name
         maps = {kind: output.with_name(name + ending) for kind, ending in ENDINGS.items()}
         results = {Kind.photo: output, **maps}
-        jobs.append(Job(path, {kind: results[kind] for kind in options.kinds}))
+        own = sidecars.get(path, {})
+        wanted = {kind: results[kind] for kind in options.kinds} | copies_of(own, output)
+        jobs.append(Job(path, wanted, own))
     return jobs
 
 
@@ -230,7 +235,7 @@ def _check_format(out: Path, wanted: str | None) -> None:
 
 def _find_clashes(jobs: Sequence[Job]) -> dict[Job, str]:
     """Return the jobs that would write to an original or to the result of an earlier job, and what to do."""
-    originals = {real_path(job.source) for job in jobs}
+    originals = {real_path(path) for job in jobs for path in (job.source, *job.sidecars.values())}
     owner: dict[Path, Path] = {}
     clashes: dict[Job, str] = {}
     for job in jobs:
