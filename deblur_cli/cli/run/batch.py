@@ -5,6 +5,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,7 @@ from deblur_cli.report import Report
 from deblur_cli.restoration.deblurrer import untouched
 from deblur_cli.restoration.findings import to_npz
 from deblur_cli.restoration.mask import feather_weights
+from deblur_cli.restoration.painted import MaskMode, PaintedMask, read_mask
 
 if TYPE_CHECKING:
     from deblur_cli.cli.run.pipeline import Deblurred
@@ -149,13 +151,22 @@ class Batch:
 
     def deblur(self, job: Job, photo: Photo) -> "Deblurred":
         """Detect blur and restore it, as far as that is wanted."""
-        network, request = self._network, self._request
+        network = self._network
         with self._timed(job):
+            request = self._request_for(job, photo)
             findings = self._findings or network.detect(photo, self._bars.report)
             if job.restores:
                 return findings, network.restore(photo, findings, request, self._bars.report)
             scales = network.scales_for(photo.height, photo.width)
             return findings, untouched(photo, findings, request, scales)
+
+    def _request_for(self, job: Job, photo: Photo) -> "Request":
+        """Return what is wanted of a photo, with its painted mask. Raises PhotoError."""
+        if job.mask is None:
+            return self._request
+        opacity = read_mask(job.mask, photo.height, photo.width, self._options.max_megapixels)
+        mode = MaskMode(self._options.mask_mode or MaskMode.only)
+        return replace(self._request, painted=PaintedMask(opacity, mode))
 
     def write(self, job: Job, photo: Photo, deblurred: "Deblurred") -> Outcome:
         """Write all results of a photo, noted in the journal before and after."""
@@ -207,7 +218,7 @@ class Batch:
         if self._is_copied(path, photo, result):
             encode.copy_unchanged(photo, path, overwrite=overwrite)
             return ()
-        done = f"{self._network.weights.label}, epsilon {result.epsilon:g}"
+        done = f"{self._network.weights.label}, {result.request}"
         what = done if result.changed else "nothing restored"
         return encode.encode(
             result.photo,
@@ -336,9 +347,9 @@ def _picture(kind: Kind, photo: Photo, result: "Result", *, flow: bool) -> Photo
 
 def selection(photo: Photo, result: "Result") -> NDArray[np.generic]:
     """Return how strongly restored pixels are laid over the photo: H W 1, white is fully, as deep as it."""
-    mask, largest = result.mask, white(photo.pixels)
+    largest = white(photo.pixels)
     drawn = np.empty((photo.height, photo.width, 1), photo.pixels.dtype)
     for top, bottom in bands(photo.height):
-        weights = feather_weights(mask, slice(top, bottom), slice(0, photo.width))
+        weights = feather_weights(result.opacity, slice(top, bottom), slice(0, photo.width))
         drawn[top:bottom, :, 0] = np.rint(weights * largest)
     return drawn

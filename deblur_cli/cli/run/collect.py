@@ -197,9 +197,15 @@ def _photos_of(given: Path, options: RunOptions, collection: Collection) -> list
                 return []
             return [Found(given, name)]
         exists = os.path.lexists(given)
-        return [Problem(given, IRREGULAR if exists else "no such file or folder", is_nothing=not exists)]
+        return [Problem(given, IRREGULAR if exists else _why_gone(given, options), is_nothing=not exists)]
     except OSError as error:  # a folder on the way may not be entered, or the name is too long
         return [Problem(given, f"cannot be reached: {error.strerror}")]
+
+
+def _why_gone(given: Path, options: RunOptions) -> str:
+    why, first = "no such file or folder", options.inputs[0]
+    is_like_a_result = len(options.inputs) == 2 and options.output is None and is_picture_name(given)
+    return f"{why}; to name the result, use -o {given}" if is_like_a_result and first.is_file() else why
 
 
 def _why_none(

@@ -131,7 +131,12 @@ def load(options: RunOptions, streams: "Output") -> "tuple[Deblurrer, Request]":
             f"{loaded.name} is of {loaded.architecture}, which does not estimate motion: leave out "
             "--trajectory (--only-maps draws the mask alone with --mask)"
         )
-    request = Request(epsilon_for(loaded, options.epsilon), options.keep_sharp)
+    request = Request(
+        epsilon_for(loaded, options.epsilon),
+        options.keep_sharp,
+        options.strength / 100,
+        options.thorough,
+    )
     place = (options.device, options.precision)
     return Deblurrer(loaded, *place, options.tiling, options.scales), request
 
@@ -191,6 +196,10 @@ def _opened(job: "Job", options: RunOptions) -> "tuple[tuple[int, int], tuple[st
 
     raw = RawOptions(options.raw_white_balance, options.raw_exposure, options.raw_color_space)
     photo = decode(job.source, options.max_megapixels, raw)
+    if job.mask is not None:
+        from deblur_cli.restoration.painted import read_mask
+
+        read_mask(job.mask, photo.height, photo.width, options.max_megapixels)
     lost: tuple[str, ...] = ()
     check_is_new(photo, job, options)
     if job.restores:

@@ -10,6 +10,7 @@ from pathlib import Path
 from deblur_cli.cli.options import FolderPath, check_folder
 from deblur_cli.cli.run.collect import Collection, Found, LeftOut, Problem, identity, real_path
 from deblur_cli.cli.run.companions import choose, copies_of, sidecars_of
+from deblur_cli.cli.run.masks import Masks
 from deblur_cli.cli.run.options import ENDINGS, Existing, Kind, RunOptions
 from deblur_cli.errors import DecodeError, EncodeError, UsageError
 from deblur_cli.photo import encode
@@ -29,13 +30,15 @@ class State(Enum):
 class Job:
     """One photo and the files that shall come of it.
 
-    results: a file for each kind that is wanted; sidecars: what those of that kind are copied from;
-    present: results that exist already and stay
+    results: a file for each kind that is wanted; present: those that exist already and stay
+    sidecars: what results of these kinds are copied from
+    mask: the picture that says where the photo is restored, None for none
     """
 
     source: Path
     results: Mapping[Kind, Path]
     sidecars: Mapping[Kind, Path] = field(default_factory=dict)
+    mask: Path | None = None
     present: frozenset[Path] = frozenset()
     state: State = State.new
 
@@ -78,6 +81,9 @@ def make_plan(
     """
     photos, others = choose(found.photos, options.prefer)
     named = name_results(photos, options)
+    if options.mask_file is not None:
+        masks, places = Masks(options.mask_file), {photo.path: photo.relative for photo in photos}
+        named = [replace(job, mask=masks.of(job.source, places[job.source])) for job in named]
     clashes = _find_clashes(named)
     if named and len(clashes) == len(named):
         raise UsageError(clashes[named[0]])
@@ -89,7 +95,7 @@ def make_plan(
             skipped.append((job, f"finished before, {job.main}"))
         elif not job.missing:
             skipped.append((job, f"skipped, {job.main} already exists"))
-        elif reason := _obstacle(job, existing):
+        elif reason := _no_mask(job, options) or _obstacle(job, existing):
             problems.append(Problem(job.source, reason))
         else:
             jobs.append(job)
@@ -100,6 +106,13 @@ def make_plan(
         list(_names_explained(jobs, options)),
         replace(found.left_out, pairs=len(others)),
     )
+
+
+def _no_mask(job: Job, options: RunOptions) -> str | None:
+    """Say that a photo lacks its mask, or return None; what only adds to what is detected may be missing."""
+    if options.mask_file is None or job.mask is not None or options.mask_mode == "add":
+        return None
+    return f"there is no mask for it in {options.mask_file}; name it like the photo, {job.source.stem}.png"
 
 
 def _settled(job: Job, existing: Existing) -> Job:
@@ -265,6 +278,8 @@ def _obstacles(job: Job, existing: Existing) -> Iterator[str]:
     refused = altered or (existing is Existing.refuse and job.state is not State.again)
     state = "was changed since it was finished" if altered else "already exists"
     for result in job.missing.values():
+        if job.mask is not None and identity(result) == identity(job.mask):
+            yield f"{result} is the mask to read, so it is not written; use another -o or mask"
         if result.is_dir():
             yield f"{result} is a folder, so no result can have that name"
         elif refused and os.path.lexists(result):
