@@ -121,7 +121,7 @@ XMP_UUID = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
 MOTION_VIDEO = "the video of its motion photo"
 GAIN_MAP = "its gain map for HDR screens"
 DEPTH_MAP = "its depth map"
-CREDENTIALS = "its C2PA credentials, which would not match a restored picture"
+CREDENTIALS = "its C2PA credentials, which would not match the restored picture"
 _COMPANIONS = {
     b"mpvd": MOTION_VIDEO,
     b"sefd": "what Samsung keeps beside the picture (sefd)",

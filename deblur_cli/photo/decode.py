@@ -34,12 +34,12 @@ from deblur_cli.photo.header import (
     damaged,
     identify,
     is_picture_name,
-    is_plain_tiff,
     png_bits,
+    read_as_raw,
     read_header,
 )
 from deblur_cli.photo.photo import ExtraChannels, JpegSettings, Metadata, Photo
-from deblur_cli.photo.raw import RawOptions, UnsupportedRawError, read_raw
+from deblur_cli.photo.raw import RawOptions, read_raw
 from deblur_cli.photo.samples import Channels, turn_upright
 from deblur_cli.photo.tiff_pages import TiffPages, open_tiff
 
@@ -79,12 +79,9 @@ def decode(
 
 def _decode(path: Path, format: str, max_megapixels: float, raw: RawOptions) -> Photo:
     if format == "RAW":
-        try:
-            return read_raw(path, max_megapixels, raw)
-        except UnsupportedRawError:
-            if not is_plain_tiff(path):
-                raise
-            format = "TIFF"
+        if (photo := read_as_raw(path, lambda: read_raw(path, max_megapixels, raw))) is not None:
+            return photo
+        format = "TIFF"
     with path.open("rb") as file:
         source = _Source(path, file, read_header(file), max_megapixels)
         reader = _READERS.get(format)

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, TypeVar
 
 from PIL import Image, UnidentifiedImageError
 
@@ -25,6 +25,8 @@ from deblur_cli.photo.tiff_pages import open_tiff
 # Pillow tells MPO from JPEG after opening.
 PILLOW_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
 HEADER_BYTES = 64
+
+T = TypeVar("T")
 
 RAW_SUFFIXES = frozenset(
     {
@@ -138,11 +140,19 @@ def _is_raw_tiff(path: Path, file: BinaryIO, header: bytes) -> bool:
     return pages is not None and pages.is_raw
 
 
-def is_plain_tiff(path: Path) -> bool:
-    """Whether a file is a TIFF without sensor values, though it is named like camera RAW."""
-    with path.open("rb") as file:
-        pages = open_tiff(path, file)
-        return pages is not None and not pages.is_raw
+def read_as_raw(path: Path, read: Callable[[], T]) -> T | None:
+    """What `read` makes of camera RAW; None for a TIFF without sensor values that is only named like it.
+
+    Raises UnsupportedRawError as `read` does, for any other file that is no camera RAW it knows.
+    """
+    try:
+        return read()
+    except UnsupportedRawError:
+        with path.open("rb") as file:
+            pages = open_tiff(path, file)
+            if pages is None or pages.is_raw:
+                raise
+        return None
 
 
 def _unread(path: Path, header: bytes) -> DecodeError:
@@ -197,11 +207,8 @@ def probe(path: Path) -> Header:
     try:
         format = identify(path)
         if format == "RAW":
-            try:
-                return Header("RAW", *raw_size(path))
-            except UnsupportedRawError:
-                if not is_plain_tiff(path):
-                    raise
+            if (size := read_as_raw(path, lambda: raw_size(path))) is not None:
+                return Header(format, *size)
             format = "TIFF"
         return Header(format, *_size(path, format))
     except UnidentifiedImageError as error:

@@ -4,7 +4,7 @@ import struct
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from deblur_cli.photo.bmff import GAIN_MAP
+from deblur_cli.photo.bmff import CREDENTIALS, GAIN_MAP
 from deblur_cli.photo.markers import APP0, COM, Segment, read_stream
 from deblur_cli.photo.photoshop import SEGMENT_PREFIX
 from deblur_cli.photo.trailer import ISO_GAIN_MAP, MpPicture, read_mp_index, read_trailer
@@ -23,7 +23,6 @@ _WRITTEN = {
     0xED: (SEGMENT_PREFIX,),
     0xEE: (_ADOBE,),
 }
-_CREDENTIALS = "its C2PA credentials, which would not match the restored picture"
 _THERMAL = "its thermal data, which would not fit the turned picture"
 # Beginnings of segments that count in the directions of the stored picture
 _UNTURNED = {
@@ -176,7 +175,7 @@ class _Sorter:
             long = content[8:12] == b"\0\0\0\1"  # the length takes 8 bytes more
             kind, label = (content[24:], content[41:]) if not long else (content[32:], content[49:])
             is_c2pa = kind.startswith(b"c2pa") or label.startswith((b"c2pa", b"cai"))
-            self._credentials[instance] = _CREDENTIALS if is_c2pa else _CARRIED
+            self._credentials[instance] = CREDENTIALS if is_c2pa else _CARRIED
         return self._credentials[instance]
 
     def _fate_of_unturned(self, segment: Segment) -> str | None:
