@@ -58,7 +58,7 @@ def run(options: RunOptions) -> None:
             streams.warn(line)
         if options.dry_run:
             with streams.log_lines():
-                code = dry_run(plan, options, streams)
+                code = dry_run(plan, options, findings, streams)
         else:
             code = deblur(plan, options, journal, findings, streams)
         if code:
@@ -136,7 +136,7 @@ def load(options: RunOptions, streams: "Output") -> "tuple[Deblurrer, Request]":
     return Deblurrer(loaded, *place, options.tiling, options.scales), request
 
 
-def dry_run(plan: "Plan", options: RunOptions, streams: "Output") -> int:
+def dry_run(plan: "Plan", options: RunOptions, findings: "Findings | None", streams: "Output") -> int:
     """Open every photo and tell what would be done with it; return the exit code to expect."""
     from deblur_cli.cli.run import messages
     from deblur_cli.cli.run.collect import Problem
@@ -150,15 +150,16 @@ def dry_run(plan: "Plan", options: RunOptions, streams: "Output") -> int:
     planned = []
     for job in plan.jobs:
         try:
-            size, lost = _opened(job, options)
+            size, lost, is_certain = _opened(job, options, findings)
         except PhotoError as error:
             failed.append(Problem(job.source, str(error)))
             continue
         planned.append(size)
         streams.tell(messages.plan_record(job, size, lost), messages.plan_line(job, size))
         if lost:
+            when = "" if is_certain else "if anything in it is restored, "
             then = "it would fail, as --strict asks" if options.strict else "left out"
-            streams.warn(f"{job.source}: if anything in it is restored, {then}: {'; '.join(lost)}")
+            streams.warn(f"{job.source}: {when}{then}: {'; '.join(lost)}")
     for problem in failed:
         streams.error(str(problem))
         streams.tell(messages.failure_record(problem))
@@ -170,22 +171,29 @@ def dry_run(plan: "Plan", options: RunOptions, streams: "Output") -> int:
     return forecast.exit_code
 
 
-def _opened(job: "Job", options: RunOptions) -> "tuple[tuple[int, int], tuple[str, ...]]":
-    """Return width and height of a photo, and what its result would lack if anything in it is restored.
+def _opened(
+    job: "Job", options: RunOptions, findings: "Findings | None"
+) -> "tuple[tuple[int, int], tuple[str, ...], bool]":
+    """Return width and height of a photo, what its result would lack, and whether it surely would.
 
+    It would not where nothing in the photo is restored and its file is copied.
     Raises PhotoError where the run would: the photo is read as it would be then.
     """
     from deblur_cli.photo import encode
     from deblur_cli.photo.decode import RawOptions, decode
 
     raw = RawOptions(options.raw_white_balance, options.raw_exposure, options.raw_color_space)
-    photo = decode(job.source, options.max_megapixels, raw)
-    lost: tuple[str, ...] = ()
-    if job.restores:
-        name = job.results[Kind.photo].name
-        encode.check_fits(photo, job.results[Kind.photo], name, options.quality)
-        lost = encode.left_out(photo, encode.format_of(name), strip=options.strip_metadata)
-    return (photo.width, photo.height), lost
+    photo = decode(job.source, options.max_megapixels, raw, develop=False)
+    if findings is not None:
+        findings.check_fits(photo.height, photo.width)
+    if not job.restores:
+        return (photo.width, photo.height), (), True
+    name, strip = job.results[Kind.photo].name, options.strip_metadata
+    form = encode.format_of(name)
+    encode.check_fits(photo, job.results[Kind.photo], name, options.quality)
+    is_certain = not encode.is_copy_possible(photo, form, strip=strip)
+    lost = encode.left_out(photo, form, strip=strip, strict=options.strict and is_certain)
+    return (photo.width, photo.height), lost, is_certain
 
 
 def _estimate(forecast: "Forecast", options: RunOptions, streams: "Output") -> None:
