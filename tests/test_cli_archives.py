@@ -1,12 +1,16 @@
 """`deblur run` on archives: what is left out of them, and what goes along with each photo."""
 
 import json
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import pytest
 from cli_helpers import deblur, install, make_photo, names_in
+from PIL import Image
 
+from deblur_cli.cli.run.collect import collect
+from deblur_cli.cli.run.options import Existing, RunOptions
 from deblur_cli.cli.run.patterns import parse_pattern
+from deblur_cli.cli.run.plan import make_plan
 
 
 @pytest.fixture(autouse=True)
@@ -88,3 +92,84 @@ def test_folders_that_cameras_and_systems_make_are_skipped_and_named_once(tmp_pa
     for folder in ("@eaDir", ".thumbnails"):
         named = deblur("run", "-r", tmp_path / folder)
         assert named.stdout == f"{tmp_path / folder / 'a_deblurred.png'}\n"
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.tif", "a.avif"])
+def test_a_result_is_known_whatever_its_name_and_not_deblurred_again(tmp_path, name):
+    result, photo = tmp_path / "renamed" / name, make_photo(tmp_path / f"b{Path(name).suffix}")
+    deblur("run", make_photo(tmp_path / name), "-o", result)
+    words = ("run", photo, result, "-o", tmp_path / "out")
+    foretold, batch = deblur(*words, "--dry-run"), deblur(*words)
+    assert batch.stdout == f"{tmp_path / 'out' / f'b_deblurred{photo.suffix}'}\n"
+    for shown in (foretold, batch):
+        (line,) = (line for line in shown.stderr.splitlines() if line.startswith(f"{result}: skipped"))
+        assert "a result of deblur" in line and "--again" in line
+        assert shown.exit_code == 0
+    assert "1 to skip" in foretold.stderr and "1 skipped" in batch.stderr
+    again = deblur(*words, "--again", "--overwrite")
+    assert len(again.stdout.splitlines()) == 2
+
+
+def test_a_result_given_alone_is_refused_unless_asked_for_again(tmp_path):
+    result = tmp_path / "b.png"
+    deblur("run", make_photo(tmp_path / "a.png"), "-o", result)
+    for words in (("run", result), ("run", result, "--dry-run"), ("run", result, "--json")):
+        refused = deblur(*words)
+        assert refused.exit_code == 1
+        assert refused.stderr.splitlines()[0].startswith(f"error: {result}: is a result of deblur")
+        assert "--again" in refused.stderr
+    assert names_in(tmp_path) == {"a.png", "b.png"}
+    assert deblur("run", result, "--only-maps", "-o", tmp_path / "maps").exit_code == 0
+    assert deblur("run", result, "--again").stdout == f"{tmp_path / 'b_deblurred.png'}\n"
+
+
+def test_a_folder_of_results_alone_says_how_to_deblur_them_again(tmp_path):
+    make_photo(tmp_path / "a.jpg")
+    deblur("run", tmp_path / "a.jpg", "-o", tmp_path / "out", "--mask")
+    refused = deblur("run", tmp_path / "out")
+    assert refused.exit_code == 2 and "--again" in refused.stderr
+    again = deblur("run", tmp_path / "out", "--again", "-o", tmp_path / "twice")
+    assert again.stdout == f"{tmp_path / 'twice' / 'a_deblurred_deblurred.jpg'}\n"  # not of the mask
+
+
+def test_other_software_is_no_note(tmp_path):
+    exif = Image.Exif()
+    for index, software in enumerate(("Deblur 3", "my deblur 1.0 (x)", "GIMP; unblur 2 (y)", "deblur")):
+        exif[305] = software
+        Image.effect_noise((48, 32), 90).convert("RGB").save(tmp_path / f"{index}.jpg", exif=exif)
+    assert len(deblur("run", tmp_path).stdout.splitlines()) == 4
+
+
+@pytest.mark.parametrize(
+    ("prefer", "taken"),
+    [
+        (
+            "both",
+            {"a.DNG", "A.jpg", "b.jpg", "c.heic", "c.JPG", "d.hif", "d.cr3", "e.nef", "e.jpeg", "e.tif"},
+        ),
+        ("raw", {"a.DNG", "b.jpg", "c.heic", "c.JPG", "d.cr3", "e.nef", "e.tif"}),
+        ("jpeg", {"A.jpg", "b.jpg", "c.JPG", "d.hif", "e.jpeg", "e.tif"}),
+    ],
+)
+def test_of_a_shot_in_two_formats_the_preferred_one_is_taken(tmp_path, prefer, taken):
+    names = {"a.DNG", "A.jpg", "b.jpg", "c.heic", "c.JPG", "d.hif", "d.cr3", "e.nef", "e.jpeg", "e.tif"}
+    for name in (*names, "raw/b.dng"):  # in another folder it is no pair
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    options = RunOptions(inputs=[tmp_path], recursive=True, prefer=prefer, tile=None)
+    plan = make_plan(collect(options), options, Existing.replace)
+    assert {str(job.source.relative_to(tmp_path)) for job in plan.jobs} == {*taken, "raw/b.dng"}
+    assert plan.left_out.record()["other_of_pair"] == len(names - taken)
+
+
+def test_photos_left_out_of_pairs_are_counted_and_maps_need_no_long_names(tmp_path):
+    make_photo(tmp_path / "a.jpg")
+    make_photo(tmp_path / "a.tif").rename(tmp_path / "a.dng")
+    words = ("run", tmp_path, "--prefer", "jpeg", "--only-maps", "--mask")
+    foretold, result = deblur(*words, "--dry-run"), deblur(*words)
+    assert result.stdout == f"{tmp_path / 'a_mask.png'}\n"
+    for shown in (foretold, result):
+        assert shown.stderr.splitlines()[-1].endswith("1 photo left out by --prefer")
+    # an excluded photo prefers nothing
+    other = deblur(*words, "--exclude", "*.jpg", "-o", tmp_path / "out", "--dry-run")
+    assert str(tmp_path / "a.dng") in other.stdout

@@ -89,7 +89,7 @@ def test_notes_are_warnings_that_name_their_photo_and_quiet_runs_say_nothing(tmp
 
 
 def test_json_describes_each_photo_and_the_run(photo, tmp_path):
-    result = deblur("run", photo, tmp_path / "gone.jpg", "--mask", "--json")
+    result = deblur("run", tmp_path / "gone.jpg", photo, "--mask", "--json")
     failed, done, summary = (json.loads(line) for line in result.stdout.splitlines())
     assert (failed["status"], failed["input"]) == ("failed", str(tmp_path / "gone.jpg"))
     assert failed["error"] == "no such file or folder"

@@ -188,16 +188,18 @@ def test_broken_blocks_never_cost_the_photo(tmp_path, suffix, broken):
         assert lost == ("its EXIF block, which is broken",)
 
 
-def test_an_avif_with_broken_exif_is_read_all_the_same(tmp_path):
+@pytest.mark.parametrize("broken", [b"nonsense", b"MM\0*\xff\xff\0\0", b"MM\0*\0\0\0\xff"])
+def test_an_avif_with_broken_exif_is_read_all_the_same(tmp_path, broken):
     pixels = smooth_pixels(16, 24)
     content = file_bytes(to_pillow(pixels), "AVIF", exif=b"Exif\0\0" + exif_block(), xmp=XMP, quality=98)
     start = content.index(exif_block()[:8])
     path = tmp_path / "s.avif"
-    path.write_bytes(content[:start] + b"nonsense" + content[start + 8 :])
+    path.write_bytes(content[:start] + broken + content[start + 8 :])
     photo = decode(path)
     assert np.abs(photo.pixels.astype(int) - pixels).mean() < 4
     assert (photo.metadata.exif, photo.metadata.xmp) == (None, XMP)
-    assert photo.left_out == ("its EXIF block, which is broken",)
+    (lost,) = photo.left_out
+    assert lost.startswith("its EXIF block, which is broken")
 
 
 @needs_camera

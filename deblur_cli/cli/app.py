@@ -4,19 +4,22 @@ A command's file may import at its top only what its options need. Whatever need
 Pillow is imported inside the command, so that `deblur --help` answers at once.
 """
 
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from itertools import pairwise
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperOption
 
 from deblur_cli import __version__
 from deblur_cli.cli.bench import bench
 from deblur_cli.cli.epsilon import epsilon
 from deblur_cli.cli.evaluate import evaluate
-from deblur_cli.cli.help import PanelCommand
+from deblur_cli.cli.help import PanelCommand, PanelGroup, with_examples
 from deblur_cli.cli.info import info
 from deblur_cli.cli.options import Version
 from deblur_cli.cli.output import OK, USAGE, Terminated, describe, exit_code
@@ -24,9 +27,12 @@ from deblur_cli.cli.run.command import run
 from deblur_cli.cli.synth import synth
 from deblur_cli.cli.train import train
 from deblur_cli.cli.weights import app as weights
+from deblur_cli.errors import UsageError
+
+RUN = "run"  # the command that photos without a command mean
 
 
-class GuardedGroup(TyperGroup):
+class GuardedGroup(PanelGroup):
     """The group of all commands; every exception leaves it as one line and an exit code."""
 
     def main(
@@ -49,6 +55,33 @@ class GuardedGroup(TyperGroup):
             return action()
         words = sys.argv[1:] if args is None else args
         sys.exit(guard(action, debug="--debug" in words))
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Find the command among the words; photos and options of photos alone are for `run`."""
+        own = {name for option in self.get_params(ctx) for name in option.opts}
+        if args and args[0] not in own | self.commands.keys():
+            if not ctx.resilient_parsing:
+                self._check_for_run(args)
+            args = [RUN, *args]
+        return super().parse_args(ctx, args)
+
+    def _check_for_run(self, args: Sequence[str]) -> None:
+        """Raise UsageError for words that can hardly be meant for `run`."""
+        first = args[0]
+        if first and not first.startswith("-") and not os.path.lexists(first):
+            like = get_close_matches(first, self.commands, 1)
+            hint = f"did you mean `deblur {like[0]}`?" if like else "`deblur --help` shows the commands"
+            raise UsageError(f"no such command or file: {first}; {hint}")
+        options = [one for one in self.commands[RUN].params if isinstance(one, TyperOption)]
+        followed = {name for option in options if not option.is_flag for name in option.opts}
+        for before, word in pairwise(args):
+            if word in self.commands and before not in followed and not os.path.lexists(word):
+                raise UsageError(f"{word} is a command, so it comes first: deblur {word} ...")
+
+    def format_usage(self, ctx: Any, formatter: Any) -> None:
+        """Show both ways to call: with photos, and with a command."""
+        formatter.write_usage(ctx.command_path, "[OPTIONS] PHOTO|FOLDER...")
+        formatter.write_usage(ctx.command_path, "COMMAND [ARGUMENTS]...", prefix="       ")
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command. Here, as of any KeyboardInterrupt Typer makes an exit code that means Ctrl-C."""
@@ -74,12 +107,27 @@ def guard(action: Callable[[], object], *, debug: bool) -> int:
 
 
 # Typer's Rich help doubles the time that --help takes, hence plain text.
-app = typer.Typer(cls=GuardedGroup, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = typer.Typer(
+    cls=GuardedGroup,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 
 
-@app.callback(invoke_without_command=True)
+@app.callback(
+    invoke_without_command=True,
+    help=with_examples(
+        "Restore what moved in photos, and leave every other pixel as it was.",
+        ("deblur dog.jpg", "write dog_deblurred.jpg next to it"),
+        ("deblur holiday/ -r -o sharper/", "a folder and the folders inside it"),
+        ("deblur dog.jpg --epsilon 0.3", "restore more: lower restores more"),
+        ("deblur run --help", "show all options for photos"),
+    ),
+    epilog="A photo that is named like a command needs a path: deblur ./info",
+)
 def start(context: typer.Context, version: Version = False) -> None:
-    """Deblur what moved in a photo and leave the rest as it was."""
+    """Show the version, or the help where there is nothing else to do."""
     if version:
         typer.echo(f"deblur {__version__}")
     elif context.invoked_subcommand is None:
@@ -87,11 +135,11 @@ def start(context: typer.Context, version: Version = False) -> None:
         raise typer.Exit(USAGE)
 
 
-app.command(cls=PanelCommand)(run)
-app.command()(epsilon)
-app.command()(info)
-app.command()(evaluate)
-app.command()(bench)
-app.command()(train)
-app.command()(synth)
+app.command(cls=PanelCommand, short_help="Restore photos; the word may be left out.")(run)
+app.command(cls=PanelCommand, short_help="Draw what several values of epsilon would restore.")(epsilon)
+app.command(cls=PanelCommand, short_help="Show devices, weights and folders of this machine.")(info)
+app.command(cls=PanelCommand, short_help="Measure how good weights are on a dataset.")(evaluate)
+app.command(cls=PanelCommand, short_help="Time a photo on this machine.")(bench)
+app.command(cls=PanelCommand, short_help="Train a network on your own sharp photos.")(train)
+app.command(cls=PanelCommand, short_help="Make a dataset of motion blur from sharp photos.")(synth)
 app.add_typer(weights, name="weights")

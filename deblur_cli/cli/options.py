@@ -281,7 +281,7 @@ Quiet = Annotated[
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.", rich_help_panel=MESSAGES)]
 Version = Annotated[
     bool,
-    typer.Option("--version", help="Show the version and exit.", is_eager=True, rich_help_panel=MESSAGES),
+    typer.Option("--version", help="Show the version and exit.", is_eager=True),
 ]
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 TAPS = 9  # N_1 of the paper: one instant of the exposure for each tap of a 3x3 kernel
 CENTER = TAPS // 2  # the tap of mid-exposure, which samples the pixel itself
+TURNS = 8  # orientations of a picture
 MOVING = [tap for tap in range(TAPS) if tap != CENTER]
 
 
@@ -62,6 +63,28 @@ def in_order_of(start: Tensor, end: Tensor, first: Tensor, last: Tensor) -> tupl
     """Start and end, B 2 h w each, exchanged where they move against the way from `first` to `last`."""
     against = ((end - start) * (last - first)).sum(1, keepdim=True) < 0
     return torch.where(against, end, start), torch.where(against, start, end)
+
+
+def turn_picture(values: Tensor, turn: int) -> Tensor:
+    """A picture B C H W in one of eight orientations.
+
+    Bits of `turn` mirror left and right (1), mirror up and down (2), and then swap the axes (4).
+    """
+    values = values.flip([axis for bit, axis in ((1, -1), (2, -2)) if turn & bit])
+    return values.transpose(-1, -2) if turn & 4 else values
+
+
+def turn_field(field: Tensor, turn: int) -> Tensor:
+    """Displacements B 2 h w, (dy, dx), of a picture that is turned by `turn_picture`."""
+    sign = field.new_tensor([-1.0 if turn & 2 else 1.0, -1.0 if turn & 1 else 1.0]).view(1, 2, 1, 1)
+    turned = turn_picture(field * sign, turn)
+    return turned.flip(1) if turn & 4 else turned
+
+
+def turn_back(values: Tensor, turn: int) -> Tensor:
+    """The picture that `turn_picture` turned."""
+    values = values.transpose(-1, -2) if turn & 4 else values
+    return turn_picture(values, turn & 3)
 
 
 def tap_positions(start: Tensor, end: Tensor) -> Tensor:

@@ -172,6 +172,11 @@ def without_thumbnail(block: bytes) -> bytes:
     return bytes(patched)
 
 
+def software_of(block: bytes) -> str:
+    """What stands in the block's Software tag; "" where there is none. Raises BrokenExifError."""
+    return _text_of(block, byte_order(block), main_directory(block).get(SOFTWARE))
+
+
 def with_software(block: bytes | None, note: str) -> bytes:
     """The block with `note` in its Software tag, behind what stands there already ("Camera 1.0; note").
 
@@ -179,8 +184,7 @@ def with_software(block: bytes | None, note: str) -> bytes:
     with their absolute offsets included. Raises BrokenExifError.
     """
     block = block or _EMPTY
-    former = _text_of(block, byte_order(block), main_directory(block).get(SOFTWARE))
-    text = "; ".join(filter(None, (former, note))).encode("ascii", "replace") + b"\0"
+    text = "; ".join(filter(None, (software_of(block), note))).encode("ascii", "replace") + b"\0"
     return _with_values(block, {SOFTWARE: (_ASCII, text)})
 
 

@@ -22,6 +22,7 @@ from deblur_cli.restoration.mask import (
     interpolated_weights,
     region_confidence,
 )
+from deblur_cli.restoration.painted import MaskMode, PaintedMask
 from deblur_cli.restoration.scales import (
     ScaledPhoto,
     enlarge_change,
@@ -36,6 +37,7 @@ from deblur_cli.restoration.tiles import Grid, Mosaic, Tile, changed_part
 from deblur_cli.weights import LoadedWeights
 
 Floats = NDArray[np.float32]
+STRONGEST = 1.5  # times the change that the network makes
 BAND = (256, 2048)  # rows and columns of the photo that are changed at once, at most
 
 
@@ -46,19 +48,45 @@ class Request:
     epsilon: confidence above which a cell counts as blurred, 0-1
     keep_sharp: restore regions instead of single cells, and lay them over the photo through a feathered mask,
     instead of returning the network's bare output
+    strength: how much of the change to apply, 0-1.5: 1 is all of it, more exaggerates it
+    thorough: restore in all eight orientations and take the mean: better, and eight times as slow
+    painted: where the user wants something restored, besides or instead of what was detected
     """
 
     epsilon: float = 0.5
     keep_sharp: bool = True
+    strength: float = 1.0
+    thorough: bool = False
+    painted: PaintedMask | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.epsilon <= 1:
             raise UsageError(f"epsilon is {self.epsilon}: it must be between 0 and 1")
+        if not 0 <= self.strength <= STRONGEST:
+            raise UsageError(f"strength is {self.strength}: it must be between 0 and {STRONGEST}")
+        if self.painted is not None and not self.keep_sharp:
+            raise UsageError("a painted mask keeps the rest of the photo as it is: it needs keep_sharp")
 
-    def confidence(self, findings: Findings) -> Floats:
-        """What epsilon is compared to, h w: the confidence of regions, or of single cells."""
-        sharp = self.keep_sharp
-        return region_confidence(findings.probability, self.epsilon) if sharp else findings.probability
+    def __str__(self) -> str:
+        """What was wanted, for people; what is as ever goes without saying."""
+        painted = {MaskMode.only: "as painted", MaskMode.add: "and painted", MaskMode.limit: "where painted"}
+        parts = [f"epsilon {self.epsilon:g}"]
+        if self.painted is not None:
+            limit = [] if self.painted.mode is MaskMode.only else parts
+            parts = [*limit, painted[self.painted.mode]]
+        parts += [f"strength {100 * self.strength:g} %"] if self.strength != 1 else []
+        return ", ".join([*parts, *(["thorough"] if self.thorough else [])])
+
+    def decide(self, findings: Findings) -> tuple[Floats, Floats]:
+        """What epsilon is compared to, and how much of the change each cell gets, h w of 0-1 each.
+
+        The former is the confidence of regions, or of single cells, and 1 where something is painted.
+        """
+        found = findings.probability
+        if self.keep_sharp:
+            found = region_confidence(found, self.epsilon)
+        mask = (found > self.epsilon).astype(np.float32)
+        return (found, mask) if self.painted is None else self.painted.join(found, mask)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +94,7 @@ class Result:
     """A photo after restoration and what was done.
 
     findings: their probability is what epsilon was compared to
+    opacity: h w of 0-1, how much of the change each cell gets; request: what was wanted
     blurred_share: share of the photo's area over epsilon; scale_shares: the part of it restored at each scale
     tiles: that the detector went through; tiles_restored, tiles_kept: that were restored, and that failed and
     stayed as they were; over all scales
@@ -74,7 +103,8 @@ class Result:
 
     photo: Photo
     findings: Findings
-    epsilon: float
+    opacity: Floats
+    request: Request
     blurred_share: float
     scale_shares: dict[int, float]
     tiles: int
@@ -84,19 +114,25 @@ class Result:
     changed: bool = False
 
     @property
+    def epsilon(self) -> float:
+        """Confidence above which a cell counted as blurred."""
+        return self.request.epsilon
+
+    @property
     def mask(self) -> Floats:
         """What is restored, h w of zeros and ones."""
-        return (self.findings.probability > self.epsilon).astype(np.float32)
+        return (self.opacity > 0).astype(np.float32)
 
 
 def untouched(photo: Photo, findings: Findings, request: Request, scales: Sequence[int] = SCALES) -> Result:
     """The photo as it is, and what a run would restore of it at each of the scales."""
-    confidence = request.confidence(findings)
-    mask = (confidence > request.epsilon).astype(np.float32)
+    confidence, opacity = request.decide(findings)
+    mask = (opacity > 0).astype(np.float32)
     return Result(
         photo,
         replace(findings, probability=confidence),
-        request.epsilon,
+        opacity,
+        request,
         covered_share(mask, photo.height, photo.width),
         {
             scale: covered_share(mask * share, photo.height, photo.width)
@@ -214,7 +250,7 @@ class Restoration:
 
     def run(self) -> Result:
         """Restore each scale, the coarsest first, and lay what changed over the photo."""
-        if not self.shares:
+        if not self.shares or not self.request.strength:
             return self.before
         finest, *coarser = pyramid(self.photo.pixels, (1, *self.shares))
         for scale, parts in self.parts_now().items():
@@ -257,8 +293,10 @@ class Restoration:
 
     def changes(self, photo: ScaledPhoto, parts: Iterable[Tile]) -> Iterator[tuple[Tile, Floats | None]]:
         """How restoration changes parts of the photo at a scale, h w 3 each; None for those that failed."""
-        maps = reduce_maps(self.findings, photo.scale)
-        return self.engine.restore(photo, parts, maps, self.mask_at(photo.scale), self.request.epsilon)
+        maps, request = reduce_maps(self.findings, photo.scale), self.request
+        return self.engine.restore(
+            photo, parts, maps, self.mask_at(photo.scale), request.epsilon, thorough=request.thorough
+        )
 
     def restored(self, photo: ScaledPhoto, grid: Grid) -> Iterator[tuple[Tile, Tile, Floats]]:
         """Tiles, the part of each, and how it changes, h w C; those that failed are listed and left out."""
@@ -316,8 +354,9 @@ class Restoration:
         for scale, share in self.shares.items():
             change = changes[scale] if scale == 1 else enlarge_change(changes[scale], scale, rows, columns)
             total += change * interpolated_weights(share, rows, columns)[..., None]
+        total *= self.request.strength
         if self.request.keep_sharp:
-            total *= feather_weights(self.mask, rows, columns)[..., None]
+            total *= feather_weights(self.before.opacity, rows, columns)[..., None]
         largest = white(pixels)
         values = window.astype(np.float32) + total * largest
         pixels[rows, columns] = np.rint(values, out=values).clip(0, largest).astype(pixels.dtype)

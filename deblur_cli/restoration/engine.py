@@ -15,6 +15,7 @@ from torch import Tensor
 
 from deblur_cli.errors import OutOfMemoryError
 from deblur_cli.nets import Detection, Network, accelerate, place
+from deblur_cli.nets.motion import TURNS, turn_back, turn_field, turn_picture
 from deblur_cli.nets.network import CELL, cells_of, fit
 from deblur_cli.restoration import ALIGNMENT, Tiling
 from deblur_cli.restoration.device import Precision, free_memory, memory_errors
@@ -158,20 +159,49 @@ class Engine:
         return np.asarray(maps) if np.isfinite(maps).all() else None
 
     def restore(
-        self, picture: Picture, parts: Iterable[Tile], maps: Floats, mask: Floats, epsilon: float
+        self,
+        picture: Picture,
+        parts: Iterable[Tile],
+        maps: Floats,
+        mask: Floats,
+        epsilon: float,
+        *,
+        thorough: bool = False,
     ) -> Iterator[tuple[Tile, Floats | None]]:
         """How restoration changes parts of a picture, h w 3 each; None where that failed in float32 too.
 
         maps: probability, start and end of the picture, as from `detect`
         mask: h/8 w/8 of zeros and ones, what is restored
         epsilon: matters to networks that choose windows by themselves
+        thorough: whether each part is restored in all eight orientations, as `restore_turned` does
         """
         joined = np.concatenate([mask[None], maps])
         for part in parts:
             image, own = picture.cut(part), torch.from_numpy(joined[(slice(None), *part.cells)])[None]
-            restored = self.retried(lambda network: self.restore_part(network, image, own, epsilon))  # noqa: B023
+            if thorough:
+                restored = self.restore_turned(image, own, epsilon)
+            else:
+                restored = self.retried(lambda network: self.restore_part(network, image, own, epsilon))  # noqa: B023
             # 1 3 h w -> h w 3
             yield part, None if restored is None else (restored - image)[0].permute(1, 2, 0).numpy()
+
+    def restore_turned(self, image: Tensor, maps: Tensor, epsilon: float) -> Tensor | None:
+        """The mean over the eight flips and transposes of a part, else as `restore_part`: 1 3 h w.
+
+        The self-ensemble of Timofte et al., "Seven ways to improve example-based single image super
+        resolution" (2016). None where one of them failed.
+        """
+        height, width = image.shape[-2:]
+        whole = F.pad(image, (0, -width % CELL, 0, -height % CELL), mode="replicate")  # cells turn as wholes
+        total = torch.zeros_like(whole)
+        for turn in range(TURNS):
+            motion = [turn_field(part, turn) for part in (maps[:, 2:4], maps[:, 4:])]
+            seen, told = turn_picture(whole, turn), torch.cat([turn_picture(maps[:, :2], turn), *motion], 1)
+            restored = self.retried(lambda network: self.restore_part(network, seen, told, epsilon))  # noqa: B023
+            if restored is None:
+                return None
+            total += turn_back(restored, turn)
+        return total[..., :height, :width] / TURNS
 
     @torch.inference_mode()
     def restore_part(self, network: Network, image: Tensor, maps: Tensor, epsilon: float) -> Tensor | None:

@@ -48,8 +48,8 @@ def grow(seeds: Tensor, region: Tensor) -> Tensor:
 def feather_weights(mask: Floats, rows: slice, columns: slice) -> Floats:
     """The feathered mask in a window of the photo, h w in 0-1: how strongly restored pixels are laid over it.
 
-    mask: zeros and ones for the cells of the whole photo, h w. The mask grown by FEATHER is interpolated from
-    the middles of its cells: with a FEATHER of 1, weights are one up to 4 pixels around the mask and fall to
+    mask: 0-1 for the cells of the whole photo, h w. The mask grown by FEATHER is interpolated from the
+    middles of its cells: with a FEATHER of 1, weights are one up to 4 pixels around the mask and fall to
     exactly zero at 12. A pixel has the same weight in every window.
     """
     cells, place = surroundings(mask, rows, columns, FEATHER_REACH)

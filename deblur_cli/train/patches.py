@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deblur_cli.errors import TrainingError
+from deblur_cli.nets.motion import TURNS, turn_field, turn_picture
 from deblur_cli.train.datasets import load_photos
 from deblur_cli.train.samples import Sample
 from deblur_cli.train.settings import BlurSettings
@@ -98,22 +99,9 @@ def read_batch(arrays: Arrays, rows: NDArray[np.intp], turn: int) -> Sample:
 
 
 def turned(sample: Sample, turn: int) -> Sample:
-    """The batch in one of eight orientations: bits mirror left and right, mirror up and down, swap the axes.
-
-    Displacements turn with the picture.
-    """
-
-    def place(values: Tensor) -> Tensor:
-        values = values.flip([axis for bit, axis in ((1, -1), (2, -2)) if turn & bit])
-        return values.transpose(-1, -2) if turn & 4 else values
-
-    def move(field: Tensor) -> Tensor:
-        sign = torch.tensor([-1.0 if turn & 2 else 1.0, -1.0 if turn & 1 else 1.0]).view(1, 2, 1, 1)
-        placed = place(field * sign)
-        return placed.flip(1) if turn & 4 else placed
-
-    blurred, sharp, mask = (place(part) for part in (sample.blurred, sample.sharp, sample.mask))
-    return Sample(blurred, sharp, mask, move(sample.start), move(sample.end))
+    """The batch in one of eight orientations; displacements turn with the picture."""
+    blurred, sharp, mask = (turn_picture(part, turn) for part in (sample.blurred, sample.sharp, sample.mask))
+    return Sample(blurred, sharp, mask, turn_field(sample.start, turn), turn_field(sample.end, turn))
 
 
 class PatchPool:
@@ -155,7 +143,7 @@ class PatchPool:
         view, place = divmod(step - self.since, self.steps)
         rng = np.random.default_rng([self.number, view])
         rows = rng.permutation(self.recipe.count)[place * self.batch : (place + 1) * self.batch]
-        turn = int(np.random.default_rng(seed).integers(8))
+        turn = int(np.random.default_rng(seed).integers(TURNS))
         return read_batch(self.arrays, rows, turn)
 
     def renew(self, step: int) -> None:

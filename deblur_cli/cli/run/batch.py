@@ -5,6 +5,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,11 +13,11 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from deblur_cli import __version__
 from deblur_cli.cli.output import FAILED, Bars, Output, describe, exit_code, is_disk_full
 from deblur_cli.cli.run.collect import Problem
 from deblur_cli.cli.run.journal import Journal
 from deblur_cli.cli.run.messages import Outcome, Tally, describe_result, failure_record, skip_record
+from deblur_cli.cli.run.note import FormerResultError, check_is_new, note_on
 from deblur_cli.cli.run.options import Existing, Kind, RunOptions
 from deblur_cli.cli.run.pipeline import Budget, Pipeline
 from deblur_cli.cli.run.plan import Job, Plan, State
@@ -33,6 +34,7 @@ from deblur_cli.report import Report
 from deblur_cli.restoration.deblurrer import untouched
 from deblur_cli.restoration.findings import to_npz
 from deblur_cli.restoration.mask import feather_weights
+from deblur_cli.restoration.painted import MaskMode, PaintedMask, read_mask
 
 if TYPE_CHECKING:
     from deblur_cli.cli.run.pipeline import Deblurred
@@ -138,6 +140,7 @@ class Batch:
         """Read a photo, and check what can be known before deblurring it."""
         with self._timed(job):
             photo = decode(job.source, self._options.max_megapixels, self._raw)
+            check_is_new(photo, job, self._options)
             if self._findings is not None:
                 self._findings.check_fits(photo.height, photo.width)
             if job.restores:
@@ -147,13 +150,22 @@ class Batch:
 
     def deblur(self, job: Job, photo: Photo) -> "Deblurred":
         """Detect blur and restore it, as far as that is wanted."""
-        network, request = self._network, self._request
+        network = self._network
         with self._timed(job):
+            request = self._request_for(job, photo)
             findings = self._findings or network.detect(photo, self._bars.report)
             if job.restores:
                 return findings, network.restore(photo, findings, request, self._bars.report)
             scales = network.scales_for(photo.height, photo.width)
             return findings, untouched(photo, findings, request, scales)
+
+    def _request_for(self, job: Job, photo: Photo) -> "Request":
+        """Return what is wanted of a photo, with its painted mask. Raises PhotoError."""
+        if job.mask is None:
+            return self._request
+        opacity = read_mask(job.mask, photo.height, photo.width, self._options.max_megapixels)
+        mode = MaskMode(self._options.mask_mode or MaskMode.only)
+        return replace(self._request, painted=PaintedMask(opacity, mode))
 
     def write(self, job: Job, photo: Photo, deblurred: "Deblurred") -> Outcome:
         """Write all results of a photo, noted in the journal before and after."""
@@ -200,7 +212,7 @@ class Batch:
         if self._is_copied(path, photo, result):
             encode.copy_unchanged(photo, path, overwrite=overwrite)
             return ()
-        done = f"{self._network.weights.label}, epsilon {result.epsilon:g}"
+        done = f"{self._network.weights.label}, {result.request}"
         what = done if result.changed else "nothing restored"
         return encode.encode(
             result.photo,
@@ -208,7 +220,7 @@ class Batch:
             format=encode.format_of(path.name),
             quality=self._options.quality,
             overwrite=overwrite,
-            note=f"deblur {__version__} ({what})" if self._options.note else None,
+            note=note_on(what) if self._options.note else None,
             strip=self._options.strip_metadata,
             strict=self._options.strict,
         )
@@ -264,6 +276,9 @@ class Batch:
         self._streams.tell(outcome.record, *job.missing.values())
 
     def _give_up(self, job: Job, error: Exception) -> None:
+        if isinstance(error, FormerResultError):
+            self._skip(job, str(error))
+            return
         if self._options.debug:
             self._streams.traceback(error)
         self._fail(Problem(job.source, describe(error)))
@@ -326,9 +341,9 @@ def _picture(kind: Kind, photo: Photo, result: "Result", *, flow: bool) -> Photo
 
 def selection(photo: Photo, result: "Result") -> NDArray[np.generic]:
     """Return how strongly restored pixels are laid over the photo: H W 1, white is fully, as deep as it."""
-    mask, largest = result.mask, white(photo.pixels)
+    largest = white(photo.pixels)
     drawn = np.empty((photo.height, photo.width, 1), photo.pixels.dtype)
     for top, bottom in bands(photo.height):
-        weights = feather_weights(mask, slice(top, bottom), slice(0, photo.width))
+        weights = feather_weights(result.opacity, slice(top, bottom), slice(0, photo.width))
         drawn[top:bottom, :, 0] = np.rint(weights * largest)
     return drawn

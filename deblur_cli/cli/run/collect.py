@@ -1,7 +1,7 @@
 """Which photos a run is about, as files and in folders: before any is opened."""
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,23 +62,22 @@ class Problem:
 class LeftOut:
     """What a run could have taken and did not, as the user wanted it or by its own rules.
 
-    photos, folders: what --exclude names; system_folders: hidden ones, and those of `_SYSTEM_FOLDERS`
+    photos, folders: what --exclude names; system_folders: hidden ones, and those of `_SYSTEM_FOLDERS`;
+    pairs: how many photos there are in the format that --prefer prefers, too
     """
 
     photos: set[Path] = field(default_factory=set)
     folders: set[Path] = field(default_factory=set)
     system_folders: set[Path] = field(default_factory=set)
-
-    @property
-    def excluded(self) -> int:
-        """How much --exclude has left out."""
-        return len(self.photos) + len(self.folders)
+    pairs: int = 0
 
     def __str__(self) -> str:
         """Say it at the end of a summary."""
         excluded = [counted(len(self.photos), "photo"), counted(len(self.folders), "folder")]
         excluded = [text for text, paths in zip(excluded, (self.photos, self.folders), strict=True) if paths]
         phrases = [f"{' and '.join(excluded)} left out by --exclude"] if excluded else []
+        if self.pairs:
+            phrases.append(f"{counted(self.pairs, 'photo')} left out by --prefer")
         if self.system_folders:
             names = ", ".join(sorted({path.name for path in self.system_folders}))
             phrases.append(
@@ -92,6 +91,7 @@ class LeftOut:
             "excluded": len(self.photos),
             "excluded_folders": len(self.folders),
             "system_folders": len(self.system_folders),
+            "other_of_pair": self.pairs,
         }
 
 
@@ -105,7 +105,7 @@ class Collection:
     """Everything that the inputs of a run amount to.
 
     unread: pictures of kinds that are not read; among_results: photos in the folder that results go to;
-    patterns: what --exclude leaves out
+    results: how many photos their names tell to be results of an earlier run; patterns: what --exclude names
     """
 
     photos: list[Found] = field(default_factory=list)
@@ -113,9 +113,16 @@ class Collection:
     unread: list[Path] = field(default_factory=list)
     among_results: list[Path] = field(default_factory=list)
     left_out: LeftOut = field(default_factory=LeftOut)
+    results: int = 0
     patterns: Sequence[Pattern] = ()
     used: set[Pattern] = field(default_factory=set)
     folders: int = 0
+
+    @property
+    def passed_over(self) -> Counter[str]:
+        """How much of what could have been a photo is none for this run, and why."""
+        excluded = len(self.left_out.photos) + len(self.left_out.folders)
+        return Counter(excluded=excluded, results=self.results, unread=len(self.unread))
 
     def excludes(self, path: Path, *, is_folder: bool = False) -> bool:
         """Tell whether --exclude names a path below the folder given."""
@@ -154,7 +161,11 @@ def collect(options: RunOptions) -> Collection:
             else:
                 collection.problems.append(item)
     problems = collection.problems
-    if not collection.photos and not collection.left_out.excluded and all(one.is_nothing for one in problems):
+    if (
+        not collection.photos
+        and not collection.passed_over["excluded"]
+        and all(one.is_nothing for one in problems)
+    ):
         raise UsageError(_in_short(problems))
     return collection
 
@@ -176,12 +187,9 @@ def _photos_of(given: Path, options: RunOptions, collection: Collection) -> list
     try:
         if given.is_dir():
             collection.folders += 1
-            unread, excluded = len(collection.unread), collection.left_out.excluded
+            before = collection.passed_over
             found = list(_Walk(given, options, collection).pictures(given))
-            if found or collection.left_out.excluded > excluded:
-                return found
-            why = _why_none(given, options, collection.unread[unread:])
-            return [Problem(given, why, is_nothing=True)]
+            return found or _why_none(given, options, collection, before)
         if given.is_file():
             name = Path(given.name)
             if collection.excludes(name):
@@ -189,18 +197,38 @@ def _photos_of(given: Path, options: RunOptions, collection: Collection) -> list
                 return []
             return [Found(given, name)]
         exists = os.path.lexists(given)
-        return [Problem(given, IRREGULAR if exists else "no such file or folder", is_nothing=not exists)]
+        return [Problem(given, IRREGULAR if exists else _why_gone(given, options), is_nothing=not exists)]
     except OSError as error:  # a folder on the way may not be entered, or the name is too long
         return [Problem(given, f"cannot be reached: {error.strerror}")]
 
 
-def _why_none(folder: Path, options: RunOptions, unread: Sequence[Path]) -> str:
-    if unread:
-        return f"no pictures in this folder that deblur reads, only {_kinds(unread)}"
+def _why_gone(given: Path, options: RunOptions) -> str:
+    why, first = "no such file or folder", options.inputs[0]
+    is_like_a_result = len(options.inputs) == 2 and options.output is None and is_picture_name(given)
+    return f"{why}; to name the result, use -o {given}" if is_like_a_result and first.is_file() else why
+
+
+def _why_none(
+    folder: Path, options: RunOptions, collection: Collection, before: Counter[str]
+) -> list[Found | Problem]:
+    """Return the problem of a folder without a photo to work on; none where the user wants it so.
+
+    before: what was passed over before it
+    """
+    since = collection.passed_over - before
+    if since["excluded"]:
+        return []
     deeper = not options.recursive and any(
         entry.is_dir() and not is_system_folder(entry.name) for entry in folder.iterdir()
     )
-    return f"no pictures in this folder{'; use -r to include its subfolders' if deeper else ''}"
+    hint = "; use -r to include its subfolders" if deeper else ""
+    why = f"no pictures in this folder{hint}"
+    if since["results"]:
+        why = "only results of earlier runs in this folder; --again deblurs them once more"
+    elif since["unread"]:
+        kinds = _kinds(collection.unread[before["unread"] :])
+        why = f"no pictures in this folder that deblur reads, only {kinds}"
+    return [Problem(folder, why, is_nothing=True)]
 
 
 class _Walk:
@@ -242,7 +270,10 @@ class _Walk:
             if not self._collection.excludes(relative):
                 self._collection.unread.append(path)
             return None
-        if not is_picture_name(path) or is_former_result(path.name, known, self._options.suffix):
+        if not is_picture_name(path) or is_former_map(path.name, known, self._options.suffix):
+            return None
+        if not self._options.again and is_former_result(path.name, known, self._options.suffix):
+            self._collection.results += 1
             return None
         if self._collection.excludes(relative):
             self._collection.left_out.photos.add(identity(path))
@@ -277,17 +308,23 @@ def _photos_among_results(folder: Path, suffix: str) -> list[Path]:
 
 
 def is_former_result(name: str, known: set[str], suffix: str) -> bool:
-    """Tell whether a file is what an earlier run wrote beside its originals.
+    """Tell whether a file is a photo that an earlier run deblurred, by its name alone.
 
-    A name that could be anybody's (`halloween_mask.png`, or one with a suffix of the user's own
-    choice) counts only if the original or its result lies in the same folder.
+    A suffix of the user's own choice counts only if the original lies in the same folder.
     known: the names of the pictures there, with and without their endings
     """
     stem = Path(name).stem
     if stem.endswith(DEFAULT_SUFFIX):
         return True
-    if suffix and stem.endswith(suffix) and stem.removesuffix(suffix) in known:
-        return True
+    return bool(suffix) and stem.endswith(suffix) and stem.removesuffix(suffix) in known
+
+
+def is_former_map(name: str, known: set[str], suffix: str) -> bool:
+    """Tell whether a file is what an earlier run drew.
+
+    Such a name could be anybody's (`halloween_mask.png`), so it counts only if the original or its result
+    lies in the same folder. known: as above
+    """
     originals = [name.removesuffix(ending) for ending in _MAP_ENDINGS if name.endswith(ending)]
     originals += [Path(name).stem for name in originals if is_picture_name(Path(name))]  # IMG.JPG_mask.png
     return any(stem + extra in known for stem in originals for extra in ("", DEFAULT_SUFFIX, suffix))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from deblur_cli.cli.run.journal import Journal
     from deblur_cli.cli.run.messages import Forecast
     from deblur_cli.cli.run.plan import Job, Plan
+    from deblur_cli.photo.photo import Photo
     from deblur_cli.restoration.deblurrer import Deblurrer, Request
     from deblur_cli.restoration.findings import Findings
 
@@ -131,7 +132,12 @@ def load(options: RunOptions, streams: "Output") -> "tuple[Deblurrer, Request]":
             f"{loaded.name} is of {loaded.architecture}, which does not estimate motion: leave out "
             "--trajectory (--only-maps draws the mask alone with --mask)"
         )
-    request = Request(epsilon_for(loaded, options.epsilon), options.keep_sharp)
+    request = Request(
+        epsilon_for(loaded, options.epsilon),
+        options.keep_sharp,
+        options.strength / 100,
+        options.thorough,
+    )
     place = (options.device, options.precision)
     return Deblurrer(loaded, *place, options.tiling, options.scales), request
 
@@ -140,17 +146,27 @@ def dry_run(plan: "Plan", options: RunOptions, findings: "Findings | None", stre
     """Open every photo and tell what would be done with it; return the exit code to expect."""
     from deblur_cli.cli.run import messages
     from deblur_cli.cli.run.collect import Problem
+    from deblur_cli.cli.run.note import FormerResultError
 
     for note in plan.notes:
         streams.warn(note)
-    for job, why in plan.skipped:
+    skipped, failed = 0, list(plan.problems)
+
+    def skip(job: "Job", why: str) -> None:
+        nonlocal skipped
+        skipped += 1
         streams.say(f"{job.source}: {why}")
         streams.tell(messages.skip_record(job))
-    failed = list(plan.problems)
+
+    for job, why in plan.skipped:
+        skip(job, why)
     planned = []
     for job in plan.jobs:
         try:
             size, lost, is_certain = _opened(job, options, findings)
+        except FormerResultError as error:
+            skip(job, str(error))
+            continue
         except PhotoError as error:
             failed.append(Problem(job.source, str(error)))
             continue
@@ -163,7 +179,7 @@ def dry_run(plan: "Plan", options: RunOptions, findings: "Findings | None", stre
     for problem in failed:
         streams.error(str(problem))
         streams.tell(messages.failure_record(problem))
-    forecast = messages.Forecast(planned, len(plan.skipped), len(failed), plan.left_out)
+    forecast = messages.Forecast(planned, skipped, len(failed), plan.left_out)
     if planned:
         _estimate(forecast, options, streams)
     streams.tell(forecast.record())
@@ -176,24 +192,39 @@ def _opened(
 ) -> "tuple[tuple[int, int], tuple[str, ...], bool]":
     """Return width and height of a photo, what its result would lack, and whether it surely would.
 
-    It would not where nothing in the photo is restored and its file is copied.
     Raises PhotoError where the run would: the photo is read as it would be then.
     """
+    from deblur_cli.cli.run.note import check_is_new
     from deblur_cli.photo import encode
     from deblur_cli.photo.decode import RawOptions, decode
 
     raw = RawOptions(options.raw_white_balance, options.raw_exposure, options.raw_color_space)
     photo = decode(job.source, options.max_megapixels, raw, develop=False)
+    check_is_new(photo, job, options)
     if findings is not None:
         findings.check_fits(photo.height, photo.width)
+    if job.restores:
+        encode.check_fits(photo, job.results[Kind.photo], job.results[Kind.photo].name, options.quality)
+    if job.mask is not None:
+        from deblur_cli.restoration.painted import read_mask
+
+        read_mask(job.mask, photo.height, photo.width, options.max_megapixels)
+    return (photo.width, photo.height), *_losses(job, photo, options)
+
+
+def _losses(job: "Job", photo: "Photo", options: RunOptions) -> tuple[tuple[str, ...], bool]:
+    """Return what the result of a photo would lack, and whether it surely would.
+
+    It would not where nothing in the photo is restored and its file is copied. Raises EncodeError where it
+    would and options are strict.
+    """
+    from deblur_cli.photo import encode
+
     if not job.restores:
-        return (photo.width, photo.height), (), True
-    name, strip = job.results[Kind.photo].name, options.strip_metadata
-    form = encode.format_of(name)
-    encode.check_fits(photo, job.results[Kind.photo], name, options.quality)
+        return (), True
+    form, strip = encode.format_of(job.results[Kind.photo].name), options.strip_metadata
     is_certain = not encode.is_copy_possible(photo, form, strip=strip)
-    lost = encode.left_out(photo, form, strip=strip, strict=options.strict and is_certain)
-    return (photo.width, photo.height), lost, is_certain
+    return encode.left_out(photo, form, strip=strip, strict=options.strict and is_certain), is_certain
 
 
 def _estimate(forecast: "Forecast", options: RunOptions, streams: "Output") -> None:

@@ -46,6 +46,7 @@ _IDLE = frozenset(
             "exclude",
             "overwrite",
             "skip_existing",
+            "again",
             "resume",
             "dry_run",
             "jobs",

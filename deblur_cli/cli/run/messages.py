@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _FIELDS = (
     *("type", "status", "input", *Kind, "width", "height"),
     *("blurred_share", "scales", "tiles", "tiles_restored", "tiles_kept", "seconds", "epsilon"),
+    *("strength", "thorough", "mask_file", "mask_mode"),
     *("device", "precision", "weights", "weights_sha256", "detector", "detector_sha256"),
     *("changed", "notes", "left_out", "error"),
 )
@@ -44,7 +45,8 @@ def describe_result(
 
     lost: what of its file the result lacks; copied: it is the file as it was
     """
-    how = f"{network.device}, {network.precision}, {network.weights.title}, epsilon {result.epsilon:g}"
+    request = result.request
+    how = f"{network.device}, {network.precision}, {network.weights.title}, {request}"
     line = f"{_what_came_of(job, result, copied=copied)}, {seconds:.1f} s ({how})"
     record = _record(
         "done",
@@ -58,6 +60,10 @@ def describe_result(
         tiles_kept=result.tiles_kept,
         seconds=round(seconds, 3),
         epsilon=result.epsilon,
+        strength=100 * request.strength,
+        thorough=request.thorough,
+        mask_file=job.mask and str(job.mask),
+        mask_mode=request.painted and request.painted.mode,
         device=network.device,
         precision=network.precision,
         **named(network.weights),

@@ -56,6 +56,14 @@ def parse_format(name: str) -> str:
     return FORMATS[name.lower()]
 
 
+def parse_strength(text: str) -> float:
+    """Return percents, with or without their sign."""
+    parse = shared.number(
+        float, "--strength must be a number of percent from 0 to 150", lambda percent: 0 <= percent <= 150
+    )
+    return parse(str(text).removesuffix("%")) or 0.0
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunOptions(shared.DeblurOptions):
     """All options of a run. Raises UsageError for those that contradict each other."""
@@ -95,6 +103,13 @@ class RunOptions(shared.DeblurOptions):
             rich_help_panel=shared.BATCH,
         ),
     ] = ()  # type: ignore[assignment]  # Typer makes it a list
+    prefer: Annotated[
+        Literal["raw", "jpeg", "both"],
+        typer.Option(
+            help="Which to take of a shot that is there as RAW and as JPEG or HEIC.",
+            rich_help_panel=shared.BATCH,
+        ),
+    ] = "both"
 
     # what is restored and drawn
     epsilon: Annotated[
@@ -109,6 +124,42 @@ class RunOptions(shared.DeblurOptions):
             rich_help_panel=shared.COMMON,
         ),
     ] = shared.AUTO
+    strength: Annotated[
+        float,
+        typer.Option(
+            metavar="0-150",
+            help="How much of the change to apply, in percent: 50 is half of it, and above 100 exaggerates.",
+            parser=parse_strength,
+            rich_help_panel=shared.COMMON,
+        ),
+    ] = 100.0
+    thorough: Annotated[
+        bool,
+        typer.Option(
+            "--thorough",
+            help="Restore in eight orientations and take the mean: a little better, 8 x slower.",
+            rich_help_panel=shared.RESTORE,
+        ),
+    ] = False
+    mask_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="MASK",
+            help="Restore where this gray picture is white, whatever was detected; for several photos, a "
+            "folder of masks named like them.",
+            parser=shared.parse_path,
+            rich_help_panel=shared.RESTORE,
+        ),
+    ] = None
+    mask_mode: Annotated[
+        Literal["only", "add", "limit"] | None,
+        typer.Option(
+            help="Restore only what --mask-file paints, what was detected as well (add), or what was "
+            "detected within it (limit).",
+            show_default="only",
+            rich_help_panel=shared.RESTORE,
+        ),
+    ] = None
     mask: Annotated[
         bool,
         typer.Option(
@@ -249,6 +300,14 @@ class RunOptions(shared.DeblurOptions):
             "--skip-existing", help="Skip photos whose results exist.", rich_help_panel=shared.BATCH
         ),
     ] = False
+    again: Annotated[
+        bool,
+        typer.Option(
+            "--again",
+            help="Deblur results of an earlier run once more, which are skipped else.",
+            rich_help_panel=shared.BATCH,
+        ),
+    ] = False
     resume: Annotated[
         bool,
         typer.Option(
@@ -287,11 +346,20 @@ class RunOptions(shared.DeblurOptions):
             raise UsageError(
                 "--resume keeps what is finished, and --overwrite does it again: leave out one of them"
             )
-        for name, given in (("--format", self.format), ("--quality", self.quality)):
-            if self.only_maps and given is not None:
+        without_effect = {
+            "--format": self.format is not None,
+            "--quality": self.quality is not None,
+            "--strength": self.strength != 100,
+            "--thorough": self.thorough,
+        }
+        for name, given in without_effect.items():
+            if self.only_maps and given:
                 raise UsageError(
                     f"{name} has no effect with --only-maps, which writes no photo: leave it out"
                 )
+        if self.mask_mode and not self.mask_file:
+            raise UsageError(f"--mask-mode {self.mask_mode} says how a painted mask counts: add --mask-file")
+        shared.exclude("--mask-file", self.mask_file is not None, "--no-keep-sharp", not self.keep_sharp)
         if self.findings is not None and not self.is_one_photo:
             raise UsageError(f"--findings {self.findings} describes one photo: give exactly that photo")
 

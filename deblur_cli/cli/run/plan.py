@@ -10,6 +10,8 @@ from pathlib import Path
 
 from deblur_cli.cli.options import FolderPath, check_folder
 from deblur_cli.cli.run.collect import Collection, Found, LeftOut, Problem, identity, real_path
+from deblur_cli.cli.run.companions import choose
+from deblur_cli.cli.run.masks import Masks
 from deblur_cli.cli.run.options import ENDINGS, Existing, Kind, RunOptions
 from deblur_cli.errors import DecodeError, EncodeError, UsageError
 from deblur_cli.photo import encode
@@ -30,10 +32,12 @@ class Job:
     """One photo and the files that shall come of it.
 
     results: a file for each kind that is wanted; present: those that exist already and stay
+    mask: the picture that says where the photo is restored, None for none
     """
 
     source: Path
     results: Mapping[Kind, Path]
+    mask: Path | None = None
     present: frozenset[Path] = frozenset()
     state: State = State.new
 
@@ -74,7 +78,11 @@ def make_plan(
 
     judge: sets the state of a job that an earlier run had too
     """
-    named = name_results(found.photos, options)
+    photos, others = choose(found.photos, options.prefer)
+    named = name_results(photos, options)
+    if options.mask_file is not None:
+        masks, places = Masks(options.mask_file), {photo.path: photo.relative for photo in photos}
+        named = [replace(job, mask=masks.of(job.source, places[job.source])) for job in named]
     clashes = _find_clashes(named)
     if named and len(clashes) == len(named):
         raise UsageError(clashes[named[0]])
@@ -86,11 +94,24 @@ def make_plan(
             skipped.append((job, f"finished before, {job.main}"))
         elif not job.missing:
             skipped.append((job, f"skipped, {job.main} already exists"))
-        elif reason := _obstacle(job, existing):
+        elif reason := _no_mask(job, options) or _obstacle(job, existing):
             problems.append(Problem(job.source, reason))
         else:
             jobs.append(job)
-    return Plan(jobs, skipped, problems, list(_names_explained(jobs, options)), found.left_out)
+    return Plan(
+        jobs,
+        skipped,
+        problems,
+        list(_names_explained(jobs, options)),
+        replace(found.left_out, pairs=len(others)),
+    )
+
+
+def _no_mask(job: Job, options: RunOptions) -> str | None:
+    """Say that a photo lacks its mask, or return None; what only adds to what is detected may be missing."""
+    if options.mask_file is None or job.mask is not None or options.mask_mode == "add":
+        return None
+    return f"there is no mask for it in {options.mask_file}; name it like the photo, {job.source.stem}.png"
 
 
 def _settled(job: Job, existing: Existing) -> Job:
@@ -253,6 +274,8 @@ def _obstacles(job: Job, existing: Existing) -> Iterator[str]:
     refused = altered or (existing is Existing.refuse and job.state is not State.again)
     state = "was changed since it was finished" if altered else "already exists"
     for kind, result in job.missing.items():
+        if job.mask is not None and identity(result) == identity(job.mask):
+            yield f"{result} is the mask to read, so it is not written; use another -o or mask"
         if _is_too_long(result):
             other = "use a shorter --suffix, or run this photo alone with -o FILE"
             advice = other if kind is Kind.photo else "give the photo a shorter name"
@@ -269,7 +292,7 @@ def _obstacles(job: Job, existing: Existing) -> Iterator[str]:
 
 
 def _is_too_long(path: Path) -> bool:
-    """Tell whether the file system allows no such name. `Path.is_dir` hides that in some versions of Python."""
+    """Tell whether the file system allows no such name, which `Path.is_dir` hides from Python 3.12 on."""
     try:
         path.lstat()
     except OSError as error:
