@@ -1,5 +1,6 @@
 """Where the results of each photo go, and which are in the way or done: before any photo is opened."""
 
+import errno
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -269,18 +270,22 @@ def _obstacle(job: Job, existing: Existing) -> str | None:
     """Say why the results of a job cannot be written, or return None."""
     try:
         return next(_obstacles(job, existing), None)
-    except OSError as error:  # a folder on the way may not be entered, or a name is too long
-        return f"{job.main} cannot be written: {error.strerror}"
+    except OSError as error:  # a folder on the way may not be entered
+        return f"{job.main} cannot be written: {error.strerror}; choose another folder with -o"
 
 
 def _obstacles(job: Job, existing: Existing) -> Iterator[str]:
     altered = job.state is State.altered
     refused = altered or (existing is Existing.refuse and job.state is not State.again)
     state = "was changed since it was finished" if altered else "already exists"
-    for result in job.missing.values():
+    for kind, result in job.missing.items():
         if job.mask is not None and identity(result) == identity(job.mask):
             yield f"{result} is the mask to read, so it is not written; use another -o or mask"
-        if result.is_dir():
+        if _is_too_long(result):
+            other = "use a shorter --suffix, or run this photo alone with -o FILE"
+            advice = other if kind is Kind.photo else "give the photo a shorter name"
+            yield f"{result} cannot be written, as its name is too long; {advice}"
+        elif result.is_dir():
             yield f"{result} is a folder, so no result can have that name"
         elif refused and os.path.lexists(result):
             yield f"{result} {state}; use --overwrite or --skip-existing"
@@ -289,6 +294,15 @@ def _obstacles(job: Job, existing: Existing) -> Iterator[str]:
             yield f"{folder} is a file, so {result.name} cannot be written below it"
         elif not _may_write(folder):
             yield f"no permission to write into {folder}; choose another folder with -o"
+
+
+def _is_too_long(path: Path) -> bool:
+    """Tell whether the file system allows no such name, which `Path.is_dir` hides from Python 3.12 on."""
+    try:
+        path.lstat()
+    except OSError as error:
+        return error.errno == errno.ENAMETOOLONG
+    return False
 
 
 def _nearest_existing(folder: Path) -> Path:
