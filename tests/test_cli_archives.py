@@ -5,6 +5,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 from cli_helpers import deblur, install, make_photo, names_in, stop_at
+from photo_raw import make_dng, quarters
 from PIL import Image
 
 from deblur_cli.cli.run.collect import collect
@@ -275,3 +276,30 @@ def test_sidecars_that_cannot_be_are_wrong_usage(tmp_path, words):
     result = deblur("run", make_photo(tmp_path / "a.png"), "--sidecars", *words)
     assert (result.exit_code, "--sidecars" in result.stderr) == (2, True)
     assert names_in(tmp_path) == {"a.png"}
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--quality", 80], "--quality has no effect on PNG and TIFF"),
+        (["--quality", 80, "--format", "tiff"], "--quality has no effect on TIFF"),
+        (["--quality", 80, "--format", "jpeg"], None),
+        (["--raw-exposure", 1, "--raw-color-space", "p3"], "--raw-exposure and --raw-color-space: no effect"),
+        (["--raw-exposure", 0], None),
+        (["--sidecars"], "--sidecars: no effect"),
+    ],
+)
+def test_options_without_effect_are_named_once(tmp_path, words, line):
+    for name in ("a.png", "b.png", "c.tif", "d.jpg"):
+        make_photo(tmp_path / name)
+    for shown in (deblur("run", tmp_path, *words, "--dry-run"), deblur("run", tmp_path, *words)):
+        assert shown.exit_code == 0
+        lines = [text for text in shown.stderr.splitlines() if "no effect" in text]
+        assert len(lines) == (line is not None)
+        assert line is None or lines[0].startswith(f"warning: {line}")
+
+
+def test_options_for_raw_have_an_effect_where_one_photo_is_raw(tmp_path):
+    (make_photo(tmp_path / "a.png").with_name("b.dng")).write_bytes(make_dng(quarters()))
+    result = deblur("run", tmp_path, "--raw-exposure", 1, "--dry-run")
+    assert "no effect" not in result.stderr

@@ -4,7 +4,7 @@ import errno
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import Enum, auto
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from deblur_cli.cli.run.options import ENDINGS, Existing, Kind, RunOptions
 from deblur_cli.errors import DecodeError, EncodeError, UsageError
 from deblur_cli.photo import encode
 from deblur_cli.photo.header import identify, is_picture_name, is_unread_name
+
+_LOSSLESS = frozenset({"PNG", "TIFF"})
 
 
 class State(Enum):
@@ -63,7 +65,8 @@ class Job:
 class Plan:
     """What a run will do: jobs in order, those that need nothing done and why, and what cannot be done.
 
-    notes: lines on results whose names one would not expect; left_out: what the run could have taken
+    notes: lines on options without effect and on results whose names one would not expect
+    left_out: what the run could have taken
     """
 
     jobs: Sequence[Job]
@@ -104,7 +107,7 @@ def make_plan(
         jobs,
         skipped,
         problems,
-        list(_names_explained(jobs, options)),
+        [*_without_effect(jobs, options), *_names_explained(jobs, options)],
         replace(found.left_out, pairs=len(others)),
     )
 
@@ -171,6 +174,30 @@ def _names_explained(jobs: Sequence[Job], options: RunOptions) -> Iterator[str]:
             yield f"{job.source}: another photo is named alike, so its result is {result.name}"
         elif options.format is None and _format_named(job.source) not in (None, _format_named(result)):
             yield f"{job.source}: is not what its name says; by its content, its result is {result.name}"
+
+
+def _without_effect(jobs: Sequence[Job], options: RunOptions) -> Iterator[str]:
+    """Say which options do nothing to any of the photos, or to those of a format."""
+    if not jobs:
+        return
+    if options.quality is not None:
+        formats = {encode.format_of(job.results[Kind.photo].name) for job in jobs if job.restores}
+        if lossless := sorted(formats & _LOSSLESS):
+            yield f"--quality has no effect on {' and '.join(lossless)}"
+    asked = [one for one in fields(options) if one.name.startswith("raw_")]
+    asked = [one for one in asked if getattr(options, one.name) != one.default]
+    if asked and not any(_is_raw(job.source) for job in jobs):
+        names = " and ".join(f"--{one.name.replace('_', '-')}" for one in asked)
+        yield f"{names}: no effect, as no photo is camera RAW"
+    if options.sidecars and not any(job.sidecars for job in jobs):
+        yield "--sidecars: no effect, as no photo has an XMP file beside it"
+
+
+def _is_raw(path: Path) -> bool:
+    try:
+        return identify(path) == "RAW"
+    except (DecodeError, OSError):
+        return False
 
 
 def _format_named(path: Path) -> str | None:
