@@ -17,7 +17,7 @@ from deblur_cli.photo import png
 from deblur_cli.photo.decode import decode
 from deblur_cli.photo.encode import encode
 from deblur_cli.photo.header import identify, probe
-from deblur_cli.photo.photoshop import iptc_of
+from deblur_cli.photo.metadata import iptc_of
 
 IPTC = b"\x1c\x02\x05\0\x04lake"
 

@@ -30,8 +30,8 @@ from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin
 from deblur_cli.photo import exif
 from deblur_cli.photo.decode import decode
 from deblur_cli.photo.encode import encode
+from deblur_cli.photo.metadata import resources_of_iptc, without_thumbnails
 from deblur_cli.photo.photo import Metadata
-from deblur_cli.photo.photoshop import from_iptc, without_thumbnails
 
 NOTE = "deblur 0.4.0 (weights base, epsilon 0.5)"
 ALL_SUFFIXES = [*SUFFIXES.values(), ".avif"]
@@ -163,7 +163,7 @@ def test_iptc_of_a_tiff_reaches_a_jpeg(tmp_path):
     encode(decode(path), tmp_path / "r.jpg")
     with Image.open(tmp_path / "r.jpg") as image:
         assert image.info["photoshop"][0x0404] == iptc
-    assert without_thumbnails(from_iptc(iptc)) == from_iptc(iptc)
+    assert without_thumbnails(resources_of_iptc(iptc)) == resources_of_iptc(iptc)
 
 
 @pytest.mark.parametrize("suffix", ALL_SUFFIXES)

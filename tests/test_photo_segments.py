@@ -10,8 +10,8 @@ from photo_files import XMP, exif_block, file_bytes, smooth_pixels, to_pillow
 from PIL import Image
 
 from deblur_cli.photo.decode import decode
-from deblur_cli.photo.segments import JpegParts, read_parts
-from deblur_cli.photo.trailer import placed_trailer
+from deblur_cli.photo.jpeg_segments import JpegParts, read_parts
+from deblur_cli.photo.jpeg_trailer import placed_trailer
 
 THERMAL = "its thermal data, which would not fit the turned picture"
 CREDENTIALS = "its C2PA credentials, which would not match the restored picture"

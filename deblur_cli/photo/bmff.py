@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import BinaryIO, NamedTuple
 
+from deblur_cli.photo.photo import CREDENTIALS, DEPTH_MAP, GAIN_MAP, MOTION_VIDEO
+
 
 class Nclx(NamedTuple):
     """Color primaries, transfer characteristics and matrix, as code points of ITU-T H.273."""
@@ -117,11 +119,6 @@ def _clean_aperture(value: bytes, width: int, height: int) -> tuple[int, int, in
 
 _C2PA = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
 XMP_UUID = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
-# Phrases for what no result carries, whatever the kind of file
-MOTION_VIDEO = "the video of its motion photo"
-GAIN_MAP = "its gain map for HDR screens"
-DEPTH_MAP = "its depth map"
-CREDENTIALS = "its C2PA credentials, which would not match the restored picture"
 _COMPANIONS = {
     b"mpvd": MOTION_VIDEO,
     b"sefd": "what Samsung keeps beside the picture (sefd)",

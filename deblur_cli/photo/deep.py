@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from deblur_cli.errors import DecodeError
 from deblur_cli.photo import bmff
+from deblur_cli.photo.photo import DEPTH_MAP, GAIN_MAP
 from deblur_cli.photo.samples import Channels, Deep, Samples, divide_by_alpha, key_alpha, spread_bits
 
 
@@ -106,8 +107,8 @@ class HeicFile:
         """What the file holds beside the picture that no result carries, as phrases."""
         kinds = " ".join(str(kind).lower() for kind in self.info.get("aux", {}))
         found = list(self._beside)
-        found += [bmff.GAIN_MAP] if "hdrgainmap" in kinds else []
-        found += [bmff.DEPTH_MAP] if self.info.get("depth_images") else []
+        found += [GAIN_MAP] if "hdrgainmap" in kinds else []
+        found += [DEPTH_MAP] if self.info.get("depth_images") else []
         found += ["further images"] if len(self.file) > 1 else []
         return tuple(dict.fromkeys(found))
 

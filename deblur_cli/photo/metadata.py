@@ -7,18 +7,19 @@ import logging
 import math
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from PIL import Image, JpegImagePlugin, PngImagePlugin
 
-from deblur_cli.photo import exif, photoshop, png
-from deblur_cli.photo.bmff import CREDENTIALS, Nclx
-from deblur_cli.photo.photo import Metadata
+from deblur_cli.photo import exif, png
+from deblur_cli.photo.bmff import Nclx
+from deblur_cli.photo.jpeg import PHOTOSHOP_PREFIX
+from deblur_cli.photo.jpeg_segments import JpegParts, read_parts
+from deblur_cli.photo.photo import CREDENTIALS, Metadata
 from deblur_cli.photo.profiles import cicp_profile
-from deblur_cli.photo.segments import JpegParts, read_parts
 from deblur_cli.photo.xmp import BrokenXmpError, upright_xmp
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,8 @@ _XMP_EXTENSION = b"http://ns.adobe.com/xmp/extension/\0"
 _EXTENSION_MARK = re.compile(
     rb"""\sxmpNote:HasExtendedXMP\s*=\s*("[^"]*"|'[^']*')|<xmpNote:HasExtendedXMP>[^<]*</xmpNote:HasExtendedXMP>"""
 )
+# Numbers of Photoshop's image resources
+_CAPTIONS, _THUMBNAILS = 0x0404, (1033, 1036)  # thumbnails of Photoshop 4, and of 5 and later
 _IPTC_MARK = b"\x1c"  # before each record
 _BMP_EMBEDDED = b"DEBM"  # PROFILE_EMBEDDED, little-endian
 
@@ -156,7 +159,7 @@ def read_blocks(blocks: dict[str, bytes], *, turned: bool) -> tuple[Metadata, Lo
     upright, lost = _upright_exif(_without_prefix(blocks.get("exif", b"")) or None)
     xmp, lost_xmp = _upright_xmp(blocks.get("xmp"), turned=turned)
     iptc = blocks.get("iptc")
-    resources = photoshop.from_iptc(iptc) if iptc else None
+    resources = resources_of_iptc(iptc) if iptc else None
     return Metadata(icc=blocks.get("icc"), exif=upright, xmp=xmp, photoshop=resources), (*lost, *lost_xmp)
 
 
@@ -248,13 +251,12 @@ def _read_comment(image: Image.Image) -> bytes | None:
 def _jpeg_resources(image: Image.Image) -> tuple[bytes | None, Lost]:
     if not isinstance(image, JpegImagePlugin.JpegImageFile):
         return None, ()
-    prefix = photoshop.SEGMENT_PREFIX
     parts = [
-        content[len(prefix) :]
+        content[len(PHOTOSHOP_PREFIX) :]
         for name, content in image.applist
-        if name == "APP13" and content.startswith(prefix)
+        if name == "APP13" and content.startswith(PHOTOSHOP_PREFIX)
     ]
-    return _without_thumbnails(b"".join(parts) or None)
+    return _sound_resources(b"".join(parts) or None)
 
 
 def _tiff_resources(tag: Callable[[int], Any], iptc: bytes | None) -> tuple[bytes | None, Lost]:
@@ -262,11 +264,11 @@ def _tiff_resources(tag: Callable[[int], Any], iptc: bytes | None) -> tuple[byte
     lost = ("its Photoshop layers; the flat picture is kept",) if tag(_LAYERS_TAG) is not None else ()
     resources, broken = tag(_PHOTOSHOP_TAG), _NOTHING
     if isinstance(resources, bytes) and resources:
-        resources, broken = _without_thumbnails(resources)
+        resources, broken = _sound_resources(resources)
     else:
         resources = None
-    if iptc and not (resources and photoshop.iptc_of(resources)):
-        resources = (resources or b"") + photoshop.from_iptc(iptc)
+    if iptc and not (resources and iptc_of(resources)):
+        resources = (resources or b"") + resources_of_iptc(iptc)
     return resources, (*lost, *broken)
 
 
@@ -285,14 +287,74 @@ def read_iptc(file: BinaryIO, offset: int | None) -> bytes | None:
     return block.rstrip(b"\0") or None if block else None
 
 
-def _without_thumbnails(resources: bytes | None) -> tuple[bytes | None, Lost]:
+def _sound_resources(resources: bytes | None) -> tuple[bytes | None, Lost]:
     if resources is None:
         return None, ()
     try:
-        return photoshop.without_thumbnails(resources) or None, ()
+        return without_thumbnails(resources) or None, ()
     except ValueError as error:
         logger.warning("a Photoshop block is broken (%s) and is kept as it is", error)
         return resources, ()
+
+
+def without_thumbnails(resources: bytes) -> bytes:
+    """All resources but thumbnails, which would show the photo as it was.
+
+    Raises ValueError for resources that cannot be followed.
+    """
+    return b"".join(content for number, content in _resources(resources) if number not in _THUMBNAILS)
+
+
+def resources_of_iptc(iptc: bytes) -> bytes:
+    """Resources that hold an IPTC block alone."""
+    return b"8BIM" + struct.pack(">HHI", _CAPTIONS, 0, len(iptc)) + iptc + b"\0" * (len(iptc) % 2)
+
+
+def iptc_of(resources: bytes) -> bytes | None:
+    """The IPTC block among resources, or None; also where they cannot be followed."""
+    try:
+        blocks = [content for number, content in _resources(resources) if number == _CAPTIONS]
+    except ValueError:
+        return None
+    if not blocks:
+        return None
+    name_end = 6 + (blocks[0][6] + 2) // 2 * 2
+    (size,) = struct.unpack_from(">I", blocks[0], name_end)
+    return blocks[0][name_end + 4 : name_end + 4 + size]
+
+
+def holds_more_than_iptc(resources: bytes) -> bool:
+    """Whether there are other resources, or none that can be followed."""
+    try:
+        return any(number != _CAPTIONS for number, _ in _resources(resources))
+    except ValueError:
+        return True
+
+
+def _resources(resources: bytes) -> Iterator[tuple[int, bytes]]:
+    """Number and bytes of each of Photoshop's image resources.
+
+    One is "8BIM", a number, a padded Pascal name, and padded content with its length before it.
+    """
+    position = 0
+    while position < len(resources):
+        start = position
+        if len(resources) - position < 12:
+            if resources[position:].strip(b"\0"):
+                raise ValueError("they end within a resource")
+            return  # padding
+        signature, number, name = struct.unpack_from(">4sHB", resources, position)
+        if signature not in (b"8BIM", b"PHUT", b"DCSR", b"AgHg", b"MeSa"):
+            raise ValueError("a resource has no signature")
+        position += 6 + (name + 2) // 2 * 2  # length and name, padded to an even number
+        if position + 4 > len(resources):
+            raise ValueError("they end within a resource")
+        (size,) = struct.unpack_from(">I", resources, position)
+        position += 4 + size
+        if position > len(resources):
+            raise ValueError("they end within a resource")
+        position = min(position + size % 2, len(resources))
+        yield number, resources[start:position]
 
 
 def _bmp_profile(file: BinaryIO) -> bytes | None:

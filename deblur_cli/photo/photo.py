@@ -6,6 +6,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+# What no result carries, whatever the kind of file: phrases of `Photo.left_out`
+MOTION_VIDEO = "the video of its motion photo"
+GAIN_MAP = "its gain map for HDR screens"
+DEPTH_MAP = "its depth map"
+CREDENTIALS = "its C2PA credentials, which would not match the restored picture"
+
 
 def white(samples: NDArray[np.generic]) -> int:
     """The value of full light (or full ink) in samples of this type: 255 or 65535."""

@@ -17,8 +17,9 @@ import rawpy
 from PIL.ExifTags import Base
 
 from deblur_cli.photo import exif
-from deblur_cli.photo.bmff import CREDENTIALS, read_canon
+from deblur_cli.photo.bmff import read_canon
 from deblur_cli.photo.exif import BrokenExifError, ByteOrder, Directories, Value
+from deblur_cli.photo.photo import CREDENTIALS
 
 MAKER_NOTES = "its maker notes, whose offsets hold in the RAW file alone"
 _ASCII, _SHORT, _RATIONAL, _UNDEFINED = 2, 3, 5, 7

@@ -11,8 +11,9 @@ from typing import BinaryIO
 
 import imagecodecs
 
-from deblur_cli.photo import exif, photoshop
+from deblur_cli.photo import exif
 from deblur_cli.photo.exif import ByteOrder
+from deblur_cli.photo.metadata import holds_more_than_iptc, iptc_of
 from deblur_cli.photo.photo import Metadata
 from deblur_cli.photo.samples import Samples
 
@@ -100,8 +101,8 @@ def _metadata_fields(order: str, metadata: Metadata) -> _Fields:
     resources = metadata.photoshop
     blobs = {
         700: (_BYTE, metadata.xmp),
-        33723: (_UNDEFINED, photoshop.iptc_of(resources) if resources else None),
-        34377: (_BYTE, resources if resources and photoshop.holds_more_than_iptc(resources) else None),
+        33723: (_UNDEFINED, iptc_of(resources) if resources else None),
+        34377: (_BYTE, resources if resources and holds_more_than_iptc(resources) else None),
         34675: (_UNDEFINED, metadata.icc),
     }
     for tag, (kind, blob) in blobs.items():

@@ -15,11 +15,11 @@ from PIL import PngImagePlugin
 from deblur_cli.files import Content
 from deblur_cli.photo import bmff, jpeg, png
 from deblur_cli.photo.color import icc_space
+from deblur_cli.photo.jpeg_trailer import placed_trailer
 from deblur_cli.photo.metadata import PNG_XMP_PREFIX
 from deblur_cli.photo.photo import Metadata, Photo, to_eight_bits
 from deblur_cli.photo.samples import Samples, gather_bits, joined, to_image
 from deblur_cli.photo.tiff import UNASSOCIATED_ALPHA, write_tiff
-from deblur_cli.photo.trailer import placed_trailer
 
 logger = logging.getLogger(__name__)
 

@@ -32,6 +32,8 @@ class Kind(StrEnum):
     gray = "mask_gray"  # as a selection for an editor
     trajectory = "trajectory"
     data = "motion"
+    sidecar = "sidecar"  # IMG.xmp of IMG.DNG
+    long_sidecar = "sidecar_with_ending"  # IMG.DNG.xmp
 
 
 ENDINGS = {
@@ -265,6 +267,14 @@ class RunOptions(shared.DeblurOptions):
             rich_help_panel=shared.WRITE,
         ),
     ] = False
+    sidecars: Annotated[
+        bool,
+        typer.Option(
+            "--sidecars",
+            help="Also copy the XMP files of a photo, under the name of its result.",
+            rich_help_panel=shared.WRITE,
+        ),
+    ] = False
     strict: Annotated[
         bool,
         typer.Option(
@@ -355,11 +365,13 @@ class RunOptions(shared.DeblurOptions):
             raise UsageError(
                 "--resume keeps what is finished, and --overwrite does it again: leave out one of them"
             )
+        shared.exclude("--sidecars", self.sidecars, "--strip-metadata", self.strip_metadata)
         without_effect = {
             "--format": self.format is not None,
             "--quality": self.quality is not None,
             "--strength": self.strength != 100,
             "--thorough": self.thorough,
+            "--sidecars": self.sidecars,
         }
         for name, given in without_effect.items():
             if self.only_maps and given:
@@ -379,7 +391,7 @@ class RunOptions(shared.DeblurOptions):
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
-        """The kinds of files that are wanted of each photo, the restored photo first."""
+        """The kinds of files that are wanted of each photo, the restored photo first. No sidecars."""
         mask = self.mask_format or ("overlay" if self.mask else None)
         trajectory = self.trajectory or self.trajectory_style is not None
         if self.only_maps and not (mask or trajectory or self.data):

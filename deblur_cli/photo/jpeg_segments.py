@@ -4,10 +4,9 @@ import struct
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from deblur_cli.photo.bmff import CREDENTIALS, GAIN_MAP
-from deblur_cli.photo.markers import APP0, COM, Segment, read_stream
-from deblur_cli.photo.photoshop import SEGMENT_PREFIX
-from deblur_cli.photo.trailer import ISO_GAIN_MAP, MpPicture, read_mp_index, read_trailer
+from deblur_cli.photo.jpeg import APP0, COM, PHOTOSHOP_PREFIX, MpPicture, Segment, read_mp_index, read_stream
+from deblur_cli.photo.jpeg_trailer import ISO_GAIN_MAP, read_trailer
+from deblur_cli.photo.photo import CREDENTIALS, GAIN_MAP
 from deblur_cli.photo.xmp import BrokenXmpError, item_semantics, upright_xmp
 
 _APP1, _APP2, _APP3, _APP4, _APP5, _APP6, _APP9, _APP11 = (APP0 + n for n in (1, 2, 3, 4, 5, 6, 9, 11))
@@ -20,7 +19,7 @@ _WRITTEN = {
     APP0: (_JFIF,),
     _APP1: (_EXIF, _XMP, b"http://ns.adobe.com/xmp/extension/\0"),
     _APP2: (b"ICC_PROFILE\0",),
-    0xED: (SEGMENT_PREFIX,),
+    0xED: (PHOTOSHOP_PREFIX,),
     0xEE: (_ADOBE,),
 }
 _THERMAL = "its thermal data, which would not fit the turned picture"
@@ -43,7 +42,7 @@ class JpegParts:
     """What a JPEG holds that its pixels, EXIF, XMP, ICC, Photoshop block and last comment do not.
 
     `segments` are to be written again before the picture: whole APPn and COM segments, in order.
-    `trailer` goes behind the picture, through `trailer.placed_trailer`. `left_out` names what a restored
+    `trailer` goes behind the picture, through `jpeg_trailer.placed_trailer`. `left_out` names what a restored
     picture cannot have, as short phrases; thumbnails and previews, which show the photo as it was, go unsaid.
     """
 

@@ -1,15 +1,34 @@
-"""Blocks of data that programs and cameras append to a JPEG and find again from the end of the file.
+"""What stands behind the picture of a JPEG: blocks that go with the result, videos and further pictures.
 
-What is known of their layout is that of ExifTool's modules of the same names.
+The blocks, called footers here, are what cameras and programs append and find again from the end of the
+file. What is known of their layout is that of ExifTool's modules of the same names.
 """
 
 import re
 import struct
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
-from deblur_cli.photo.bmff import MOTION_VIDEO
+from deblur_cli.photo.jpeg import MpPicture, Stream, read_stream
+from deblur_cli.photo.photo import DEPTH_MAP, GAIN_MAP, MOTION_VIDEO
+
+ISO_GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1\0"
+_GAIN_MAP_SIGNS = (
+    ISO_GAIN_MAP,
+    b"http://ns.adobe.com/hdr-gain-map/1.0/",
+    b"http://ns.apple.com/HDRGainMap/1.0/",
+    b"urn:com:apple:photo:2020:aux:hdrgainmap",
+)
+_DEPTH_SIGNS = (b"http://ns.apple.com/depthData/1.0/", b"http://ns.google.com/photos/1.0/depthmap/")
+_PICTURE_START = re.compile(rb"\xff\xd8\xff[\xc0-\xc2\xc4\xdb\xdd\xe0-\xef\xfe]")
+_KNOWN_START = re.compile(_PICTURE_START.pattern + rb"|ftyp|RIFF....WAVE", re.DOTALL)
+_MOST_TRIES = 16  # to read a picture among unknown bytes, each of which may look through all of them
+_BOX_NAME = re.compile(rb"[0-9A-Za-z ._\xa9-]{4}")
+_PICTURE_BRANDS = (b"heic", b"heix", b"mif1", b"msf1", b"avif", b"avis")
+_NO_PADDING = re.compile(rb"[^\0]")
+_VIDEO_TAIL = 128  # bytes behind a video that Huawei and Honor close with "LIVE_" and its length
 
 _AFCP_PREVIEWS = (b"Nail", b"PrVw")
 _FOTOSTATION_END = b"\xa1\xb2\xc3\xd4"
@@ -23,7 +42,132 @@ _SAMSUNG_DEPTH = (b"DualShot", b"SingleShot", b"SingeShot")  # the last is how c
 _SOUND_POINTER = 30  # bytes of the block that says where the sound of a "Sound & Shot" stands in the file
 
 
-class Footer(NamedTuple):
+def read_trailer(
+    data: bytes, start: int, pictures: Mapping[int, MpPicture], semantics: Sequence[str], *, turned: bool
+) -> tuple[bytes, tuple[str, ...]]:
+    """What of the bytes from `start` on goes with the result, for position 0; and names for the rest.
+
+    `pictures` is the file's MPF index, `semantics` what XMP calls the items behind the picture, in order.
+    """
+    footers, end = _split_footers(data, start, turned=turned)
+    there = {place - start: picture for place, picture in pictures.items() if start <= place < end}
+    names = _Others(data[start:end], there, semantics).names()
+    left_out = [*names, *(name for footer in footers for name in footer.left_out)]
+    return _join_footers(footers, 0), tuple(dict.fromkeys(left_out))
+
+
+def placed_trailer(trailer: bytes, position: int) -> bytes:
+    """A trailer that `read_trailer` gave, for `position` in a file: absolute offsets are moved there."""
+    footers, end = _split_footers(trailer, 0, turned=False)
+    return trailer[:end] + _join_footers(footers, position + end)
+
+
+class _Others:
+    """Videos, pictures and unknown bytes, one behind another."""
+
+    def __init__(self, data: bytes, pictures: Mapping[int, MpPicture], semantics: Sequence[str]) -> None:
+        self._data = data
+        self._pictures = pictures
+        self._places = sorted(pictures)
+        self._semantics = list(semantics)
+        self._tries = _MOST_TRIES
+        self._names: list[str] = []
+        self._further = 0  # pictures of no special kind
+        self._unknown = 0  # bytes
+
+    def names(self) -> list[str]:
+        position = 0
+        while (match := _NO_PADDING.search(self._data, position)) is not None:
+            position = self._read(self._box_start(position, match.start()))
+        if self._further:
+            index = " (MPF)" if self._pictures else ""
+            what = "a second picture" if self._further == 1 else f"{self._further} further pictures"
+            self._names.append(f"{what} behind the first{index}")
+        if self._unknown:
+            amount = "1 byte" if self._unknown == 1 else f"{self._unknown:,} bytes"
+            self._names.append(f"{amount} of an unknown kind behind the picture")
+        return self._names
+
+    def _box_start(self, first: int, position: int) -> int:
+        """Where the first box of a video begins, whose length begins with zeros; or else `position`."""
+        for start in range(max(first, position - 4), position):
+            if self._data.startswith(b"ftyp", start + 4):
+                return start
+        return position
+
+    def _read(self, position: int) -> int:
+        """Takes note of what begins at `position`, which is no padding, and says where it ends."""
+        data, listed = self._data, self._pictures.get(position)
+        kind = data[position + 4 : position + 8]
+        if listed is not None or (self._tries > 0 and _PICTURE_START.match(data, position)):
+            stream = read_stream(data, position)
+            end = stream.end if stream.end is not None and stream.has_scan else position
+            end = end if listed is None else max(end, position + listed.size)
+            if end > position:
+                self._note_picture(stream, listed)
+                return end
+            self._tries -= 1
+        elif kind == b"ftyp":
+            self._note_video(data[position + 8 : position + 12])
+            return self._without_tail(self._video_end(position))
+        elif data.startswith(b"RIFF", position) and data[position + 8 : position + 12] == b"WAVE":
+            self._names.append("its sound recording")
+            return position + 8 + int.from_bytes(kind, "little")
+        after = self._next_known(position)
+        self._unknown += after - position
+        return after
+
+    def _note_picture(self, stream: Stream, listed: MpPicture | None) -> None:
+        semantic = self._next_semantic().lower()
+        heads = [segment.content for segment in stream.segments if not segment.in_scans]
+        if any(sign in head for head in heads for sign in _GAIN_MAP_SIGNS) or semantic == "gainmap":
+            self._names.append(GAIN_MAP)
+        elif any(sign in head for head in heads for sign in _DEPTH_SIGNS) or "depth" in semantic:
+            self._names.append(DEPTH_MAP)
+        elif listed is None or not listed.is_preview:  # previews show the photo as it was
+            self._further += 1
+
+    def _note_video(self, brand: bytes) -> None:
+        self._next_semantic()
+        if brand in _PICTURE_BRANDS:
+            self._further += 1
+        else:
+            self._names.append(MOTION_VIDEO)
+
+    def _next_semantic(self) -> str:
+        return self._semantics.pop(0) if self._semantics else ""
+
+    def _video_end(self, position: int) -> int:
+        """Where the boxes of a video end; the last may be cut off."""
+        data = self._data
+        end = position + 8  # whatever the first says of its length
+        while position + 8 <= len(data) and _BOX_NAME.match(data, position + 4):
+            size = int.from_bytes(data[position : position + 4], "big")
+            if size == 1:
+                size = int.from_bytes(data[position + 8 : position + 16], "big")
+            if 0 < size < 8:
+                break
+            position = end = min(position + size, len(data)) if size else len(data)
+        return end
+
+    def _without_tail(self, position: int) -> int:
+        is_tail = len(self._data) - position <= _VIDEO_TAIL and self._data.find(b"LIVE_", position) >= 0
+        return len(self._data) if is_tail else position
+
+    def _next_known(self, position: int) -> int:
+        """Where something known begins behind `position`, or the end."""
+        later = self._places[bisect_right(self._places, position) :][:1]
+        listed = later[0] if later else len(self._data)
+        if self._tries <= 0:
+            return listed
+        for match in _KNOWN_START.finditer(self._data, position + 1, listed):
+            start = match.start() - 4 if match[0] == b"ftyp" else match.start()
+            if start > position:
+                return start
+        return listed
+
+
+class _Footer(NamedTuple):
     """A block that is appended to a file.
 
     `content` lacks what `left_out` names, and is empty where nothing remains. At `places` in it stand 32-bit
@@ -37,12 +181,12 @@ class Footer(NamedTuple):
     order: str = "<"
 
 
-def split_footers(data: bytes, start: int, *, turned: bool) -> tuple[list[Footer], int]:
+def _split_footers(data: bytes, start: int, *, turned: bool) -> tuple[list[_Footer], int]:
     """The footers at the end of `data`, in order, and where they begin; zero padding counts as nothing.
 
     None begins before `start`. With `turned`, what would not fit the picture turned upright is left out.
     """
-    footers: list[Footer] = []
+    footers: list[_Footer] = []
     end = len(data)
     while end > start:
         footer = next(
@@ -59,7 +203,7 @@ def split_footers(data: bytes, start: int, *, turned: bool) -> tuple[list[Footer
     return footers[::-1], end
 
 
-def join_footers(footers: list[Footer], position: int) -> bytes:
+def _join_footers(footers: list[_Footer], position: int) -> bytes:
     """Footers one behind another, for `position` in a file: absolute offsets are written anew."""
     parts: list[bytes] = []
     for footer in footers:
@@ -68,7 +212,7 @@ def join_footers(footers: list[Footer], position: int) -> bytes:
     return b"".join(parts)
 
 
-def _shifted(footer: Footer, by: int) -> bytes:
+def _shifted(footer: _Footer, by: int) -> bytes:
     content = bytearray(footer.content)
     for place in footer.places:
         (offset,) = struct.unpack_from(f"{footer.order}I", content, place)
@@ -90,7 +234,7 @@ def _afcp_order(footer: bytes) -> str:
     return ">" if footer[3:4] == b"!" else "<"
 
 
-def _find_afcp(data: bytes, start: int, end: int, _turned: bool) -> Footer | None:
+def _find_afcp(data: bytes, start: int, end: int, _turned: bool) -> _Footer | None:
     """The AXS File Concatenation Protocol: a header, a directory, values, and a pointer to the header."""
     last = data[max(start, end - 12) : end]
     if len(last) < 12 or last[:4] not in (b"AXS!", b"AXS*"):
@@ -103,7 +247,7 @@ def _find_afcp(data: bytes, start: int, end: int, _turned: bool) -> Footer | Non
     return None
 
 
-def _read_afcp(data: bytes, header: int, end: int, moved: int) -> Footer | None:
+def _read_afcp(data: bytes, header: int, end: int, moved: int) -> _Footer | None:
     signature, order = data[end - 12 : end - 8], _afcp_order(data[end - 12 : end])
     if header + 24 > end or data[header : header + 4] != signature:
         return None
@@ -124,7 +268,7 @@ def _read_afcp(data: bytes, header: int, end: int, moved: int) -> Footer | None:
         return _afcp_footer(header, block[: 12 + 12 * count], kept, block[12 + 12 * count : -8], order)
     left_out = ("a preview in its AFCP data, which shows the photo as it was",)
     if not kept:
-        return Footer(header, b"", left_out)
+        return _Footer(header, b"", left_out)
     *starts, _ = accumulate((size for _, _, size in kept), initial=12 + 12 * len(kept))
     placed = [(name, start, size) for (name, _, size), start in zip(kept, starts, strict=True)]
     head = signature + struct.pack(f"{order}HHI", version, len(kept), 0) + bytes(12 * len(kept))
@@ -134,14 +278,14 @@ def _read_afcp(data: bytes, header: int, end: int, moved: int) -> Footer | None:
 
 def _afcp_footer(
     header: int, head: bytes, entries: list[tuple[bytes, int, int]], values: bytes, order: str
-) -> Footer:
+) -> _Footer:
     """A block with its directory and its end, which points to its start, written anew without a checksum."""
     directory = b"".join(struct.pack(f"{order}4sII", name, size, start) for name, start, size in entries)
     content = head[:12] + directory + values + bytes(8)
-    return Footer(header, content, (), (*range(20, len(head), 12), len(content) - 8), order)
+    return _Footer(header, content, (), (*range(20, len(head), 12), len(content) - 8), order)
 
 
-def _find_fotostation(data: bytes, start: int, end: int, turned: bool) -> Footer | None:
+def _find_fotostation(data: bytes, start: int, end: int, turned: bool) -> _Footer | None:
     """Records of FotoWare's FotoStation, each with its tag, its size and a signature behind it."""
     kept: list[bytes] = []
     left_out: list[str] = []
@@ -159,17 +303,17 @@ def _find_fotostation(data: bytes, start: int, end: int, turned: bool) -> Footer
         position -= size
     if position == end:
         return None
-    return Footer(position, b"".join(reversed(kept)), tuple(dict.fromkeys(left_out)))
+    return _Footer(position, b"".join(reversed(kept)), tuple(dict.fromkeys(left_out)))
 
 
-def _find_sized(data: bytes, start: int, end: int, _turned: bool) -> Footer | None:
+def _find_sized(data: bytes, start: int, end: int, _turned: bool) -> _Footer | None:
     """A block without absolute offsets, whose end says how long it is."""
     last = data[max(start, end - 78) : end]
     for size_of in (_photo_mechanic_size, _canon_size, _mie_size, _insta360_size, _nikon_app_size):
         size = size_of(last)
         first = end - size
         if size and first >= start:
-            return Footer(first, data[first:end])
+            return _Footer(first, data[first:end])
     return None
 
 
@@ -217,7 +361,7 @@ class _Entry(NamedTuple):
     name: bytes
 
 
-def _find_samsung(data: bytes, start: int, end: int, turned: bool) -> Footer | None:
+def _find_samsung(data: bytes, start: int, end: int, turned: bool) -> _Footer | None:
     """Samsung's entries, then a directory of them (SEFH to SEFT), which counts backwards from its start."""
     has_pointer = data[end - 6 : end] == b"QDIOBS" and data.startswith(b"QDIO", end - _SOUND_POINTER)
     stop = end - _SOUND_POINTER if has_pointer else end
@@ -230,14 +374,14 @@ def _find_samsung(data: bytes, start: int, end: int, turned: bool) -> Footer | N
     if len(kept) == len(entries):
         content, places = data[first:stop], [entry.start - first for entry in kept]
     elif sum(entry.size for entry in entries) != directory - first:
-        return Footer(first, b"", (*left_out, "Samsung's data behind it (SEF), which cannot be followed"))
+        return _Footer(first, b"", (*left_out, "Samsung's data behind it (SEF), which cannot be followed"))
     elif kept:
         content, places = _packed_entries(data, kept, data[directory : directory + 8])
     else:
-        return Footer(first, b"", left_out)
+        return _Footer(first, b"", left_out)
     pointer = _sound_pointer(places, kept, data[stop:end]) if has_pointer else b""
     starts = (len(content) + 12, len(content) + 16) if pointer else ()
-    return Footer(first, content + pointer, left_out, starts)
+    return _Footer(first, content + pointer, left_out, starts)
 
 
 def _samsung_directory(data: bytes, start: int, end: int) -> int | None:
@@ -300,7 +444,7 @@ def _sound_pointer(places: list[int], entries: list[_Entry], pointer: bytes) -> 
 
 
 # Each finds a footer of one kind that ends at `end`, and begins at `start` or later
-_FINDERS: tuple[Callable[[bytes, int, int, bool], Footer | None], ...] = (
+_FINDERS: tuple[Callable[[bytes, int, int, bool], _Footer | None], ...] = (
     _find_afcp,
     _find_fotostation,
     _find_sized,
