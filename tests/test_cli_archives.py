@@ -4,7 +4,8 @@ import json
 from pathlib import Path, PurePosixPath
 
 import pytest
-from cli_helpers import deblur, install, make_photo, names_in
+from cli_helpers import deblur, install, make_photo, names_in, stop_at
+from photo_raw import make_dng, quarters
 from PIL import Image
 
 from deblur_cli.cli.run.collect import collect
@@ -173,3 +174,132 @@ def test_photos_left_out_of_pairs_are_counted_and_maps_need_no_long_names(tmp_pa
     # an excluded photo prefers nothing
     other = deblur(*words, "--exclude", "*.jpg", "-o", tmp_path / "out", "--dry-run")
     assert str(tmp_path / "a.dng") in other.stdout
+
+
+XMP = """<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6" rdf:about="NAME"/>
+</rdf:RDF></x:xmpmeta>"""
+
+
+def make_sidecars(*paths):
+    for path in paths:
+        path.write_text(XMP.replace("NAME", path.name))
+
+
+def test_sidecars_of_both_names_go_with_their_result(tmp_path):
+    make_photo(tmp_path / "in" / "a.jpg"), make_photo(tmp_path / "in" / "b.png")
+    make_sidecars(*(tmp_path / "in" / name for name in ("a.XMP", "a.jpg.xmp", "b_01.png.xmp", "c.xmp")))
+    words = ("run", tmp_path / "in", "-o", tmp_path / "out", "--sidecars")
+    copies = [tmp_path / "out" / name for name in ("a_deblurred.xmp", "a_deblurred.jpg.xmp")]
+    assert f"{copies[0]}, {copies[1]}" in deblur(*words, "--dry-run").stdout
+    result = deblur(*words)
+    out = ["a_deblurred.jpg", *(path.name for path in copies), "b_deblurred.png"]
+    assert result.stdout.splitlines() == [str(tmp_path / "out" / name) for name in out]
+    assert copies[0].read_text() == XMP.replace("NAME", "a.XMP")
+    assert copies[1].read_text() == XMP.replace("NAME", "a.jpg.xmp")
+    (tmp_path / "in" / "b.png").unlink()
+    (record,) = (
+        json.loads(line) for line in deblur(*words, "--overwrite", "--json").stdout.splitlines()[:-1]
+    )
+    assert (record["sidecar"], record["sidecar_with_ending"]) == tuple(map(str, copies))
+
+
+def test_a_sidecar_of_two_photos_goes_with_the_raw(tmp_path):
+    make_photo(tmp_path / "a.jpg"), make_photo(tmp_path / "b.jpg"), make_photo(tmp_path / "b.png")
+    make_photo(tmp_path / "a.tif").rename(tmp_path / "a.dng")
+    make_sidecars(tmp_path / "a.xmp", tmp_path / "b.xmp")
+    result = deblur("run", tmp_path, "-o", tmp_path / "out", "--sidecars")
+    expected = {"a_deblurred.jpg", "a_deblurred.tif", "a_deblurred.xmp"}
+    expected |= {"b_deblurred.jpg", "b_deblurred.png", "b_deblurred.xmp"}
+    assert (result.exit_code, names_in(tmp_path / "out")) == (0, expected)
+    order = [Path(line).name for line in result.stdout.splitlines()]
+    assert order.index("a_deblurred.xmp") == order.index("a_deblurred.tif") + 1
+
+
+def test_a_sidecar_says_upright_where_the_photo_is_turned_and_stays_else(tmp_path):
+    exif = Image.Exif()
+    exif[274] = 6
+    for name in ("turned.jpg", "calm.jpg"):
+        Image.effect_noise((48, 32), 90).convert("RGB").save(tmp_path / name, exif=exif)
+    make_photo(tmp_path / "plain.jpg")  # turned by the user in an editor
+    broken = "<x:xmpmeta tiff:Orientation='6'>"
+    (tmp_path / "turned.jpg.xmp").write_text(broken)
+    make_sidecars(*(tmp_path / name for name in ("turned.xmp", "calm.xmp", "plain.xmp")))
+    assert deblur("run", tmp_path, "-o", tmp_path / "out", "--sidecars").exit_code == 0
+
+    def copy_of(name):
+        return (tmp_path / "out" / name).read_text()
+
+    assert copy_of("turned_deblurred.xmp") == XMP.replace('"6"', '"1"').replace("NAME", "turned.xmp")
+    assert copy_of("turned_deblurred.jpg.xmp") == broken
+    assert copy_of("calm_deblurred.xmp") == XMP.replace("NAME", "calm.xmp")  # the photo is copied as it was
+    assert copy_of("plain_deblurred.xmp") == XMP.replace("NAME", "plain.xmp")
+
+
+def test_a_sidecar_replaces_nothing_and_is_never_written_itself(tmp_path):
+    photo, sidecar = make_photo(tmp_path / "a.jpg"), tmp_path / "a.xmp"
+    make_sidecars(sidecar)
+    other = tmp_path / "out" / "a_deblurred.xmp"
+    other.parent.mkdir()
+    other.write_text("mine")
+    words = ("run", photo, "--sidecars", "-o", tmp_path / "out")
+    refused = deblur(*words)
+    assert (refused.exit_code, names_in(tmp_path / "out")) == (1, {"a_deblurred.xmp"})
+    assert str(other) in refused.stderr and "--overwrite" in refused.stderr
+    assert deblur(*words, "--skip-existing").exit_code == 0
+    assert other.read_text() == "mine"
+    assert deblur(*words, "--overwrite").exit_code == 0
+    assert other.read_text() == sidecar.read_text()
+    beside = deblur("run", photo, "--sidecars", "--suffix", "", "--format", "png", "--overwrite")
+    assert beside.stdout == f"{tmp_path / 'a.png'}\n"  # a.xmp is there already
+
+
+def test_resume_knows_sidecars(tmp_path):
+    photos = [make_photo(tmp_path / "in" / name) for name in ("a.png", "b.png")]
+    make_sidecars(tmp_path / "in" / "a.xmp", tmp_path / "in" / "b.xmp")
+    words = (tmp_path / "in", "-o", tmp_path / "out", "--sidecars")
+    stop_at("b_deblurred.png", *words)
+    assert names_in(tmp_path / "out") == {".deblur-journal.jsonl", "a_deblurred.png", "a_deblurred.xmp"}
+    (tmp_path / "out" / "a_deblurred.xmp").unlink()
+    result = deblur("run", *words, "--resume")
+    assert len(result.stdout.splitlines()) == 4  # a sidecar that is gone is made again
+    assert names_in(tmp_path / "out") == {
+        f"{path.stem}_deblurred{end}" for path in photos for end in (".png", ".xmp")
+    }
+    stop_at("b_deblurred.png", *words, "--overwrite")
+    other = deblur("run", *words[:-1], "--resume")
+    assert (other.exit_code, "sidecars on, now off" in other.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("words", [["--only-maps"], ["--strip-metadata"], ["-o", "-"]])
+def test_sidecars_that_cannot_be_are_wrong_usage(tmp_path, words):
+    result = deblur("run", make_photo(tmp_path / "a.png"), "--sidecars", *words)
+    assert (result.exit_code, "--sidecars" in result.stderr) == (2, True)
+    assert names_in(tmp_path) == {"a.png"}
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--quality", 80], "--quality has no effect on PNG and TIFF"),
+        (["--quality", 80, "--format", "tiff"], "--quality has no effect on TIFF"),
+        (["--quality", 80, "--format", "jpeg"], None),
+        (["--raw-exposure", 1, "--raw-color-space", "p3"], "--raw-exposure and --raw-color-space: no effect"),
+        (["--raw-exposure", 0], None),
+        (["--sidecars"], "--sidecars: no effect"),
+    ],
+)
+def test_options_without_effect_are_named_once(tmp_path, words, line):
+    for name in ("a.png", "b.png", "c.tif", "d.jpg"):
+        make_photo(tmp_path / name)
+    for shown in (deblur("run", tmp_path, *words, "--dry-run"), deblur("run", tmp_path, *words)):
+        assert shown.exit_code == 0
+        lines = [text for text in shown.stderr.splitlines() if "no effect" in text]
+        assert len(lines) == (line is not None)
+        assert line is None or lines[0].startswith(f"warning: {line}")
+
+
+def test_options_for_raw_have_an_effect_where_one_photo_is_raw(tmp_path):
+    (make_photo(tmp_path / "a.png").with_name("b.dng")).write_bytes(make_dng(quarters()))
+    result = deblur("run", tmp_path, "--raw-exposure", 1, "--dry-run")
+    assert "no effect" not in result.stderr

@@ -131,7 +131,12 @@ def test_a_name_too_long_for_its_result_costs_that_photo_alone(tmp_path):
     result = deblur("run", long, good)
     assert (result.exit_code, result.stdout) == (1, f"{tmp_path / 'good_deblurred.png'}\n")
     (line,) = errors_in(result)
-    assert "name too long" in line
+    assert "name is too long; use a shorter --suffix, or run this photo alone with -o FILE" in line
+    assert errors_in(deblur("run", long, "--dry-run")) == errors_in(deblur("run", long)) == [line]
+    assert deblur("run", long, "--suffix", "_r").exit_code == 0
+    assert deblur("run", long, "-o", tmp_path / "short.png").exit_code == 0
+    (line,) = errors_in(deblur("run", long, "--only-maps"))
+    assert "name is too long; give the photo a shorter name" in line
 
 
 def test_links_that_lead_to_themselves_are_named_like_any_other_problem(tmp_path):

@@ -140,6 +140,28 @@ def test_a_dry_run_foretells_losses_and_every_failure(tmp_path, with_video):
     assert "left out: the video of its motion photo" in " ".join(foretold.stderr.split())
 
 
+def test_a_dry_run_knows_whether_a_loss_is_certain(tmp_path, with_video):
+    copied = "if anything in it is restored, it would fail, as --strict asks"
+    assert copied in " ".join(deblur("run", with_video, "--strict", "--dry-run").stderr.split())
+    words = ("run", with_video, "--format", "png", "-o", tmp_path / "out")
+    foretold, done = deblur(*words, "--dry-run"), deblur(*words)
+    line = f"warning: {with_video}: left out: the video of its motion photo"
+    assert all(line in " ".join(result.stderr.split()) for result in (foretold, done))
+    strict = (*words, "--strict", "--overwrite")
+    foretold, done = deblur(*strict, "--dry-run"), deblur(*strict)
+    assert errors_in(foretold) == errors_in(done) != []
+    assert foretold.exit_code == done.exit_code == 1
+
+
+def test_a_dry_run_checks_the_findings_that_are_given(tmp_path):
+    small, large = make_photo(tmp_path / "small.png"), tmp_path / "large.png"
+    Image.new("RGB", (256, 256)).save(large)
+    assert deblur("run", small, "--data", "npz").exit_code == 0
+    words = ("run", large, "--findings", tmp_path / "small_motion.npz")
+    foretold, done = deblur(*words, "--dry-run"), deblur(*words)
+    assert errors_in(foretold) == errors_in(done) != []
+
+
 @pytest.mark.parametrize("verbose", [False, True])
 def test_what_c_libraries_print_goes_to_the_log(verbose):
     code = (

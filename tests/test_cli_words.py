@@ -1,5 +1,7 @@
 """What the words of a command line are taken for: photos without a command, commands, calls for help."""
 
+import re
+
 import pytest
 from cli_helpers import deblur, install, make_photo, names_in
 
@@ -78,3 +80,27 @@ def test_h_is_help_everywhere(tmp_path, words):
     assert (short.exit_code, short.stdout) == (0, long.stdout)
     assert "-h, --help" in short.stdout
     assert names_in(tmp_path) == {"a.png"}
+
+
+def test_the_first_screen_of_help_is_enough_for_most(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = deblur("run", "--help").stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    screen = "\n".join(lines[:23])
+    for wanted in (" run [OPTIONS] PHOTO|FOLDER...", "deblur dog.jpg ", "lower restores"):
+        assert wanted in screen
+    for option in ("--output", "--recursive", "--epsilon", "--mask", "--report", "--resume", "--dry-run"):
+        assert option in screen
+
+
+def test_every_option_is_in_a_panel_and_tells_its_default(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    text = deblur("run", "--help").stdout
+    assert "\nOptions:" not in text  # where an option lands that names no panel
+    without = {"--exclude", "--mask-file", "--findings", "--data"}
+    rows = re.findall(r"^  ((?:-\w, )?--[a-z].*(?:\n {10,}.*)*)", text, re.MULTILINE)
+    assert len(rows) > 30
+    for row in rows:
+        name, takes_value = re.match(r"(?:-\w, )?(--[a-z-]+)( [^ ])?", row).groups()
+        if takes_value and name not in without:
+            assert "default: " in " ".join(row.split()), row

@@ -224,3 +224,45 @@ def test_maker_notes_of_a_raw_file_are_named_and_its_comment_is_kept(tmp_path):
     assert photo.left_out == ("its maker notes, whose offsets hold in the RAW file alone",)
     assert b"by the lake" in photo.metadata.exif
     assert decode(write(tmp_path, make_dng(quarters()))).left_out == ()
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_trying_out_a_raw_file_tells_all_but_its_pixels(tmp_path, orientation):
+    path = write(tmp_path, make_dng(quarters(), orientation=orientation, notes={37500: ("B", [0] * 300)}))
+    developed, tried = decode(path), decode(path, develop=False)
+    assert tried.pixels.shape == developed.pixels.shape
+    assert tried.pixels.strides == (0, 0, 0)  # 50 megapixels would take 300 MB otherwise
+    assert not tried.pixels.any()
+    fields = ("format", "orientation", "bits", "metadata", "left_out", "stamp")
+    assert [getattr(tried, name) for name in fields] == [getattr(developed, name) for name in fields]
+
+
+@settings(max_examples=60)
+@given(
+    changes=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=6),
+    kept=st.floats(0.01, 1),
+)
+def test_trying_out_a_raw_file_fails_as_developing_it_does(tmp_path_factory, changes, kept):
+    path = write(tmp_path_factory.getbasetemp(), damaged(make_dng(quarters(16)), changes, kept, 4))
+
+    def outcome(**options):
+        try:
+            photo = decode(path, max_megapixels=1, **options)
+        except DecodeError as error:
+            return str(error)
+        return photo.pixels.shape, photo.left_out
+
+    assert outcome() == outcome(develop=False)
+
+
+@needs_camera
+def test_trying_out_cameras_raw_files(caplog):
+    for name in ("colorchart.dng", "kodak_dc50.kdc", "canon_300d.crw"):
+        developed = decode(CAMERA / name)
+        said = caplog.messages.copy()
+        caplog.clear()
+        tried = decode(CAMERA / name, develop=False)
+        assert caplog.messages == said
+        caplog.clear()
+        assert (tried.width, tried.height) == (developed.width, developed.height)
+        assert tried.left_out == developed.left_out

@@ -30,6 +30,12 @@ from deblur_cli.cli.weights import app as weights
 from deblur_cli.errors import UsageError
 
 RUN = "run"  # the command that photos without a command mean
+SUMMARY = "Restore what moved in photos, and leave every other pixel as it was."
+EXAMPLES = (
+    ("deblur dog.jpg", "write dog_deblurred.jpg next to it"),
+    ("deblur holiday/ -r -o sharper/", "a folder and the folders inside it"),
+    ("deblur dog.jpg --epsilon 0.3", "restore more than by default"),
+)
 
 
 class GuardedGroup(PanelGroup):
@@ -117,13 +123,7 @@ app = typer.Typer(
 
 @app.callback(
     invoke_without_command=True,
-    help=with_examples(
-        "Restore what moved in photos, and leave every other pixel as it was.",
-        ("deblur dog.jpg", "write dog_deblurred.jpg next to it"),
-        ("deblur holiday/ -r -o sharper/", "a folder and the folders inside it"),
-        ("deblur dog.jpg --epsilon 0.3", "restore more: lower restores more"),
-        ("deblur run --help", "show all options for photos"),
-    ),
+    help=with_examples(SUMMARY, *EXAMPLES, ("deblur run --help", "show all options for photos")),
     epilog="A photo that is named like a command needs a path: deblur ./info",
 )
 def start(context: typer.Context, version: Version = False) -> None:
@@ -135,9 +135,13 @@ def start(context: typer.Context, version: Version = False) -> None:
         raise typer.Exit(USAGE)
 
 
-app.command(cls=PanelCommand, short_help="Restore photos; the word may be left out.")(run)
+app.command(
+    cls=PanelCommand,
+    help=with_examples(SUMMARY, *EXAMPLES),
+    short_help="Restore photos; the word `run` may be left out.",
+)(run)
 app.command(cls=PanelCommand, short_help="Draw what several values of epsilon would restore.")(epsilon)
-app.command(cls=PanelCommand, short_help="Show devices, weights and folders of this machine.")(info)
+app.command(cls=PanelCommand, short_help="Show devices, weights, and folders of this machine.")(info)
 app.command(cls=PanelCommand, short_help="Measure how good weights are on a dataset.")(evaluate)
 app.command(cls=PanelCommand, short_help="Time a photo on this machine.")(bench)
 app.command(cls=PanelCommand, short_help="Train a network on your own sharp photos.")(train)

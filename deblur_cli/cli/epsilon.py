@@ -28,7 +28,7 @@ class SheetOptions(shared.DeblurOptions):
         Sequence[float],
         typer.Option(
             metavar="E,E,...",
-            help="The confidences to compare, each from 0 to 1.",
+            help="The values to compare, from 0 to 1; lower restores more.",
             parser=shared.parse_epsilons,
         ),
     ] = "0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8"  # type: ignore[assignment]  # Typer parses it
@@ -39,6 +39,7 @@ class SheetOptions(shared.DeblurOptions):
             "-o",
             metavar="OUT",
             help="Folder for the sheet, or its name (PNG).",
+            show_default="next to the photo",
             parser=shared.parse_output,
         ),
     ] = None
@@ -53,7 +54,7 @@ class SheetOptions(shared.DeblurOptions):
 
 @takes(SheetOptions)
 def epsilon(options: SheetOptions) -> None:
-    """Draw what would be restored at several epsilon, to choose one by eye."""
+    """Draw what several values of epsilon would restore, to choose one by eye."""
     if not options.photo.is_file():
         raise UsageError(f"there is no photo {options.photo}: check the name")
     sheet = _sheet_path(options.photo, options.output)

@@ -24,6 +24,7 @@ from deblur_cli.cli.output import (
 from deblur_cli.errors import EvaluationError, TrainingError, UsageError
 from deblur_cli.files import held, write_file
 from deblur_cli.restoration import SCALES
+from deblur_cli.weights import DEFAULT
 
 if TYPE_CHECKING:
     from deblur_cli.evaluation.loop import Contestant, Evaluated, Place
@@ -47,7 +48,13 @@ class EvaluateOptions(shared.DeblurOptions):
     ]
     weights: Annotated[
         list[str] | None,
-        typer.Option("--weights", "-w", metavar="NAME|FILE", help="Weights; repeat to compare several."),
+        typer.Option(
+            "--weights",
+            "-w",
+            metavar="NAME|FILE",
+            help="Weights; repeat to compare several.",
+            show_default=DEFAULT,
+        ),
     ] = None  # type: ignore[assignment]  # several
     layout: Annotated[
         Literal["auto", "reloblur", "gopro", "pairs", "synth"],
@@ -80,7 +87,12 @@ class EvaluateOptions(shared.DeblurOptions):
     ] = None
     limit: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Only the first N pictures.", parser=shared.above_zero("--limit")),
+        typer.Option(
+            metavar="N",
+            help="Only the first N pictures.",
+            show_default="all",
+            parser=shared.above_zero("--limit"),
+        ),
     ] = None
     plot: Annotated[
         Path | None,

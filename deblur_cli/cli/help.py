@@ -1,14 +1,16 @@
 """The help of a command: examples, then its options in panels, as plain text; Rich takes too long to load."""
 
+import re
 from collections import defaultdict
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
 
-from deblur_cli.cli.options import MESSAGES, PANELS
+from deblur_cli.cli.options import COMMON, MESSAGES, PANELS
 
 OTHERS = "Options"  # the panel of those that name none, above all others
-NAMES = 24  # columns
+NAMES = 22  # columns
+_DEFAULT = re.compile(r"\[default: \(?(.*?)(\.0)?\)?]")  # Typer puts words into parentheses
 
 
 def with_examples(text: str, *examples: tuple[str, str]) -> str:
@@ -31,7 +33,9 @@ def write_panels(command: Any, ctx: Any, formatter: Any) -> None:
         panel = parameter.rich_help_panel
         if panel is None and MESSAGES in panels and parameter is command.get_help_option(ctx):
             panel = MESSAGES
-        panels[panel or OTHERS].append((row[0].replace("<", "").replace(">", ""), row[1]))
+        panels[panel or OTHERS].append((re.sub("[<>]", "", row[0]), _DEFAULT.sub(r"[default: \1]", row[1])))
+    if OTHERS in panels:
+        panels[OTHERS] += panels.pop(COMMON, [])
     order = [name for name in (OTHERS, *PANELS) if name in panels]
     panels[order[0]][:0] = arguments
     for name in order:

@@ -190,8 +190,9 @@ Weights = Annotated[
         "--weights",
         "-w",
         metavar="NAME|FILE",
-        help="Weights: a name from `deblur weights list`, a file, or hf://owner/repo/file.",
+        help="Weights of the restorer: a name from `deblur weights list`, a file, or hf://owner/repo/file.",
         rich_help_panel=MACHINE,
+        show_default=weights.DEFAULT,
     ),
 ]
 Detector = Annotated[
@@ -199,8 +200,8 @@ Detector = Annotated[
     typer.Option(
         "--detector",
         metavar="auto|own|NAME|FILE",
-        help="What detects the blur: auto is the detector that the weights name, own is the weights "
-        "themselves; else a detector, given like --weights.",
+        help="What detects the blur: a detector, given like --weights; auto is the one that the "
+        "weights name, own is the weights themselves.",
         rich_help_panel=MACHINE,
     ),
 ]
@@ -209,7 +210,7 @@ Device = Annotated[
     typer.Option(
         "--device",
         metavar="auto|cpu|cuda|cuda:N|mps",
-        help="Where to compute.",
+        help="Where to compute; auto takes a GPU if there is one.",
         parser=parse_device,
         rich_help_panel=MACHINE,
     ),
@@ -223,7 +224,7 @@ Tile = Annotated[
     typer.Option(
         "--tile",
         metavar="auto|PIXELS",
-        help="Tile size, a multiple of 16; auto fits the memory.",
+        help="Side of the tiles that a photo is cut into, a multiple of 16; auto fits the memory.",
         parser=parse_tile,
         rich_help_panel=MACHINE,
     ),
@@ -233,7 +234,7 @@ Overlap = Annotated[
     typer.Option(
         "--overlap",
         metavar="PIXELS",
-        help="How far tiles overlap.",
+        help="How far the tiles overlap.",
         parser=parse_overlap,
         rich_help_panel=MACHINE,
     ),
@@ -243,7 +244,8 @@ Scales = Annotated[
     typer.Option(
         "--scales",
         metavar="auto|1,2,4,8",
-        help="At which reductions of the photo to detect and restore; auto is all of them.",
+        help="Reductions of the photo at which to detect and restore: 1 is its own size, 2 is half; "
+        "auto is all of them.",
         parser=parse_scales,
         rich_help_panel=RESTORE,
     ),
@@ -252,7 +254,7 @@ KeepSharp = Annotated[
     bool,
     typer.Option(
         "--keep-sharp/--no-keep-sharp",
-        help="Leave sharp pixels exactly as they were, or write the network's bare output.",
+        help="Leave sharp pixels exactly as they were, or write all that the network gives.",
         rich_help_panel=RESTORE,
     ),
 ]
@@ -263,14 +265,17 @@ MaxMegapixels = Annotated[
         metavar="N",
         help="Refuse photos larger than this.",
         parser=parse_megapixels,
-        rich_help_panel=BATCH,
+        rich_help_panel=MACHINE,
     ),
 ]
 Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Replace results that exist.", rich_help_panel=COMMON)
+    bool, typer.Option("--overwrite", help="Replace results that already exist.", rich_help_panel=COMMON)
 ]
 Json = Annotated[
-    bool, typer.Option("--json", help="Write results as JSON, one object per line.", rich_help_panel=MESSAGES)
+    bool,
+    typer.Option(
+        "--json", help="Write results to stdout as JSON, one object a line.", rich_help_panel=MESSAGES
+    ),
 ]
 Verbose = Annotated[
     bool, typer.Option("--verbose", "-v", help="Show more on stderr.", rich_help_panel=MESSAGES)
@@ -278,7 +283,9 @@ Verbose = Annotated[
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Show only errors on stderr.", rich_help_panel=MESSAGES)
 ]
-Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.", rich_help_panel=MESSAGES)]
+Debug = Annotated[
+    bool, typer.Option("--debug", help="Show where in the code an error arose.", rich_help_panel=MESSAGES)
+]
 Version = Annotated[
     bool,
     typer.Option("--version", help="Show the version and exit.", is_eager=True),

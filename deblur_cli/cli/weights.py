@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from deblur_cli.cli import options
+from deblur_cli.cli.help import PanelCommand, PanelGroup
 from deblur_cli.cli.options import bring
 from deblur_cli.cli.output import OK, USAGE
 from deblur_cli.cli.sharing import convert, publish
@@ -30,20 +31,20 @@ All = Annotated[bool, typer.Option("--all", help="All of the catalog.")]
 Downloaded = Annotated[bool, typer.Option("--all", help="All of the catalog on this machine.")]
 
 
-app = typer.Typer(rich_markup_mode=None)
-app.command()(convert)
-app.command()(publish)
+app = typer.Typer(cls=PanelGroup, rich_markup_mode=None)
+app.command(cls=PanelCommand, short_help="Make weights ready to share, with a model card.")(convert)
+app.command(cls=PanelCommand, short_help="Upload weights with their model card.")(publish)
 
 
 @app.callback(invoke_without_command=True)
 def start(context: typer.Context) -> None:
-    """Download, check, convert and share weights."""
+    """Download, check, convert, and share weights."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help(), err=True)
         raise typer.Exit(USAGE)
 
 
-@app.command("list")
+@app.command("list", cls=PanelCommand, short_help="List the weights of the catalog.")
 def list_weights(json: options.Json = False, debug: options.Debug = False) -> None:
     """List the weights of the catalog: what is on this machine, size, scores, license."""
     del debug  # read where errors are translated
@@ -102,7 +103,7 @@ def table(entries: list[dict[str, Any]], width: int = PIPED) -> list[str]:
     return [line.rstrip() for line in text.getvalue().splitlines()]
 
 
-@app.command()
+@app.command(cls=PanelCommand, short_help="Download weights, and show their paths.")
 def pull(names: Names = None, *, every: All = False, debug: options.Debug = False) -> None:
     """Download weights, unless they are on this machine, and show their paths."""
     del debug
@@ -112,7 +113,7 @@ def pull(names: Names = None, *, every: All = False, debug: options.Debug = Fals
     each(chosen, lambda name, streams: streams.result(bring(name, streams)))
 
 
-@app.command()
+@app.command(cls=PanelCommand)
 def path(name: OneName, debug: options.Debug = False) -> None:
     """Show where weights are; download nothing."""
     del debug
@@ -129,7 +130,7 @@ def file_here(source: "Source") -> "Path":
     return source.path
 
 
-@app.command()
+@app.command(cls=PanelCommand, short_help="Check that weights are whole and compute what they should.")
 def verify(names: Names = None, *, every: Downloaded = False, debug: options.Debug = False) -> None:
     """Check the hash of weights on this machine, and what their network computes."""
     del debug
@@ -159,7 +160,7 @@ def checked(name: str) -> str:
     return f"{name}: {hashed}, fingerprint right"
 
 
-@app.command()
+@app.command(cls=PanelCommand)
 def remove(names: Names = None, *, debug: options.Debug = False) -> None:
     """Delete downloaded weights, and show what was deleted."""
     del debug

@@ -47,13 +47,16 @@ def decode(
     path: Path,
     max_megapixels: float = DEFAULT_MAX_MEGAPIXELS,
     raw: RawOptions = RawOptions(),  # noqa: B008 - frozen
+    *,
+    develop: bool = True,
 ) -> Photo:
     """Reads a JPEG, PNG, WebP, TIFF, BMP, GIF, HEIC, AVIF, JPEG XL, JPEG 2000 or camera RAW file.
 
     What the file is comes from its bytes. More than 8 bits per channel become 16. Pixels are turned upright;
     of files with further images behind the first (MPO, gain maps) the first is read, of a TIFF the full-size
-    page. Camera RAW is developed as `raw` says. What the file holds and no result will is in
-    `Photo.left_out`. Safe to call from several threads, which then take turns.
+    page. Camera RAW is developed as `raw` says; without `develop` it is only tried out, in a fraction of the
+    time, and is black. What the file holds and no result will is in `Photo.left_out`. Safe to call from
+    several threads, which then take turns.
 
     Raises DecodeError for what is missing, no picture, damaged, of a kind that is not read, or changed
     while it was read, and PhotoTooLargeError, before pixels are decoded, for more than `max_megapixels`
@@ -61,17 +64,21 @@ def decode(
     """
     path = Path(path)
     check_file(path)
-    with damage_explained(path, max_megapixels):
+    with damage_explained(path):
         stamp = stamp_of(path)
-        photo = _decode(path, identify(path), max_megapixels, raw)
+        photo = _decode(path, identify(path), max_megapixels, raw, develop=develop)
         if not is_unchanged(path, stamp):
             raise DecodeError(f"{path}: was changed while it was read; try again when it is complete")
     return replace(photo, stamp=stamp)
 
 
-def _decode(path: Path, format: str, max_megapixels: float, raw: RawOptions) -> Photo:
+def _decode(path: Path, format: str, max_megapixels: float, raw: RawOptions, *, develop: bool) -> Photo:
     if format == "RAW":
-        if (photo := read_as_raw(path, lambda: read_raw(path, max_megapixels, raw))) is not None:
+
+        def read() -> Photo:
+            return read_raw(path, max_megapixels, raw, develop=develop)
+
+        if (photo := read_as_raw(path, read)) is not None:
             return photo
         format = "TIFF"
     with path.open("rb") as file:
@@ -79,7 +86,7 @@ def _decode(path: Path, format: str, max_megapixels: float, raw: RawOptions) -> 
         reader = _READERS.get(format)
         if reader is not None and (photo := reader(source)) is not None:
             return photo
-        with _PILLOW_LOCK, pillow_watched(path, max_megapixels):
+        with _PILLOW_LOCK, pillow_watched(path):
             return _upright(*_read_by_pillow(source, format))
 
 
@@ -126,7 +133,7 @@ def _read_avif(source: _Source) -> Photo:
     found = bmff.read_primary(content)
     if found.size is not None:
         source.check_size(*found.size)
-    with _PILLOW_LOCK, pillow_watched(source.path, source.max_megapixels):
+    with _PILLOW_LOCK, pillow_watched(source.path):
         photo = _read_avif_by_pillow(source, content, found)
         return _upright(_cropped(photo, found.clap), photo.orientation)
 
@@ -292,6 +299,7 @@ def _read_loaded(source: _Source, image: Image.Image) -> tuple[Photo, int]:
     bits = png_bits(source.header) if image.format == "PNG" else 8
     if image.format == "TIFF":  # before loading, after which Pillow forgets the orientation
         blocks, orientation, lost = _choose_page(source, image)
+        source.check_size(image.width, image.height)
     elif image.format != "MPO":
         _check_single(path, image)
     channels = _load_channels(path, image, bits)

@@ -68,14 +68,12 @@ def _digest(path: Path) -> bytes:
 
 
 @contextmanager
-def damage_explained(path: Path, max_megapixels: float) -> Iterator[None]:
+def damage_explained(path: Path) -> Iterator[None]:
     """Turns whatever reading raises into one line from the tree in errors.py."""
     try:
         yield
     except PhotoError:
         raise
-    except Image.DecompressionBombError as error:
-        raise too_large(path, 2 * max_megapixels, max_megapixels, words="more than ") from error
     except MemoryError as error:
         raise DecodeError(f"{path}: there is not enough memory to open it") from error
     except PermissionError as error:
@@ -94,10 +92,10 @@ def reason_of(error: Exception) -> str:
 
 
 @contextmanager
-def pillow_watched(path: Path, max_megapixels: float) -> Iterator[None]:
-    """Pillow's warnings go to the log, and its own pixel limit gives way to ours."""
+def pillow_watched(path: Path) -> Iterator[None]:
+    """Pillow's warnings go to the log, and it has no pixel limit; ours is checked once a picture is open."""
     limit_before = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = max(1, int(max_megapixels * 1e6))
+    Image.MAX_IMAGE_PIXELS = None
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -105,18 +103,17 @@ def pillow_watched(path: Path, max_megapixels: float) -> Iterator[None]:
     finally:
         Image.MAX_IMAGE_PIXELS = limit_before
         for warning in caught:
-            # The limit is checked by us, with a word about the option; others concern developers.
-            if issubclass(warning.category, (UserWarning, RuntimeWarning)) and not issubclass(
-                warning.category, Image.DecompressionBombWarning
-            ):
+            if issubclass(warning.category, (UserWarning, RuntimeWarning)):  # others concern developers
                 logger.warning("%s: %s", path, warning.message)
 
 
-def too_large(path: Path, megapixels: float, limit: float, words: str = "") -> PhotoTooLargeError:
+def too_large(path: Path, megapixels: float, limit: float) -> PhotoTooLargeError:
     """The error for a photo of more megapixels than the limit, with a word about the option."""
     count = f"{megapixels:.0f}" if megapixels >= 1000 else f"{megapixels:.4g}"
+    if float(count) <= limit:  # by rounding
+        count = f"{megapixels:.6f}"
     return PhotoTooLargeError(
-        f"{path}: has {words}{count} megapixels, the limit is {limit:g}; raise it with --max-megapixels"
+        f"{path}: has {count} megapixels, the limit is {limit:g}; raise it with --max-megapixels"
     )
 
 

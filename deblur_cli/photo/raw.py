@@ -71,8 +71,11 @@ class RawOptions:
             raise UsageError(f"exposure {self.exposure:g} is out of range; choose -5 to 5 stops")
 
 
-def read_raw(path: Path, max_megapixels: float, options: RawOptions) -> Photo:
+def read_raw(path: Path, max_megapixels: float, options: RawOptions, *, develop: bool = True) -> Photo:
     """Develops a RAW file: upright RGB uint16 with the profile of its space.
+
+    develop: False to develop it at half size, which skips the demosaicing, and give a black picture instead;
+    all else, and all that is raised, is the same
 
     Raises UnsupportedRawError for what LibRaw does not read, DecodeError for damage,
     PhotoTooLargeError before pixels are read.
@@ -82,16 +85,20 @@ def read_raw(path: Path, max_megapixels: float, options: RawOptions) -> Photo:
         megapixels = sizes.iwidth * sizes.iheight / 1e6
         if megapixels > max_megapixels:
             raise too_large(path, megapixels, max_megapixels)
-        pixels = _develop(path, raw, options)
+        pixels = _develop(path, raw, options, half_size=not develop)
         block, lost = read_raw_exif(path, raw)
     orientation = _ORIENTATIONS.get(sizes.flip, 1)
     blocks, is_dng = _tiff_blocks(path)
-    if is_dng and (box := _default_crop(sizes)) is not None:
-        left, top, right, bottom = box
-        pixels = pixels[top:bottom, left:right]
+    crop = _default_crop(sizes) if is_dng else None
+    if not develop:
+        width, height = _upright_size(sizes, crop)
+        pixels = np.broadcast_to(np.uint16(0), (height, width, 3))  # which takes no memory
+    else:
+        left, top, right, bottom = crop or (0, 0, pixels.shape[1], pixels.shape[0])
+        pixels = turn_upright(pixels[top:bottom, left:right], orientation)
     others, lost_others = read_blocks(blocks, turned=orientation != 1)
     return Photo(
-        pixels=turn_upright(pixels, orientation),
+        pixels=pixels,
         source=path,
         format="RAW",
         orientation=orientation,
@@ -101,11 +108,12 @@ def read_raw(path: Path, max_megapixels: float, options: RawOptions) -> Photo:
     )
 
 
-def _develop(path: Path, raw: rawpy.RawPy, options: RawOptions) -> NDArray[np.uint16]:
+def _develop(path: Path, raw: rawpy.RawPy, options: RawOptions, *, half_size: bool) -> NDArray[np.uint16]:
     """H W 3 as the sensor lay. Raises DecodeError for other numbers of channels."""
     space, curve = _SPACES[options.color_space]
     balance = _balance(path, raw, options.white_balance)
     pixels = raw.postprocess(
+        half_size=half_size,
         use_camera_wb=balance == "camera",
         use_auto_wb=balance == "auto",
         bright=2.0**options.exposure,
@@ -123,11 +131,13 @@ def _develop(path: Path, raw: rawpy.RawPy, options: RawOptions) -> NDArray[np.ui
 def raw_size(path: Path) -> tuple[int, int]:
     """Width and height of the developed, upright picture, from the header alone. Raises as `read_raw`."""
     with _named_errors(path), rawpy.imread(str(path)) as raw:
-        sizes = raw.sizes
-        width, height = sizes.iwidth, sizes.iheight
-        if (box := _default_crop(sizes)) is not None and _tiff_blocks(path)[1]:
-            width, height = box[2] - box[0], box[3] - box[1]
-        return (height, width) if sizes.flip in (5, 6) else (width, height)
+        return _upright_size(raw.sizes, _default_crop(raw.sizes) if _tiff_blocks(path)[1] else None)
+
+
+def _upright_size(sizes: rawpy.ImageSizes, crop: tuple[int, int, int, int] | None) -> tuple[int, int]:
+    left, top, right, bottom = crop or (0, 0, sizes.iwidth, sizes.iheight)
+    width, height = right - left, bottom - top
+    return (height, width) if sizes.flip in (5, 6) else (width, height)
 
 
 def _default_crop(sizes: rawpy.ImageSizes) -> tuple[int, int, int, int] | None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from deblur_cli.cli.output import FAILED, Bars, Output, describe, exit_code, is_disk_full
 from deblur_cli.cli.run.collect import Problem
+from deblur_cli.cli.run.companions import sidecar_for
 from deblur_cli.cli.run.journal import Journal
 from deblur_cli.cli.run.messages import Outcome, Tally, describe_result, failure_record, skip_record
 from deblur_cli.cli.run.note import FormerResultError, check_is_new, note_on
@@ -198,6 +199,11 @@ class Batch:
                 elif kind is Kind.data:
                     check_target(path, photo.source, overwrite=overwrite)
                     write_file(path, [to_npz(findings, result.epsilon)], overwrite=overwrite)
+                elif kind in job.sidecars:
+                    check_target(path, job.sidecars[kind], overwrite=overwrite)
+                    copied = self._is_copied(job.results[Kind.photo], photo, result)
+                    content = sidecar_for(photo, job.sidecars[kind], copied=copied)
+                    write_file(path, [content], overwrite=overwrite)
                 else:
                     picture = _picture(kind, photo, result, flow=self._options.flow)
                     encode.encode(picture, path, format="PNG", overwrite=overwrite)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from deblur_cli.cli.run.journal import Journal
     from deblur_cli.cli.run.messages import Forecast
     from deblur_cli.cli.run.plan import Job, Plan
+    from deblur_cli.photo.photo import Photo
     from deblur_cli.restoration.deblurrer import Deblurrer, Request
     from deblur_cli.restoration.findings import Findings
 
@@ -28,7 +29,7 @@ DASH = Path("-")
 _PIECE = 1 << 16  # bytes; what a pipe holds
 _USES_STDOUT = (
     *("mask", "mask_format", "trajectory", "trajectory_style", "data"),
-    *("only_maps", "report", "json"),
+    *("only_maps", "report", "json", "sidecars"),
 )
 _READS_AGAIN = ("dry_run", "resume")
 
@@ -58,7 +59,7 @@ def run(options: RunOptions) -> None:
             streams.warn(line)
         if options.dry_run:
             with streams.log_lines():
-                code = dry_run(plan, options, streams)
+                code = dry_run(plan, options, findings, streams)
         else:
             code = deblur(plan, options, journal, findings, streams)
         if code:
@@ -141,7 +142,7 @@ def load(options: RunOptions, streams: "Output") -> "tuple[Deblurrer, Request]":
     return Deblurrer(loaded, *place, options.tiling, options.scales), request
 
 
-def dry_run(plan: "Plan", options: RunOptions, streams: "Output") -> int:
+def dry_run(plan: "Plan", options: RunOptions, findings: "Findings | None", streams: "Output") -> int:
     """Open every photo and tell what would be done with it; return the exit code to expect."""
     from deblur_cli.cli.run import messages
     from deblur_cli.cli.run.collect import Problem
@@ -162,7 +163,7 @@ def dry_run(plan: "Plan", options: RunOptions, streams: "Output") -> int:
     planned = []
     for job in plan.jobs:
         try:
-            size, lost = _opened(job, options)
+            size, lost, is_certain = _opened(job, options, findings)
         except FormerResultError as error:
             skip(job, str(error))
             continue
@@ -172,8 +173,9 @@ def dry_run(plan: "Plan", options: RunOptions, streams: "Output") -> int:
         planned.append(size)
         streams.tell(messages.plan_record(job, size, lost), messages.plan_line(job, size))
         if lost:
+            when = "" if is_certain else "if anything in it is restored, "
             then = "it would fail, as --strict asks" if options.strict else "left out"
-            streams.warn(f"{job.source}: if anything in it is restored, {then}: {'; '.join(lost)}")
+            streams.warn(f"{job.source}: {when}{then}: {'; '.join(lost)}")
     for problem in failed:
         streams.error(str(problem))
         streams.tell(messages.failure_record(problem))
@@ -185,8 +187,10 @@ def dry_run(plan: "Plan", options: RunOptions, streams: "Output") -> int:
     return forecast.exit_code
 
 
-def _opened(job: "Job", options: RunOptions) -> "tuple[tuple[int, int], tuple[str, ...]]":
-    """Return width and height of a photo, and what its result would lack if anything in it is restored.
+def _opened(
+    job: "Job", options: RunOptions, findings: "Findings | None"
+) -> "tuple[tuple[int, int], tuple[str, ...], bool]":
+    """Return width and height of a photo, what its result would lack, and whether it surely would.
 
     Raises PhotoError where the run would: the photo is read as it would be then.
     """
@@ -195,18 +199,32 @@ def _opened(job: "Job", options: RunOptions) -> "tuple[tuple[int, int], tuple[st
     from deblur_cli.photo.decode import RawOptions, decode
 
     raw = RawOptions(options.raw_white_balance, options.raw_exposure, options.raw_color_space)
-    photo = decode(job.source, options.max_megapixels, raw)
+    photo = decode(job.source, options.max_megapixels, raw, develop=False)
+    check_is_new(photo, job, options)
+    if findings is not None:
+        findings.check_fits(photo.height, photo.width)
+    if job.restores:
+        encode.check_fits(photo, job.results[Kind.photo], job.results[Kind.photo].name, options.quality)
     if job.mask is not None:
         from deblur_cli.restoration.painted import read_mask
 
         read_mask(job.mask, photo.height, photo.width, options.max_megapixels)
-    lost: tuple[str, ...] = ()
-    check_is_new(photo, job, options)
-    if job.restores:
-        name = job.results[Kind.photo].name
-        encode.check_fits(photo, job.results[Kind.photo], name, options.quality)
-        lost = encode.left_out(photo, encode.format_of(name), strip=options.strip_metadata)
-    return (photo.width, photo.height), lost
+    return (photo.width, photo.height), *_losses(job, photo, options)
+
+
+def _losses(job: "Job", photo: "Photo", options: RunOptions) -> tuple[tuple[str, ...], bool]:
+    """Return what the result of a photo would lack, and whether it surely would.
+
+    It would not where nothing in the photo is restored and its file is copied. Raises EncodeError where it
+    would and options are strict.
+    """
+    from deblur_cli.photo import encode
+
+    if not job.restores:
+        return (), True
+    form, strip = encode.format_of(job.results[Kind.photo].name), options.strip_metadata
+    is_certain = not encode.is_copy_possible(photo, form, strip=strip)
+    return encode.left_out(photo, form, strip=strip, strict=options.strict and is_certain), is_certain
 
 
 def _estimate(forecast: "Forecast", options: RunOptions, streams: "Output") -> None:
@@ -243,6 +261,8 @@ def _check_dash(options: RunOptions) -> None:
     if inputs[0] == DASH:
         if name := _first_given(options, _READS_AGAIN):
             raise UsageError(f"{name} cannot go with a photo from stdin, which can be read only once")
+        if options.sidecars:
+            raise UsageError("--sidecars cannot go with a photo from stdin, which has no XMP files beside it")
         if sys.stdin.isatty():
             raise UsageError("stdin is a terminal; send a photo into it, such as deblur run - -o - < a.jpg")
 

@@ -1,12 +1,20 @@
-"""Files that belong together by their names: what a camera writes of one shot, in several formats."""
+"""Files that belong together by their names: what a camera writes of one shot, and sidecars."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from deblur_cli.cli.run.collect import Found, identity
+from deblur_cli.cli.run.options import Kind
+from deblur_cli.errors import DecodeError
 from deblur_cli.photo.header import HEIC_SUFFIXES, RAW_SUFFIXES
+from deblur_cli.photo.xmp import BrokenXmpError, upright_xmp
 
+if TYPE_CHECKING:
+    from deblur_cli.photo.photo import Photo
+
+_SIDECARS = (".xmp", ".XMP")
 _JPEG_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif"})
 # What --prefer takes of a shot: the first of these kinds that is there, and whatever it does not name
 _ORDERS = {
@@ -33,3 +41,47 @@ def choose(photos: Sequence[Found], prefer: str) -> tuple[list[Found], list[Foun
         return own in best or not any(own in kind for kind in _ORDERS[prefer])
 
     return [one for one in photos if is_taken(one)], [one for one in photos if not is_taken(one)]
+
+
+def sidecars_of(photos: Iterable[Path]) -> dict[Path, dict[Kind, Path]]:
+    """Return the XMP files beside each photo: IMG.xmp as Adobe names it, IMG.DNG.xmp as darktable does.
+
+    One that several photos could own belongs to the RAW among them, which needs it most, else to the first.
+    """
+    owned: set[Path] = set()
+    found: dict[Path, dict[Kind, Path]] = {}
+    for photo in sorted(photos, key=lambda path: path.suffix.lower() not in RAW_SUFFIXES):
+        names = {Kind.sidecar: photo.stem, Kind.long_sidecar: photo.name}
+        there = {
+            kind: next(
+                (path for path in (photo.with_name(name + end) for end in _SIDECARS) if path.is_file()), None
+            )
+            for kind, name in names.items()
+        }
+        found[photo] = {kind: path for kind, path in there.items() if path and identity(path) not in owned}
+        owned |= {identity(path) for path in found[photo].values()}
+    return found
+
+
+def copies_of(sidecars: Mapping[Kind, Path], result: Path) -> dict[Kind, Path]:
+    """Return the names of sidecars next to a result; not of one that stands there already."""
+    names = {Kind.sidecar: f"{result.stem}{_SIDECARS[0]}", Kind.long_sidecar: f"{result.name}{_SIDECARS[0]}"}
+    copies = {kind: result.with_name(names[kind]) for kind in sidecars}
+    return {kind: copy for kind, copy in copies.items() if identity(copy) != identity(sidecars[kind])}
+
+
+def sidecar_for(photo: "Photo", sidecar: Path, *, copied: bool) -> bytes:
+    """Return a sidecar of a photo for its result, which is upright unless the photo is copied as it was.
+
+    Raises DecodeError if it cannot be read; one that is not well formed stays as it is.
+    """
+    try:
+        content = sidecar.read_bytes()
+    except OSError as error:
+        raise DecodeError(f"{sidecar}: cannot be read ({error.strerror})") from error
+    if copied:
+        return content
+    try:  # a HEIC is turned while it is decoded, whatever its orientation
+        return upright_xmp(content, turned=photo.orientation != 1 or photo.format == "HEIF")
+    except BrokenXmpError:
+        return content

@@ -32,6 +32,8 @@ class Kind(StrEnum):
     gray = "mask_gray"  # as a selection for an editor
     trajectory = "trajectory"
     data = "motion"
+    sidecar = "sidecar"  # IMG.xmp of IMG.DNG
+    long_sidecar = "sidecar_with_ending"  # IMG.DNG.xmp
 
 
 ENDINGS = {
@@ -71,8 +73,8 @@ class RunOptions(shared.DeblurOptions):
     inputs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="INPUT",
-            help="Photos, or folders of photos; - for a photo on stdin.",
+            metavar="PHOTO|FOLDER",
+            help="Photos or folders of photos; - reads from stdin.",
             show_default=False,
             parser=shared.parse_path,
         ),
@@ -83,9 +85,10 @@ class RunOptions(shared.DeblurOptions):
             "--output",
             "-o",
             metavar="OUT",
-            help="Folder for the results; for a single photo also a file name, or - for stdout.",
+            help="Folder for the results, or the name of a single one; - is stdout.",
             parser=shared.parse_output,
             rich_help_panel=shared.COMMON,
+            show_default="next to each photo",
         ),
     ] = None
     recursive: Annotated[
@@ -106,7 +109,7 @@ class RunOptions(shared.DeblurOptions):
     prefer: Annotated[
         Literal["raw", "jpeg", "both"],
         typer.Option(
-            help="Which to take of a shot that is there as RAW and as JPEG or HEIC.",
+            help="Which to take of a shot that exists both as RAW and as JPEG or HEIC.",
             rich_help_panel=shared.BATCH,
         ),
     ] = "both"
@@ -118,17 +121,17 @@ class RunOptions(shared.DeblurOptions):
             "--epsilon",
             "-e",
             metavar="auto|0-1",
-            help="Confidence above which a pixel counts as blurred (epsilon); auto is what the detector or "
-            "the weights recommend, else 0.5.",
+            help="How sure to be before restoring: lower restores more.",
             parser=shared.parse_epsilon,
             rich_help_panel=shared.COMMON,
+            show_default="auto, as recommended",
         ),
     ] = shared.AUTO
     strength: Annotated[
         float,
         typer.Option(
             metavar="0-150",
-            help="How much of the change to apply, in percent: 50 is half of it, and above 100 exaggerates.",
+            help="Percent of the change to apply; above 100 exaggerates.",
             parser=parse_strength,
             rich_help_panel=shared.COMMON,
         ),
@@ -137,7 +140,7 @@ class RunOptions(shared.DeblurOptions):
         bool,
         typer.Option(
             "--thorough",
-            help="Restore in eight orientations and take the mean: a little better, 8 x slower.",
+            help="Restore in eight orientations and take the mean: a little better, 8 times slower.",
             rich_help_panel=shared.RESTORE,
         ),
     ] = False
@@ -163,32 +166,38 @@ class RunOptions(shared.DeblurOptions):
     mask: Annotated[
         bool,
         typer.Option(
-            "--mask", help="Also draw where blur was detected: PHOTO_mask.png.", rich_help_panel=shared.COMMON
+            "--mask", help="Also draw what was detected: PHOTO_mask.png.", rich_help_panel=shared.COMMON
         ),
     ] = False
     mask_format: Annotated[
         Literal["overlay", "gray", "both"] | None,
         typer.Option(
-            help="Mask over the photo, in gray as a selection for an editor, or both.",
+            help="Draw the mask over the photo (overlay), in gray as a selection for an image editor, or "
+            "both.",
             rich_help_panel=shared.DRAW,
+            show_default="overlay, with --mask",
         ),
     ] = None
     trajectory: Annotated[
         bool,
         typer.Option(
-            "--trajectory", help="Also draw how it moved: PHOTO_trajectory.png.", rich_help_panel=shared.DRAW
+            "--trajectory",
+            help="Also draw how things moved: PHOTO_trajectory.png.",
+            rich_help_panel=shared.DRAW,
         ),
     ] = False
     trajectory_style: Annotated[
         Literal["paths", "flow"] | None,
         typer.Option(
-            help="Motion as paths, or as a dense map of direction and distance.", rich_help_panel=shared.DRAW
+            help="Draw motion as paths, or as a dense map of direction and distance (flow).",
+            rich_help_panel=shared.DRAW,
+            show_default="paths, with --trajectory",
         ),
     ] = None
     data: Annotated[
         Literal["npz"] | None,
         typer.Option(
-            help="Also write what was detected, to read or edit: PHOTO_motion.npz.",
+            help="Also write what was detected as arrays, to read or edit: PHOTO_motion.npz.",
             rich_help_panel=shared.DRAW,
         ),
     ] = None
@@ -196,7 +205,7 @@ class RunOptions(shared.DeblurOptions):
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Restore what PHOTO_motion.npz from --data says, edited or not, instead of detecting blur.",
+            help="Restore what a file from --data says, edited or not, instead of detecting blur.",
             readable=False,
             rich_help_panel=shared.RESTORE,
         ),
@@ -205,7 +214,7 @@ class RunOptions(shared.DeblurOptions):
         bool,
         typer.Option(
             "--only-maps",
-            help="Restore nothing; write mask and trajectory, or what you ask for.",
+            help="Restore nothing and write only the drawings: mask and trajectory, unless you choose.",
             rich_help_panel=shared.DRAW,
         ),
     ] = False
@@ -213,7 +222,7 @@ class RunOptions(shared.DeblurOptions):
         bool,
         typer.Option(
             "--report",
-            help="Also make a page to compare before and after: deblur_report/.",
+            help="Also make a web page that compares before and after.",
             rich_help_panel=shared.COMMON,
         ),
     ] = False
@@ -223,7 +232,7 @@ class RunOptions(shared.DeblurOptions):
         str,
         typer.Option(
             metavar="TEXT",
-            help="Added to the name of each result.",
+            help="Text added to the name of each result.",
             parser=parse_suffix,
             rich_help_panel=shared.WRITE,
         ),
@@ -232,27 +241,37 @@ class RunOptions(shared.DeblurOptions):
         str | None,
         typer.Option(
             metavar="jpeg|png|webp|tiff|avif",
-            help="Format of the results; else the photo's own, TIFF for camera RAW and AVIF for HEIC.",
+            help="Format of the results.",
             parser=parse_format,
             rich_help_panel=shared.WRITE,
+            show_default="the photo's own; TIFF for camera RAW, AVIF for HEIC",
         ),
     ] = None
     quality: Annotated[
         int | None,
         typer.Option(
             metavar="1-100",
-            help="Quality of JPEG, WebP and AVIF; else the photo's own.",
+            help="Quality of JPEG, WebP, and AVIF.",
             parser=shared.number(
                 int, "--quality must be a number from 1 to 100", lambda quality: 1 <= quality <= 100
             ),
             rich_help_panel=shared.WRITE,
+            show_default="the photo's own",
         ),
     ] = None
     strip_metadata: Annotated[
         bool,
         typer.Option(
             "--strip-metadata",
-            help="Leave out EXIF, XMP and everything else but color profiles.",
+            help="Leave out EXIF, XMP, and everything else except color profiles.",
+            rich_help_panel=shared.WRITE,
+        ),
+    ] = False
+    sidecars: Annotated[
+        bool,
+        typer.Option(
+            "--sidecars",
+            help="Also copy the XMP files of a photo, under the name of its result.",
             rich_help_panel=shared.WRITE,
         ),
     ] = False
@@ -260,7 +279,7 @@ class RunOptions(shared.DeblurOptions):
         bool,
         typer.Option(
             "--strict",
-            help="Fail rather than leave out anything that the photo's file holds.",
+            help="Fail rather than lose anything that the photo's file holds.",
             rich_help_panel=shared.WRITE,
         ),
     ] = False
@@ -268,19 +287,19 @@ class RunOptions(shared.DeblurOptions):
         bool,
         typer.Option(
             "--note/--no-note",
-            help="Note in EXIF's Software what was done with which weights.",
+            help="Note in EXIF what was done, and with which weights.",
             rich_help_panel=shared.WRITE,
         ),
     ] = True
     raw_white_balance: Annotated[
         Literal["camera", "auto", "daylight"],
-        typer.Option(help="What counts as white in camera RAW.", rich_help_panel=shared.RAW),
+        typer.Option(help="What counts as white.", rich_help_panel=shared.RAW),
     ] = "camera"
     raw_exposure: Annotated[
         float,
         typer.Option(
             metavar="STOPS",
-            help="Brighten camera RAW by -5 to 5 stops.",
+            help="Brighten by this many stops, from -5 to 5.",
             parser=shared.number(
                 float, "--raw-exposure must be a number from -5 to 5", lambda stops: -5 <= stops <= 5
             ),
@@ -289,7 +308,7 @@ class RunOptions(shared.DeblurOptions):
     ] = 0.0
     raw_color_space: Annotated[
         Literal["srgb", "adobe", "prophoto", "p3"],
-        typer.Option(help="Color space that camera RAW is developed in.", rich_help_panel=shared.RAW),
+        typer.Option(help="Color space of the result.", rich_help_panel=shared.RAW),
     ] = "srgb"
 
     # the run
@@ -297,21 +316,21 @@ class RunOptions(shared.DeblurOptions):
     skip_existing: Annotated[
         bool,
         typer.Option(
-            "--skip-existing", help="Skip photos whose results exist.", rich_help_panel=shared.BATCH
+            "--skip-existing", help="Skip photos that already have results.", rich_help_panel=shared.BATCH
         ),
     ] = False
     again: Annotated[
         bool,
         typer.Option(
             "--again",
-            help="Deblur results of an earlier run once more, which are skipped else.",
+            help="Deblur results of earlier runs once more; otherwise they are skipped.",
             rich_help_panel=shared.BATCH,
         ),
     ] = False
     resume: Annotated[
         bool,
         typer.Option(
-            "--resume", help="Continue an interrupted run over several photos.", rich_help_panel=shared.BATCH
+            "--resume", help="Continue an interrupted run over several photos.", rich_help_panel=shared.COMMON
         ),
     ] = False
     jobs: Annotated[
@@ -320,7 +339,7 @@ class RunOptions(shared.DeblurOptions):
             "--jobs",
             "-j",
             metavar="auto|N",
-            help="How many photos to read, and how many to write, beside the one being deblurred.",
+            help="How many photos to read, and how many to write, while another one is restored.",
             parser=shared.number(
                 int, "--jobs must be auto or a number from 1 to 64", lambda jobs: 1 <= jobs <= 64, auto=True
             ),
@@ -332,7 +351,7 @@ class RunOptions(shared.DeblurOptions):
         bool,
         typer.Option(
             "--dry-run",
-            help="Only say what would be done, and about how long it would take.",
+            help="Only show what would be done, and how long it takes.",
             rich_help_panel=shared.COMMON,
         ),
     ] = False
@@ -346,11 +365,13 @@ class RunOptions(shared.DeblurOptions):
             raise UsageError(
                 "--resume keeps what is finished, and --overwrite does it again: leave out one of them"
             )
+        shared.exclude("--sidecars", self.sidecars, "--strip-metadata", self.strip_metadata)
         without_effect = {
             "--format": self.format is not None,
             "--quality": self.quality is not None,
             "--strength": self.strength != 100,
             "--thorough": self.thorough,
+            "--sidecars": self.sidecars,
         }
         for name, given in without_effect.items():
             if self.only_maps and given:
@@ -370,7 +391,7 @@ class RunOptions(shared.DeblurOptions):
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
-        """The kinds of files that are wanted of each photo, the restored photo first."""
+        """The kinds of files that are wanted of each photo, the restored photo first. No sidecars."""
         mask = self.mask_format or ("overlay" if self.mask else None)
         trajectory = self.trajectory or self.trajectory_style is not None
         if self.only_maps and not (mask or trajectory or self.data):

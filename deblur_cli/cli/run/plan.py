@@ -1,20 +1,23 @@
 """Where the results of each photo go, and which are in the way or done: before any photo is opened."""
 
+import errno
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import Enum, auto
 from pathlib import Path
 
 from deblur_cli.cli.options import FolderPath, check_folder
 from deblur_cli.cli.run.collect import Collection, Found, LeftOut, Problem, identity, real_path
-from deblur_cli.cli.run.companions import choose
+from deblur_cli.cli.run.companions import choose, copies_of, sidecars_of
 from deblur_cli.cli.run.masks import Masks
 from deblur_cli.cli.run.options import ENDINGS, Existing, Kind, RunOptions
 from deblur_cli.errors import DecodeError, EncodeError, UsageError
 from deblur_cli.photo import encode
 from deblur_cli.photo.header import identify, is_picture_name, is_unread_name
+
+_LOSSLESS = frozenset({"PNG", "TIFF"})
 
 
 class State(Enum):
@@ -31,11 +34,13 @@ class Job:
     """One photo and the files that shall come of it.
 
     results: a file for each kind that is wanted; present: those that exist already and stay
+    sidecars: what results of these kinds are copied from
     mask: the picture that says where the photo is restored, None for none
     """
 
     source: Path
     results: Mapping[Kind, Path]
+    sidecars: Mapping[Kind, Path] = field(default_factory=dict)
     mask: Path | None = None
     present: frozenset[Path] = frozenset()
     state: State = State.new
@@ -60,7 +65,8 @@ class Job:
 class Plan:
     """What a run will do: jobs in order, those that need nothing done and why, and what cannot be done.
 
-    notes: lines on results whose names one would not expect; left_out: what the run could have taken
+    notes: lines on options without effect and on results whose names one would not expect
+    left_out: what the run could have taken
     """
 
     jobs: Sequence[Job]
@@ -101,7 +107,7 @@ def make_plan(
         jobs,
         skipped,
         problems,
-        list(_names_explained(jobs, options)),
+        [*_without_effect(jobs, options), *_names_explained(jobs, options)],
         replace(found.left_out, pairs=len(others)),
     )
 
@@ -130,13 +136,16 @@ def name_results(photos: Sequence[Found], options: RunOptions) -> list[Job]:
     namesakes = defaultdict(set)
     for path, output in named:
         namesakes[identity(output.with_name(path.stem))].add(path.name)
+    sidecars = sidecars_of(path for path, _ in named) if options.sidecars else {}
     jobs = []
     for path, output in named:
         alone = len(namesakes[identity(output.with_name(path.stem))]) == 1
         name = path.stem if alone else path.name
         maps = {kind: output.with_name(name + ending) for kind, ending in ENDINGS.items()}
         results = {Kind.photo: output, **maps}
-        jobs.append(Job(path, {kind: results[kind] for kind in options.kinds}))
+        own = sidecars.get(path, {})
+        wanted = {kind: results[kind] for kind in options.kinds} | copies_of(own, output)
+        jobs.append(Job(path, wanted, own))
     return jobs
 
 
@@ -165,6 +174,30 @@ def _names_explained(jobs: Sequence[Job], options: RunOptions) -> Iterator[str]:
             yield f"{job.source}: another photo is named alike, so its result is {result.name}"
         elif options.format is None and _format_named(job.source) not in (None, _format_named(result)):
             yield f"{job.source}: is not what its name says; by its content, its result is {result.name}"
+
+
+def _without_effect(jobs: Sequence[Job], options: RunOptions) -> Iterator[str]:
+    """Say which options do nothing to any of the photos, or to those of a format."""
+    if not jobs:
+        return
+    if options.quality is not None:
+        formats = {encode.format_of(job.results[Kind.photo].name) for job in jobs if job.restores}
+        if lossless := sorted(formats & _LOSSLESS):
+            yield f"--quality has no effect on {' and '.join(lossless)}"
+    asked = [one for one in fields(options) if one.name.startswith("raw_")]
+    asked = [one for one in asked if getattr(options, one.name) != one.default]
+    if asked and not any(_is_raw(job.source) for job in jobs):
+        names = " and ".join(f"--{one.name.replace('_', '-')}" for one in asked)
+        yield f"{names}: no effect, as no photo is camera RAW"
+    if options.sidecars and not any(job.sidecars for job in jobs):
+        yield "--sidecars: no effect, as no photo has an XMP file beside it"
+
+
+def _is_raw(path: Path) -> bool:
+    try:
+        return identify(path) == "RAW"
+    except (DecodeError, OSError):
+        return False
 
 
 def _format_named(path: Path) -> str | None:
@@ -243,7 +276,7 @@ def _check_format(out: Path, wanted: str | None) -> None:
 
 def _find_clashes(jobs: Sequence[Job]) -> dict[Job, str]:
     """Return the jobs that would write to an original or to the result of an earlier job, and what to do."""
-    originals = {real_path(job.source) for job in jobs}
+    originals = {real_path(path) for job in jobs for path in (job.source, *job.sidecars.values())}
     owner: dict[Path, Path] = {}
     clashes: dict[Job, str] = {}
     for job in jobs:
@@ -264,18 +297,22 @@ def _obstacle(job: Job, existing: Existing) -> str | None:
     """Say why the results of a job cannot be written, or return None."""
     try:
         return next(_obstacles(job, existing), None)
-    except OSError as error:  # a folder on the way may not be entered, or a name is too long
-        return f"{job.main} cannot be written: {error.strerror}"
+    except OSError as error:  # a folder on the way may not be entered
+        return f"{job.main} cannot be written: {error.strerror}; choose another folder with -o"
 
 
 def _obstacles(job: Job, existing: Existing) -> Iterator[str]:
     altered = job.state is State.altered
     refused = altered or (existing is Existing.refuse and job.state is not State.again)
     state = "was changed since it was finished" if altered else "already exists"
-    for result in job.missing.values():
+    for kind, result in job.missing.items():
         if job.mask is not None and identity(result) == identity(job.mask):
             yield f"{result} is the mask to read, so it is not written; use another -o or mask"
-        if result.is_dir():
+        if _is_too_long(result):
+            other = "use a shorter --suffix, or run this photo alone with -o FILE"
+            advice = other if kind is Kind.photo else "give the photo a shorter name"
+            yield f"{result} cannot be written, as its name is too long; {advice}"
+        elif result.is_dir():
             yield f"{result} is a folder, so no result can have that name"
         elif refused and os.path.lexists(result):
             yield f"{result} {state}; use --overwrite or --skip-existing"
@@ -284,6 +321,15 @@ def _obstacles(job: Job, existing: Existing) -> Iterator[str]:
             yield f"{folder} is a file, so {result.name} cannot be written below it"
         elif not _may_write(folder):
             yield f"no permission to write into {folder}; choose another folder with -o"
+
+
+def _is_too_long(path: Path) -> bool:
+    """Tell whether the file system allows no such name, which `Path.is_dir` hides from Python 3.12 on."""
+    try:
+        path.lstat()
+    except OSError as error:
+        return error.errno == errno.ENAMETOOLONG
+    return False
 
 
 def _nearest_existing(folder: Path) -> Path:
