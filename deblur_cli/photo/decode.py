@@ -312,7 +312,7 @@ def _read_loaded(source: _Source, image: Image.Image) -> tuple[Photo, int]:
         alpha=channels.alpha,
         orientation=orientation,
         lossless=_is_lossless(image, file),
-        metadata=blocks,
+        metadata=metadata.with_color_tag(path, blocks, metadata.png_color_tag(blocks)),
         jpeg=_jpeg_settings(image, orientation),
         left_out=(*lost, *beside),
     )
@@ -351,7 +351,7 @@ def _read_deep_png(source: _Source) -> tuple[Photo, int]:
         alpha=channels.alpha,
         orientation=orientation,
         bits=16,
-        metadata=blocks,
+        metadata=metadata.with_color_tag(source.path, blocks, metadata.png_color_tag(blocks)),
         left_out=lost,
     )
     return photo, orientation
