@@ -2,6 +2,8 @@
 
 import json
 import platform
+import tomllib
+from pathlib import Path
 
 import cli_helpers
 import pytest
@@ -12,6 +14,7 @@ from huggingface_hub import constants
 from deblur_cli import __version__, weights
 from deblur_cli.cli import info
 from deblur_cli.errors import WeightsError
+from deblur_cli.photo import formats
 from deblur_cli.restoration.device import choose_device, choose_precision, describe_devices
 
 
@@ -40,6 +43,37 @@ def test_info_names_version_device_precision_memory_weights_and_cache(monkeypatc
     ):
         assert fact in text
     assert result.stdout.splitlines()[-1].split(maxsplit=1) == ["cache", "/somewhere/hub"]
+
+
+def test_formats_that_need_an_extra_are_told_with_what_to_install(monkeypatch):
+    facts = json.loads(deblur("info", "--json").stdout)
+    declared = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    assert {extra["name"] for extra in facts["extras"]} == declared.keys() - {"dev"}
+    assert {"JPEG", "HEIC", "JPEG XL", "camera RAW"} <= set(facts["reads"])
+    assert facts["writes"] == ["JPEG", "PNG", "WebP", "TIFF", "AVIF"]
+    for module in (formats, info):
+        monkeypatch.setattr(module, "find_spec", lambda name: None)
+    shown = deblur("info").stdout
+    (reads,) = (line for line in shown.splitlines() if line.startswith("reads "))
+    assert "WebP" in reads and "HEIC" not in reads and "JPEG XL" not in reads
+    for line in (
+        'reading HEIC; pip install "deblur-cli[heif]" adds it',
+        'reading JPEG XL; pip install "deblur-cli[jxl]" adds it',
+        'drawing plots; pip install "deblur-cli[plot]" adds it',
+    ):
+        assert f"missing   {line}\n" in shown
+
+
+def test_what_a_run_would_use_is_told_with_its_files(monkeypatch):
+    monkeypatch.undo()  # the real catalog
+    used = json.loads(deblur("info", "--json").stdout)["used"]
+    assert Path(used["weights_path"]).is_file() and Path(used["detector_path"]).is_file()
+    shown = deblur("info").stdout
+    assert f"restorer {used['weights']}: {used['weights_path']}\n" in shown
+    assert f"detector {used['detector']}: {used['detector_path']}\n" in shown
+    assert f"epsilon {used['epsilon']:g}\n" in shown
 
 
 def test_one_thread_is_called_one_thread(monkeypatch):

@@ -141,7 +141,7 @@ app.command(
     short_help="Restore photos; the word `run` may be left out.",
 )(run)
 app.command(cls=PanelCommand, short_help="Draw what several values of epsilon would restore.")(epsilon)
-app.command(cls=PanelCommand, short_help="Show devices, weights, and folders of this machine.")(info)
+app.command(cls=PanelCommand, short_help="Show devices, formats, and weights of this machine.")(info)
 app.command(cls=PanelCommand, short_help="Measure how good weights are on a dataset.")(evaluate)
 app.command(cls=PanelCommand, short_help="Time a photo on this machine.")(bench)
 app.command(cls=PanelCommand, short_help="Train a network on your own sharp photos.")(train)

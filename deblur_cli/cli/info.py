@@ -1,6 +1,7 @@
 """`deblur info`: what deblur found on this machine."""
 
 import platform
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ CPU_INFO = Path("/proc/cpuinfo")
 
 
 def info(json: options.Json = False, debug: options.Debug = False) -> None:
-    """Show version, devices, precision, memory, installed weights and folders."""
+    """Show what there is on this machine: devices, memory, formats, weights, and folders."""
     del debug  # read where errors are translated
     from deblur_cli.cli.output import Output
 
@@ -45,9 +46,27 @@ def gather() -> dict[str, Any]:
         "device": device,
         "precision": precision.name,
         "precision_reason": precision.reason,
+        **found_formats(),
         **found_weights(),
         "used": used_weights(),
         "cache": constants.HF_HUB_CACHE,
+    }
+
+
+def found_formats() -> dict[str, Any]:
+    """Tell which formats are read and written, and which extras there are, installed or not."""
+    from deblur_cli.photo import formats
+    from deblur_cli.photo.writers import WRITERS
+
+    extras = [
+        {"name": extra.name, "adds": f"reading {formats.NAMES[format]}", "installed": extra.is_installed}
+        for format, extra in formats.EXTRAS.items()
+    ]
+    plots = {"name": "plot", "adds": "drawing plots", "installed": find_spec("matplotlib") is not None}
+    return {
+        "reads": formats.readable(),
+        "writes": [formats.NAMES[format] for format in WRITERS],
+        "extras": [*extras, plots],
     }
 
 
@@ -75,7 +94,7 @@ def found_weights() -> dict[str, Any]:
 
 
 def used_weights() -> dict[str, Any]:
-    """Tell what `deblur run` uses unless told otherwise, or what is wrong with that."""
+    """Tell what `deblur run` uses unless told otherwise and where it lies, or what is wrong with that."""
     from deblur_cli import weights
     from deblur_cli.restoration.deblurrer import Request
 
@@ -84,10 +103,19 @@ def used_weights() -> dict[str, Any]:
         detector = weights.detector_for(notes)
         finder = weights.DEFAULT if detector is None else detector
         epsilon = weights.epsilon_in(notes if detector is None else weights.notes_of(finder), finder)
+        places = [name and weights.source_of(name).path for name in (weights.DEFAULT, detector)]
     except WeightsError as error:
-        return {"weights": weights.DEFAULT, "detector": None, "epsilon": None, "problem": str(error)}
-    epsilon = Request.epsilon if epsilon is None else epsilon
-    return {"weights": weights.DEFAULT, "detector": detector, "epsilon": epsilon, "problem": None}
+        nothing = dict.fromkeys(("weights_path", "detector", "detector_path", "epsilon"))
+        return {"weights": weights.DEFAULT, **nothing, "problem": str(error)}
+    weights_path, detector_path = (place and str(place) for place in places)
+    return {
+        "weights": weights.DEFAULT,
+        "weights_path": weights_path,
+        "detector": detector,
+        "detector_path": detector_path,
+        "epsilon": Request.epsilon if epsilon is None else epsilon,
+        "problem": None,
+    }
 
 
 def lines(facts: dict[str, Any]) -> list[str]:
@@ -103,8 +131,11 @@ def lines(facts: dict[str, Any]) -> list[str]:
         ("memory", f"{_gib(facts['memory_bytes'])}, {_gib(facts['memory_free_bytes'])} of it free"),
         *(("device", str(device)) for device in facts["devices"]),
         ("chosen", f"{facts['device']}, {facts['precision']} ({facts['precision_reason']})"),
+        ("reads", ", ".join(facts["reads"])),
+        ("writes", ", ".join(facts["writes"])),
+        *(("missing", _extra_line(extra)) for extra in facts["extras"] if not extra["installed"]),
         *(("weights", _weights_line(entry)) for entry in facts["weights"]),
-        *([] if facts["weights_problem"] else [("used", _used_line(facts["used"]))]),
+        *([] if facts["weights_problem"] else [("used", line) for line in _used_lines(facts["used"])]),
         ("cache", facts["cache"]),
     ]
     if facts["weights_problem"]:
@@ -120,11 +151,19 @@ def _weights_line(entry: dict[str, Any]) -> str:
     return f"{entry['name']} ({entry['architecture']}, {size}{mark}): {where}"
 
 
-def _used_line(used: dict[str, Any]) -> str:
+def _extra_line(extra: dict[str, Any]) -> str:
+    return f'{extra["adds"]}; pip install "deblur-cli[{extra["name"]}]" adds it'
+
+
+def _used_lines(used: dict[str, Any]) -> list[str]:
     if used["problem"]:
-        return str(used["problem"])
-    finder = f"detector {used['detector']}" if used["detector"] else "their own mask"
-    return f"{used['weights']}, {finder}, epsilon {used['epsilon']:g}"
+        return [str(used["problem"])]
+    finder = f"detector {used['detector']}: {used['detector_path']}"
+    return [
+        f"restorer {used['weights']}: {used['weights_path']}",
+        finder if used["detector"] else "no detector: the restorer detects blur itself",
+        f"epsilon {used['epsilon']:g}",
+    ]
 
 
 def _count(number: int | None, thing: str) -> str:

@@ -115,9 +115,9 @@ def _read_heic(source: _Source) -> Photo:
     source.check_size(*heic.size)
     channels = heic.read()
     blocks, lost = metadata.read_heic_metadata(heic.info)
-    blocks = metadata.with_color_tag(source.path, blocks, heic.nclx)
     lost = (*lost, *heic.left_out())
-    return _upright(_photo(source, "HEIF", channels, blocks, lost, bits=heic.bits, lossless=False))
+    photo = _photo(source, "HEIF", channels, blocks, lost, bits=heic.bits, lossless=False, tag=heic.nclx)
+    return _upright(photo)
 
 
 def _read_avif(source: _Source) -> Photo:
@@ -140,9 +140,9 @@ def _read_avif_by_pillow(source: _Source, content: bytes, found: bmff.PrimaryIte
             bmff.read_deep_avif(content, found.bits) if is_deep else _load_channels(source.path, image, 8)
         )
         blocks, orientation, lost = metadata.read_metadata(image, source.file)
-    blocks = metadata.with_color_tag(source.path, blocks, found.nclx)
     lost = (*broken, *lost, *bmff.left_out(content))
-    return _photo(source, "AVIF", channels, blocks, lost, orientation, bits=found.bits, lossless=False)
+    photo = _photo(source, "AVIF", channels, blocks, lost, orientation, lossless=False, tag=found.nclx)
+    return replace(photo, bits=found.bits)
 
 
 def _open_avif(source: _Source, content: bytes) -> tuple[Image.Image, tuple[str, ...]]:
@@ -234,8 +234,9 @@ def _photo(
     *,
     bits: int = 8,
     lossless: bool = True,
+    tag: bmff.Nclx | None = None,
 ) -> Photo:
-    """A photo as stored."""
+    """A photo as stored. `tag` names its colors where it has no profile."""
     return Photo(
         pixels=channels.color,
         source=source.path,
@@ -245,7 +246,7 @@ def _photo(
         orientation=orientation,
         bits=bits,
         lossless=lossless,
-        metadata=blocks,
+        metadata=metadata.with_color_tag(source.path, blocks, tag),
         left_out=lost,
     )
 
@@ -292,9 +293,9 @@ def _read_loaded(source: _Source, image: Image.Image) -> tuple[Photo, int]:
     if image.format != "TIFF":  # PNG may keep its EXIF behind the pixels
         blocks, orientation, lost = metadata.read_metadata(image, file)
     format = "JPEG" if image.format == "MPO" else str(image.format)
-    lossless = _is_lossless(image, file)
-    photo = _photo(source, format, channels, blocks, (*lost, *beside), orientation, lossless=lossless)
-    photo = replace(photo, jpeg=_jpeg_settings(image, orientation))
+    lost, tag = (*lost, *beside), metadata.png_color_tag(blocks)
+    photo = _photo(source, format, channels, blocks, lost, orientation, tag=tag)
+    photo = replace(photo, lossless=_is_lossless(image, file), jpeg=_jpeg_settings(image, orientation))
     return photo, 1 if image.format == "TIFF" else orientation
 
 
@@ -323,7 +324,8 @@ def _read_deep_png(source: _Source) -> tuple[Photo, int]:
     with Image.open(io.BytesIO(png.without_pixels(source.file)), formats=("PNG",)) as image:
         image.load()
         blocks, orientation, lost = metadata.read_metadata(image, source.file)
-    return _photo(source, "PNG", channels, blocks, lost, orientation, bits=16), orientation
+    tag = metadata.png_color_tag(blocks)
+    return _photo(source, "PNG", channels, blocks, lost, orientation, bits=16, tag=tag), orientation
 
 
 def _load_channels(path: Path, image: Image.Image, bits: int) -> Channels:

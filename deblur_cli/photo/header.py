@@ -13,7 +13,7 @@ from typing import BinaryIO, NamedTuple, TypeVar
 from PIL import Image, UnidentifiedImageError
 
 from deblur_cli.errors import DecodeError
-from deblur_cli.photo import codestream, png
+from deblur_cli.photo import codestream, formats, png
 from deblur_cli.photo.bmff import HeicFile, brands, read_primary
 from deblur_cli.photo.exif import ORIENTATION, BrokenExifError, orientation_of
 from deblur_cli.photo.guards import DAMAGE, reason_of
@@ -163,10 +163,8 @@ def _unread(path: Path, header: bytes) -> DecodeError:
         return DecodeError(
             f"{path}: is {kind}, which deblur does not read; save it as TIFF, PNG, or JPEG first"
         )
-    return DecodeError(
-        f"{path}: is not a picture that deblur knows; it reads JPEG, PNG, WebP, TIFF, BMP, GIF, HEIC, AVIF,"
-        " JPEG XL, JPEG 2000 and camera RAW"
-    )
+    *names, last = formats.NAMES.values()
+    return DecodeError(f"{path}: is not a picture that deblur knows; it reads {', '.join(names)} and {last}")
 
 
 def damaged(path: Path, kind: str) -> DecodeError:
