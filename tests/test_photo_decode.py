@@ -249,12 +249,12 @@ def test_images_behind_the_first_are_named(name, message):
 @needs_camera
 def test_cmyk_camera_files_look_right(caplog):
     photo = decode(CAMERA / "cmyk_swop.jpg")
-    assert "without a usable profile" not in caplog.text
+    assert "no usable CMYK profile" not in caplog.text
     lawn = photo.pixels[240:290, 20:120].reshape(-1, 3).mean(axis=0)
     assert lawn[1] > lawn[0] > lawn[2]  # inverted ink would make it purple
     sky = decode(CAMERA / "cmyk_no_profile.jpg").pixels[:50, :50].reshape(-1, 3).mean(axis=0)
     assert sky[2] > 150 > sky[0]
-    assert "without a usable profile" in caplog.text
+    assert "no usable CMYK profile" in caplog.text
 
 
 @pytest.mark.parametrize("format", ["GIF", "PNG", "WEBP", "TIFF"])
@@ -476,3 +476,26 @@ def test_long_texts_of_a_png_stay(tmp_path):
     chunk = text_chunk(b"zTXt", text, b"Comment")
     encode(decode(write(tmp_path, png_with(chunk), ".png")), tmp_path / "r.png")
     assert chunk in (tmp_path / "r.png").read_bytes()
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_hdr_colors_of_a_png_are_known_and_reach_an_avif(tmp_path, deep, caplog):
+    content = bytes([9, 16, 0, 1])  # BT.2020, PQ
+    chunk = struct.pack(">I", 4) + b"cICP" + content + struct.pack(">I", zlib.crc32(b"cICP" + content))
+    photo = decode(write(tmp_path, png_with(chunk, deep), ".png"))
+    assert "is HDR" in caplog.text
+    bits = ("6 of its 16 bits per channel",) if deep else ()
+    assert encode(photo, tmp_path / "r.avif") == bits
+    assert decode(tmp_path / "r.avif").metadata.cicp[:2] == (9, 16)
+    assert encode(photo, tmp_path / "r.png") == ()
+    assert decode(tmp_path / "r.png").metadata.cicp == (9, 16, 0)
+    assert "HDR colors" in "".join(encode(photo, tmp_path / "r.webp"))
+
+
+def test_a_wide_gamut_that_a_png_names_by_number_becomes_a_profile(tmp_path):
+    content = bytes([12, 13, 0, 1])  # Display P3
+    chunk = struct.pack(">I", 4) + b"cICP" + content + struct.pack(">I", zlib.crc32(b"cICP" + content))
+    photo = decode(write(tmp_path, png_with(chunk), ".png"))
+    assert b"P3" in photo.metadata.icc.replace(b"\0", b"")
+    assert encode(photo, tmp_path / "r.jpg") == ()
+    assert decode(tmp_path / "r.jpg").metadata.icc == photo.metadata.icc

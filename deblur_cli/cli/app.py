@@ -17,6 +17,7 @@ from typer.core import TyperOption
 
 from deblur_cli import __version__
 from deblur_cli.cli.bench import bench
+from deblur_cli.cli.compare import compare
 from deblur_cli.cli.epsilon import epsilon
 from deblur_cli.cli.evaluate import evaluate
 from deblur_cli.cli.help import PanelCommand, PanelGroup, with_examples
@@ -142,6 +143,7 @@ app.command(
     short_help="Restore photos; the word `run` may be left out.",
 )(run)
 app.command(cls=PanelCommand, short_help="Draw what several values of epsilon would restore.")(epsilon)
+app.command(cls=PanelCommand, short_help="Make a web page that compares two pictures.")(compare)
 app.command(cls=PanelCommand, short_help="Show devices, formats, and weights of this machine.")(info)
 app.command(cls=PanelCommand, short_help="Measure how good weights are on a dataset.")(evaluate)
 app.command(cls=PanelCommand, short_help="Time a photo on this machine.")(bench)

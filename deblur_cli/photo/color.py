@@ -61,7 +61,7 @@ def rgb_view(path: Path, cmyk: Samples, icc: bytes | None) -> Samples:
         else:
             logger.info("%s: CMYK is restored in an sRGB view made with the file's profile", path)
             return rgb
-    logger.warning("%s: CMYK without a usable profile, its colors are a rough guess while restoring", path)
+    logger.warning("%s: has no usable CMYK profile; the network sees its colors only roughly", path)
     return _plain_view(cmyk)
 
 

@@ -173,6 +173,11 @@ def with_color_tag(path: Path, metadata: Metadata, nclx: Nclx | None) -> Metadat
     return replace(metadata, icc=cicp_profile(nclx.primaries, nclx.transfer))
 
 
+def png_color_tag(metadata: Metadata) -> Nclx | None:
+    """What the cICP chunk of a PNG says, which is the same as an nclx tag."""
+    return next((Nclx(*content[:3]) for name, content in metadata.png_chunks if name == b"cICP"), None)
+
+
 def _upright_xmp(xmp: Any, *, turned: bool) -> tuple[bytes | None, Lost]:
     if isinstance(xmp, str):
         xmp = xmp.encode()

@@ -83,7 +83,7 @@ def lost_in(photo: Photo, name: str) -> tuple[str, ...]:
     """What a file of the format cannot hold of the photo, as phrases such as "its comment"."""
     metadata = photo.metadata
     chunks = {chunk for chunk, _ in metadata.png_chunks}
-    untagged = metadata.icc is None and b"sRGB" not in chunks
+    untagged = metadata.icc is None and metadata.cicp is None and b"sRGB" not in chunks
     lost: dict[str, object] = {
         "its comment": name not in ("JPEG", "PNG") and metadata.comment,
         "its IPTC captions and Photoshop blocks": name not in ("JPEG", "TIFF") and metadata.photoshop,
