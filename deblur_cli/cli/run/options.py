@@ -215,7 +215,7 @@ class RunOptions(shared.DeblurOptions):
         bool,
         typer.Option(
             "--only-maps",
-            help="Restore nothing and write only the drawings: mask and trajectory, unless you choose.",
+            help="Restore nothing and write only the drawings: mask and trajectory, or those that you ask for.",
             rich_help_panel=shared.DRAW,
         ),
     ] = False
