@@ -25,6 +25,7 @@ from deblur_cli.cli.info import info
 from deblur_cli.cli.options import Version
 from deblur_cli.cli.output import OK, USAGE, Terminated, describe, exit_code
 from deblur_cli.cli.run.command import run
+from deblur_cli.cli.run.settings import SettingsCommand
 from deblur_cli.cli.synth import synth
 from deblur_cli.cli.train import train
 from deblur_cli.cli.weights import app as weights
@@ -137,7 +138,7 @@ def start(context: typer.Context, version: Version = False) -> None:
 
 
 app.command(
-    cls=PanelCommand,
+    cls=SettingsCommand,
     help=with_examples(SUMMARY, *EXAMPLES),
     short_help="Restore photos; the word `run` may be left out.",
 )(run)

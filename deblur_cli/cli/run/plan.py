@@ -177,19 +177,20 @@ def _names_explained(jobs: Sequence[Job], options: RunOptions) -> Iterator[str]:
 
 
 def _without_effect(jobs: Sequence[Job], options: RunOptions) -> Iterator[str]:
-    """Say which options do nothing to any of the photos, or to those of a format."""
+    """Say which options that are given do nothing to any of the photos, or to those of a format."""
     if not jobs:
         return
-    if options.quality is not None:
+    if options.quality is not None and "quality" not in options.from_file:
         formats = {encode.format_of(job.results[Kind.photo].name) for job in jobs if job.restores}
         if lossless := sorted(formats & _LOSSLESS):
             yield f"--quality has no effect on {' and '.join(lossless)}"
     asked = [one for one in fields(options) if one.name.startswith("raw_")]
     asked = [one for one in asked if getattr(options, one.name) != one.default]
+    asked = [one for one in asked if one.name not in options.from_file]
     if asked and not any(_is_raw(job.source) for job in jobs):
         names = " and ".join(f"--{one.name.replace('_', '-')}" for one in asked)
         yield f"{names}: no effect, as no photo is camera RAW"
-    if options.sidecars and not any(job.sidecars for job in jobs):
+    if options.sidecars and "sidecars" not in options.from_file and not any(job.sidecars for job in jobs):
         yield "--sidecars: no effect, as no photo has an XMP file beside it"
 
 
