@@ -215,7 +215,7 @@ class RunOptions(shared.DeblurOptions):
         bool,
         typer.Option(
             "--only-maps",
-            help="Restore nothing and write only the drawings: mask and trajectory, or those that you ask for.",
+            help="Restore nothing and write only drawings: mask and trajectory, or those that you ask for.",
             rich_help_panel=shared.DRAW,
         ),
     ] = False
@@ -361,11 +361,11 @@ class RunOptions(shared.DeblurOptions):
         typer.Option(
             "--config",
             metavar="FILE",
-            help="Options to use unless others are given; else those in deblur.toml in the current folder.",
+            help="Use the options in this file, unless others are given.",
             parser=read_settings,
             callback=apply_settings,
             is_eager=True,
-            show_default=False,
+            show_default="deblur.toml in the current folder, if any",
             rich_help_panel=shared.BATCH,
         ),
     ] = None
