@@ -100,7 +100,7 @@ def test_the_content_decides_how_a_result_is_written(tmp_path, name, format, res
 def test_a_lossless_jpeg_is_not_said_to_have_a_wrong_name(tmp_path):
     with Image.open(make_photo(tmp_path / "a.png")) as image:
         pixels = np.asarray(image.convert("RGB"))
-    (tmp_path / "rare.jpg").write_bytes(bytes(imagecodecs.ljpeg_encode(pixels)))
+    (tmp_path / "rare.jpg").write_bytes(bytes(imagecodecs.jpeg8_encode(pixels, 98, lossless=True)))
     run = deblur("run", tmp_path / "rare.jpg")
     assert run.stdout == f"{tmp_path / 'rare_deblurred.png'}\n"
     line = "is a lossless or 12-bit JPEG, which deblur does not write; its result is rare_deblurred.png"

@@ -173,13 +173,10 @@ def _names_explained(jobs: Sequence[Job], options: RunOptions) -> Iterator[str]:
         if result.name.startswith(job.source.name) and options.suffix and job.source.suffix:
             yield f"{job.source}: another photo is named alike, so its result is {result.name}"
         elif options.format is None and _format_named(job.source) not in (None, _format_named(result)):
-            is_rare = _held(job.source) == "LJPEG"
-            kind = (
-                "a lossless or 12-bit JPEG, which deblur does not write"
-                if is_rare
-                else "not what its name says"
-            )
-            yield f"{job.source}: is {kind}; its result is {result.name}"
+            why = "is not what its name says"
+            if _held(job.source) == "LJPEG":
+                why = "is a lossless or 12-bit JPEG, which deblur does not write"
+            yield f"{job.source}: {why}; its result is {result.name}"
 
 
 def _without_effect(jobs: Sequence[Job], options: RunOptions) -> Iterator[str]:
