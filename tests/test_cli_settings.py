@@ -98,7 +98,16 @@ def test_what_cannot_be_used_is_one_line_with_file_and_key(folder, line, key, hi
 
 
 @pytest.mark.parametrize(
-    "content", [b"[run", b"[runs]", b"epsilon = 0.3", b"run = 1", b"\xff", b"# " + b"x" * 70_000]
+    "content",
+    [
+        b"[run",
+        b"[runs]",
+        b"epsilon = 0.3",
+        b"run = 1",
+        b"\xff",
+        b"# " + b"x" * 70_000,
+        b"a = " + b"[" * 60_000,
+    ],
 )
 def test_files_that_are_no_settings_are_one_line(folder, content):
     (folder / "deblur.toml").write_bytes(content)

@@ -78,7 +78,7 @@ def read_settings(name: str) -> Settings:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{path}: is not valid TOML: {error}") from error
     if strange := next((key for key in table if key != TABLE), None):
         raise UsageError(f"{path}: {strange}: unknown; options stand below a line [{TABLE}]")
