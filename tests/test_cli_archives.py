@@ -33,7 +33,8 @@ def summary_of(result):
         ("trips/*/raw", ["trips/rome/raw/"], ["trips/raw/", "trips/rome/old/raw/", "my/trips/rome/raw/"]),
         ("./trips/*.jpg", ["trips/a.jpg"], ["trips/rome/a.jpg", "a.jpg"]),
         ("**/raw/*.jpg", ["raw/a.jpg", "x/y/raw/a.jpg"], ["raw/x/a.jpg"]),
-        ("trips/**", ["trips/a.jpg", "trips/x/y.jpg"], ["a.jpg"]),
+        ("trips/**", ["trips/a.jpg", "trips/x/y.jpg"], ["trips/", "a.jpg"]),
+        ("*.jpg/**", ["a.jpg/b.jpg"], ["a.jpg"]),
         ("IMG_[0-4]*", ["IMG_1.jpg"], ["IMG_5.jpg"]),
     ],
 )

@@ -173,7 +173,10 @@ def _names_explained(jobs: Sequence[Job], options: RunOptions) -> Iterator[str]:
         if result.name.startswith(job.source.name) and options.suffix and job.source.suffix:
             yield f"{job.source}: another photo is named alike, so its result is {result.name}"
         elif options.format is None and _format_named(job.source) not in (None, _format_named(result)):
-            yield f"{job.source}: is not what its name says; by its content, its result is {result.name}"
+            why = "is not what its name says"
+            if _held(job.source) == "LJPEG":
+                why = "is a lossless or 12-bit JPEG, which deblur does not write"
+            yield f"{job.source}: {why}; its result is {result.name}"
 
 
 def _without_effect(jobs: Sequence[Job], options: RunOptions) -> Iterator[str]:
@@ -201,6 +204,14 @@ def _is_raw(path: Path) -> bool:
         return False
 
 
+def _held(path: Path) -> str | None:
+    """Return the format of a photo by its bytes, None where they do not tell."""
+    try:
+        return identify(path)
+    except (DecodeError, OSError):
+        return None
+
+
 def _format_named(path: Path) -> str | None:
     try:
         return encode.format_of(path.name)
@@ -223,10 +234,7 @@ def extension(path: Path, wanted: str | None) -> str:
     """
     if wanted is not None:
         return encode.output_suffix(wanted)
-    try:
-        held = identify(path)
-    except (DecodeError, OSError):
-        held = _format_named(path) or path.suffix
+    held = _held(path) or _format_named(path) or path.suffix
     return path.suffix if _format_named(path) == held else encode.output_suffix(held)
 
 
