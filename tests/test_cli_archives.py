@@ -300,6 +300,13 @@ def test_options_without_effect_are_named_once(tmp_path, words, line):
         assert line is None or lines[0].startswith(f"warning: {line}")
 
 
+def test_photos_named_by_the_shell_give_r_no_effect(tmp_path):
+    photo = make_photo(tmp_path / "a.png")
+    result = deblur("run", photo, "-r")
+    assert (result.exit_code, result.stderr.count("--recursive: no effect")) == (0, 1)
+    assert "no effect" not in deblur("run", photo, tmp_path, "-r", "--overwrite").stderr
+
+
 def test_options_for_raw_have_an_effect_where_one_photo_is_raw(tmp_path):
     (make_photo(tmp_path / "a.png").with_name("b.dng")).write_bytes(make_dng(quarters()))
     result = deblur("run", tmp_path, "--raw-exposure", 1, "--dry-run")

@@ -107,7 +107,7 @@ def make_plan(
         jobs,
         skipped,
         problems,
-        [*_without_effect(jobs, options), *_names_explained(jobs, options)],
+        [*_without_effect(jobs, options, found.folders), *_names_explained(jobs, options)],
         replace(found.left_out, pairs=len(others)),
     )
 
@@ -179,10 +179,15 @@ def _names_explained(jobs: Sequence[Job], options: RunOptions) -> Iterator[str]:
             yield f"{job.source}: {why}; its result is {result.name}"
 
 
-def _without_effect(jobs: Sequence[Job], options: RunOptions) -> Iterator[str]:
-    """Say which options that are given do nothing to any of the photos, or to those of a format."""
+def _without_effect(jobs: Sequence[Job], options: RunOptions, folders: int) -> Iterator[str]:
+    """Say which options that are given do nothing to any of the photos, or to those of a format.
+
+    folders: how many of the inputs are folders
+    """
     if not jobs:
         return
+    if options.recursive and not folders and "recursive" not in options.from_file:
+        yield "--recursive: no effect, as no folder is given; name a folder instead of the photos in it"
     if options.quality is not None and "quality" not in options.from_file:
         formats = {encode.format_of(job.results[Kind.photo].name) for job in jobs if job.restores}
         if lossless := sorted(formats & _LOSSLESS):
