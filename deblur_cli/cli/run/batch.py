@@ -18,7 +18,7 @@ from deblur_cli.cli.run.collect import Problem
 from deblur_cli.cli.run.companions import sidecar_for
 from deblur_cli.cli.run.journal import Journal
 from deblur_cli.cli.run.messages import Outcome, Tally, describe_result, failure_record, skip_record
-from deblur_cli.cli.run.note import FormerResultError, check_is_new, note_on
+from deblur_cli.cli.run.note import FormerResultError, check_is_new
 from deblur_cli.cli.run.options import Existing, Kind, RunOptions
 from deblur_cli.cli.run.pipeline import Budget, Pipeline
 from deblur_cli.cli.run.plan import Job, Plan, State
@@ -36,6 +36,7 @@ from deblur_cli.restoration.deblurrer import untouched
 from deblur_cli.restoration.findings import to_npz
 from deblur_cli.restoration.mask import feather_weights
 from deblur_cli.restoration.painted import MaskMode, PaintedMask, read_mask
+from deblur_cli.restoration.save import is_copied, save
 
 if TYPE_CHECKING:
     from deblur_cli.cli.run.pipeline import Deblurred
@@ -215,18 +216,14 @@ class Batch:
         return lost
 
     def _save_photo(self, path: Path, photo: Photo, result: "Result", *, overwrite: bool) -> tuple[str, ...]:
-        if self._is_copied(path, photo, result):
-            encode.copy_unchanged(photo, path, overwrite=overwrite)
-            return ()
-        done = f"{self._network.weights.label}, {result.request}"
-        what = done if result.changed else "nothing restored"
-        return encode.encode(
-            result.photo,
+        return save(
             path,
-            format=encode.format_of(path.name),
+            photo,
+            result,
+            self._network.weights.label,
             quality=self._options.quality,
             overwrite=overwrite,
-            note=note_on(what) if self._options.note else None,
+            note=self._options.note,
             strip=self._options.strip_metadata,
             strict=self._options.strict,
         )
@@ -243,9 +240,7 @@ class Batch:
         return encode.left_out(result.photo, encode.format_of(path.name), strip=strip, strict=strict)
 
     def _is_copied(self, path: Path, photo: Photo, result: "Result") -> bool:
-        """Tell whether the source's own bytes are the result, since nothing had to be done."""
-        form, strip = encode.format_of(path.name), self._options.strip_metadata
-        return not result.changed and encode.is_copy_possible(photo, form, strip=strip)
+        return is_copied(path, photo, result, strip=self._options.strip_metadata)
 
     def _describe(self, job: Job, photo: Photo, result: "Result", lost: tuple[str, ...]) -> Outcome:
         copied = job.restores and self._is_copied(job.results[Kind.photo], photo, result)
