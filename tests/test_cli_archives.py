@@ -33,7 +33,8 @@ def summary_of(result):
         ("trips/*/raw", ["trips/rome/raw/"], ["trips/raw/", "trips/rome/old/raw/", "my/trips/rome/raw/"]),
         ("./trips/*.jpg", ["trips/a.jpg"], ["trips/rome/a.jpg", "a.jpg"]),
         ("**/raw/*.jpg", ["raw/a.jpg", "x/y/raw/a.jpg"], ["raw/x/a.jpg"]),
-        ("trips/**", ["trips/a.jpg", "trips/x/y.jpg"], ["a.jpg"]),
+        ("trips/**", ["trips/a.jpg", "trips/x/y.jpg"], ["trips/", "a.jpg"]),
+        ("*.jpg/**", ["a.jpg/b.jpg"], ["a.jpg"]),
         ("IMG_[0-4]*", ["IMG_1.jpg"], ["IMG_5.jpg"]),
     ],
 )
@@ -297,6 +298,13 @@ def test_options_without_effect_are_named_once(tmp_path, words, line):
         lines = [text for text in shown.stderr.splitlines() if "no effect" in text]
         assert len(lines) == (line is not None)
         assert line is None or lines[0].startswith(f"warning: {line}")
+
+
+def test_photos_named_by_the_shell_give_r_no_effect(tmp_path):
+    photo = make_photo(tmp_path / "a.png")
+    result = deblur("run", photo, "-r")
+    assert (result.exit_code, result.stderr.count("--recursive: no effect")) == (0, 1)
+    assert "no effect" not in deblur("run", photo, tmp_path, "-r", "--overwrite").stderr
 
 
 def test_options_for_raw_have_an_effect_where_one_photo_is_raw(tmp_path):

@@ -181,7 +181,9 @@ def test_the_catalog_names_the_detector_of_the_default_weights(photo):
     assert (done["weights"], done["detector"]) == ("m2aenet-guided", "detector-small")
     told = json.loads(deblur("info", "--json").stdout)["used"]
     assert (told["detector"], told["epsilon"], told["problem"]) == ("detector-small", done["epsilon"], None)
-    assert f"m2aenet-guided, detector detector-small, epsilon {done['epsilon']:g}" in deblur("info").stdout
+    shown = deblur("info").stdout
+    for line in ("restorer m2aenet-guided: ", "detector detector-small: ", f"epsilon {done['epsilon']:g}\n"):
+        assert f"used      {line}" in shown
     entries = [json.loads(line) for line in deblur("weights", "list", "--json").stdout.splitlines()]
     detectors = {entry["name"]: entry["detector"] for entry in entries}
     assert (detectors["m2aenet-guided"], detectors["detector-small"]) == ("detector-small", None)

@@ -6,6 +6,8 @@ import struct
 import subprocess
 import sys
 
+import imagecodecs
+import numpy as np
 import pytest
 from cli_helpers import deblur, errors_in, install, make_photo
 from photo_files import file_bytes
@@ -93,6 +95,16 @@ def test_the_content_decides_how_a_result_is_written(tmp_path, name, format, res
     with Image.open(tmp_path / result) as written:
         assert written.format == format
     assert ("is not what its name says" in run.stderr) == (name in ("a.jpg", "a.png"))
+
+
+def test_a_lossless_jpeg_is_not_said_to_have_a_wrong_name(tmp_path):
+    with Image.open(make_photo(tmp_path / "a.png")) as image:
+        pixels = np.asarray(image.convert("RGB"))
+    (tmp_path / "rare.jpg").write_bytes(bytes(imagecodecs.jpeg8_encode(pixels, 98, lossless=True)))
+    run = deblur("run", tmp_path / "rare.jpg")
+    assert run.stdout == f"{tmp_path / 'rare_deblurred.png'}\n"
+    line = "is a lossless or 12-bit JPEG, which deblur does not write; its result is rare_deblurred.png"
+    assert line in " ".join(run.stderr.split())
 
 
 def test_an_opaque_photo_becomes_a_jpeg_and_a_transparent_one_does_not(tmp_path):

@@ -247,7 +247,7 @@ def test_other_samples_are_refused_in_one_line(tmp_path, array, message):
 
 def test_several_pages_of_16_bits_are_refused(tmp_path):
     content = tiff_bytes(random_deep(3, 4, 5), photometric="minisblack")
-    with pytest.raises(DecodeError, match="has 3 pages; only single pictures"):
+    with pytest.raises(DecodeError, match="has 3 pages, and deblur reads single"):
         decode(write(tmp_path, content, ".tif"))
 
 

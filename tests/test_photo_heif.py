@@ -26,7 +26,7 @@ from photo_files import (
 from PIL import ExifTags, Image, ImageCms
 
 from deblur_cli.errors import DecodeError, PhotoTooLargeError
-from deblur_cli.photo.bmff import read_primary
+from deblur_cli.photo.bmff import read_primary, with_items
 from deblur_cli.photo.decode import decode
 from deblur_cli.photo.encode import encode, is_copy_possible
 from deblur_cli.photo.exif import with_resolution
@@ -149,6 +149,21 @@ def test_hdr_keeps_its_tag_in_avif_and_png_and_loses_it_aloud(tmp_path, caplog):
     assert lost == "the tag of its HDR colors, so that it will look wrong"
 
 
+def test_light_levels_of_hdr_stay_in_avif_and_are_named_elsewhere(tmp_path):
+    light = ((b"mdcv", bytes(range(24))), (b"clli", b"\3\xe8\1\x90"))
+    values = smooth_deep(24, 32) >> 6
+    options = {"primaries": 9, "transfer": 16, "matrix": 9, "pixelformat": "444"}
+    content = bytes(imagecodecs.avif_encode(values, 95, bitspersample=10, **options))
+    photo = decode(write(tmp_path, with_items(content, exif=None, xmp=None, icc=None, light=light), ".avif"))
+    assert photo.metadata.light == light
+    for strip in (False, True):
+        assert encode(photo, tmp_path / "result.avif", overwrite=True, strip=strip) == ()
+        back = decode(tmp_path / "result.avif")
+        assert back.metadata.light == light
+        assert np.abs(back.pixels.astype(int) - photo.pixels).mean() < 300
+    assert "its HDR light levels" in encode(photo, tmp_path / "result.png")
+
+
 @pytest.mark.parametrize("deep", [False, True])
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_avif_goes_out_and_in_again(tmp_path, deep, channels):
@@ -203,7 +218,7 @@ def test_too_many_megapixels(tmp_path, kind):
 def test_an_animated_avif_is_refused(tmp_path):
     frames = [to_pillow(smooth_pixels(24, 32) // part) for part in (1, 2)]
     content = file_bytes(frames[0], "AVIF", save_all=True, append_images=frames[1:])
-    with pytest.raises(DecodeError, match="has 2 frames; only single pictures"):
+    with pytest.raises(DecodeError, match="has 2 frames, and deblur reads single"):
         decode(write(tmp_path, content, ".avif"))
 
 

@@ -14,6 +14,7 @@ from deblur_cli.photo import exif
 from deblur_cli.photo.bmff import CREDENTIALS, XMP_UUID, read_canon
 from deblur_cli.photo.decode import decode
 from deblur_cli.photo.exif import BrokenExifError, Directories, Value
+from deblur_cli.photo.photo import DEPTH_MAP
 from deblur_cli.photo.raw_tags import MAKER_NOTES, photographic, read_tags
 
 
@@ -219,6 +220,30 @@ def test_a_value_outside_the_file_is_named_and_the_others_stay(tmp_path):
     photo = developed(tmp_path, broken)
     assert photo.left_out == ("EXIF tags whose values lie outside the file",)
     assert Base.Make in exif_tags(photo.metadata.exif)["main"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "phrase"), [(8, DEPTH_MAP), (65540, "its masks of sky, skin, and the like"), (1, None)]
+)
+def test_depth_maps_and_masks_of_a_dng_are_named(tmp_path, kind, phrase):
+    content = make_dng(quarters(), further={330: ("I", [0])})
+    pointer = content.index(struct.pack("<HHI", 330, 4, 1)) + 8
+    numbers = {254: kind, 256: 4, 257: 4, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: 4, 279: 16}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in numbers.items())
+    page = struct.pack("<H", len(numbers)) + entries + bytes(4)
+    content = content[:pointer] + struct.pack("<I", len(content)) + content[pointer + 4 :] + page
+    assert developed(tmp_path, content).left_out == (() if phrase is None else (phrase,))
+
+
+def test_xmp_and_iptc_of_a_dng_and_of_olympus_are_found(tmp_path):
+    iptc = b"\x1c\x02\x78\0\4lake"
+    further = {700: ("B", list(XMP)), 33723: ("I", list(struct.unpack(">3I", iptc.ljust(12, b"\0"))))}
+    content = make_dng(quarters(), exif=False, further=further)
+    photo = developed(tmp_path, content)
+    assert b"\xc3\xa9" in photo.metadata.xmp
+    assert iptc in photo.metadata.photoshop
+    main = read_tags(io.BytesIO(b"IIRO" + content[4:])).main
+    assert main[700].content == XMP
 
 
 @needs_camera

@@ -17,6 +17,7 @@ from typer.core import TyperOption
 
 from deblur_cli import __version__
 from deblur_cli.cli.bench import bench
+from deblur_cli.cli.compare import compare
 from deblur_cli.cli.epsilon import epsilon
 from deblur_cli.cli.evaluate import evaluate
 from deblur_cli.cli.help import PanelCommand, PanelGroup, with_examples
@@ -24,6 +25,7 @@ from deblur_cli.cli.info import info
 from deblur_cli.cli.options import Version
 from deblur_cli.cli.output import OK, USAGE, Terminated, describe, exit_code
 from deblur_cli.cli.run.command import run
+from deblur_cli.cli.run.settings import SettingsCommand
 from deblur_cli.cli.synth import synth
 from deblur_cli.cli.train import train
 from deblur_cli.cli.weights import app as weights
@@ -136,11 +138,12 @@ def start(context: typer.Context, version: Version = False) -> None:
 
 
 app.command(
-    cls=PanelCommand,
+    cls=SettingsCommand,
     help=with_examples(SUMMARY, *EXAMPLES),
     short_help="Restore photos; the word `run` may be left out.",
 )(run)
 app.command(cls=PanelCommand, short_help="Draw what several values of epsilon would restore.")(epsilon)
+app.command(cls=PanelCommand, short_help="Make a web page that compares two pictures.")(compare)
 app.command(cls=PanelCommand, short_help="Show devices, formats, and weights of this machine.")(info)
 app.command(cls=PanelCommand, short_help="Measure how good weights are on a dataset.")(evaluate)
 app.command(cls=PanelCommand, short_help="Time a photo on this machine.")(bench)

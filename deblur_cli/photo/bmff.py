@@ -49,6 +49,7 @@ class PrimaryItem:
     size   width and height as stored, None where the file does not tell; bits  per sample
     clap   the part that is shown: left, top, right, bottom in stored pixels; None for all of it
     is_turned  shown turned by 90 degrees
+    light  name and content of the properties on the brightness of HDR
     """
 
     size: tuple[int, int] | None = None
@@ -56,11 +57,16 @@ class PrimaryItem:
     nclx: Nclx | None = None
     clap: tuple[int, int, int, int] | None = None
     is_turned: bool = False
+    light: tuple[tuple[bytes, bytes], ...] = ()
+
+
+# Mastering display, content light level, content color volume, ambient light
+_LIGHT_PROPERTIES = frozenset({b"mdcv", b"clli", b"cclv", b"amve"})
 
 
 def read_primary(content: bytes) -> PrimaryItem:
     """The main picture's properties (ISO/IEC 23008-12, 6.5). Raises ValueError where they make no sense."""
-    size, bits, nclx, clap, is_turned = None, 8, None, None, False
+    size, bits, nclx, clap, is_turned, light = None, 8, None, None, False, []
     for name, value in _properties(content):
         if name == b"ispe":
             size = struct.unpack_from(">II", value, 4)
@@ -72,7 +78,9 @@ def read_primary(content: bytes) -> PrimaryItem:
             clap = _clean_aperture(value, *size)
         elif name == b"irot":
             is_turned = bool(value[0] & 1)
-    return PrimaryItem(size, bits, nclx, clap, is_turned)
+        elif name in _LIGHT_PROPERTIES:
+            light.append((name, value))
+    return PrimaryItem(size, bits, nclx, clap, is_turned, tuple(light))
 
 
 def _properties(content: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -166,7 +174,8 @@ class HeicFile:
         self.file: Any = pillow_heif.open_heif(content, convert_hdr_to_8bit=False, hdr_to_16bit=False)
         if not len(self.file):
             raise ValueError("there is no picture in it")
-        self.nclx = read_primary(content).nclx
+        primary = read_primary(content)
+        self.nclx, self.light = primary.nclx, primary.light
         self._beside = left_out(content)
 
     @property
@@ -315,9 +324,17 @@ def _box(name: bytes, *parts: bytes) -> bytes:
     return struct.pack(">I4s", len(content) + 8, name) + content
 
 
-def with_items(content: bytes, *, exif: bytes | None, xmp: bytes | None, icc: bytes | None) -> bytes:
-    """An AVIF of libavif with EXIF (from its TIFF header on), XMP and an ICC profile added.
+def with_items(
+    content: bytes,
+    *,
+    exif: bytes | None,
+    xmp: bytes | None,
+    icc: bytes | None,
+    light: tuple[tuple[bytes, bytes], ...] = (),
+) -> bytes:
+    """An AVIF of libavif with EXIF (from its TIFF header on), XMP, an ICC profile, and HDR brightness added.
 
+    light: name and content of properties
     Raises ValueError where the file is not laid out as libavif does it.
     """
     items = []
@@ -325,7 +342,8 @@ def with_items(content: bytes, *, exif: bytes | None, xmp: bytes | None, icc: by
         items.append((b"Exif\0", b"\0\0\0\0" + exif))  # its TIFF header begins 0 bytes further on
     if xmp:
         items.append((b"mime\0application/rdf+xml\0", xmp))
-    if not items and not icc:
+    properties = [*([_box(b"colr", b"prof", icc)] if icc else []), *(_box(*entry) for entry in light)]
+    if not items and not properties:
         return content
     top = {name: (start, end) for name, start, end in boxes(content, 0, len(content))}
     if not {b"meta", b"mdat"} <= set(top) or top[b"meta"][0] > top[b"mdat"][0]:
@@ -338,8 +356,8 @@ def with_items(content: bytes, *, exif: bytes | None, xmp: bytes | None, icc: by
     parts[b"iinf"] = _more_infos(parts[b"iinf"], ids, [kind for kind, _ in items])
     for number in ids:
         parts[b"iref"] += _box(b"cdsc", struct.pack(">HHH", number, 1, primary))
-    if icc:
-        parts[b"iprp"] = _more_properties(parts[b"iprp"], primary, _box(b"colr", b"prof", icc))
+    for box in properties:
+        parts[b"iprp"] = _more_properties(parts[b"iprp"], primary, box)
     locations = parts[b"iloc"]
     # The new table is as long as the old one and an entry for each item, so the shift is known beforehand.
     parts[b"iloc"] = _more_locations(locations, 0, ids, [(0, 0)] * len(ids))

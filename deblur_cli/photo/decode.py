@@ -115,17 +115,10 @@ def _read_heic(source: _Source) -> Photo:
     source.check_size(*heic.size)
     channels = heic.read()
     blocks, lost = metadata.read_heic_metadata(heic.info)
-    photo = Photo(
-        pixels=channels.color,
-        source=source.path,
-        format="HEIF",
-        alpha=channels.alpha,
-        bits=heic.bits,
-        lossless=False,
-        metadata=metadata.with_color_tag(source.path, blocks, heic.nclx),
-        left_out=(*lost, *heic.left_out()),
-    )
-    return with_network_view(photo)
+    blocks = replace(blocks, light=heic.light)
+    lost = (*lost, *heic.left_out())
+    photo = _photo(source, "HEIF", channels, blocks, lost, bits=heic.bits, lossless=False, tag=heic.nclx)
+    return _upright(photo)
 
 
 def _read_avif(source: _Source) -> Photo:
@@ -135,7 +128,7 @@ def _read_avif(source: _Source) -> Photo:
         source.check_size(*found.size)
     with _PILLOW_LOCK, pillow_watched(source.path):
         photo = _read_avif_by_pillow(source, content, found)
-        return _upright(_cropped(photo, found.clap), photo.orientation)
+        return _upright(_cropped(photo, found.clap))
 
 
 def _read_avif_by_pillow(source: _Source, content: bytes, found: bmff.PrimaryItem) -> Photo:
@@ -148,17 +141,10 @@ def _read_avif_by_pillow(source: _Source, content: bytes, found: bmff.PrimaryIte
             bmff.read_deep_avif(content, found.bits) if is_deep else _load_channels(source.path, image, 8)
         )
         blocks, orientation, lost = metadata.read_metadata(image, source.file)
-    return Photo(
-        pixels=channels.color,
-        source=source.path,
-        format="AVIF",
-        alpha=channels.alpha,
-        orientation=orientation,
-        bits=found.bits,
-        lossless=False,
-        metadata=metadata.with_color_tag(source.path, blocks, found.nclx),
-        left_out=(*broken, *lost, *bmff.left_out(content)),
-    )
+    blocks = replace(blocks, light=found.light)
+    lost = (*broken, *lost, *bmff.left_out(content))
+    photo = _photo(source, "AVIF", channels, blocks, lost, orientation, lossless=False, tag=found.nclx)
+    return replace(photo, bits=found.bits)
 
 
 def _open_avif(source: _Source, content: bytes) -> tuple[Image.Image, tuple[str, ...]]:
@@ -190,18 +176,9 @@ def _read_tiff(source: _Source) -> Photo | None:
     source.check_size(pages.page.imagewidth, pages.page.imagelength)
     channels = pages.read()
     blocks, orientation, lost = _tiff_metadata(pages, source.file)
-    photo = Photo(
-        pixels=channels.color,
-        source=source.path,
-        format="TIFF",
-        alpha=channels.alpha,
-        extra=None if channels.extra is None else ExtraChannels(channels.extra, channels.kinds),
-        orientation=orientation,
-        bits=int(pages.page.bitspersample),
-        metadata=blocks,
-        left_out=(*lost, *pages.left_out),
-    )
-    return _upright(photo, orientation)
+    lost = (*lost, *pages.left_out)
+    bits = int(pages.page.bitspersample)
+    return _upright(_photo(source, "TIFF", channels, blocks, lost, orientation, bits=bits))
 
 
 def _tiff_metadata(pages: TiffPages, file: BinaryIO) -> tuple[Metadata, int, tuple[str, ...]]:
@@ -215,8 +192,7 @@ def _read_jxl(source: _Source) -> Photo:
     channels = codestream.read_pixels(source.path, content, "JXL", found.bits)
     blocks = found.blocks | {"icc": codestream.jxl_profile(source.path, content)}
     carried, lost = metadata.read_blocks(blocks, turned=True)
-    photo = _of_codestream(source, "JXL", channels, found.bits, carried, lost)
-    return with_network_view(replace(photo, lossless=False))
+    return _upright(_photo(source, "JXL", channels, carried, lost, bits=found.bits, lossless=False))
 
 
 def _read_jp2(source: _Source) -> Photo:
@@ -225,7 +201,7 @@ def _read_jp2(source: _Source) -> Photo:
     source.check_size(found.width, found.height)
     channels = codestream.read_pixels(source.path, content, "JP2", found.bits)
     carried, lost = metadata.read_blocks(found.blocks, turned=False)
-    return with_network_view(_of_codestream(source, "JP2", channels, found.bits, carried, lost))
+    return _upright(_photo(source, "JP2", channels, carried, lost, bits=found.bits))
 
 
 def _read_rare_jpeg(source: _Source) -> Photo:
@@ -237,22 +213,7 @@ def _read_rare_jpeg(source: _Source) -> Photo:
     # Pillow reads all the segments, as it does in any other JPEG.
     with Image.open(io.BytesIO(jpeg.without_pixels(content)), formats=("JPEG",)) as image:
         blocks, orientation, lost = metadata.read_metadata(image, source.file)
-    photo = _of_codestream(source, "LJPEG", channels, found.bits, blocks, lost)
-    return _upright(replace(photo, orientation=orientation), orientation)
-
-
-def _of_codestream(
-    source: _Source, format: str, channels: Channels, bits: int, blocks: Metadata, lost: tuple[str, ...]
-) -> Photo:
-    return Photo(
-        pixels=channels.color,
-        source=source.path,
-        format=format,
-        alpha=channels.alpha,
-        bits=bits,
-        metadata=blocks,
-        left_out=lost,
-    )
+    return _upright(_photo(source, "LJPEG", channels, blocks, lost, orientation, bits=found.bits))
 
 
 _READERS: dict[str, Callable[[_Source], Photo | None]] = {
@@ -265,8 +226,36 @@ _READERS: dict[str, Callable[[_Source], Photo | None]] = {
 }
 
 
-def _upright(photo: Photo, turn: int) -> Photo:
-    """The photo as stored turned by an EXIF orientation, and seen as a network knows photos."""
+def _photo(
+    source: _Source,
+    format: str,
+    channels: Channels,
+    blocks: Metadata,
+    lost: tuple[str, ...],
+    orientation: int = 1,
+    *,
+    bits: int = 8,
+    lossless: bool = True,
+    tag: bmff.Nclx | None = None,
+) -> Photo:
+    """A photo as stored. `tag` names its colors where it has no profile."""
+    return Photo(
+        pixels=channels.color,
+        source=source.path,
+        format=format,
+        alpha=channels.alpha,
+        extra=None if channels.extra is None else ExtraChannels(channels.extra, channels.kinds),
+        orientation=orientation,
+        bits=bits,
+        lossless=lossless,
+        metadata=metadata.with_color_tag(source.path, blocks, tag),
+        left_out=lost,
+    )
+
+
+def _upright(photo: Photo, turn: int | None = None) -> Photo:
+    """The photo as stored turned by its EXIF orientation or another, and seen as a network knows photos."""
+    turn = photo.orientation if turn is None else turn
     pixels = turn_upright(photo.pixels, turn)
     alpha = None if photo.alpha is None else turn_upright(photo.alpha, turn)
     extra = photo.extra and ExtraChannels(turn_upright(photo.extra.samples, turn), photo.extra.kinds)
@@ -305,17 +294,10 @@ def _read_loaded(source: _Source, image: Image.Image) -> tuple[Photo, int]:
     channels = _load_channels(path, image, bits)
     if image.format != "TIFF":  # PNG may keep its EXIF behind the pixels
         blocks, orientation, lost = metadata.read_metadata(image, file)
-    photo = Photo(
-        pixels=channels.color,
-        source=path,
-        format="JPEG" if image.format == "MPO" else str(image.format),
-        alpha=channels.alpha,
-        orientation=orientation,
-        lossless=_is_lossless(image, file),
-        metadata=metadata.with_color_tag(path, blocks, metadata.png_color_tag(blocks)),
-        jpeg=_jpeg_settings(image, orientation),
-        left_out=(*lost, *beside),
-    )
+    format = "JPEG" if image.format == "MPO" else str(image.format)
+    lost, tag = (*lost, *beside), metadata.png_color_tag(blocks)
+    photo = _photo(source, format, channels, blocks, lost, orientation, tag=tag)
+    photo = replace(photo, lossless=_is_lossless(image, file), jpeg=_jpeg_settings(image, orientation))
     return photo, 1 if image.format == "TIFF" else orientation
 
 
@@ -344,17 +326,8 @@ def _read_deep_png(source: _Source) -> tuple[Photo, int]:
     with Image.open(io.BytesIO(png.without_pixels(source.file)), formats=("PNG",)) as image:
         image.load()
         blocks, orientation, lost = metadata.read_metadata(image, source.file)
-    photo = Photo(
-        pixels=channels.color,
-        source=source.path,
-        format="PNG",
-        alpha=channels.alpha,
-        orientation=orientation,
-        bits=16,
-        metadata=metadata.with_color_tag(source.path, blocks, metadata.png_color_tag(blocks)),
-        left_out=lost,
-    )
-    return photo, orientation
+    tag = metadata.png_color_tag(blocks)
+    return _photo(source, "PNG", channels, blocks, lost, orientation, bits=16, tag=tag), orientation
 
 
 def _load_channels(path: Path, image: Image.Image, bits: int) -> Channels:

@@ -157,7 +157,7 @@ def _failed(path: Path, name: str, error: Exception) -> EncodeError:
 
 def _color_only(metadata: Metadata) -> Metadata:
     chunks = tuple(chunk for chunk in metadata.png_chunks if chunk[0] in _COLOR_CHUNKS)
-    return Metadata(icc=metadata.icc, png_chunks=chunks, cicp=metadata.cicp)
+    return Metadata(icc=metadata.icc, png_chunks=chunks, cicp=metadata.cicp, light=metadata.light)
 
 
 def _sound(metadata: Metadata) -> Metadata:

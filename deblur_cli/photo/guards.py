@@ -120,5 +120,5 @@ def too_large(path: Path, megapixels: float, limit: float) -> PhotoTooLargeError
 def several(path: Path, count: int, what: str) -> DecodeError:
     """The error for a file of several pictures, "pages" or "frames"."""
     return DecodeError(
-        f"{path}: has {count} {what}; only single pictures are handled, save the one you want by itself"
+        f"{path}: has {count} {what}, and deblur reads single pictures only; save the one you want by itself"
     )

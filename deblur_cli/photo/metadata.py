@@ -31,7 +31,7 @@ _NOTHING: Lost = ()
 _EXIF_PREFIX = b"Exif\0\0"
 _PNG_XMP = b"XML:com.adobe.xmp"
 PNG_XMP_PREFIX = _PNG_XMP + b"\0"
-XMP_TAG, _IPTC_TAG, _PHOTOSHOP_TAG, _ICC_TAG = 700, 33723, 34377, 34675
+XMP_TAG, IPTC_TAG, _PHOTOSHOP_TAG, _ICC_TAG = 700, 33723, 34377, 34675
 _RESOLUTION_UNIT = 296
 _C2PA_TAG = 52545
 _LAYERS_TAG = 37724
@@ -278,18 +278,23 @@ def _tiff_resources(tag: Callable[[int], Any], iptc: bytes | None) -> tuple[byte
 
 
 def read_iptc(file: BinaryIO, offset: int | None) -> bytes | None:
-    """The IPTC block of a TIFF's page, or None.
+    """The IPTC block of a TIFF's page, or None."""
+    try:
+        block = exif.tag_bytes(file, IPTC_TAG, offset)
+    except (exif.BrokenExifError, struct.error):
+        return None
+    return mended_iptc(block) if block else None
+
+
+def mended_iptc(block: bytes) -> bytes | None:
+    """An IPTC block of a TIFF as it was meant; None for one of nothing but zeros.
 
     Many writers declare it as 32-bit numbers, so that it is padded with zeros, and even swapped.
     """
-    try:
-        block = exif.tag_bytes(file, _IPTC_TAG, offset)
-    except (exif.BrokenExifError, struct.error):
-        return None
-    if block and block[:1] != _IPTC_MARK and block[3:4] == _IPTC_MARK:
+    if block[:1] != _IPTC_MARK and block[3:4] == _IPTC_MARK:
         words = len(block) // 4
         block = struct.pack(f">{words}I", *struct.unpack(f"<{words}I", block[: 4 * words]))
-    return block.rstrip(b"\0") or None if block else None
+    return block.rstrip(b"\0") or None
 
 
 def _sound_resources(resources: bytes | None) -> tuple[bytes | None, Lost]:

@@ -70,6 +70,7 @@ class Metadata:
     jpeg_trailer: bytes = b""  # what cameras and programs keep behind a JPEG
     png_chunks: tuple[tuple[bytes, bytes], ...] = ()  # name and content of PNG's text and color chunks
     cicp: tuple[int, int, int] | None = None  # primaries, transfer, matrix (ITU-T H.273) of HDR pictures
+    light: tuple[tuple[bytes, bytes], ...] = ()  # name and content of AVIF's properties on brightness of HDR
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import rawpy
@@ -16,11 +16,11 @@ from deblur_cli.errors import DecodeError, UsageError
 from deblur_cli.photo import profiles
 from deblur_cli.photo.bmff import read_canon
 from deblur_cli.photo.guards import too_large
-from deblur_cli.photo.metadata import XMP_TAG, read_blocks, read_iptc
+from deblur_cli.photo.metadata import IPTC_TAG, XMP_TAG, mended_iptc, read_blocks
 from deblur_cli.photo.photo import Photo
-from deblur_cli.photo.raw_tags import read_raw_exif
+from deblur_cli.photo.raw_tags import TAG_FAILURES, read_raw_exif, read_tags
 from deblur_cli.photo.samples import turn_upright
-from deblur_cli.photo.tiff import open_tiff
+from deblur_cli.photo.tiff import DNG_VERSION, open_tiff
 
 logger = logging.getLogger(__name__)
 
@@ -88,15 +88,15 @@ def read_raw(path: Path, max_megapixels: float, options: RawOptions, *, develop:
         pixels = _develop(path, raw, options, half_size=not develop)
         block, lost = read_raw_exif(path, raw)
     orientation = _ORIENTATIONS.get(sizes.flip, 1)
-    blocks, is_dng = _tiff_blocks(path)
-    crop = _default_crop(sizes) if is_dng else None
+    beside = _read_beside(path)
+    crop = _default_crop(sizes) if beside.is_dng else None
     if not develop:
         width, height = _upright_size(sizes, crop)
         pixels = np.broadcast_to(np.uint16(0), (height, width, 3))  # which takes no memory
     else:
         left, top, right, bottom = crop or (0, 0, pixels.shape[1], pixels.shape[0])
         pixels = turn_upright(pixels[top:bottom, left:right], orientation)
-    others, lost_others = read_blocks(blocks, turned=orientation != 1)
+    others, lost_others = read_blocks(beside.blocks, turned=orientation != 1)
     return Photo(
         pixels=pixels,
         source=path,
@@ -104,7 +104,7 @@ def read_raw(path: Path, max_megapixels: float, options: RawOptions, *, develop:
         orientation=orientation,
         bits=16,
         metadata=replace(others, icc=profiles.space_profile(options.color_space), exif=block),
-        left_out=(*lost, *lost_others),
+        left_out=(*lost, *lost_others, *beside.left_out),
     )
 
 
@@ -131,7 +131,7 @@ def _develop(path: Path, raw: rawpy.RawPy, options: RawOptions, *, half_size: bo
 def raw_size(path: Path) -> tuple[int, int]:
     """Width and height of the developed, upright picture, from the header alone. Raises as `read_raw`."""
     with _named_errors(path), rawpy.imread(str(path)) as raw:
-        return _upright_size(raw.sizes, _default_crop(raw.sizes) if _tiff_blocks(path)[1] else None)
+        return _upright_size(raw.sizes, _default_crop(raw.sizes) if _read_beside(path).is_dng else None)
 
 
 def _upright_size(sizes: rawpy.ImageSizes, crop: tuple[int, int, int, int] | None) -> tuple[int, int]:
@@ -151,18 +151,34 @@ def _default_crop(sizes: rawpy.ImageSizes) -> tuple[int, int, int, int] | None:
     return (left, top, right, bottom) if unscaled and inside and not whole else None
 
 
-def _tiff_blocks(path: Path) -> tuple[dict[str, bytes], bool]:
-    """XMP and IPTC of RAW that is a TIFF, or Canon's XMP, by name; and whether it is a DNG."""
+class _Beside(NamedTuple):
+    """What a RAW file holds beside the sensor's data and EXIF.
+
+    blocks: XMP and IPTC by name; left_out: what no result carries, as phrases
+    """
+
+    blocks: dict[str, bytes]
+    is_dng: bool = False
+    left_out: tuple[str, ...] = ()
+
+
+def _read_beside(path: Path) -> _Beside:
     with path.open("rb") as file:
         if canon := read_canon(file):
-            return {name: block for name, block in canon.items() if name == "xmp"}, False
+            return _Beside({name: block for name, block in canon.items() if name == "xmp"})
+        try:
+            main = read_tags(file).main
+        except TAG_FAILURES:  # which `read_raw_exif` names
+            return _Beside({})
+        file.seek(0)
         pages = open_tiff(path, file)
-        if pages is None:
-            return {}, False
-        first = pages.tiff.pages.first.tags
-        xmp = first[XMP_TAG].value if XMP_TAG in first else None
-        blocks = {"xmp": xmp, "iptc": read_iptc(file, None)}
-        return {name: bytes(block) for name, block in blocks.items() if block}, pages.is_dng
+        lost = pages.beside_raw if pages is not None else ()
+    found = {
+        "xmp": main[XMP_TAG].content.rstrip(b"\0") if XMP_TAG in main else None,
+        "iptc": mended_iptc(main[IPTC_TAG].content) if IPTC_TAG in main else None,
+    }
+    blocks = {name: block for name, block in found.items() if block}
+    return _Beside(blocks, DNG_VERSION in main, lost)
 
 
 def _balance(path: Path, raw: rawpy.RawPy, choice: WhiteBalance) -> WhiteBalance:

@@ -21,6 +21,7 @@ from deblur_cli.photo.bmff import read_canon
 from deblur_cli.photo.exif import BrokenExifError, ByteOrder, Directories, Value
 from deblur_cli.photo.photo import CREDENTIALS
 
+TAG_FAILURES = (OSError, BrokenExifError, struct.error)  # what `read_tags` raises
 MAKER_NOTES = "its maker notes, whose offsets hold in the RAW file alone"
 _ASCII, _SHORT, _RATIONAL, _UNDEFINED = 2, 3, 5, 7
 _PHOTOSHOP, _C2PA = 34377, 52545
@@ -69,8 +70,8 @@ def read_raw_exif(path: Path, raw: rawpy.RawPy) -> tuple[bytes | None, tuple[str
     try:
         with path.open("rb") as file:
             found = read_tags(file)
-    except (OSError, BrokenExifError, struct.error, UnicodeError) as error:
-        lost.append(f"its EXIF tags, which cannot be read ({error})")
+    except TAG_FAILURES as error:
+        lost.append(f"its EXIF, XMP, and IPTC tags, which cannot be read ({error})")
         found = Directories("<")
     kept, unfit = photographic(found)
     _add_known(kept, raw)
@@ -83,7 +84,7 @@ def read_raw_exif(path: Path, raw: rawpy.RawPy) -> tuple[bytes | None, tuple[str
 def read_tags(file: BinaryIO) -> Directories:
     """The directories of a RAW file: a TIFF, Canon's CR3 or CRW, or Fujifilm's, Minolta's around one.
 
-    Empty for a file of another kind. Raises BrokenExifError.
+    Empty for a file of another kind. Raises TAG_FAILURES.
     """
     file.seek(0)
     header = file.read(32)

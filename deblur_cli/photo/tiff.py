@@ -25,7 +25,7 @@ from deblur_cli.photo import exif
 from deblur_cli.photo.exif import ByteOrder
 from deblur_cli.photo.guards import several
 from deblur_cli.photo.metadata import holds_more_than_iptc, iptc_of
-from deblur_cli.photo.photo import Metadata
+from deblur_cli.photo.photo import DEPTH_MAP, Metadata
 from deblur_cli.photo.samples import Channels, Deep, Samples, divide_by_alpha, spread_bits
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,12 @@ _COLORS = {0: 1, 1: 1, 2: 3, 5: 4}  # PhotometricInterpretation -> color samples
 _WHITE_IS_ZERO = 0
 _ASSOCIATED, UNASSOCIATED_ALPHA = 1, 2  # ExtraSamples: alpha multiplied into the colors, alpha by itself
 _REDUCED_COPY, _MASK = 1, 4  # bits of NewSubfileType
-_DNG_VERSION = 50706
+DNG_VERSION = 50706
+_BESIDE_RAW = {  # NewSubfileType of DNG -> what the page holds
+    **dict.fromkeys((4, 5), "its mask page"),
+    **dict.fromkeys((8, 9), DEPTH_MAP),
+    65540: "its masks of sky, skin, and the like",
+}
 _SENSOR_PHOTOMETRICS = (32803, 34892)  # color filter array, linear RAW
 _LEFT_TO_PILLOW = (2, 3, 4, 6, 7, 32771, 32773, 32809, 34676, 34677)  # fax, JPEG, and what old programs wrote
 _THUMBNAIL_SHARE = 0.5  # of the sides of the photo, at most, for a page that is not marked as its copy
@@ -69,12 +74,18 @@ class TiffPages:
     @property
     def is_dng(self) -> bool:
         """Whether the file says that it is a DNG."""
-        return _DNG_VERSION in self.tiff.pages.first.tags
+        return DNG_VERSION in self.tiff.pages.first.tags
 
     @property
     def is_raw(self) -> bool:
         """Whether it is camera RAW: a DNG, or a page that holds sensor values."""
         return self.is_dng or any(int(page.photometric) in _SENSOR_PHOTOMETRICS for page in self._all_pages())
+
+    @property
+    def beside_raw(self) -> tuple[str, ...]:
+        """What pages of camera RAW hold beside the picture and its copies, as phrases."""
+        kinds = (int(page.subfiletype) for page in self._all_pages())
+        return tuple(dict.fromkeys(_BESIDE_RAW[kind] for kind in kinds if kind in _BESIDE_RAW))
 
     @property
     def compressions(self) -> set[int]:

@@ -95,6 +95,7 @@ def lost_in(photo: Photo, name: str) -> tuple[str, ...]:
         "its text chunks": name != "PNG" and chunks & {b"tEXt", b"zTXt", b"iTXt"},
         "its color chunks (gAMA, cHRM, cICP)": name != "PNG" and untagged and chunks & _PNG_COLORS,
         "its HDR chunks (mDCV, cLLI)": name != "PNG" and chunks & _PNG_HDR,
+        "its HDR light levels": name != "AVIF" and metadata.light,
         "the tag of its HDR colors, so that it will look wrong": name not in ("PNG", "AVIF")
         and metadata.cicp,
     }
@@ -251,7 +252,9 @@ def _write_avif(photo: Photo, _: Path, quality: int | None) -> Content:
         transfer=transfer,
         matrix=matrix or _BT601,
     )
-    return [bmff.with_items(bytes(content), exif=metadata.exif, xmp=metadata.xmp, icc=icc)]
+    return [
+        bmff.with_items(bytes(content), exif=metadata.exif, xmp=metadata.xmp, icc=icc, light=metadata.light)
+    ]
 
 
 def _as_rgb(channels: Any) -> Any:

@@ -54,7 +54,10 @@ _QUALITY = 92
 
 @dataclass(frozen=True)
 class PageEntry:
-    """What the page says about a photo. `place` is the folder of its pictures, relative to the page."""
+    """What the page says about a photo.
+
+    place: the folder of its pictures, relative to the page; drawn: whether mask and motion are among them
+    """
 
     place: str
     source: str
@@ -65,6 +68,7 @@ class PageEntry:
     share: str
     facts: str
     notes: list[str]
+    drawn: bool = True
 
     @classmethod
     def of(cls, place: str, known: Mapping[str, Any]) -> "PageEntry":
@@ -144,7 +148,8 @@ class Report:
 
     def finish(self, summary: str) -> Path:
         """Write the page about all photos of the folder and return its path. Raises EncodeError."""
-        page = render(self._entries(), sorted(self._failures.items()), sorted(self._skipped.items()), summary)
+        failures, skipped = sorted(self._failures.items()), sorted(self._skipped.items())
+        page = render(self._entries(), failures, skipped, f"Last run: {summary}")
         write_file(self.folder / PAGE, [page.encode("utf-8")], overwrite=True)
         return self.folder / PAGE
 
@@ -161,6 +166,33 @@ class Report:
     def _home(self, source: Path) -> Path:
         name = os.fsencode(os.path.realpath(source))
         return self.folder / _PHOTOS / hashlib.sha256(name).hexdigest()[:16]
+
+
+def write_comparison(folder: Path, before: "Photo", after: "Photo") -> Path:
+    """Write a page about two pictures of one size into a new folder, and return its path.
+
+    Raises EncodeError; then no folder remains.
+    """
+    place = f"{_PHOTOS}/1"
+    width, height = after.width, after.height
+    names = f"{shown(before.source)} | {shown(after.source)}"
+    title = _text(f"{before.source.name} | {after.source.name}")
+    size = f"{width} x {height} pixels"
+    entry = PageEntry(place, names, title, width, height, True, size, f"{names}, {size}", [], drawn=False)
+    pictures = {
+        "before.jpg": (_shortened(to_eight_bits(before.pixels)), before),
+        "after.jpg": (_shortened(to_eight_bits(after.pixels)), after),
+        "thumbnail.jpg": (reduced(to_eight_bits(after.pixels), _THUMBNAIL)[0], after),
+    }
+    try:
+        for name, (pixels, photo) in pictures.items():
+            content = _jpeg(pixels, rgb_profile(photo).icc, _QUALITY)
+            write_file(folder / place / name, [content], overwrite=True)
+        write_file(folder / PAGE, [render([entry], [], [], title).encode("utf-8")], overwrite=True)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return folder / PAGE
 
 
 def shown(path: Path) -> str:

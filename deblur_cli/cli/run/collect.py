@@ -149,6 +149,8 @@ def collect(options: RunOptions) -> Collection:
     Raises UsageError where there is nothing behind any of them.
     """
     collection = Collection(patterns=options.exclude)
+    if "exclude" in options.from_file:  # patterns for all runs need not match something in each
+        collection.used.update(options.exclude)
     seen: set[Path] = set()
     for given in options.inputs:
         for item in _photos_of(given, options, collection):

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 DASH = Path("-")
 _PIECE = 1 << 16  # bytes; what a pipe holds
-_USES_STDOUT = (
+USES_STDOUT = (
     *("mask", "mask_format", "trajectory", "trajectory_style", "data"),
     *("only_maps", "report", "json", "sidecars"),
 )
-_READS_AGAIN = ("dry_run", "resume")
+READS_AGAIN = ("dry_run", "resume")
 
 
 @takes(RunOptions)
@@ -45,6 +45,8 @@ def run(options: RunOptions) -> None:
     from deblur_cli.cli.run.plan import check_output, make_plan
 
     streams = Output(quiet=options.quiet, verbose=options.verbose, json=options.json)
+    if options.config is not None:
+        streams.say(str(options.config))
     with terminate_like_interrupt(), _connected(options, streams) as options, ExitStack() as stack:
         found = collect(options)
         check_output(options, found.folders)
@@ -252,14 +254,14 @@ def _check_dash(options: RunOptions) -> None:
             raise UsageError(
                 f"{inputs[0]} is a folder, but only one photo can go to stdout; give -o a folder"
             )
-        if name := _first_given(options, _USES_STDOUT + _READS_AGAIN):
+        if name := _first_given(options, USES_STDOUT + READS_AGAIN):
             raise UsageError(f"{name} cannot go with -o -, which puts the photo on stdout; use -o FILE")
         if sys.stdout.isatty():
             raise UsageError("stdout is a terminal, which cannot show a photo; redirect it or use -o FILE")
     elif not names_a_file(options):
         raise UsageError("a photo from stdin has no name; use -o FILE or -o - to say where its result goes")
     if inputs[0] == DASH:
-        if name := _first_given(options, _READS_AGAIN):
+        if name := _first_given(options, READS_AGAIN):
             raise UsageError(f"{name} cannot go with a photo from stdin, which can be read only once")
         if options.sidecars:
             raise UsageError("--sidecars cannot go with a photo from stdin, which has no XMP files beside it")

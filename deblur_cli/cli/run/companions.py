@@ -31,16 +31,20 @@ def shot(photo: Path) -> Path:
 
 def choose(photos: Sequence[Found], prefer: str) -> tuple[list[Found], list[Found]]:
     """Return the photos that --prefer takes, in order, and those that it leaves out."""
-    shots: dict[Path, set[str]] = defaultdict(set)
-    for photo in photos:
-        shots[shot(photo.path)].add(photo.path.suffix.lower())
-
-    def is_taken(photo: Found) -> bool:
-        suffixes, own = shots[shot(photo.path)], photo.path.suffix.lower()
-        best = next((kind for kind in _ORDERS[prefer] if suffixes & kind), frozenset())
-        return own in best or not any(own in kind for kind in _ORDERS[prefer])
-
-    return [one for one in photos if is_taken(one)], [one for one in photos if not is_taken(one)]
+    order = _ORDERS[prefer]
+    if not order:
+        return list(photos), []
+    named = [(photo, shot(photo.path), photo.path.suffix.lower()) for photo in photos]
+    suffixes: dict[Path, set[str]] = defaultdict(set)
+    for _, name, suffix in named:
+        suffixes[name].add(suffix)
+    taken: list[Found] = []
+    others: list[Found] = []
+    for photo, name, suffix in named:
+        best = next((kind for kind in order if suffixes[name] & kind), frozenset())
+        is_other = suffix not in best and any(suffix in kind for kind in order)
+        (others if is_other else taken).append(photo)
+    return taken, others
 
 
 def sidecars_of(photos: Iterable[Path]) -> dict[Path, dict[Kind, Path]]:

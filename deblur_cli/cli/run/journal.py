@@ -51,7 +51,18 @@ _IDLE = frozenset(
             "dry_run",
             "jobs",
         ),
-        *("max_megapixels", "device", "json", "verbose", "quiet", "debug", "weights", "detector"),
+        *(
+            "max_megapixels",
+            "device",
+            "config",
+            "no_config",
+            "json",
+            "verbose",
+            "quiet",
+            "debug",
+            "weights",
+            "detector",
+        ),
     }
 )
 

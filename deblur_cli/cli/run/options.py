@@ -9,6 +9,7 @@ import typer
 
 from deblur_cli.cli import options as shared
 from deblur_cli.cli.run.patterns import Pattern, parse_pattern
+from deblur_cli.cli.run.settings import Settings, apply_settings, read_settings
 from deblur_cli.errors import UsageError
 
 DEFAULT_SUFFIX = "_deblurred"
@@ -214,7 +215,7 @@ class RunOptions(shared.DeblurOptions):
         bool,
         typer.Option(
             "--only-maps",
-            help="Restore nothing and write only the drawings: mask and trajectory, unless you choose.",
+            help="Restore nothing and write only drawings: mask and trajectory, or those that you ask for.",
             rich_help_panel=shared.DRAW,
         ),
     ] = False
@@ -355,12 +356,30 @@ class RunOptions(shared.DeblurOptions):
             rich_help_panel=shared.COMMON,
         ),
     ] = False
+    config: Annotated[
+        Settings | None,
+        typer.Option(
+            "--config",
+            metavar="FILE",
+            help="Use the options in this file, unless others are given.",
+            parser=read_settings,
+            callback=apply_settings,
+            is_eager=True,
+            show_default="deblur.toml in the current folder, if any",
+            rich_help_panel=shared.BATCH,
+        ),
+    ] = None
+    no_config: Annotated[
+        bool,
+        typer.Option("--no-config", help="Ignore deblur.toml.", is_eager=True, rich_help_panel=shared.BATCH),
+    ] = False
     verbose: shared.Verbose = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         shared.exclude("--overwrite", self.overwrite, "--skip-existing", self.skip_existing)
         shared.exclude("--verbose", self.verbose, "--quiet", self.quiet)
+        shared.exclude("--config", self.no_config and self.config is not None, "--no-config", self.no_config)
         if self.resume and self.overwrite:
             raise UsageError(
                 "--resume keeps what is finished, and --overwrite does it again: leave out one of them"
@@ -388,6 +407,11 @@ class RunOptions(shared.DeblurOptions):
     def is_one_photo(self) -> bool:
         """Whether the input is a single file rather than several, or a folder of them."""
         return len(self.inputs) == 1 and not self.inputs[0].is_dir()
+
+    @property
+    def from_file(self) -> frozenset[str]:
+        """The options that a settings file sets."""
+        return frozenset(self.config.used if self.config else ())
 
     @property
     def kinds(self) -> tuple[Kind, ...]:

@@ -25,6 +25,8 @@ class Pattern:
         if self.text.endswith("/") and not is_folder:
             return False
         parts = [part for part in self.text.split("/") if part not in ("", ".")]
+        if parts[-1] == _DEEP:
+            parts.append("*")  # what is in a folder, not the folder
         anywhere = "/" not in self.text.rstrip("/")
         return _fits(path.parts, [_DEEP, *parts] if anywhere else parts)
 

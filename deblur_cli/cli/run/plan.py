@@ -107,7 +107,7 @@ def make_plan(
         jobs,
         skipped,
         problems,
-        [*_without_effect(jobs, options), *_names_explained(jobs, options)],
+        [*_without_effect(jobs, options, found.folders), *_names_explained(jobs, options)],
         replace(found.left_out, pairs=len(others)),
     )
 
@@ -173,23 +173,32 @@ def _names_explained(jobs: Sequence[Job], options: RunOptions) -> Iterator[str]:
         if result.name.startswith(job.source.name) and options.suffix and job.source.suffix:
             yield f"{job.source}: another photo is named alike, so its result is {result.name}"
         elif options.format is None and _format_named(job.source) not in (None, _format_named(result)):
-            yield f"{job.source}: is not what its name says; by its content, its result is {result.name}"
+            why = "is not what its name says"
+            if _held(job.source) == "LJPEG":
+                why = "is a lossless or 12-bit JPEG, which deblur does not write"
+            yield f"{job.source}: {why}; its result is {result.name}"
 
 
-def _without_effect(jobs: Sequence[Job], options: RunOptions) -> Iterator[str]:
-    """Say which options do nothing to any of the photos, or to those of a format."""
+def _without_effect(jobs: Sequence[Job], options: RunOptions, folders: int) -> Iterator[str]:
+    """Say which options that are given do nothing to any of the photos, or to those of a format.
+
+    folders: how many of the inputs are folders
+    """
     if not jobs:
         return
-    if options.quality is not None:
+    if options.recursive and not folders and "recursive" not in options.from_file:
+        yield "--recursive: no effect, as no folder is given; name a folder instead of the photos in it"
+    if options.quality is not None and "quality" not in options.from_file:
         formats = {encode.format_of(job.results[Kind.photo].name) for job in jobs if job.restores}
         if lossless := sorted(formats & _LOSSLESS):
             yield f"--quality has no effect on {' and '.join(lossless)}"
     asked = [one for one in fields(options) if one.name.startswith("raw_")]
     asked = [one for one in asked if getattr(options, one.name) != one.default]
+    asked = [one for one in asked if one.name not in options.from_file]
     if asked and not any(_is_raw(job.source) for job in jobs):
         names = " and ".join(f"--{one.name.replace('_', '-')}" for one in asked)
         yield f"{names}: no effect, as no photo is camera RAW"
-    if options.sidecars and not any(job.sidecars for job in jobs):
+    if options.sidecars and "sidecars" not in options.from_file and not any(job.sidecars for job in jobs):
         yield "--sidecars: no effect, as no photo has an XMP file beside it"
 
 
@@ -198,6 +207,14 @@ def _is_raw(path: Path) -> bool:
         return identify(path) == "RAW"
     except (DecodeError, OSError):
         return False
+
+
+def _held(path: Path) -> str | None:
+    """Return the format of a photo by its bytes, None where they do not tell."""
+    try:
+        return identify(path)
+    except (DecodeError, OSError):
+        return None
 
 
 def _format_named(path: Path) -> str | None:
@@ -222,10 +239,7 @@ def extension(path: Path, wanted: str | None) -> str:
     """
     if wanted is not None:
         return encode.output_suffix(wanted)
-    try:
-        held = identify(path)
-    except (DecodeError, OSError):
-        held = _format_named(path) or path.suffix
+    held = _held(path) or _format_named(path) or path.suffix
     return path.suffix if _format_named(path) == held else encode.output_suffix(held)
 
 

@@ -63,6 +63,7 @@
   }
 
   function show(layer) {
+    if (layer && !photo().drawn) return;
     state.layer = state.layer === layer ? "" : layer;
     for (const name of ["mask", "motion"]) {
       const on = state.layer === name;
@@ -84,6 +85,7 @@
     const layer = state.layer;
     state.layer = "";
     show(layer);
+    for (const part of ["mask", "motion", "layers"]) $(part).hidden = !photo().drawn;
     $("name").textContent = name;
     $("name").title = source;
     $("facts").textContent = [facts, ...notes].join("; ");
