@@ -224,10 +224,10 @@ class RichardsonLucy(Network):
         if start is None or end is None:
             return Restoration(image, mask, detection)
         sure = torch.maximum(probability, mask)  # what is restored is restored in full
-        parts = zip(*(each.split(1) for each in (image, mask, sure, start, end)), strict=True)
+        pictures, masks, confidences, *motion = (each.split(1) for each in (image, mask, sure, start, end))
         undone = [
-            richardson_lucy(one, *maps, steps=steps_for(noise_of(one, chosen)))
-            for one, chosen, *maps in parts
+            richardson_lucy(one, told, first, last, steps_for(noise_of(one, chosen)))
+            for one, chosen, told, first, last in zip(pictures, masks, confidences, *motion, strict=True)
         ]
         return Restoration(torch.cat(undone), mask, detection)
 
@@ -235,7 +235,7 @@ class RichardsonLucy(Network):
 def steps_for(noise: float) -> float:
     """How many steps are best in a picture with noise of that standard deviation, of 0-1.
 
-    Measured on pictures with blur of 4 to 40 pixels and 0 to 12 / 255 of noise, see docs/research.md.
+    Measured on pictures with blur of 4 to 40 pixels and 0 to 12 / 255 of noise: see weights/richardson-lucy.md.
     """
     return MOST_STEPS / (1 + noise / HALVING_NOISE)
 
