@@ -235,7 +235,7 @@ class RichardsonLucy(Network):
 def steps_for(noise: float) -> float:
     """How many steps are best in a picture with noise of that standard deviation, of 0-1.
 
-    Measured on pictures with blur of 4 to 40 pixels and 0 to 12 / 255 of noise: see weights/richardson-lucy.md.
+    Measured on blur of 4 to 40 pixels with 0 to 12 / 255 of noise: see weights/richardson-lucy.md.
     """
     return MOST_STEPS / (1 + noise / HALVING_NOISE)
 
