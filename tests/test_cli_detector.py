@@ -1,6 +1,7 @@
 """Detectors on the command line: chosen, recommended epsilon taken over, refused in one line, told apart."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from safetensors.torch import load_file, save_file
 from test_evaluation import dataset
 
 from deblur_cli import weights
+from deblur_cli.cli.run.journal import hashes_in, hashes_of
+from deblur_cli.weights import catalog
 
 TOLD = {"encoder": (1, 1, 2), "decoder": (1, 1, 1), "stem": 2, "guided": True}
 CPU = ("--device", "cpu", "--precision", "fp32")
@@ -111,9 +114,58 @@ def test_the_note_in_a_photo_names_both(photo, files):
 def test_weights_that_have_to_be_told_are_refused_alone(photo, files):
     for words in ([], ["--detector", "own"]):
         line = refused("run", photo, "-w", files["told"], *words)
-        assert "does not detect blur by itself" in line and "--detector" in line
+        assert "restores what a detector finds: choose one with --detector" in line
     (done, _) = run(photo, "-w", files["told"], "--detector", files["sure"], "--trajectory")
     assert done["changed"] and done["trajectory"]
+
+
+def test_a_restorer_that_detects_nothing_stands_behind_the_detector(photo, files, monkeypatch):
+    """NAFNet restores what was found and leaves the rest; with none it restores the whole frame, as ever."""
+    make_photo(photo, (160, 96))  # whole multiples of what NAFNet halves: nothing is padded
+    torch.manual_seed(1)
+    nafnet = files["folder"] / "nafnet.safetensors"
+    weights.save(nafnet, lively("nafnet"), {}, half=False)
+    monkeypatch.setattr(catalog, "DEFAULT_DETECTOR", str(files["sure"]))
+    (done, _) = run(photo, "-w", nafnet)
+    assert (done["detector"], done["epsilon"], done["changed"]) == (str(files["sure"]), 0.4, True)
+    monkeypatch.setattr(catalog, "DEFAULT_DETECTOR", str(files["unsure"]))
+    (done, _) = run(photo, "-w", nafnet, "--suffix", "_unsure", "-e", "0.9")
+    assert (done["blurred_share"], done["changed"]) == (0, False)
+    (done, _) = run(photo, "-w", nafnet, "--suffix", "_whole", "--detector", "none")
+    assert (done["blurred_share"], done["detector"], done["changed"]) == (1, None, True)
+    whole = pixels_of(photo.with_name("photo_whole.png"))
+    image = torch.from_numpy(pixels_of(photo) / np.float32(255)).permute(2, 0, 1)[None]
+    with torch.inference_mode():
+        expected = weights.load(str(nafnet)).network(image).image[0].permute(1, 2, 0).clamp(0, 1)
+    assert np.abs(whole - expected.numpy() * 255).max() < 0.6
+    line = refused("run", photo, "-w", nafnet, "--detector", "own", "--suffix", "_own")
+    assert "does not detect blur by itself: use --detector none to restore the whole photo" in line
+
+
+def test_an_interrupted_run_goes_on_with_the_same_detector(files, monkeypatch):
+    """Weights of another program do not say what they are: their tensors tell, also before they are used."""
+    torch.manual_seed(1)
+    nafnet = files["folder"] / "published.pth"
+    torch.save({"params": lively("nafnet").state_dict()}, nafnet)
+    monkeypatch.setattr(catalog, "DEFAULT_DETECTOR", str(files["sure"]))
+    for words in ([], ["--detector", "none"]):
+        options = SimpleNamespace(weights=str(nafnet), detector=(["auto", *words])[-1])
+        loaded = weights.guide(weights.load(str(nafnet)), options.detector)
+        assert hashes_of(options) == hashes_in(loaded)
+
+
+def test_findings_carry_over_between_restorers(photo, files):
+    words = ("-w", "richardson-lucy", "--detector", files["sure"])
+    (done, _) = run(photo, *words, "--data", "npz")
+    assert done["changed"]
+    findings = photo.with_name("photo_motion.npz")
+    made = []
+    for name in ("told", "blind"):
+        words = ("-w", files[name], "--detector", files["sure"], "--findings", findings)
+        (again, _) = run(photo, *words, "--suffix", f"_{name}")
+        assert (again["tiles"], again["blurred_share"]) == (0, done["blurred_share"])
+        made.append(pixels_of(photo.with_name(f"photo_{name}.png")))
+    assert not np.array_equal(*made)
 
 
 @pytest.mark.parametrize("command", ["run", "evaluate"])
@@ -123,7 +175,7 @@ def test_what_is_no_detector_or_no_restorer_is_one_line(command, photo, files):
     line = refused(*words, "-w", files["blind"], "--detector", files["told"])
     assert "told.safetensors holds a restorer, not a detector" in line
     assert "gone.safetensors" in refused(*words, "-w", files["blind"], "--detector", "gone.safetensors")
-    choices = "choose one of detector-small, auto, own, or give a .safetensors or .pth file"
+    choices = "choose one of detector-small, auto, own, none, or give a .safetensors or .pth file"
     for name, wrong in [
         ("nosuch", "unknown detector 'nosuch'"),
         ("nafnet-gopro-width32", "nafnet-gopro-width32 holds a restorer, not a detector"),  # no download

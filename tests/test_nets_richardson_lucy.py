@@ -1,5 +1,7 @@
 """Undoing blur along a known motion: against the plain way, against the truth, and where nothing is found."""
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
@@ -7,11 +9,16 @@ from hypothesis import strategies as st
 from networks import detection_of, seeded
 
 from deblur_cli.metrics import weighted_psnr
+from deblur_cli.nets import Detection
 from deblur_cli.nets.richardson_lucy import (
     ONSET,
+    RichardsonLucy,
+    RichardsonLucyConfig,
     enlarge,
+    noise_of,
     richardson_lucy,
     richardson_lucy_reference,
+    steps_for,
     to_encoded,
     to_linear,
 )
@@ -108,3 +115,50 @@ def test_a_motion_that_is_no_number_does_no_harm():
     end[..., 4, 1] = float("inf")
     end[..., 0, 0] = 1e30
     assert richardson_lucy(image, probability, start, end).isfinite().all()
+
+
+@pytest.mark.parametrize("steps", [0.4, 2.0, 3.7])
+def test_a_part_of_a_step_is_taken_as_the_plain_way_takes_it(steps):
+    image = picture(40, 56)
+    found = findings(image, seed=5)
+    restored = richardson_lucy(image, *found, steps)
+    expected = richardson_lucy_reference(image, *found, steps)
+    torch.testing.assert_close(restored, expected, rtol=0, atol=2e-3)
+    assert not torch.equal(restored, richardson_lucy(image, *found, math.ceil(steps) + 1))
+
+
+@given(st.floats(0, 0.1))
+def test_noise_is_told_from_structure(sigma):
+    sharp = picture(128, 160)
+    image = blurred_along(sharp, (3.0, 5.0)) * 0.6 + 0.2
+    noise = torch.randn(image.shape, generator=seeded(1)) * sigma
+    assert noise_of(image + noise, torch.ones(1, 1, 16, 20)) == pytest.approx(sigma, rel=0.15, abs=0.006)
+
+
+def test_the_restorer_undoes_what_the_mask_says_in_full_and_less_of_it_in_noise():
+    sharp, displacement = picture(96, 112), (2.0, 3.0)
+    blurred = blurred_along(sharp, displacement)
+    end = torch.tensor(displacement).view(1, 2, 1, 1).expand(1, 2, 12, 14) / 8
+    mask = torch.zeros(1, 1, 12, 14)
+    mask[..., 2:10, 2:12] = 1
+    network = RichardsonLucy(RichardsonLucyConfig())
+
+    def restored(image):
+        unsure = Detection(image, (96, 112), torch.full((1, 1, 12, 14), 0.05), -end, end)
+        return network.restore(network.follow(image, unsure), mask=mask).image
+
+    inside = (enlarge(mask, sharp) == 1).float()
+    before, after = (weighted_psnr(one, sharp, inside).item() for one in (blurred, restored(blurred)))
+    assert after > before + 2  # dB
+    outside = enlarge(mask, sharp) == 0
+    assert torch.equal(restored(blurred) * outside, blurred * outside)
+    noisy = blurred + 0.05 * torch.randn(blurred.shape, generator=seeded(2))
+    change, usual = ((restored(one) - one).abs().mean().item() for one in (noisy, blurred))
+    assert change < usual * 1.1  # although noise alone would be sharpened as well
+    assert steps_for(0.05) < steps_for(0) / 2
+
+
+def test_where_the_motion_is_unknown_the_restorer_invents_none():
+    image, network = picture(40, 48), RichardsonLucy(RichardsonLucyConfig())
+    told = Detection(image, (40, 48), torch.ones(1, 1, 5, 6))
+    assert torch.equal(network.restore(network.follow(image, told)).image, image)

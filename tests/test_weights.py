@@ -279,7 +279,8 @@ def test_notes_are_read_without_tensors_and_refused_in_one_line(tmp_path, saved)
     index = in_parts(tmp_path)
     assert weights.notes_of(str(index)) == {"source": "here"}
     (tmp_path / "pickle.pth").write_bytes(b"PK-something-else")
-    assert weights.notes_of(str(tmp_path / "pickle.pth")) == {}
+    with pytest.raises(WeightsError, match="is refused"):
+        weights.notes_of(str(tmp_path / "pickle.pth"))
     saved.write_bytes(saved.read_bytes()[:100])
     with pytest.raises(WeightsError, match="damaged"):
         weights.notes_of(str(saved))

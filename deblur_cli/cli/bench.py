@@ -122,9 +122,12 @@ def bench(options: BenchOptions) -> None:
 
     from deblur_cli.benchmark.scene import Setting
     from deblur_cli.cli.options import load_weights
+    from deblur_cli.nets import restorer_of
 
     streams = Output(quiet=options.quiet, json=options.json)
     network = load_weights(options.weights, options.detector, streams)
+    if not any(True for _ in restorer_of(network.network).parameters()):
+        raise UsageError(f"{network.name} has no layers that could run densely: choose other weights")
     setting = Setting(network, options.tiling, options.device, options.precision)
     with terminate_like_interrupt():
         time_it = run_profile if options.profile else run_sweep if options.sweep else run_variants

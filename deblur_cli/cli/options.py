@@ -199,9 +199,9 @@ Detector = Annotated[
     str,
     typer.Option(
         "--detector",
-        metavar="auto|own|NAME|FILE",
+        metavar="auto|own|none|NAME|FILE",
         help="What detects the blur: a detector, given like --weights; auto is the one that the "
-        "weights name, own is the weights themselves.",
+        "weights name, own is the weights themselves, and none restores the whole photo.",
         rich_help_panel=MACHINE,
     ),
 ]

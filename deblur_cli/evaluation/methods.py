@@ -154,12 +154,14 @@ def whole_macs(network: Network, result: Restoration) -> tuple[int, int]:
     height, width = result.detection.size
     if isinstance(network, Guided):
         restoring, densely = whole_macs(network.restorer, result)
-        return (count_detection(network.detector, height, width) or 0) + restoring, densely
+        looking = count_detection(network.detector, height, width) if network.detects else 0
+        return (looking or 0) + restoring, densely
     dense = count_restoration(network, height, width)
     if isinstance(network, LMDViT) and isinstance(result, WindowRestoration):
         shares = [float(decision.mean()) for decision in result.decisions]
         return count_windows(network, height, width, shares), dense
-    assert isinstance(network, M2AENet)
+    if not isinstance(network, M2AENet):  # Richardson-Lucy, which has no layers
+        return dense, dense
     spared = 0 if result.mask is None else count_spared(network, height, width, result.mask)
     return dense - spared, dense
 

@@ -5,14 +5,16 @@ from typing import Any
 
 from deblur_cli.nets.detector import Detector, DetectorConfig
 from deblur_cli.nets.fast import accelerate
-from deblur_cli.nets.guided import Guided, GuidedM2AENet, restorer_of
+from deblur_cli.nets.guided import Guided, GuidedM2AENet, WholeFrame, restorer_of
 from deblur_cli.nets.lmd_vit import LMDConfig, LMDViT, WindowRestoration
 from deblur_cli.nets.m2aenet import Config, M2AENet
 from deblur_cli.nets.network import Detection, Network, Restoration, place
+from deblur_cli.nets.richardson_lucy import RichardsonLucy, RichardsonLucyConfig
 
 ARCHITECTURES = ("m2aenet", "nafnet")  # what `create` makes, and what is trained
 DETECTOR = "detector"
 LMD_VIT = "lmd_vit"
+RICHARDSON_LUCY = RichardsonLucy.architecture
 
 
 def create(architecture: str, **sizes: Any) -> M2AENet:

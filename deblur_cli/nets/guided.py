@@ -11,7 +11,7 @@ from deblur_cli.nets.blocks import threshold_mask
 from deblur_cli.nets.detector import Detector
 from deblur_cli.nets.m2aenet import Config, M2AENet
 from deblur_cli.nets.motion import SamplingPlan, from_double_angle, plan_sampling, to_double_angle
-from deblur_cli.nets.network import CELL, Detection, Network, Restoration, fit
+from deblur_cli.nets.network import CELL, Detection, Network, Restoration, cells_of, fit
 from deblur_cli.nets.richardson_lucy import enlarge, richardson_lucy
 
 TOLD = 5  # maps of a detector: probability, and motion as a double angle
@@ -89,18 +89,30 @@ def told_maps(detection: Detection, shape: tuple[int, int]) -> tuple[Tensor, Ten
     return told(detection.probability, 1, 1.0), told(detection.start, 2, 0.0), told(detection.end, 2, 0.0)
 
 
+class WholeFrame(Network):
+    """In the place of a detector: everything counts as blurred, by an unknown motion."""
+
+    detects = traces = False
+    multiple, bytes_per_pixel = CELL, 0
+    input_dtype = torch.float32
+
+    def detect(self, x: Tensor, epsilon: float = 0.5) -> Detection:  # noqa: ARG002
+        size = (x.shape[-2], x.shape[-1])
+        return Detection(x, size, x.new_ones(len(x), 1, *cells_of(size)))
+
+
 class Guided(Network):
     """A detector and a restorer that takes mask and motion from it, as one network.
 
     Sizes and name are the restorer's.
     """
 
-    detects = traces = True
     input_dtype = Detector.input_dtype
 
-    def __init__(self, detector: Detector, restorer: Network) -> None:
+    def __init__(self, detector: Detector | WholeFrame, restorer: Network) -> None:
         super().__init__()
         self.detector, self.restorer = detector, restorer
+        self.detects, self.traces = detector.detects, detector.traces
         self.config, self.architecture = restorer.config, restorer.architecture
         self.multiple = math.lcm(detector.multiple, restorer.multiple)
         self.bytes_per_pixel = max(detector.bytes_per_pixel, restorer.bytes_per_pixel)

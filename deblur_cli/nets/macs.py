@@ -28,6 +28,7 @@ from deblur_cli.nets.guided import GuidedM2AENet
 from deblur_cli.nets.lmd_vit import PREDICTING, LMDViT, WindowBlock
 from deblur_cli.nets.m2aenet import M2AENet
 from deblur_cli.nets.network import CELL, Detection, N, Network
+from deblur_cli.nets.richardson_lucy import RichardsonLucy
 
 Count = TypeVar("Count")
 
@@ -68,6 +69,8 @@ def count_restoration(network: Network, height: int, width: int) -> int:
     if isinstance(network, LMDViT):
         with torch.device("meta"):  # and in the plain form, as the fast one chooses windows
             return counted(lambda: LMDViT(network.config)(torch.empty(1, 3, height, width)))
+    if isinstance(network, RichardsonLucy):
+        return 0
     restorer, image = without_numbers(cast(M2AENet, network), height, width)
     taps = sum(block.dconv.weight.numel() for block in restorer.deep_blocks() if restorer.config.motion)
     total = counted(lambda: restorer.restore(first_half(restorer, image)))

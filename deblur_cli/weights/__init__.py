@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from deblur_cli.weights.catalog import (
     AUTO,
     DEFAULT,
+    NONE,
     OWN,
     CatalogEntry,
     Source,

@@ -19,8 +19,9 @@ from deblur_cli.weights.hub import HubFile
 logger = logging.getLogger(__name__)
 
 DEFAULT = "m2aenet-guided"
-AUTO, OWN = "auto", "own"  # what may be asked for instead of a detector's name
-_DETECTOR = "detector"  # architecture of what only detects; of `nets`, which takes torch
+DEFAULT_DETECTOR = "detector-small"  # of restorers that detect nothing and name no detector
+AUTO, OWN, NONE = "auto", "own", "none"  # what may be asked for instead of a detector's name
+_DETECTOR, _NAFNET = "detector", "nafnet"  # architectures; those of `nets` take torch
 PLAIN = {"sha256", "training", "license", "config", "scores", "detector"}  # taken over as they stand
 RESERVED = ("architecture", "config", "format", "total_size")  # metadata that are not notes
 
@@ -142,7 +143,7 @@ def source_of(name: str, *, detector: bool = False) -> Source:
 def _choices(*, detector: bool) -> str:
     """The names of the catalog; of detectors alone, and what else --detector takes, where one is wanted."""
     names = [entry.name for entry in installed() if not detector or entry.architecture == _DETECTOR]
-    return ", ".join([*names, AUTO, OWN] if detector else names)
+    return ", ".join([*names, AUTO, OWN, NONE] if detector else names)
 
 
 def is_remote(name: str) -> bool:
@@ -209,24 +210,36 @@ def notes_of(name: str) -> dict[str, str]:
     Raises WeightsError for a name that stands for nothing, and for a damaged file.
     """
     source = source_of(name)
-    return completed(files.read_metadata(source.path) if source.path else {}, source.entry)
+    metadata = files.read_metadata(source.path) if source.path else {}
+    if source.path and source.entry is None and "architecture" not in metadata:
+        from deblur_cli.weights.loading import read  # weights of another program: their tensors tell
+
+        metadata = read(source.path)[1]
+    return completed(metadata, source.entry)
 
 
 def completed(metadata: Mapping[str, str], entry: CatalogEntry | None) -> dict[str, str]:
-    """The notes among the metadata of a file, and the detector of its catalog entry if they name none."""
-    named = {"detector": entry.detector} if entry and entry.detector else {}
+    """The notes among the metadata of a file, with the detector of a restorer that detects nothing itself.
+
+    That is the one in the notes, else that of its catalog entry; any NAFNet has one.
+    """
+    architecture = entry.architecture if entry else metadata.get("architecture")
+    known = entry.detector if entry else None
+    detector = known or (DEFAULT_DETECTOR if architecture == _NAFNET else None)
+    named = {"detector": detector} if detector else {}
     return named | {key: value for key, value in metadata.items() if key not in RESERVED}
 
 
 def detector_for(notes: Mapping[str, str], asked: str = AUTO) -> str | None:
-    """The name of the detector that weights with these notes use; None where they detect the blur themselves.
+    """The name of the detector that weights with these notes use; None where there is none.
 
-    asked: "auto" for the detector that they note, "own" for none, or the name of another one.
+    asked: "auto" for the detector that they note, if any; "own" where they detect the blur themselves; "none"
+    for the whole frame; or the name of another one.
     Raises UnknownWeightsError where that is nothing, or a restorer of the catalog.
     """
     if asked == AUTO:
         return notes.get("detector") or None
-    if asked == OWN:
+    if asked in (OWN, NONE):
         return None
     return source_of(asked, detector=True).name
 

@@ -14,6 +14,7 @@ from deblur_cli.nets import (
     ARCHITECTURES,
     DETECTOR,
     LMD_VIT,
+    RICHARDSON_LUCY,
     Config,
     Detection,
     Detector,
@@ -22,6 +23,9 @@ from deblur_cli.nets import (
     LMDConfig,
     M2AENet,
     Network,
+    RichardsonLucy,
+    RichardsonLucyConfig,
+    WholeFrame,
     create,
     create_detector,
     create_lmd_vit,
@@ -31,13 +35,17 @@ from deblur_cli.nets.fast import skip_identity_blocks
 from deblur_cli.nets.m2aenet import SWITCHES
 from deblur_cli.nets.network import CELL
 from deblur_cli.weights import catalog, checkpoints, files
-from deblur_cli.weights.catalog import AUTO, completed, detector_for, epsilon_in
+from deblur_cli.weights.catalog import AUTO, NONE, OWN, completed, detector_for, epsilon_in
 
 SIDE = 64  # pixels of the picture that fingerprints are taken of, as high as wide
 MOTION = (0.25, 0.5)  # cells down and to the right from the middle of the exposure to its end
 ABSOLUTE, RELATIVE = 2e-4, 2e-3  # rounding of other processors and versions stays far below
 
-MAKERS: dict[str, Callable[..., Network]] = {LMD_VIT: create_lmd_vit, DETECTOR: create_detector}
+MAKERS: dict[str, Callable[..., Network]] = {
+    LMD_VIT: create_lmd_vit,
+    DETECTOR: create_detector,
+    RICHARDSON_LUCY: lambda **sizes: RichardsonLucy(RichardsonLucyConfig(**sizes)),
+}
 
 
 @dataclass(frozen=True)
@@ -101,7 +109,7 @@ def guide(loaded: LoadedWeights, detector: str = AUTO) -> LoadedWeights:
     """Weights whose mask and motion a detector finds.
 
     detector: a name, a file or an hf:// address; "auto" for what the weights note or their entry in the
-    catalog names, if anything; "own" to leave them as they are.
+    catalog names, if anything; "own" to leave them as they are; "none" to restore the whole frame.
     Raises WeightsError, in one line, where the detector is none, where the weights are a detector themselves,
     and where they need one and have none.
     """
@@ -110,12 +118,17 @@ def guide(loaded: LoadedWeights, detector: str = AUTO) -> LoadedWeights:
             f"{loaded.name} holds a detector, which restores nothing: give it with --detector, "
             "and a restorer with --weights"
         )
-    name = detector_for(loaded.notes, detector)
+    name, network = detector_for(loaded.notes, detector), restorer_of(loaded.network)
+    if name is None and network.guided:
+        cure = "leave out --detector" if loaded.notes.get("detector") else "choose one with --detector"
+        raise WeightsError(f"{loaded.name} restores what a detector finds: {cure}")
+    if detector == NONE:
+        return replace(loaded, network=Guided(WholeFrame(), network).eval())
+    if detector == OWN and not network.detects:
+        raise WeightsError(
+            f"{loaded.name} does not detect blur by itself: use --detector none to restore the whole photo"
+        )
     if name is None:
-        if loaded.network.guided:
-            raise WeightsError(
-                f"{loaded.name} does not detect blur by itself: choose a detector with --detector"
-            )
         return loaded
     try:
         found = load(name)
@@ -127,8 +140,7 @@ def guide(loaded: LoadedWeights, detector: str = AUTO) -> LoadedWeights:
         ) from error
     if not isinstance(found.network, Detector):
         raise WeightsError(f"{name} holds a restorer, not a detector: give it with --weights")
-    network = Guided(found.network, restorer_of(loaded.network)).eval()
-    return replace(loaded, network=network, detector=found)
+    return replace(loaded, network=Guided(found.network, network).eval(), detector=found)
 
 
 def adapt(
@@ -206,6 +218,8 @@ def check_config(architecture: str, config: object, tensors: int) -> None:
     """Raise ValueError for what cannot be the configuration of a file with that many tensors."""
     if not isinstance(config, dict):
         raise ValueError("it is not a table of names and values")
+    if architecture == RICHARDSON_LUCY:
+        return
     if architecture == LMD_VIT:
         windows = LMDConfig(**config)
         stages, counts = windows.depths, list(windows.depths)

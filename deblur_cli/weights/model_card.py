@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from deblur_cli.errors import WeightsError
-from deblur_cli.nets import Detector, M2AENet, Network
+from deblur_cli.nets import Detector, M2AENet, Network, RichardsonLucy
 
 logger = logging.getLogger(__name__)
 Score = tuple[str, str, str]  # field, words, format
@@ -81,6 +81,8 @@ def training_sections(runs: Sequence[Mapping[str, Any]], known: Sequence[Score])
 def describe(network: Network) -> str:
     """Architecture and size in words."""
     config = network.config
+    if isinstance(network, RichardsonLucy):
+        return "Richardson-Lucy along the motion that a detector found: no parameters, nothing learned."
     count = sum(parameter.numel() for parameter in network.parameters())
     parameters = f"{count / 1e6:.2f} million parameters"
     if not isinstance(network, Detector | M2AENet):

@@ -310,10 +310,8 @@ def hashes_in(weights: "LoadedWeights | None") -> dict[str, str | None]:
     """Return the hashes of weights and of their detector, in the words of a journal."""
     if weights is None:
         return {"weights": None, "detector": None}
-    return {
-        "weights": weights.sha256,
-        "detector": weights.detector.sha256 if weights.detector else catalog.OWN,
-    }
+    own = catalog.OWN if weights.network.detects else catalog.NONE
+    return {"weights": weights.sha256, "detector": weights.detector.sha256 if weights.detector else own}
 
 
 def hashes_of(options: RunOptions) -> dict[str, str]:
@@ -322,8 +320,9 @@ def hashes_of(options: RunOptions) -> dict[str, str]:
     Raises WeightsError where there is nothing of that name.
     """
     name = options.weights or catalog.DEFAULT
-    found = catalog.detector_for(catalog.notes_of(name), options.detector)
-    return {"weights": _hash_of(name), "detector": catalog.OWN if found is None else _hash_of(found)}
+    found, own = catalog.detector_for(catalog.notes_of(name), options.detector), catalog.OWN
+    own = catalog.NONE if options.detector == catalog.NONE else own
+    return {"weights": _hash_of(name), "detector": own if found is None else _hash_of(found)}
 
 
 def _hash_of(name: str) -> str:
