@@ -32,6 +32,7 @@ from deblur_cli.photo.raw import RawOptions
 from deblur_cli.pictures import flow_overlay, mask_overlay, trajectory_overlay
 from deblur_cli.pictures.drawing import bands
 from deblur_cli.report import Report
+from deblur_cli.restoration.advice import advice
 from deblur_cli.restoration.deblurrer import untouched
 from deblur_cli.restoration.findings import to_npz
 from deblur_cli.restoration.mask import feather_weights
@@ -157,7 +158,8 @@ class Batch:
             request = self._request_for(job, photo)
             findings = self._findings or network.detect(photo, self._bars.report)
             if job.restores:
-                return findings, network.restore(photo, findings, request, self._bars.report)
+                result = network.restore(photo, findings, request, self._bars.report)
+                return findings, replace(result, notes=(*result.notes, *advice(photo, result)))
             scales = network.scales_for(photo.height, photo.width)
             return findings, untouched(photo, findings, request, scales)
 
