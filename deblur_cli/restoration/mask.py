@@ -8,7 +8,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
 
 from deblur_cli.nets.network import CELL
 
@@ -17,6 +16,7 @@ FEATHER = 1  # cells by which the mask grows before its edge is softened: the on
 FEATHER_REACH = FEATHER + 1  # cells around the mask in which feathered weights are not zero, as follows
 
 Floats = NDArray[np.float32]
+Bools = NDArray[np.bool_]
 
 
 def region_confidence(probability: Floats, epsilon: float) -> Floats:
@@ -29,18 +29,23 @@ def region_confidence(probability: Floats, epsilon: float) -> Floats:
     """
     cells = torch.from_numpy(probability)[None, None]
     smooth = F.avg_pool2d(cells, SMOOTHING, stride=1, padding=SMOOTHING // 2, count_include_pad=False)
-    region = (smooth > epsilon).float()
-    kept = grow((smooth > epsilon**0.5).float(), region)
-    result = torch.where(kept > 0, smooth, smooth.clamp(max=epsilon))
+    seeds, region = ((smooth > threshold)[0, 0].numpy() for threshold in (epsilon**0.5, epsilon))
+    result = torch.where(torch.from_numpy(grow(seeds, region)), smooth, smooth.clamp(max=epsilon))
     return np.asarray(result[0, 0].numpy(), np.float32)
 
 
-def grow(seeds: Tensor, region: Tensor) -> Tensor:
-    """The connected parts of a region (1 1 h w of zeros and ones) in which a seed lies; diagonals connect."""
-    grown = seeds * region
+def grow(seeds: Bools, region: Bools) -> Bools:
+    """The connected parts of a region, h w, in which a seed lies; diagonals connect."""
+    grown = seeds & region
     while True:
-        larger = F.max_pool2d(grown, 3, stride=1, padding=1) * region
-        if torch.equal(larger, grown):
+        wide = grown.copy()
+        wide[:, 1:] |= grown[:, :-1]
+        wide[:, :-1] |= grown[:, 1:]
+        larger = wide.copy()
+        larger[1:] |= wide[:-1]
+        larger[:-1] |= wide[1:]
+        larger &= region
+        if np.array_equal(larger, grown):
             return grown
         grown = larger
 
