@@ -45,6 +45,10 @@ class DeviceError(DeblurError):
     exit_code = 2
 
 
+class CanceledError(DeblurError):
+    """The user no longer wants what was being done."""
+
+
 class OutOfMemoryError(DeblurError):
     """Even the smallest tile does not fit into memory."""
 

@@ -1,0 +1,396 @@
+"""One window: a photo, what was detected and painted in it, and what is restored. Knows no page."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deblur_cli.errors import CanceledError
+from deblur_cli.nets.network import CELL, cells_of
+from deblur_cli.photo import encode
+from deblur_cli.photo.decode import decode
+from deblur_cli.photo.note import note_of
+from deblur_cli.photo.photo import Photo, to_eight_bits
+from deblur_cli.pictures import trajectory_overlay
+from deblur_cli.pictures.drawing import reduced, tinted, upsample
+from deblur_cli.restoration.deblurrer import Deblurrer, Request, Result
+from deblur_cli.restoration.findings import Findings
+from deblur_cli.restoration.mask import covered_share, interpolated_weights
+from deblur_cli.restoration.painted import MaskMode, PaintedMask
+from deblur_cli.restoration.save import save
+
+WHOLE = 1400  # pixels, the longer side of the whole photo as it is shown
+DETAIL = (768, 1152)  # rows and columns of the photo that are shown at their own size, at most
+AROUND = 16  # cells around what is shown that are restored with it, since they shape what becomes of it
+STROKES = 100  # that can be undone
+TINT = np.array([255, 120, 0], np.float32)
+STRENGTH_OF_TINT = 0.6
+RIM = 2  # pixels of the line around what is marked
+
+Floats = NDArray[np.float32]
+Pixels8 = NDArray[np.uint8]
+Point = tuple[float, float]  # x, y in pixels of the photo
+
+
+@dataclass(frozen=True)
+class View:
+    """What is looked at.
+
+    center: x, y in pixels of the photo at its own size; None shows the whole photo reduced
+    split: share of the width that shows the photo as it was, 0-1; the rest shows it restored
+    """
+
+    center: Point | None = None
+    split: float = 0.5
+    mask: bool = True
+    motion: bool = False
+
+
+class Workbench:
+    """What all windows share: the network, which they use in turns, and how photos are read."""
+
+    def __init__(self, deblurrer: Deblurrer, request: Request, max_megapixels: float) -> None:
+        self.deblurrer, self.request, self.max_megapixels = deblurrer, request, max_megapixels
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def turn(self, canceled: threading.Event) -> Iterator[Deblurrer]:
+        """The network, when no other window uses it. Raises CanceledError."""
+        while not self._lock.acquire(timeout=0.1):
+            check(canceled)
+        try:
+            check(canceled)
+            yield self.deblurrer
+        finally:
+            self._lock.release()
+
+
+def check(canceled: threading.Event) -> None:
+    """Raise CanceledError where the user wants no more."""
+    if canceled.is_set():
+        raise CanceledError("canceled")
+
+
+class Session:
+    """What one window shows. Another thread may call `cancel`, `render`, and the settings while it works.
+
+    epsilon, strength: as in `Request`
+    progress: what is being done, "detect" or "restore", and how much of it is done, 0-1; None for nothing
+    """
+
+    def __init__(self, bench: Workbench) -> None:
+        self.bench = bench
+        self.photo: Photo | None = None
+        self.findings: Findings | None = None
+        self.strength = bench.request.strength
+        self.progress: tuple[str, float] | None = None
+        self._epsilon = bench.request.epsilon
+        self._canceled = threading.Event()
+        self._version = 0
+        self._forget()
+
+    def _forget(self) -> None:
+        """Drop all that belongs to the photo."""
+        self.photo, self.findings = None, None
+        self._painted = np.zeros((0, 0), np.int8)  # 1 where added, -1 where erased
+        self._strokes: list[NDArray[np.int8]] = []  # what was painted before each stroke
+        self._small: tuple[Pixels8, float] | None = None
+        self._changed()
+
+    def _changed(self) -> None:
+        """What was restored, or is being restored, no longer fits the mask."""
+        self._version += 1
+        self._opacity: Floats | None = None
+        self._whole: Result | None = None  # with all of the change
+        self._small_after: Pixels8 | None = None
+        self._part: tuple[slice, slice, Pixels8] | None = None
+
+    # The photo
+
+    def open(self, path: Path) -> None:
+        """Read a photo and detect blur in it. Raises PhotoError, OutOfMemoryError, and CanceledError.
+
+        After an error no photo is open.
+        """
+        self._forget()
+        self._canceled.clear()
+        try:
+            self.photo = photo = decode(path, self.bench.max_megapixels)
+            self._painted = np.zeros(cells_of((photo.height, photo.width)), np.int8)
+            with self.bench.turn(self._canceled) as deblurrer, self._working("detect"):
+                self.findings = deblurrer.detect(photo, self._step)
+        except BaseException:
+            self._forget()
+            raise
+
+    @property
+    def former_note(self) -> str | None:
+        """The note of an earlier run in the photo, where it is a result."""
+        return note_of(self.photo) if self.photo else None
+
+    def close(self) -> None:
+        """End all work, and drop the photo."""
+        self.cancel()
+        self._forget()
+
+    def cancel(self) -> None:
+        """End the work under way, soon: where it is done raises CanceledError."""
+        self._canceled.set()
+
+    @contextmanager
+    def _working(self, phase: str) -> Iterator[None]:
+        self.progress = phase, 0.0
+        try:
+            yield
+        finally:
+            self.progress = None
+
+    def _step(self, done: int, total: int, phase: str) -> None:
+        check(self._canceled)
+        self.progress = phase, done / max(total, 1)
+
+    # The mask
+
+    @property
+    def epsilon(self) -> float:
+        """Confidence above which a cell counts as blurred."""
+        return self._epsilon
+
+    @epsilon.setter
+    def epsilon(self, value: float) -> None:
+        if value != self._epsilon:
+            self._epsilon = value
+            self._changed()
+
+    @property
+    def request(self) -> Request:
+        """What is wanted of the photo: as on the command line with --mask-file where something is painted."""
+        plain = replace(self.bench.request, epsilon=self.epsilon, strength=self.strength)
+        if self.findings is None or not self._painted.any():
+            return plain
+        _, found = plain.decide(self.findings)
+        opacity = np.where(self._painted, self._painted > 0, found).astype(np.float32)
+        return replace(plain, painted=PaintedMask(opacity))
+
+    @property
+    def opacity(self) -> Floats:
+        """How much of the change each cell gets, h w of 0-1."""
+        assert self.findings is not None
+        if self._opacity is None:
+            self._opacity = self.request.decide(self.findings)[1]
+        return self._opacity
+
+    @property
+    def blurred_share(self) -> float:
+        """Share of the photo that is marked."""
+        assert self.photo is not None
+        return covered_share(self.opacity, self.photo.height, self.photo.width)
+
+    def paint(self, points: Sequence[Point], radius: float, *, add: bool) -> None:
+        """Add what a brush covers on its way to the mask, or take it away. radius: pixels of the photo."""
+        if not points or self.findings is None:
+            return
+        covered = brushed(points, radius, self._painted.shape)
+        self._strokes = [*self._strokes[-STROKES + 1 :], self._painted]
+        self._painted = np.where(covered, np.int8(1 if add else -1), self._painted)
+        self._changed()
+
+    def undo(self) -> bool:
+        """Take back the last stroke, and tell whether there was one."""
+        if not self._strokes:
+            return False
+        self._painted = self._strokes.pop()
+        self._changed()
+        return True
+
+    # Restoration
+
+    @property
+    def is_restored(self) -> bool:
+        """Whether the whole photo is restored as the mask is now."""
+        return self._whole is not None
+
+    def restore(self) -> None:
+        """Restore the whole photo, to look at it. Raises OutOfMemoryError and CanceledError."""
+        version = self._version
+        result = self._restored(replace(self.request, strength=1.0))
+        if version == self._version:
+            self._whole, self._small_after = result, None
+
+    def restore_around(self, center: Point) -> None:
+        """Restore what a view of that center shows at full size. Raises as `restore`."""
+        rows, columns = self.window(center)
+        inside = np.zeros(self._painted.shape, np.float32)
+        inside[around(rows), around(columns)] = 1
+        request = replace(self.request, strength=1.0)
+        limited = PaintedMask(inside, MaskMode.limit)
+        if request.painted is not None:
+            limited = PaintedMask(np.minimum(inside, request.painted.opacity))
+        version = self._version
+        pixels = self._restored(replace(request, painted=limited)).photo.pixels
+        if version == self._version:
+            self._part = rows, columns, to_eight_bits(pixels[rows, columns])
+
+    def _restored(self, request: Request) -> Result:
+        assert self.photo is not None
+        assert self.findings is not None
+        self._canceled.clear()
+        with self.bench.turn(self._canceled) as deblurrer, self._working("restore"):
+            return deblurrer.restore(self.photo, self.findings, request, self._step)
+
+    # Files
+
+    def save(self, path: Path, *, overwrite: bool = False) -> tuple[str, ...]:
+        """Write the photo as `deblur run` would; returns and raises as `encode.encode`, and as `restore`."""
+        assert self.photo is not None
+        request = self.request
+        result = self._whole if self._whole is not None and request.strength == 1 else self._restored(request)
+        return save(path, self.photo, result, self.bench.deblurrer.weights.label, overwrite=overwrite)
+
+    def save_mask(self, path: Path, *, overwrite: bool = False) -> None:
+        """Write what is marked as a gray PNG of the photo's size, for --mask-file. Raises EncodeError."""
+        assert self.photo is not None
+        gray = np.rint(255 * self.opacity).astype(np.uint8).repeat(CELL, 0).repeat(CELL, 1)
+        pixels = gray[: self.photo.height, : self.photo.width, None]
+        picture = Photo(pixels=pixels, source=self.photo.source, format="PNG")
+        encode.encode(picture, path, format="PNG", overwrite=overwrite)
+
+    # What is shown
+
+    def window(self, center: Point) -> tuple[slice, slice]:
+        """Rows and columns that a view of that center shows at full size; they begin at a cell."""
+        assert self.photo is not None
+        size = self.photo.height, self.photo.width
+        spans = zip(size, DETAIL, reversed(center), strict=True)
+        starts = [(length, most, int(middle - most / 2)) for length, most, middle in spans]
+        tops = [max(0, min(start, length - most)) // CELL * CELL for length, most, start in starts]
+        rows, columns = (
+            slice(top, min(top + most, length)) for top, (length, most, _) in zip(tops, starts, strict=True)
+        )
+        return rows, columns
+
+    def scale(self, view: View) -> float:
+        """Pixels shown for each pixel of the photo."""
+        return self._reduced[1] if view.center is None else 1.0
+
+    def corner(self, view: View) -> Point:
+        """The place in the photo, x, y, of the upper left corner of what is shown."""
+        if view.center is None:
+            return 0.0, 0.0
+        rows, columns = self.window(view.center)
+        return float(columns.start), float(rows.start)
+
+    def has_after(self, view: View) -> bool:
+        """Whether what is shown is restored as the mask is now."""
+        if self._whole is not None:
+            return True
+        return (
+            view.center is not None and self._part is not None and self._part[:2] == self.window(view.center)
+        )
+
+    def render(self, view: View) -> Pixels8:
+        """What is shown, H W 3: before on the left, after on the right, with mask and motion as wanted."""
+        before, after = self._before(view), self._after(view)
+        shown = before.copy()
+        if after is not None:
+            column = round(view.split * before.shape[1])
+            change = after[:, column:].astype(np.float32) - before[:, column:]
+            strengthened = before[:, column:] + np.float32(self.strength) * change
+            shown[:, column:] = np.rint(strengthened).clip(0, 255)
+        if self.findings is not None and view.motion:
+            shown = self._with_motion(shown, view)
+        if self.findings is not None and view.mask:
+            self._add_mask(shown, view)
+        return shown
+
+    @property
+    def _reduced(self) -> tuple[Pixels8, float]:
+        """The whole photo as it is shown, and its pixels for each pixel of the photo."""
+        assert self.photo is not None
+        if self._small is None:
+            self._small = reduced(to_eight_bits(self.photo.pixels), WHOLE)
+        return self._small
+
+    def _before(self, view: View) -> Pixels8:
+        assert self.photo is not None
+        if view.center is None:
+            return self._reduced[0]
+        return colored(to_eight_bits(self.photo.pixels[self.window(view.center)]))
+
+    def _after(self, view: View) -> Pixels8 | None:
+        if not self.has_after(view):
+            return None
+        if self._whole is None:
+            assert self._part is not None
+            return colored(self._part[2])
+        pixels = self._whole.photo.pixels
+        if view.center is not None:
+            return colored(to_eight_bits(pixels[self.window(view.center)]))
+        if self._small_after is None:
+            self._small_after = reduced(to_eight_bits(pixels), WHOLE)[0]
+        return self._small_after
+
+    def _add_mask(self, shown: Pixels8, view: View) -> None:
+        """Tint what is marked, and draw a line around it, in place."""
+        if view.center is None:
+            values = upsample(self.opacity, (0, shown.shape[0]), shown.shape[1], self.scale(view))
+        else:
+            values = interpolated_weights(self.opacity, *self.window(view.center))
+        marked = values > 0.5
+        inner = marked.copy()  # but for a rim
+        inner[RIM:] &= marked[:-RIM]
+        inner[:-RIM] &= marked[RIM:]
+        inner[:, RIM:] &= marked[:, :-RIM]
+        inner[:, :-RIM] &= marked[:, RIM:]
+        color = np.broadcast_to(TINT, (int(marked.sum()), 3))
+        shown[marked] = np.rint(tinted(shown[marked].astype(np.float32), color, STRENGTH_OF_TINT))
+        shown[marked & ~inner] = 255
+
+    def _with_motion(self, shown: Pixels8, view: View) -> Pixels8:
+        """Paths along which what is marked moved, over what is shown."""
+        assert self.findings is not None
+        confidence, opacity = self.request.decide(self.findings)
+        maps = replace(self.findings, probability=np.where(opacity > 0, confidence, 0))
+        if view.center is not None:
+            maps = cut(maps, *self.window(view.center))
+        return trajectory_overlay(shown, maps, self.epsilon, scale=self.scale(view))
+
+
+def brushed(points: Sequence[Point], radius: float, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """The cells, h w, whose middle a brush covers on its way; the one below its own middle at least."""
+    covered = np.zeros(shape, np.bool_)
+    radius = max(radius, CELL * 0.71)  # half the diagonal of a cell
+    way = np.array(points, np.float32)
+    for start, end in zip(way, way[1:] if len(way) > 1 else way, strict=False):
+        (left, top), (right, bottom) = np.minimum(start, end) - radius, np.maximum(start, end) + radius
+        rows = slice(max(0, int(top // CELL)), max(0, int(bottom // CELL) + 1))
+        columns = slice(max(0, int(left // CELL)), max(0, int(right // CELL) + 1))
+        part = covered[rows, columns]
+        down, across = np.indices(part.shape, np.float32)
+        places = (np.stack([across + columns.start, down + rows.start], -1) + 0.5) * CELL  # h w 2, x y
+        along = end - start
+        share = ((places - start) @ along / max(float(along @ along), 1e-6)).clip(0, 1)
+        part |= np.hypot(*np.moveaxis(places - start - share[..., None] * along, -1, 0)) <= radius
+    return covered
+
+
+def around(part: slice) -> slice:
+    """The cells of rows or columns, and those that shape what becomes of them."""
+    return slice(max(0, part.start // CELL - AROUND), -(-part.stop // CELL) + AROUND)
+
+
+def cut(findings: Findings, rows: slice, columns: slice) -> Findings:
+    """Findings of a window of the photo that begins at a cell."""
+    size = rows.stop - rows.start, columns.stop - columns.start
+    cells = tuple(slice(part.start // CELL, -(-part.stop // CELL)) for part in (rows, columns))
+    maps = {name: getattr(findings, name)[(..., *cells)] for name in ("probability", "start", "end", "scale")}
+    return Findings(size, **maps)
+
+
+def colored(pixels: Pixels8) -> Pixels8:
+    """A picture H W 1 or H W 3 as H W 3."""
+    return np.broadcast_to(pixels, (*pixels.shape[:2], 3))
