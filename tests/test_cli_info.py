@@ -62,6 +62,7 @@ def test_formats_that_need_an_extra_are_told_with_what_to_install(monkeypatch):
         'reading HEIC; pip install "deblur-cli[heif]" adds it',
         'reading JPEG XL; pip install "deblur-cli[jxl]" adds it',
         'drawing plots; pip install "deblur-cli[plot]" adds it',
+        'the page of `deblur ui`; pip install "deblur-cli[ui]" adds it',
     ):
         assert f"missing   {line}\n" in shown
 

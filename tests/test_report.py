@@ -8,29 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browsing import needs_browser
 from cli_helpers import deblur, install, make_photo, started
 from PIL import Image
 
 from deblur_cli.errors import EncodeError
 from deblur_cli.report.report import PageEntry
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-FLAGS += ["--disable-component-update", "--disable-sync"]
 EVIL = '<script>document.title="caught"<&"\'x'
-needs_browser = pytest.mark.skipif(
-    CHROMIUM is None, reason="no Chromium on this machine; apt install chromium"
-)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,7 @@ from deblur_cli.cli.run.command import run
 from deblur_cli.cli.run.settings import SettingsCommand
 from deblur_cli.cli.synth import synth
 from deblur_cli.cli.train import train
+from deblur_cli.cli.ui import ui
 from deblur_cli.cli.weights import app as weights
 from deblur_cli.errors import UsageError
 
@@ -143,6 +144,7 @@ app.command(
     short_help="Restore photos; the word `run` may be left out.",
 )(run)
 app.command(cls=PanelCommand, short_help="Draw what several values of epsilon would restore.")(epsilon)
+app.command(cls=PanelCommand, short_help="Look at photos and correct their masks in the browser.")(ui)
 app.command(cls=PanelCommand, short_help="Make a web page that compares two pictures.")(compare)
 app.command(cls=PanelCommand, short_help="Show devices, formats, and weights of this machine.")(info)
 app.command(cls=PanelCommand, short_help="Measure how good weights are on a dataset.")(evaluate)

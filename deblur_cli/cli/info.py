@@ -62,11 +62,15 @@ def found_formats() -> dict[str, Any]:
         {"name": extra.name, "adds": f"reading {formats.NAMES[format]}", "installed": extra.is_installed}
         for format, extra in formats.EXTRAS.items()
     ]
-    plots = {"name": "plot", "adds": "drawing plots", "installed": find_spec("matplotlib") is not None}
+    others = (("plot", "drawing plots", "matplotlib"), ("ui", "the page of `deblur ui`", "nicegui"))
+    extras += [
+        {"name": name, "adds": adds, "installed": find_spec(module) is not None}
+        for name, adds, module in others
+    ]
     return {
         "reads": formats.readable(),
         "writes": [formats.NAMES[format] for format in WRITERS],
-        "extras": [*extras, plots],
+        "extras": extras,
     }
 
 

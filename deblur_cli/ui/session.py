@@ -18,6 +18,7 @@ from deblur_cli.photo.photo import Photo, to_eight_bits
 from deblur_cli.pictures import trajectory_overlay
 from deblur_cli.pictures.drawing import reduced, tinted, upsample
 from deblur_cli.restoration.deblurrer import Deblurrer, Request, Result
+from deblur_cli.restoration.engine import Progress
 from deblur_cli.restoration.findings import Findings
 from deblur_cli.restoration.mask import covered_share, interpolated_weights
 from deblur_cli.restoration.painted import MaskMode, PaintedMask
@@ -28,12 +29,22 @@ DETAIL = (768, 1152)  # rows and columns of the photo that are shown at their ow
 AROUND = 16  # cells around what is shown that are restored with it, since they shape what becomes of it
 STROKES = 100  # that can be undone
 TINT = np.array([255, 120, 0], np.float32)
-STRENGTH_OF_TINT = 0.6
+STRENGTH_OF_TINT = 0.45
 RIM = 2  # pixels of the line around what is marked
 
 Floats = NDArray[np.float32]
 Pixels8 = NDArray[np.uint8]
 Point = tuple[float, float]  # x, y in pixels of the photo
+
+
+@dataclass(frozen=True)
+class Item:
+    """A photo and where its result and its mask go. is_sent: by a browser, which shall get them back."""
+
+    source: Path
+    result: Path
+    mask: Path
+    is_sent: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,6 +59,21 @@ class View:
     split: float = 0.5
     mask: bool = True
     motion: bool = False
+
+
+@dataclass(eq=False)
+class Derived:
+    """What follows from a mask, as far as it is known. With a new mask begins a new one.
+
+    opacity: how much of the change each cell gets, h w of 0-1
+    whole: the photo restored with all of the change; small: the same as it is shown, H W 3
+    part: rows and columns of a part of the photo, and its pixels restored with all of the change
+    """
+
+    opacity: Floats | None = None
+    whole: Result | None = None
+    small: Pixels8 | None = None
+    part: tuple[slice, slice, Pixels8] | None = None
 
 
 class Workbench:
@@ -89,25 +115,21 @@ class Session:
         self.strength = bench.request.strength
         self.progress: tuple[str, float] | None = None
         self._epsilon = bench.request.epsilon
-        self._canceled = threading.Event()
-        self._version = 0
+        self._canceled = threading.Event()  # of the work under way
+        self._looking = threading.Lock()
+        self._closed = False
         self._forget()
 
     def _forget(self) -> None:
         """Drop all that belongs to the photo."""
-        self.photo, self.findings = None, None
-        self._painted = np.zeros((0, 0), np.int8)  # 1 where added, -1 where erased
-        self._strokes: list[NDArray[np.int8]] = []  # what was painted before each stroke
-        self._small: tuple[Pixels8, float] | None = None
-        self._changed()
-
-    def _changed(self) -> None:
-        """What was restored, or is being restored, no longer fits the mask."""
-        self._version += 1
-        self._opacity: Floats | None = None
-        self._whole: Result | None = None  # with all of the change
-        self._small_after: Pixels8 | None = None
-        self._part: tuple[slice, slice, Pixels8] | None = None
+        with self._looking:
+            self.photo, self.findings = None, None
+            self._painted = np.zeros(
+                (0, 0), np.int8
+            )  # 1 where added, -1 where erased; replaced, never changed
+            self._strokes: list[NDArray[np.int8]] = []  # what was painted before each stroke
+            self._small: tuple[Pixels8, float] | None = None
+            self._derived = Derived()
 
     # The photo
 
@@ -117,12 +139,12 @@ class Session:
         After an error no photo is open.
         """
         self._forget()
-        self._canceled.clear()
         try:
-            self.photo = photo = decode(path, self.bench.max_megapixels)
+            photo = decode(path, self.bench.max_megapixels)
             self._painted = np.zeros(cells_of((photo.height, photo.width)), np.int8)
-            with self.bench.turn(self._canceled) as deblurrer, self._working("detect"):
-                self.findings = deblurrer.detect(photo, self._step)
+            self.photo = photo
+            with self._working("detect") as (deblurrer, step):
+                self.findings = deblurrer.detect(photo, step)
         except BaseException:
             self._forget()
             raise
@@ -133,7 +155,8 @@ class Session:
         return note_of(self.photo) if self.photo else None
 
     def close(self) -> None:
-        """End all work, and drop the photo."""
+        """End all work, now and later, and drop the photo."""
+        self._closed = True
         self.cancel()
         self._forget()
 
@@ -142,16 +165,22 @@ class Session:
         self._canceled.set()
 
     @contextmanager
-    def _working(self, phase: str) -> Iterator[None]:
+    def _working(self, phase: str) -> Iterator[tuple[Deblurrer, Progress]]:
+        """The network and what to tell its progress, when this window's turn comes. Raises CanceledError."""
+        canceled = self._canceled = threading.Event()
+        if self._closed:
+            canceled.set()
+
+        def step(done: int, total: int, phase: str) -> None:
+            check(canceled)
+            self.progress = phase, done / max(total, 1)
+
         self.progress = phase, 0.0
         try:
-            yield
+            with self.bench.turn(canceled) as deblurrer:
+                yield deblurrer, step
         finally:
             self.progress = None
-
-    def _step(self, done: int, total: int, phase: str) -> None:
-        check(self._canceled)
-        self.progress = phase, done / max(total, 1)
 
     # The mask
 
@@ -164,7 +193,7 @@ class Session:
     def epsilon(self, value: float) -> None:
         if value != self._epsilon:
             self._epsilon = value
-            self._changed()
+            self._derived = Derived()
 
     @property
     def request(self) -> Request:
@@ -180,9 +209,10 @@ class Session:
     def opacity(self) -> Floats:
         """How much of the change each cell gets, h w of 0-1."""
         assert self.findings is not None
-        if self._opacity is None:
-            self._opacity = self.request.decide(self.findings)[1]
-        return self._opacity
+        derived = self._derived
+        if derived.opacity is None:
+            derived.opacity = self.request.decide(self.findings)[1]
+        return derived.opacity
 
     @property
     def blurred_share(self) -> float:
@@ -197,14 +227,14 @@ class Session:
         covered = brushed(points, radius, self._painted.shape)
         self._strokes = [*self._strokes[-STROKES + 1 :], self._painted]
         self._painted = np.where(covered, np.int8(1 if add else -1), self._painted)
-        self._changed()
+        self._derived = Derived()
 
     def undo(self) -> bool:
         """Take back the last stroke, and tell whether there was one."""
         if not self._strokes:
             return False
         self._painted = self._strokes.pop()
-        self._changed()
+        self._derived = Derived()
         return True
 
     # Restoration
@@ -212,43 +242,38 @@ class Session:
     @property
     def is_restored(self) -> bool:
         """Whether the whole photo is restored as the mask is now."""
-        return self._whole is not None
+        return self._derived.whole is not None
 
     def restore(self) -> None:
         """Restore the whole photo, to look at it. Raises OutOfMemoryError and CanceledError."""
-        version = self._version
-        result = self._restored(replace(self.request, strength=1.0))
-        if version == self._version:
-            self._whole, self._small_after = result, None
+        derived = self._derived
+        derived.whole = self._restored(replace(self.request, strength=1.0))
 
     def restore_around(self, center: Point) -> None:
         """Restore what a view of that center shows at full size. Raises as `restore`."""
-        rows, columns = self.window(center)
+        derived, (rows, columns) = self._derived, self.window(center)
         inside = np.zeros(self._painted.shape, np.float32)
         inside[around(rows), around(columns)] = 1
         request = replace(self.request, strength=1.0)
         limited = PaintedMask(inside, MaskMode.limit)
         if request.painted is not None:
             limited = PaintedMask(np.minimum(inside, request.painted.opacity))
-        version = self._version
         pixels = self._restored(replace(request, painted=limited)).photo.pixels
-        if version == self._version:
-            self._part = rows, columns, to_eight_bits(pixels[rows, columns])
+        derived.part = rows, columns, to_eight_bits(pixels[rows, columns])
 
     def _restored(self, request: Request) -> Result:
         assert self.photo is not None
         assert self.findings is not None
-        self._canceled.clear()
-        with self.bench.turn(self._canceled) as deblurrer, self._working("restore"):
-            return deblurrer.restore(self.photo, self.findings, request, self._step)
+        with self._working("restore") as (deblurrer, step):
+            return deblurrer.restore(self.photo, self.findings, request, step)
 
     # Files
 
     def save(self, path: Path, *, overwrite: bool = False) -> tuple[str, ...]:
         """Write the photo as `deblur run` would; returns and raises as `encode.encode`, and as `restore`."""
         assert self.photo is not None
-        request = self.request
-        result = self._whole if self._whole is not None and request.strength == 1 else self._restored(request)
+        request, known = self.request, self._derived.whole
+        result = known if known is not None and request.strength == 1 else self._restored(request)
         return save(path, self.photo, result, self.bench.deblurrer.weights.label, overwrite=overwrite)
 
     def save_mask(self, path: Path, *, overwrite: bool = False) -> None:
@@ -286,18 +311,23 @@ class Session:
 
     def has_after(self, view: View) -> bool:
         """Whether what is shown is restored as the mask is now."""
-        if self._whole is not None:
-            return True
-        return (
-            view.center is not None and self._part is not None and self._part[:2] == self.window(view.center)
-        )
+        whole, part = self._derived.whole, self._derived.part
+        if whole is not None or view.center is None:
+            return whole is not None
+        return part is not None and part[:2] == self.window(view.center)
 
-    def render(self, view: View) -> Pixels8:
-        """What is shown, H W 3: before on the left, after on the right, with mask and motion as wanted."""
+    def render(self, view: View) -> Pixels8 | None:
+        """What is shown, H W 3: before on the left, after on the right, with mask and motion as wanted.
+
+        None where no photo is open.
+        """
+        with self._looking:
+            return None if self.photo is None else self._render(view)
+
+    def _render(self, view: View) -> Pixels8:
         before, after = self._before(view), self._after(view)
-        shown = before.copy()
+        shown, column = before.copy(), round(view.split * before.shape[1])
         if after is not None:
-            column = round(view.split * before.shape[1])
             change = after[:, column:].astype(np.float32) - before[:, column:]
             strengthened = before[:, column:] + np.float32(self.strength) * change
             shown[:, column:] = np.rint(strengthened).clip(0, 255)
@@ -305,6 +335,8 @@ class Session:
             shown = self._with_motion(shown, view)
         if self.findings is not None and view.mask:
             self._add_mask(shown, view)
+        if after is not None and 0 < column < shown.shape[1]:
+            shown[:, column - 1 : column + 1] = 255
         return shown
 
     @property
@@ -322,17 +354,17 @@ class Session:
         return colored(to_eight_bits(self.photo.pixels[self.window(view.center)]))
 
     def _after(self, view: View) -> Pixels8 | None:
+        derived = self._derived
         if not self.has_after(view):
             return None
-        if self._whole is None:
-            assert self._part is not None
-            return colored(self._part[2])
-        pixels = self._whole.photo.pixels
+        if derived.whole is None:
+            return None if derived.part is None else colored(derived.part[2])
+        pixels = derived.whole.photo.pixels
         if view.center is not None:
             return colored(to_eight_bits(pixels[self.window(view.center)]))
-        if self._small_after is None:
-            self._small_after = reduced(to_eight_bits(pixels), WHOLE)[0]
-        return self._small_after
+        if derived.small is None:
+            derived.small = reduced(to_eight_bits(pixels), WHOLE)[0]
+        return derived.small
 
     def _add_mask(self, shown: Pixels8, view: View) -> None:
         """Tint what is marked, and draw a line around it, in place."""

@@ -1,0 +1,489 @@
+"""The page: one window in a browser, built of NiceGUI's elements around a `Session`."""
+
+import asyncio
+import base64
+import io
+import secrets
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from nicegui import events, run, ui
+from PIL import Image
+
+from deblur_cli.errors import CanceledError, DeblurError
+from deblur_cli.pictures import blurred
+from deblur_cli.report.report import shown
+from deblur_cli.ui.session import DETAIL, Item, Point, Session, View, Workbench
+
+QUALITY = 92  # of the JPEG that is shown
+PHASES = {"detect": "Detecting blur", "restore": "Restoring"}
+LOOK, BRUSH, ERASER = "Look", "Brush", "Eraser"
+PAINTS = {BRUSH: "#ff7800", ERASER: "#3aa0ff"}
+SIZES = (8, 400)  # pixels of the photo: the radius of the brush
+TALLEST = 75  # percent of the height of the window, which the whole photo takes at most
+STEP = 0.25  # of what is shown, by which an arrow key moves the view
+ARROWS = {"ArrowLeft": (-1, 0), "ArrowRight": (1, 0), "ArrowUp": (0, -1), "ArrowDown": (0, 1)}
+# Keys that the photo takes for itself; all others go on to the browser.
+KEYS = """(event) => {
+    const own = ["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "Enter", " ", "z"];
+    if (own.includes(event.key) && !event.ctrlKey && !event.metaKey && !event.altKey) {
+        event.preventDefault();
+        emit({key: event.key});
+    }
+}"""
+STYLE = """
+.nicegui-content { padding: 0 }
+.stage:focus-visible, .stage:focus { outline: 3px solid var(--q-primary); outline-offset: 2px }
+.stage { touch-action: none; line-height: 0 }
+.frame { overflow: auto; max-height: 85vh; max-width: 100% }
+"""
+T = TypeVar("T")
+
+
+class Slider(ui.slider):
+    """A slider that is not set back to where it was a moment ago, while it is moved."""
+
+    LOOPBACK = False
+
+
+class Page:
+    """One window and what its user does there.
+
+    items: the photos to step through; make_item: names the results of one that is sent by the browser
+    describe: one line for an error
+    """
+
+    def __init__(
+        self,
+        bench: Workbench,
+        items: Sequence[Item],
+        make_item: Callable[[Path], Item],
+        describe: Callable[[BaseException], str],
+    ) -> None:
+        self.session, self.view = Session(bench), View()
+        self.items, self.number = list(items), 0
+        self.make_item, self.describe = make_item, describe
+        self.sent = tempfile.TemporaryDirectory(prefix="deblur-ui-")
+        self.turn = asyncio.Lock()  # one job at a time
+        self.is_drawing = self.is_stale = self.is_following = self.is_outdated = False
+        self.points: list[Point] = []  # of the stroke under way, in pixels of the photo
+        self.cursor: Point | None = None  # of brush and keyboard
+
+    def close(self) -> None:
+        """End all work of this window."""
+        self.session.close()
+        self.sent.cleanup()
+
+    # Layout
+
+    def build(self) -> None:
+        """Fill the window, and open the first photo."""
+        ui.add_css(STYLE)
+        ui.colors(primary="#c2570c")
+        ui.context.client.on_exception(lambda error: self.say(self.describe(error)))
+        with ui.row(wrap=True).classes("w-full gap-4 p-4 items-start"):
+            with ui.column().classes("gap-2").style("flex: 1 1 32rem; min-width: min(100%, 20rem)"):
+                self.build_files()
+                self.build_stage()
+            with ui.column().classes("gap-1").style("flex: 0 1 22rem; min-width: min(100%, 18rem)"):
+                self.build_controls()
+        ui.timer(0.2, self.tick)
+        ui.timer(0.0, lambda: self.open(0), once=True)
+
+    def build_files(self) -> None:
+        """The photo that is open, and the way to others."""
+        with ui.row(wrap=True).classes("w-full items-center gap-2"):
+            self.back = ui.button(icon="chevron_left", on_click=lambda: self.open(self.number - 1))
+            self.back.props('flat dense aria-label="Previous photo"')
+            self.chooser = ui.select({}, label="Photo", on_change=self.chosen).props("dense outlined")
+            self.chooser.style("flex: 1 1 12rem")
+            self.forth = ui.button(icon="chevron_right", on_click=lambda: self.open(self.number + 1))
+            self.forth.props('flat dense aria-label="Next photo"')
+            self.upload = ui.upload(label="Open another photo", auto_upload=True, on_upload=self.uploaded)
+            self.upload.classes("hidden")
+            ui.button("Open …", on_click=lambda: self.upload.run_method("pickFiles")).props("outline no-caps")
+
+    def build_stage(self) -> None:
+        """The photo."""
+        with ui.element("div").classes("frame w-full"):
+            self.stage = ui.interactive_image(
+                on_mouse=self.pointed,
+                events=["pointerdown", "pointermove", "pointerup", "pointerleave"],
+                sanitize=False,  # only numbers of ours are drawn
+            )
+        self.stage.classes("stage").props(
+            'tabindex=0 role=application aria-label="Photo. Arrow keys move the view or the brush, '
+            'Enter paints, Z switches to 100 percent."'
+        )
+        self.stage.on("keydown", self.pressed, ["key"], js_handler=KEYS)
+        self.split = Slider(min=0, max=100, value=50, on_change=self.looked)
+        self.split.props('aria-label="Before and after: percent of the width that shows the photo as it was"')
+        with ui.row().classes("w-full justify-between text-caption"):
+            ui.label("Before")
+            self.facts = ui.label("")
+            ui.label("After")
+
+    def build_controls(self) -> None:
+        """All that can be set and done."""
+        session = self.session
+        with ui.row(wrap=True).classes("gap-3"):
+            self.mask = ui.switch("Mask", value=True, on_change=self.looked)
+            self.motion = ui.switch("Motion", on_change=self.looked)
+            self.full = ui.switch("100 %", on_change=self.zoomed)
+        self.epsilon_text = ui.label()
+        self.epsilon = Slider(min=0, max=1, step=0.01, value=session.epsilon, on_change=self.moved)
+        self.epsilon.props('aria-label="Epsilon: how sure to be before restoring; lower restores more"')
+        self.strength_text = ui.label()
+        self.strength = Slider(min=0, max=150, step=1, value=100 * session.strength, on_change=self.moved)
+        self.strength.props('aria-label="Strength: percent of the change"')
+        for slider in (self.epsilon, self.strength):
+            slider.on("change", self.follow, [])
+        with ui.row(wrap=True).classes("items-center gap-3"):
+            self.tool = ui.toggle([LOOK, BRUSH, ERASER], value=LOOK, on_change=self.draw_cursor).props(
+                "no-caps"
+            )
+            ui.button("Undo", icon="undo", on_click=self.undo).props("flat dense no-caps")
+        ui.label("Size of the brush")
+        self.size = Slider(min=SIZES[0], max=SIZES[1], value=48, on_change=self.draw_cursor)
+        self.size.props('aria-label="Radius of the brush in pixels of the photo"')
+        with ui.row(wrap=True).classes("items-center gap-2"):
+            ui.button("Restore all", on_click=self.restore).props("outline no-caps")
+            ui.button("Save", icon="save", on_click=self.save).props("no-caps")
+            ui.button("Save mask", on_click=self.save_mask).props("flat no-caps")
+        self.overwrite = ui.checkbox("Replace results that exist")
+        with ui.row().classes("w-full items-center gap-2 no-wrap"):
+            self.progress = ui.linear_progress(0.0, show_value=False).props('aria-label="Progress"')
+            self.cancel = ui.button("Cancel", on_click=session.cancel).props("flat dense no-caps")
+        self.status = ui.label().classes("w-full").style("white-space: pre-line; overflow-wrap: anywhere")
+        self.status.props("role=status aria-live=polite")
+        self.label_settings()
+
+    def say(self, line: str) -> None:
+        """Show one line on what came of something."""
+        self.status.set_text(line)
+
+    def label_settings(self) -> None:
+        """Name the values of the sliders."""
+        self.epsilon_text.set_text(f"Epsilon {self.session.epsilon:.2f} (lower restores more)")
+        self.strength_text.set_text(f"Strength {100 * self.session.strength:.0f} %")
+
+    def tick(self) -> None:
+        """Show how far the work is."""
+        progress = self.session.progress
+        self.progress.set_visibility(progress is not None)
+        self.cancel.set_visibility(progress is not None)
+        if progress is not None:
+            phase, share = progress
+            self.progress.set_value(round(share, 3))
+            self.facts.set_text(f"{PHASES[phase]} … {share:.0%}")
+
+    # Jobs
+
+    async def job(self, task: Callable[[], T]) -> T | None:
+        """Do something that takes a while, one thing at a time; what goes wrong is said in one line."""
+        self.session.cancel()  # what was only meant to be looked at
+        async with self.turn:
+            try:
+                done: T | None = await run.io_bound(task)
+                return done
+            except CanceledError:
+                self.say("Canceled.")
+            except (DeblurError, MemoryError, OSError) as error:
+                self.say(self.describe(error))
+            finally:
+                self.tick()
+                self.show_facts()
+        return None
+
+    async def open(self, number: int) -> None:
+        """Open a photo of the list."""
+        if not self.items:
+            self.say("Open a photo to begin.")
+            return
+        self.number = max(0, min(number, len(self.items) - 1))
+        item = self.items[self.number]
+        names = {place: shown(Path(one.source.name)) for place, one in enumerate(self.items)}
+        self.chooser.set_options(names, value=self.number)
+        self.back.set_enabled(self.number > 0)
+        self.forth.set_enabled(self.number < len(self.items) - 1)
+        self.view, self.points, self.cursor = replace(self.view, center=None), [], None
+        self.full.set_value(False)
+        self.say(f"Opening {names[self.number]} …")
+        await self.job(lambda: self.read(item))
+        await self.refresh()
+        if self.session.findings is not None:
+            note = self.session.former_note
+            self.say(f"It is a result of {note} already." if note else "")
+
+    def read(self, item: Item) -> None:
+        """Open a photo in this thread; the page shows it as soon as it is read."""
+        self.stage.set_source("")
+        self.session.open(item.source)
+
+    async def chosen(self, event: Any) -> None:
+        """Open what the list names."""
+        if event.value is not None and event.value != self.number:
+            await self.open(event.value)
+
+    async def uploaded(self, event: events.UploadEventArguments) -> None:
+        """Open a photo that the browser sends."""
+        folder = Path(self.sent.name) / secrets.token_hex(8)
+        folder.mkdir()
+        path = folder / (Path(event.file.name).name or "photo")
+        await event.file.save(path)
+        self.upload.reset()
+        self.items.append(self.make_item(path))
+        await self.open(len(self.items) - 1)
+
+    async def restore(self) -> None:
+        """Restore the whole photo."""
+        if self.session.findings is not None:
+            self.say("")
+            await self.job(self.session.restore)
+            await self.refresh()
+
+    async def save(self) -> None:
+        """Write the photo."""
+        if self.session.findings is None:
+            return
+        item, overwrite = self.items[self.number], self.overwrite.value
+        self.say("")
+        lost = await self.job(lambda: self.session.save(item.result, overwrite=overwrite or item.is_sent))
+        if lost is not None:
+            self.deliver(item.result, item)
+            if lost:
+                self.say(f"{self.status.text}\nLeft out: {'; '.join(lost)}")
+
+    async def save_mask(self) -> None:
+        """Write the mask."""
+        if self.session.findings is None:
+            return
+        item, overwrite = self.items[self.number], self.overwrite.value
+        self.say("")
+
+        def write() -> bool:
+            self.session.save_mask(item.mask, overwrite=overwrite or item.is_sent)
+            return True
+
+        if await self.job(write):
+            self.deliver(item.mask, item)
+
+    def deliver(self, path: Path, item: Item) -> None:
+        """Say where a result is, or send it to the browser that sent the photo."""
+        if item.is_sent:
+            ui.download.file(path, shown(Path(path.name)))
+        self.say(f"Saved {shown(Path(path.name) if item.is_sent else path)}")
+
+    # Looking
+
+    async def refresh(self) -> None:
+        """Show the photo as it is now; of several changes in a row, some are skipped."""
+        self.is_stale = True
+        if self.is_drawing:
+            return
+        self.is_drawing = True
+        try:
+            while self.is_stale:
+                self.is_stale = False
+                source = await run.io_bound(self.picture, self.view)
+                self.stage.set_source(source or "")
+                self.fit()
+        finally:
+            self.is_drawing = False
+        self.show_facts()
+        self.draw_cursor()
+
+    def fit(self) -> None:
+        """Give the photo its size on the screen: that of its pixels, or all the room there is."""
+        photo = self.session.photo
+        if photo is None:
+            return
+        width, height = min(photo.width, DETAIL[1]), min(photo.height, DETAIL[0])
+        if self.view.center is None:
+            width, height = photo.width, photo.height
+        room = f"min(100%, {TALLEST * width / height:.2f}vh)" if self.view.center is None else f"{width}px"
+        self.stage.style(f"width: {room}; max-width: none")
+        self.split.style(f"width: {room}; max-width: 100%")
+
+    def picture(self, view: View) -> str | None:
+        """What is shown, as a JPEG in a data URL; None for nothing."""
+        pixels = self.session.render(view)
+        if pixels is None:
+            return None
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "JPEG", quality=QUALITY, subsampling=0)
+        return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+
+    def show_facts(self) -> None:
+        """Say how much is marked, and whether what is shown is restored."""
+        if self.session.photo is None or self.session.findings is None:
+            self.facts.set_text("")
+            return
+        state = "" if self.session.has_after(self.view) else ", not restored yet"
+        self.facts.set_text(f"{blurred(self.session.blurred_share)}{state}")
+
+    async def looked(self) -> None:
+        """Show what the switches say."""
+        self.view = replace(
+            self.view, split=self.split.value / 100, mask=self.mask.value, motion=self.motion.value
+        )
+        await self.refresh()
+
+    async def moved(self) -> None:
+        """Show the mask of another epsilon, and the change in another strength."""
+        self.session.epsilon = float(self.epsilon.value)
+        self.session.strength = self.strength.value / 100
+        self.label_settings()
+        await self.refresh()
+
+    async def zoomed(self) -> None:
+        """Switch between the whole photo and its own pixels."""
+        photo = self.session.photo
+        if photo is None or self.full.value == (self.view.center is not None):
+            return
+        center = self.cursor or (photo.width / 2, photo.height / 2)
+        self.view = replace(self.view, center=center if self.full.value else None)
+        await self.refresh()
+        await self.follow()
+
+    async def follow(self) -> None:
+        """Restore what is in view at 100 %, again and again until it fits what is set."""
+        self.is_outdated = True
+        if self.is_following:
+            self.session.cancel()
+            return
+        self.is_following = True
+        try:
+            while self.needs_part():
+                center, self.is_outdated = self.view.center, False
+                assert center is not None
+                try:
+                    async with self.turn:
+                        await run.io_bound(self.session.restore_around, center)
+                except CanceledError:
+                    if not self.is_outdated:  # the user wants no more
+                        return
+                await self.refresh()
+        finally:
+            self.is_following = False
+
+    def needs_part(self) -> bool:
+        """Whether the view shows pixels that are not restored as the mask is now."""
+        session = self.session
+        return (
+            session.findings is not None and self.view.center is not None and not session.has_after(self.view)
+        )
+
+    # Painting
+
+    def place(self, x: float, y: float) -> Point:
+        """The place in the photo of a place in the picture."""
+        scale, (left, top) = self.session.scale(self.view), self.session.corner(self.view)
+        return left + x / scale, top + y / scale
+
+    async def pointed(self, event: events.MouseEventArguments) -> None:
+        """Paint, or move the view."""
+        if self.session.findings is None:
+            return
+        here, down = self.place(event.image_x, event.image_y), event.type == "pointerdown"
+        paints = self.tool.value in PAINTS
+        if down and event.button == 0:
+            self.points = [here]
+        elif self.points and event.type == "pointermove" and event.buttons:
+            if paints:
+                self.points.append(here)
+            else:
+                await self.drag(here)
+        elif self.points and not down:
+            points, self.points = self.points, []
+            if paints:
+                await self.paint(points)
+            elif event.type == "pointerup":
+                await self.released(here)
+        self.cursor = here
+        self.draw_cursor()
+
+    async def drag(self, here: Point) -> None:
+        """Move the view with the pointer."""
+        if self.view.center is not None:
+            (x, y), (left, top) = self.points[0], self.view.center
+            self.view = replace(self.view, center=self.inside((left + x - here[0], top + y - here[1])))
+            await self.refresh()
+
+    async def released(self, here: Point) -> None:
+        """Show at 100 % what was clicked in the whole photo, and restore what a drag moved into view."""
+        if self.view.center is None:
+            self.cursor = here
+            self.full.set_value(True)
+        else:
+            await self.follow()
+
+    def inside(self, center: Point) -> Point:
+        """The nearest center of a view that lies in the photo."""
+        photo = self.session.photo
+        assert photo is not None
+        sizes = (photo.width, DETAIL[1]), (photo.height, DETAIL[0])
+        margins = [(length, min(most, length) / 2) for length, most in sizes]
+        places = zip(center, margins, strict=True)
+        x, y = (max(margin, min(at, length - margin)) for at, (length, margin) in places)
+        return x, y
+
+    async def paint(self, points: list[Point]) -> None:
+        """Add a stroke to the mask, or take it away."""
+        self.session.paint(points, float(self.size.value), add=self.tool.value == BRUSH)
+        await self.refresh()
+        await self.follow()
+
+    async def undo(self) -> None:
+        """Take back the last stroke."""
+        if self.session.undo():
+            await self.refresh()
+            await self.follow()
+
+    async def pressed(self, event: events.GenericEventArguments) -> None:
+        """Do with keys what the pointer does."""
+        photo, key = self.session.photo, event.args["key"]
+        if photo is None or self.session.findings is None:
+            return
+        if key == "z":
+            self.full.set_value(not self.full.value)
+        elif self.tool.value in PAINTS:
+            x, y = self.cursor or self.view.center or (photo.width / 2, photo.height / 2)
+            if key in ARROWS:
+                right, below = ARROWS[key]
+                x, y = x + right * self.size.value, y + below * self.size.value
+                self.cursor = max(0.0, min(x, photo.width)), max(0.0, min(y, photo.height))
+                self.draw_cursor()
+            else:
+                await self.paint([(x, y)])
+        elif key in ARROWS and self.view.center is not None:
+            right, below = ARROWS[key]
+            x, y = self.view.center
+            center = x + right * STEP * DETAIL[1], y + below * STEP * DETAIL[0]
+            self.view = replace(self.view, center=self.inside(center))
+            await self.refresh()
+            await self.follow()
+
+    def draw_cursor(self) -> None:
+        """Draw the brush, and the stroke under way."""
+        color = PAINTS.get(self.tool.value)
+        if color is None or self.session.photo is None or self.cursor is None:
+            self.stage.set_content("")
+            return
+        scale, (left, top) = self.session.scale(self.view), self.session.corner(self.view)
+        (x, y), *_ = way = [((x - left) * scale, (y - top) * scale) for x, y in (self.cursor, *self.points)]
+        radius = self.size.value * scale
+        drawn = (
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" fill="none" '
+            f'stroke="{color}" stroke-width="2"/>'
+        )
+        if self.points:
+            places = " ".join(f"{x:.1f},{y:.1f}" for x, y in [*way[1:], way[0]])
+            drawn += (
+                f'<polyline points="{places}" fill="none" stroke="{color}" stroke-opacity="0.5" '
+                f'stroke-width="{2 * radius:.1f}" stroke-linecap="round" stroke-linejoin="round"/>'
+            )
+        self.stage.set_content(drawn)
