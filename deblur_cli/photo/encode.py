@@ -74,8 +74,8 @@ def encode(
     written with the source's own tables, or with `quality`, 95 for sources of other formats; 95 is
     AVIF's quality, too. 16 bits become 10 in AVIF and 8 in JPEG and WebP. `note` is one line on what was
     done, added to EXIF's Software tag where there is room. With `strip` no metadata is written, nor a
-    note, but the ICC profile and other statements on color. Returns what the photo's file holds and this one does not, as
-    phrases such as "its depth map".
+    note, but the ICC profile and other statements on color. Returns what the photo's file holds and this
+    one does not, as phrases such as "its depth map".
 
     Raises EncodeError if the target is the source, exists without `overwrite`, or cannot be written; if the
     format cannot hold the picture or its alpha; if `quality` is out of range; if the source is no longer the
