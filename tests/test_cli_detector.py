@@ -23,7 +23,7 @@ CPU = ("--device", "cpu", "--precision", "fp32")
 def files(tmp_path_factory):
     """A restorer that finds blur nowhere, one that has to be told, detectors that are more or less sure.
 
-    A region is blurred if its confidence is above the root of epsilon: 0.8 up to 0.64, 0.65 up to 0.42.
+    A region is blurred if its confidence is above the cube root of epsilon: 0.8 up to 0.51, 0.65 up to 0.27.
     """
     folder = tmp_path_factory.mktemp("files")
 

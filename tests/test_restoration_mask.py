@@ -30,7 +30,7 @@ def test_regions_are_those_of_plain_labeling(height, width, seed, epsilon):
     kept = region_confidence(probability, epsilon)
     smooth = region_confidence(probability, 0.0)  # nothing is dropped at zero
     labels = label(smooth > np.float32(epsilon), connectivity=2)
-    sure = np.unique(labels[smooth > np.float32(epsilon**0.5)])
+    sure = np.unique(labels[smooth > np.float32(epsilon ** (1 / 3))])
     expected = np.isin(labels, sure[sure > 0])
     assert np.array_equal(kept > epsilon, expected)
     assert np.array_equal(kept[expected], smooth[expected])
