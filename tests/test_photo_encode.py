@@ -27,6 +27,7 @@ from photo_files import (
 from PIL import Image
 
 from deblur_cli.errors import EncodeError
+from deblur_cli.photo import exif
 from deblur_cli.photo.decode import decode
 from deblur_cli.photo.encode import copy_unchanged, encode, format_of, is_copy_possible, output_suffix
 from deblur_cli.photo.photo import Metadata
@@ -456,3 +457,10 @@ def test_camera_jpegs_are_nearly_unchanged_by_a_round_trip(tmp_path, name):
     back = decode(tmp_path / "result.jpg")
     assert np.abs(back.pixels.astype(int) - photo.pixels).mean() < 0.2
     assert back.metadata == photo.metadata
+
+
+def test_a_note_never_costs_the_exif_of_a_jpeg(tmp_path):
+    block = exif.with_software(None, "x" * 65_420)
+    photo = make_photo(random_pixels(6, 8, 3), tmp_path / "source.png", metadata=Metadata(exif=block))
+    assert encode(photo, tmp_path / "photo.jpg", note="deblur " * 20) == ()
+    assert decode(tmp_path / "photo.jpg").metadata.exif == block

@@ -2,6 +2,7 @@
 
 import io
 import struct
+from contextlib import suppress
 
 import imagecodecs
 import numpy as np
@@ -12,7 +13,7 @@ from photo_files import SRGB, XMP, exif_block, exif_tags, file_bytes, random_pix
 from photo_raw import make_dng, quarters
 from PIL import Image
 
-from deblur_cli.errors import DecodeError, PhotoTooLargeError
+from deblur_cli.errors import DecodeError, PhotoError, PhotoTooLargeError
 from deblur_cli.photo import png
 from deblur_cli.photo.decode import decode
 from deblur_cli.photo.encode import encode
@@ -203,3 +204,31 @@ def test_a_huge_avif_is_too_large_and_not_damaged(tmp_path):
     content = stream.getvalue().replace(struct.pack(">II", 64, 64), struct.pack(">II", 60_000, 60_000))
     with pytest.raises(PhotoTooLargeError, match="has 3600 megapixels, the limit is 250"):
         decode(write(tmp_path, content, "photo.avif"))
+
+
+@pytest.mark.parametrize(
+    ("marker", "kind"), [(0xF7, "a JPEG-LS picture"), (0xC5, "a hierarchical JPEG"), (0xC0, "damaged")]
+)
+def test_a_jpeg_of_a_rare_kind_is_told_by_name(tmp_path, marker, kind):
+    content = file_bytes(to_pillow(random_pixels(16, 16, 3)), "JPEG")
+    frame = content.index(b"\xff\xc0")
+    content = (
+        content[: frame + 1]
+        + bytes([marker])
+        + content[frame + 2 : frame + 4]
+        + b"\x09"
+        + content[frame + 5 :]
+    )
+    with pytest.raises(DecodeError, match=f"is {kind}"):
+        decode(write(tmp_path, content, "photo.jpg"))
+
+
+def test_a_file_that_cannot_be_followed_is_an_error_of_its_own(tmp_path):
+    content = bytearray(tiff_bytes((random_pixels(8, 8, 3), {"subifds": 1}), (random_pixels(4, 4, 3), {})))
+    for at in range(8, len(content), 4):
+        changed = content[:at] + bytes([content[at] ^ 0x55]) + content[at + 1 :]
+        path = write(tmp_path, changed, "photo.tif")
+        with suppress(PhotoError):
+            identify(path)
+        with suppress(PhotoError):
+            decode(path)

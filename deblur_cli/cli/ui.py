@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -129,7 +130,7 @@ def ui(options: UiOptions) -> None:
             streams.say("the page is open to this machine alone; press Ctrl-C to stop")
             streams.tell({"type": "page", "address": address}, address)
             if options.browser:
-                webbrowser.open(address)
+                Thread(target=webbrowser.open, args=(address,), daemon=True).start()  # some wait for it
 
         serve(bench, items, partial(_uploaded, options.as_run), describe, listener, announce)
 

@@ -15,6 +15,7 @@ import numpy as np
 from deblur_cli.errors import DecodeError
 from deblur_cli.extras import how_to_install
 from deblur_cli.photo.bmff import XMP_UUID, boxes
+from deblur_cli.photo.guards import UnreadKindError
 from deblur_cli.photo.samples import Channels, split_alpha, spread_bits
 
 JXL_SIGNATURES = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
@@ -28,6 +29,11 @@ _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # start of frame, apart fro
 _JPEG_LS = 0xF7
 _BASELINE, _EXTENDED, _PROGRESSIVE = 0xC0, 0xC1, 0xC2
 _ARITHMETIC = (0xC9, 0xCA)
+_UNREAD_FRAMES = {
+    _JPEG_LS: "a JPEG-LS picture",
+    **dict.fromkeys(_ARITHMETIC, "an arithmetic-coded JPEG of 12 bits"),
+    0xCB: "an arithmetic-coded lossless JPEG",
+}
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,7 @@ class Codestream:
 def read_jxl(content: bytes) -> Codestream:
     """A JPEG XL's header (ISO/IEC 18181-1, D.1 to D.3) and boxes (18181-2). The profile is not in them.
 
-    Raises ValueError for animations and for what cannot be followed.
+    Raises UnreadKindError for animations, and ValueError for what cannot be followed.
     """
     blocks: dict[str, bytes] = {}
     stream = content
@@ -116,16 +122,16 @@ def _jxl_depth(bits: _Bits) -> tuple[int, bool]:
         if bits.u(1):
             _jxl_size(bits)  # as which it wants to be shown
         if bits.u(1):
-            raise ValueError("it holds a preview, which deblur cannot pass over")
+            raise UnreadKindError("a JPEG XL with a preview")
         if bits.u(1):
-            raise ValueError("it is animated; save the picture you want by itself")
+            raise UnreadKindError("an animated JPEG XL")
     if bits.u(1):
         return 32, turned  # floating point
     return bits.u32((8, 0), (10, 0), (12, 0), (1, 6)), turned
 
 
 def read_jp2(content: bytes) -> Codestream:
-    """A JPEG 2000's header (ISO/IEC 15444-1, A.5.1) and boxes (annex I). Raises ValueError."""
+    """A JPEG 2000's header (ISO/IEC 15444-1, A.5.1) and boxes (annex I). Raises as `read_jxl`."""
     blocks: dict[str, bytes] = {}
     if not content.startswith(JP2_SIGNATURES[0]):
         for name, start, end in boxes(content, 0, len(content)):
@@ -151,17 +157,15 @@ def _of_color(content: bytes, start: int, end: int) -> dict[str, bytes]:
         if name == b"colr" and content[first] in _ICC_METHODS:
             return {"icc": content[first + 3 : last]}
         if name == b"colr" and content[first] == 1 and content[first + 3 : last] == struct.pack(">I", _SYCC):
-            raise ValueError(
-                "its colors are stored as YCC, which deblur does not read; save it as TIFF first"
-            )
+            raise UnreadKindError("a JPEG 2000 with colors stored as YCC")
     return {}
 
 
 def rare_jpeg_frame(file: BinaryIO) -> Codestream | None:
     """The header of a JPEG's frame if it is of a kind that Pillow does not read: lossless or 12 bits.
 
-    None for any other JPEG, also one that cannot be followed. Raises ValueError for JPEG-LS and kinds that
-    nothing reads. `file` is left at its start.
+    None for any other JPEG, also one that cannot be followed. Raises UnreadKindError for JPEG-LS and kinds
+    that nothing reads. `file` is left at its start.
     """
     try:
         return _rare_frame(file)
@@ -185,12 +189,10 @@ def _rare_frame(file: BinaryIO) -> Codestream | None:
         if len(frame) < 5:
             return None
         bits, height, width = struct.unpack(">BHH", frame)
-        if head[1] in (_BASELINE, _EXTENDED, _PROGRESSIVE, *_ARITHMETIC) and bits == 8:
+        if head[1] == _BASELINE or (head[1] in (_EXTENDED, _PROGRESSIVE, *_ARITHMETIC) and bits == 8):
             return None
         if head[1] not in (_EXTENDED, _PROGRESSIVE, 0xC3):
-            raise ValueError(
-                "it is a kind of JPEG (JPEG-LS or hierarchical) that deblur does not read; save it as TIFF"
-            )
+            raise UnreadKindError(_UNREAD_FRAMES.get(head[1], "a hierarchical JPEG"))
         return Codestream(width, height, bits)
     return None
 

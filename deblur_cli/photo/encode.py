@@ -15,7 +15,7 @@ from deblur_cli.photo.header import HEIC_SUFFIXES, RAW_SUFFIXES
 from deblur_cli.photo.metadata import BROKEN_EXIF, without_extension_mark
 from deblur_cli.photo.photo import Metadata, Photo, white
 from deblur_cli.photo.tiff import TooLargeForTiffError
-from deblur_cli.photo.writers import FAILURES, WRITERS, lost_in
+from deblur_cli.photo.writers import FAILURES, WRITERS, is_long_exif, lost_in
 
 _FORMATS = {"jpg": "JPEG", "jpeg": "JPEG", "jpe": "JPEG", "jfif": "JPEG", "png": "PNG", "webp": "WEBP"}
 _FORMATS |= {"tif": "TIFF", "tiff": "TIFF", "avif": "AVIF"}
@@ -73,9 +73,9 @@ def encode(
     lossless; WebP is unless the source was lossy WebP or `quality` (1-100) is given. A JPEG is
     written with the source's own tables, or with `quality`, 95 for sources of other formats; 95 is
     AVIF's quality, too. 16 bits become 10 in AVIF and 8 in JPEG and WebP. `note` is one line on what was
-    done, added to EXIF's Software tag. With `strip` no metadata is written, nor a note, but the ICC
-    profile and other statements on color. Returns what the photo's file holds and this one does not, as
-    phrases such as "its depth map".
+    done, added to EXIF's Software tag where there is room. With `strip` no metadata is written, nor a
+    note, but the ICC profile and other statements on color. Returns what the photo's file holds and this
+    one does not, as phrases such as "its depth map".
 
     Raises EncodeError if the target is the source, exists without `overwrite`, or cannot be written; if the
     format cannot hold the picture or its alpha; if `quality` is out of range; if the source is no longer the
@@ -87,7 +87,7 @@ def encode(
     check_fits(photo, path, name, quality)
     check_source(photo)
     lost = left_out(photo, name, strip=strip, strict=strict)
-    blocks = _color_only(photo.metadata) if strip else _with_note(_sound(photo.metadata), note)
+    blocks = _color_only(photo.metadata) if strip else _with_note(_sound(photo.metadata), note, name)
     try:
         _write(replace(photo, metadata=blocks), path, name, quality, overwrite=overwrite)
     except FAILURES as error:
@@ -170,9 +170,11 @@ def _sound(metadata: Metadata) -> Metadata:
     return metadata
 
 
-def _with_note(metadata: Metadata, note: str | None) -> Metadata:
+def _with_note(metadata: Metadata, note: str | None, name: str) -> Metadata:
+    """The metadata with a note, unless that would make the EXIF block longer than the format can hold."""
     text = " ".join((note or "").split())
-    return replace(metadata, exif=exif.with_software(metadata.exif, text)) if text else metadata
+    noted = replace(metadata, exif=exif.with_software(metadata.exif, text)) if text else metadata
+    return metadata if name == "JPEG" and is_long_exif(noted) else noted
 
 
 def is_copy_possible(photo: Photo, format: str, *, strip: bool = False) -> bool:

@@ -9,12 +9,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import tifffile
 from PIL import Image
 
 from deblur_cli.errors import DecodeError, PhotoError, PhotoTooLargeError
 from deblur_cli.photo.photo import Stamp
 
 logger = logging.getLogger(__name__)
+
+
+class UnreadKindError(ValueError):
+    """A picture of a kind that deblur does not read, which the message names: "JPEG-LS"."""
+
 
 # What Pillow and the codecs below it were seen to raise on damaged bytes.
 DAMAGE = (
@@ -30,6 +36,7 @@ DAMAGE = (
     RuntimeError,
     struct.error,
     zlib.error,
+    tifffile.TiffFileError,
 )
 
 
@@ -74,6 +81,8 @@ def damage_explained(path: Path) -> Iterator[None]:
         yield
     except PhotoError:
         raise
+    except UnreadKindError as error:
+        raise unread(path, str(error)) from error
     except MemoryError as error:
         raise DecodeError(f"{path}: there is not enough memory to open it") from error
     except PermissionError as error:
@@ -115,6 +124,11 @@ def too_large(path: Path, megapixels: float, limit: float) -> PhotoTooLargeError
     return PhotoTooLargeError(
         f"{path}: has {count} megapixels, the limit is {limit:g}; raise it with --max-megapixels"
     )
+
+
+def unread(path: Path, kind: str) -> DecodeError:
+    """The error for a file of a kind that is not read."""
+    return DecodeError(f"{path}: is {kind}, which deblur does not read; save it as TIFF, PNG, or JPEG first")
 
 
 def several(path: Path, count: int, what: str) -> DecodeError:

@@ -16,7 +16,7 @@ from deblur_cli.errors import DecodeError
 from deblur_cli.photo import codestream, formats, png
 from deblur_cli.photo.bmff import HeicFile, brands, read_primary
 from deblur_cli.photo.exif import ORIENTATION, BrokenExifError, orientation_of
-from deblur_cli.photo.guards import DAMAGE, reason_of
+from deblur_cli.photo.guards import DAMAGE, UnreadKindError, damage_explained, reason_of, unread
 from deblur_cli.photo.metadata import known_orientation
 from deblur_cli.photo.raw import UnsupportedRawError, raw_size
 from deblur_cli.photo.tiff import open_tiff
@@ -104,9 +104,9 @@ def identify(path: Path) -> str:
     """The format of a file as `Photo.format` has it, told by its bytes whatever its name.
 
     The name counts for camera RAW alone, where the first bytes are those of a TIFF or of nothing known.
-    Raises DecodeError, with the true kind of the file, for what deblur does not read, and OSError.
+    Raises DecodeError, with the true kind of the file, for what deblur does not read or cannot follow.
     """
-    with path.open("rb") as file:
+    with damage_explained(path), path.open("rb") as file:
         header = read_header(file)
         kind = _kind(header)
         if kind == "TIFF":
@@ -160,9 +160,7 @@ def _unread(path: Path, header: bytes) -> DecodeError:
     if brands(header) & _VIDEO_BRANDS or (header.startswith(b"RIFF") and header[8:12] == b"AVI "):
         kind = "a video"
     if kind is not None:
-        return DecodeError(
-            f"{path}: is {kind}, which deblur does not read; save it as TIFF, PNG, or JPEG first"
-        )
+        return unread(path, kind)
     *names, last = formats.NAMES.values()
     return DecodeError(f"{path}: is not a picture that deblur knows; it reads {', '.join(names)} and {last}")
 
@@ -210,6 +208,8 @@ def probe(path: Path) -> Header:
         return Header(format, *_size(path, format))
     except UnidentifiedImageError as error:
         raise damaged(path, format) from error
+    except UnreadKindError as error:
+        raise unread(path, str(error)) from error
     except DAMAGE as error:
         raise DecodeError(f"{path}: its header cannot be read ({reason_of(error)})") from error
 

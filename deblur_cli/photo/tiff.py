@@ -51,6 +51,9 @@ _CODES = {_SHORT: "H", _LONG: "I"}
 _GRAY, _RGB, _CMYK = 1, 2, 5  # PhotometricInterpretation
 _DEFLATE, _DIFFERENCES = 8, 2  # Compression, Predictor
 
+# What tifffile was seen to raise on damaged pages
+UNFOLLOWED = (tifffile.TiffFileError, ValueError, TypeError, LookupError, OSError, struct.error)
+
 # Tag -> type, number of values, value as bytes
 _Fields = dict[int, tuple[int, int, bytes]]
 
@@ -79,7 +82,7 @@ class TiffPages:
     @property
     def is_raw(self) -> bool:
         """Whether it is camera RAW: a DNG, or a page that holds sensor values."""
-        return self.is_dng or any(int(page.photometric) in _SENSOR_PHOTOMETRICS for page in self._all_pages())
+        return self.is_dng or any(page.photometric in _SENSOR_PHOTOMETRICS for page in self._all_pages())
 
     @property
     def beside_raw(self) -> tuple[str, ...]:
@@ -96,7 +99,15 @@ class TiffPages:
         for page in self.tiff.pages:
             if isinstance(page, tifffile.TiffPage):
                 yield page
-                yield from (inner for inner in page.pages or () if isinstance(inner, tifffile.TiffPage))
+                yield from self._inner_pages(page)
+
+    def _inner_pages(self, page: tifffile.TiffPage) -> list[tifffile.TiffPage]:
+        """The pages within a page (SubIFDs); those that cannot be followed are passed over."""
+        try:
+            return [inner for inner in page.pages or () if isinstance(inner, tifffile.TiffPage)]
+        except UNFOLLOWED as error:
+            logger.debug("%s: pages within a page cannot be followed (%s)", self.path, error)
+            return []
 
     @property
     def is_read_here(self) -> bool:
@@ -232,7 +243,7 @@ def open_tiff(path: Path, file: BinaryIO) -> TiffPages | None:
     """The opened TIFF; None where tifffile cannot follow it, as Pillow may."""
     try:
         pages: TiffPages | None = TiffPages(path, tifffile.TiffFile(file))
-    except (tifffile.TiffFileError, ValueError, TypeError, LookupError, OSError, struct.error) as error:
+    except UNFOLLOWED as error:
         logger.debug("%s: tifffile cannot open it (%s)", path, error)
         pages = None
     file.seek(0)

@@ -87,7 +87,7 @@ def lost_in(photo: Photo, name: str) -> tuple[str, ...]:
     lost: dict[str, object] = {
         "its comment": name not in ("JPEG", "PNG") and metadata.comment,
         "its IPTC captions and Photoshop blocks": name not in ("JPEG", "TIFF") and metadata.photoshop,
-        "its EXIF block above 64 KB": name == "JPEG" and _is_long_exif(metadata),
+        "its EXIF block above 64 KB": name == "JPEG" and is_long_exif(metadata),
         "its XMP block above 64 KB": name == "JPEG" and _is_long_xmp(metadata),
         "the part of its XMP block above 64 KB": name != "JPEG" and metadata.xmp_extension,
         "what other programs keep in segments of the JPEG": name != "JPEG" and metadata.jpeg_segments,
@@ -116,7 +116,8 @@ _PNG_COLORS = frozenset({b"gAMA", b"cHRM", b"cICP"})
 _PNG_HDR = frozenset({b"mDCV", b"cLLI", b"mDCv", b"cLLi"})
 
 
-def _is_long_exif(metadata: Metadata) -> bool:
+def is_long_exif(metadata: Metadata) -> bool:
+    """Whether the EXIF block is longer than JPEG can hold."""
     return len(_EXIF_PREFIX) + len(metadata.exif or b"") > jpeg.SEGMENT_BYTES
 
 
@@ -208,7 +209,7 @@ def _write_jpeg(photo: Photo, path: Path, quality: int | None) -> Content:
     mode = {1: "L", 3: "RGB", 4: "CMYK"}[array.shape[2]]
     options = {
         "icc_profile": metadata.icc,
-        "exif": None if _is_long_exif(metadata) else exif_block,
+        "exif": None if is_long_exif(metadata) else exif_block,
         "xmp": None if _is_long_xmp(metadata) else metadata.xmp,
         "dpi": metadata.dpi,
         "comment": metadata.comment,
