@@ -16,6 +16,7 @@ import imagecodecs
 import numpy as np
 
 from deblur_cli.errors import DecodeError
+from deblur_cli.extras import how_to_install
 from deblur_cli.photo.samples import Channels, divide_by_alpha, split_alpha, spread_bits
 
 
@@ -147,7 +148,7 @@ class HeicFile:
             import pillow_heif
         except ImportError as error:
             raise DecodeError(
-                f'{path}: is HEIC, which needs pillow-heif; install it with pip install "deblur-cli[heif]"'
+                f"{path}: is HEIC, which needs pillow-heif; run {how_to_install('heif')}"
             ) from error
         self.path = path
         content = file.read()

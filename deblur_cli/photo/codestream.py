@@ -13,6 +13,7 @@ import imagecodecs
 import numpy as np
 
 from deblur_cli.errors import DecodeError
+from deblur_cli.extras import how_to_install
 from deblur_cli.photo.bmff import XMP_UUID, boxes
 from deblur_cli.photo.guards import UnreadKindError
 from deblur_cli.photo.items import unread_boxes
@@ -249,8 +250,7 @@ def jxl_profile(path: Path, content: bytes) -> bytes:
         from pillow_jxl import Decoder
     except ImportError as error:
         raise DecodeError(
-            f"{path}: is JPEG XL, which needs pillow-jxl-plugin; install it with pip install"
-            ' "deblur-cli[jxl]"'
+            f"{path}: is JPEG XL, which needs pillow-jxl-plugin; run {how_to_install('jxl')}"
         ) from error
     _, _, _, profile, _ = Decoder(num_threads=-1)(content)
     return bytes(profile or b"")
