@@ -105,13 +105,13 @@ def test_a_photo_without_its_mask_is_left_alone_unless_masks_only_add(tmp_path, 
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (("--strength", "151"), "--strength must be a number of percent from 0 to 150, not '151'"),
-        (("--strength", "much"), "--strength must be a number of percent from 0 to 150, not 'much'"),
+        (("--strength", "151"), "--strength must be a percentage from 0 to 150, not '151'"),
+        (("--strength", "much"), "--strength must be a percentage from 0 to 150, not 'much'"),
         (("--mask-mode", "add"), "--mask-mode add says how a painted mask counts: add --mask-file"),
         (("--mask-file", "none.png"), "--mask-file none.png: no such file or folder"),
         (
             ("--mask-file", "in/a.png", "--no-keep-sharp"),
-            "--mask-file and --no-keep-sharp exclude each other",
+            "--mask-file and --no-keep-sharp can't be used together",
         ),
         (("--only-maps", "--strength", "50"), "--strength has no effect with --only-maps"),
         (("--only-maps", "--thorough"), "--thorough has no effect with --only-maps"),

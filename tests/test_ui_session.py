@@ -111,7 +111,7 @@ def test_what_is_restored_is_shown_only_while_it_fits_the_mask(bench, tmp_path):
 def test_a_part_in_view_is_restored_as_in_the_whole_photo(bench, tmp_path):
     session = opened(bench, tmp_path / "a.png", (1000, 1400))
     center = (700.0, 500.0)
-    session.restore_around(center)
+    session.restore_part(View(center))
     view = View(center, split=0, mask=False)
     part = session.render(view)
     assert part.shape[:2] == DETAIL

@@ -14,9 +14,10 @@ from nicegui import events, run, ui
 from PIL import Image
 
 from deblur_cli.errors import CanceledError, DeblurError
+from deblur_cli.nets.network import CELL
 from deblur_cli.pictures import blurred
 from deblur_cli.report.report import shown
-from deblur_cli.ui.session import DETAIL, Item, Point, Session, View, Workbench
+from deblur_cli.ui.session import Item, Point, Session, View, Workbench
 
 QUALITY = 92  # of the JPEG that is shown
 PHASES = {"detect": "Detecting blur", "restore": "Restoring"}
@@ -34,11 +35,12 @@ KEYS = """(event) => {
         emit({key: event.key});
     }
 }"""
+ROOM = "(size) => emit(size.width, window.innerHeight)"
 STYLE = """
 .nicegui-content { padding: 0 }
 .stage:focus-visible, .stage:focus { outline: 3px solid var(--q-primary); outline-offset: 2px }
 .stage { touch-action: none; line-height: 0 }
-.frame { overflow: auto; max-height: 85vh; max-width: 100% }
+.frame { position: relative; overflow: hidden; padding: 5px }
 """
 T = TypeVar("T")
 
@@ -68,6 +70,7 @@ class Page:
         self.make_item, self.describe = make_item, describe
         self.sent = tempfile.TemporaryDirectory(prefix="deblur-ui-")
         self.turn = asyncio.Lock()  # one job at a time
+        self.is_waiting = False  # for a photo that is being read
         self.is_drawing = self.is_stale = self.is_following = self.is_outdated = False
         self.points: list[Point] = []  # of the stroke under way, in pixels of the photo
         self.cursor: Point | None = None  # of brush and keyboard
@@ -109,6 +112,8 @@ class Page:
     def build_stage(self) -> None:
         """The photo."""
         with ui.element("div").classes("frame w-full"):
+            observer = ui.element("q-resize-observer").props("debounce=200")
+            observer.on("resize", self.resized, js_handler=ROOM)
             self.stage = ui.interactive_image(
                 on_mouse=self.pointed,
                 events=["pointerdown", "pointermove", "pointerup", "pointerleave"],
@@ -121,7 +126,8 @@ class Page:
         self.stage.on("keydown", self.pressed, ["key"], js_handler=KEYS)
         self.split = Slider(min=0, max=100, value=50, on_change=self.looked)
         self.split.props('aria-label="Before and after: percent of the width that shows the photo as it was"')
-        with ui.row().classes("w-full justify-between text-caption"):
+        self.captions = ui.row().classes("justify-between text-caption")
+        with self.captions:
             ui.label("Before")
             self.facts = ui.label("")
             ui.label("After")
@@ -132,7 +138,7 @@ class Page:
         with ui.row(wrap=True).classes("gap-3"):
             self.mask = ui.switch("Mask", value=True, on_change=self.looked)
             self.motion = ui.switch("Motion", on_change=self.looked)
-            self.full = ui.switch("100 %", on_change=self.zoomed)
+            self.full = ui.switch("100%", on_change=self.zoomed)
         self.epsilon_text = ui.label()
         self.epsilon = Slider(min=0, max=1, step=0.01, value=session.epsilon, on_change=self.moved)
         self.epsilon.props('aria-label="Epsilon: how sure to be before restoring; lower restores more"')
@@ -150,9 +156,11 @@ class Page:
         self.size = Slider(min=SIZES[0], max=SIZES[1], value=48, on_change=self.draw_cursor)
         self.size.props('aria-label="Radius of the brush in pixels of the photo"')
         with ui.row(wrap=True).classes("items-center gap-2"):
-            ui.button("Restore all", on_click=self.restore).props("outline no-caps")
-            ui.button("Save", icon="save", on_click=self.save).props("no-caps")
-            ui.button("Save mask", on_click=self.save_mask).props("flat no-caps")
+            self.actions = [
+                ui.button("Restore all", on_click=self.restore).props("outline no-caps"),
+                ui.button("Save", icon="save", on_click=self.save).props("no-caps"),
+                ui.button("Save mask", on_click=self.save_mask).props("flat no-caps"),
+            ]
         self.overwrite = ui.checkbox("Replace results that exist")
         with ui.row().classes("w-full items-center gap-2 no-wrap"):
             self.progress = ui.linear_progress(0.0, show_value=False).props('aria-label="Progress"')
@@ -168,9 +176,16 @@ class Page:
     def label_settings(self) -> None:
         """Name the values of the sliders."""
         self.epsilon_text.set_text(f"Epsilon {self.session.epsilon:.2f} (lower restores more)")
-        self.strength_text.set_text(f"Strength {100 * self.session.strength:.0f} %")
+        self.strength_text.set_text(f"Strength {100 * self.session.strength:.0f}%")
 
-    def tick(self) -> None:
+    async def tick(self) -> None:
+        """Show how far the work is, and a photo as soon as it is read."""
+        self.show_progress()
+        if self.is_waiting and self.session.photo is not None:
+            self.is_waiting = False
+            await self.refresh()
+
+    def show_progress(self) -> None:
         """Show how far the work is."""
         progress = self.session.progress
         self.progress.set_visibility(progress is not None)
@@ -184,8 +199,10 @@ class Page:
 
     async def job(self, task: Callable[[], T]) -> T | None:
         """Do something that takes a while, one thing at a time; what goes wrong is said in one line."""
-        self.session.cancel()  # what was only meant to be looked at
+        if self.is_following:  # which nobody asked for
+            self.session.cancel()
         async with self.turn:
+            self.allow(False)
             try:
                 done: T | None = await run.io_bound(task)
                 return done
@@ -194,9 +211,15 @@ class Page:
             except (DeblurError, MemoryError, OSError) as error:
                 self.say(self.describe(error))
             finally:
-                self.tick()
+                self.allow(True)
+                self.show_progress()
                 self.show_facts()
         return None
+
+    def allow(self, is_allowed: bool) -> None:
+        """Let the user start further jobs, or not."""
+        for button in self.actions:
+            button.set_enabled(is_allowed)
 
     async def open(self, number: int) -> None:
         """Open a photo of the list."""
@@ -212,16 +235,20 @@ class Page:
         self.view, self.points, self.cursor = replace(self.view, center=None), [], None
         self.full.set_value(False)
         self.say(f"Opening {names[self.number]} …")
-        await self.job(lambda: self.read(item))
+        self.stage.set_source("")
+        self.is_waiting = True
+        self.session.cancel()
+
+        def read() -> None:
+            if item is self.items[self.number]:  # the user may have gone on meanwhile
+                self.session.open(item.source)
+
+        await self.job(read)
+        self.is_waiting = False
         await self.refresh()
         if self.session.findings is not None:
             note = self.session.former_note
             self.say(f"It is a result of {note} already." if note else "")
-
-    def read(self, item: Item) -> None:
-        """Open a photo in this thread; the page shows it as soon as it is read."""
-        self.stage.set_source("")
-        self.session.open(item.source)
 
     async def chosen(self, event: Any) -> None:
         """Open what the list names."""
@@ -301,12 +328,22 @@ class Page:
         photo = self.session.photo
         if photo is None:
             return
-        width, height = min(photo.width, DETAIL[1]), min(photo.height, DETAIL[0])
-        if self.view.center is None:
-            width, height = photo.width, photo.height
+        rows, columns = self.session.window(self.view)
+        width, height = columns.stop - columns.start, rows.stop - rows.start
         room = f"min(100%, {TALLEST * width / height:.2f}vh)" if self.view.center is None else f"{width}px"
-        self.stage.style(f"width: {room}; max-width: none")
-        self.split.style(f"width: {room}; max-width: 100%")
+        for element in (self.stage, self.split, self.captions):
+            element.style(f"width: {room}; max-width: none")
+
+    async def resized(self, event: events.GenericEventArguments) -> None:
+        """Take the room that the window gives to the photo."""
+        width, height = event.args
+        room = (max(64, int(height * TALLEST / 100)) // CELL * CELL, max(64, int(width)) // CELL * CELL)
+        if room != self.view.room:
+            self.view = replace(self.view, room=room)
+            if self.view.center is not None:
+                self.view = self.session.centered(self.view.center, self.view)
+                await self.refresh()
+                await self.follow()
 
     def picture(self, view: View) -> str | None:
         """What is shown, as a JPEG in a data URL; None for nothing."""
@@ -334,7 +371,7 @@ class Page:
 
     async def moved(self) -> None:
         """Show the mask of another epsilon, and the change in another strength."""
-        self.session.epsilon = float(self.epsilon.value)
+        self.session.epsilon = round(float(self.epsilon.value), 2)
         self.session.strength = self.strength.value / 100
         self.label_settings()
         await self.refresh()
@@ -345,12 +382,13 @@ class Page:
         if photo is None or self.full.value == (self.view.center is not None):
             return
         center = self.cursor or (photo.width / 2, photo.height / 2)
-        self.view = replace(self.view, center=center if self.full.value else None)
+        whole = replace(self.view, center=None)
+        self.view = self.session.centered(center, whole) if self.full.value else whole
         await self.refresh()
         await self.follow()
 
     async def follow(self) -> None:
-        """Restore what is in view at 100 %, again and again until it fits what is set."""
+        """Restore what is in view at 100%, again and again until it fits what is set."""
         self.is_outdated = True
         if self.is_following:
             self.session.cancel()
@@ -358,11 +396,10 @@ class Page:
         self.is_following = True
         try:
             while self.needs_part():
-                center, self.is_outdated = self.view.center, False
-                assert center is not None
+                view, self.is_outdated = self.view, False
                 try:
                     async with self.turn:
-                        await run.io_bound(self.session.restore_around, center)
+                        await run.io_bound(self.session.restore_part, view)
                 except CanceledError:
                     if not self.is_outdated:  # the user wants no more
                         return
@@ -410,26 +447,16 @@ class Page:
         """Move the view with the pointer."""
         if self.view.center is not None:
             (x, y), (left, top) = self.points[0], self.view.center
-            self.view = replace(self.view, center=self.inside((left + x - here[0], top + y - here[1])))
+            self.view = self.session.centered((left + x - here[0], top + y - here[1]), self.view)
             await self.refresh()
 
     async def released(self, here: Point) -> None:
-        """Show at 100 % what was clicked in the whole photo, and restore what a drag moved into view."""
+        """Show at 100% what was clicked in the whole photo, and restore what a drag moved into view."""
         if self.view.center is None:
             self.cursor = here
             self.full.set_value(True)
         else:
             await self.follow()
-
-    def inside(self, center: Point) -> Point:
-        """The nearest center of a view that lies in the photo."""
-        photo = self.session.photo
-        assert photo is not None
-        sizes = (photo.width, DETAIL[1]), (photo.height, DETAIL[0])
-        margins = [(length, min(most, length) / 2) for length, most in sizes]
-        places = zip(center, margins, strict=True)
-        x, y = (max(margin, min(at, length - margin)) for at, (length, margin) in places)
-        return x, y
 
     async def paint(self, points: list[Point]) -> None:
         """Add a stroke to the mask, or take it away."""
@@ -462,8 +489,10 @@ class Page:
         elif key in ARROWS and self.view.center is not None:
             right, below = ARROWS[key]
             x, y = self.view.center
-            center = x + right * STEP * DETAIL[1], y + below * STEP * DETAIL[0]
-            self.view = replace(self.view, center=self.inside(center))
+            rows, columns = self.view.room
+            self.view = self.session.centered(
+                (x + right * STEP * columns, y + below * STEP * rows), self.view
+            )
             await self.refresh()
             await self.follow()
 

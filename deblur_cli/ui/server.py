@@ -19,6 +19,8 @@ HOST = "127.0.0.1"
 POLICY = (
     "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; frame-ancestors 'none'; base-uri 'self'"
 )
+RECONNECT = 30.0  # seconds after which a window that does not answer counts as closed
+MESSAGES = 50  # that such a window gets when it is back; each may hold a picture
 
 Scope = Mapping[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -62,6 +64,7 @@ def serve(
         page = Page(bench, items, make_item, describe)
         open_pages.add(page)
         page.build()
+        ui.context.client.on_disconnect(page.session.cancel)
         ui.context.client.on_delete(lambda: leave(page))
 
     def leave(page: Page) -> None:
@@ -76,7 +79,15 @@ def serve(
     pages.on_startup(lambda: announce(f"http://{HOST}:{port}{path}"))
     pages.on_shutdown(leave_all)
     site = FastAPI(openapi_url=None)
-    ui.run_with(site, title="deblur", dark=None, show_welcome_message=False, favicon=ICON)
+    ui.run_with(
+        site,
+        title="deblur",
+        favicon=ICON,
+        dark=None,
+        reconnect_timeout=RECONNECT,
+        message_history_length=MESSAGES,
+        show_welcome_message=False,
+    )
     guarded = Guard(site, port)
     config = uvicorn.Config(guarded, log_level="warning", timeout_graceful_shutdown=1)
     uvicorn.Server(config).run(sockets=[listener])

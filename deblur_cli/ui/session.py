@@ -25,7 +25,7 @@ from deblur_cli.restoration.painted import MaskMode, PaintedMask
 from deblur_cli.restoration.save import save
 
 WHOLE = 1400  # pixels, the longer side of the whole photo as it is shown
-DETAIL = (768, 1152)  # rows and columns of the photo that are shown at their own size, at most
+DETAIL = (720, 1152)  # rows and columns of the photo that are shown at their own size, unless told otherwise
 AROUND = 16  # cells around what is shown that are restored with it, since they shape what becomes of it
 STROKES = 100  # that can be undone
 TINT = np.array([255, 120, 0], np.float32)
@@ -52,10 +52,12 @@ class View:
     """What is looked at.
 
     center: x, y in pixels of the photo at its own size; None shows the whole photo reduced
+    room: rows and columns that are shown at their own size, at most; multiples of a cell
     split: share of the width that shows the photo as it was, 0-1; the rest shows it restored
     """
 
     center: Point | None = None
+    room: tuple[int, int] = DETAIL
     split: float = 0.5
     mask: bool = True
     motion: bool = False
@@ -249,9 +251,9 @@ class Session:
         derived = self._derived
         derived.whole = self._restored(replace(self.request, strength=1.0))
 
-    def restore_around(self, center: Point) -> None:
-        """Restore what a view of that center shows at full size. Raises as `restore`."""
-        derived, (rows, columns) = self._derived, self.window(center)
+    def restore_part(self, view: View) -> None:
+        """Restore what a view shows of the photo at its own size. Raises as `restore`."""
+        derived, (rows, columns) = self._derived, self.window(view)
         inside = np.zeros(self._painted.shape, np.float32)
         inside[around(rows), around(columns)] = 1
         request = replace(self.request, strength=1.0)
@@ -286,17 +288,19 @@ class Session:
 
     # What is shown
 
-    def window(self, center: Point) -> tuple[slice, slice]:
-        """Rows and columns that a view of that center shows at full size; they begin at a cell."""
+    def window(self, view: View) -> tuple[slice, slice]:
+        """Rows and columns that a view shows; they begin at a cell."""
         assert self.photo is not None
-        size = self.photo.height, self.photo.width
-        spans = zip(size, DETAIL, reversed(center), strict=True)
-        starts = [(length, most, int(middle - most / 2)) for length, most, middle in spans]
-        tops = [max(0, min(start, length - most)) // CELL * CELL for length, most, start in starts]
-        rows, columns = (
-            slice(top, min(top + most, length)) for top, (length, most, _) in zip(tops, starts, strict=True)
-        )
-        return rows, columns
+        height, width = self.photo.height, self.photo.width
+        if view.center is None:
+            return slice(0, height), slice(0, width)
+        (x, y), (rows, columns) = view.center, view.room
+        return span(y, rows, height), span(x, columns, width)
+
+    def centered(self, center: Point, view: View) -> View:
+        """A view at the photo's own size, moved so that all of it lies in the photo."""
+        rows, columns = self.window(replace(view, center=center))
+        return replace(view, center=((columns.start + columns.stop) / 2, (rows.start + rows.stop) / 2))
 
     def scale(self, view: View) -> float:
         """Pixels shown for each pixel of the photo."""
@@ -304,9 +308,7 @@ class Session:
 
     def corner(self, view: View) -> Point:
         """The place in the photo, x, y, of the upper left corner of what is shown."""
-        if view.center is None:
-            return 0.0, 0.0
-        rows, columns = self.window(view.center)
+        rows, columns = self.window(view)
         return float(columns.start), float(rows.start)
 
     def has_after(self, view: View) -> bool:
@@ -314,7 +316,7 @@ class Session:
         whole, part = self._derived.whole, self._derived.part
         if whole is not None or view.center is None:
             return whole is not None
-        return part is not None and part[:2] == self.window(view.center)
+        return part is not None and part[:2] == self.window(view)
 
     def render(self, view: View) -> Pixels8 | None:
         """What is shown, H W 3: before on the left, after on the right, with mask and motion as wanted.
@@ -351,7 +353,7 @@ class Session:
         assert self.photo is not None
         if view.center is None:
             return self._reduced[0]
-        return colored(to_eight_bits(self.photo.pixels[self.window(view.center)]))
+        return colored(to_eight_bits(self.photo.pixels[self.window(view)]))
 
     def _after(self, view: View) -> Pixels8 | None:
         derived = self._derived
@@ -361,7 +363,7 @@ class Session:
             return None if derived.part is None else colored(derived.part[2])
         pixels = derived.whole.photo.pixels
         if view.center is not None:
-            return colored(to_eight_bits(pixels[self.window(view.center)]))
+            return colored(to_eight_bits(pixels[self.window(view)]))
         if derived.small is None:
             derived.small = reduced(to_eight_bits(pixels), WHOLE)[0]
         return derived.small
@@ -371,7 +373,7 @@ class Session:
         if view.center is None:
             values = upsample(self.opacity, (0, shown.shape[0]), shown.shape[1], self.scale(view))
         else:
-            values = interpolated_weights(self.opacity, *self.window(view.center))
+            values = interpolated_weights(self.opacity, *self.window(view))
         marked = values > 0.5
         inner = marked.copy()  # but for a rim
         inner[RIM:] &= marked[:-RIM]
@@ -388,7 +390,7 @@ class Session:
         confidence, opacity = self.request.decide(self.findings)
         maps = replace(self.findings, probability=np.where(opacity > 0, confidence, 0))
         if view.center is not None:
-            maps = cut(maps, *self.window(view.center))
+            maps = cut(maps, *self.window(view))
         return trajectory_overlay(shown, maps, self.epsilon, scale=self.scale(view))
 
 
@@ -408,6 +410,13 @@ def brushed(points: Sequence[Point], radius: float, shape: tuple[int, ...]) -> N
         share = ((places - start) @ along / max(float(along @ along), 1e-6)).clip(0, 1)
         part |= np.hypot(*np.moveaxis(places - start - share[..., None] * along, -1, 0)) <= radius
     return covered
+
+
+def span(middle: float, most: int, length: int) -> slice:
+    """Up to so many rows or columns around a middle, beginning at a cell, of so many that there are."""
+    start = max(0, min(round(middle - most / 2), length - most))
+    start = -(-start // CELL) * CELL if start + most >= length else start // CELL * CELL
+    return slice(start, min(start + most, length))
 
 
 def around(part: slice) -> slice:

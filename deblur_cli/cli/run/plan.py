@@ -162,8 +162,8 @@ def _names_explained(jobs: Sequence[Job], options: RunOptions) -> Iterator[str]:
         result = job.results.get(Kind.photo)
         if result is None:
             continue
-        if result.name.startswith(job.source.name) and options.suffix and job.source.suffix:
-            yield f"{job.source}: another photo is named alike, so its result is {result.name}"
+        if result.name != f"{job.source.stem}{options.suffix}{result.suffix}":
+            yield f"{job.source}: another photo has the same name, so its result is {result.name}"
         elif options.format is None and _format_named(job.source) not in (None, _format_named(result)):
             why = "is not what its name says"
             if _held(job.source) == "LJPEG":
@@ -183,7 +183,8 @@ def _without_effect(jobs: Sequence[Job], options: RunOptions, folders: int) -> I
     if options.quality is not None and "quality" not in options.from_file:
         formats = {encode.format_of(job.results[Kind.photo].name) for job in jobs if job.restores}
         if lossless := sorted(formats & _LOSSLESS):
-            yield f"--quality has no effect on {' and '.join(lossless)}"
+            verb = "are" if lossless[1:] else "is"
+            yield f"{' and '.join(lossless)} {verb} lossless, so --quality has no effect"
     asked = [one for one in fields(options) if one.name.startswith("raw_")]
     asked = [one for one in asked if getattr(options, one.name) != one.default]
     asked = [one for one in asked if one.name not in options.from_file]
