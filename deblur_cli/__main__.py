@@ -5,7 +5,7 @@ import sys
 
 INTERRUPTED = 130  # that of cli.output, which takes a while to be imported
 
-# torch then asks Linux for large pages, which spares a photo some 6 % of its time; read when torch starts.
+# torch then asks Linux for large pages, which spares a photo some 6% of its time; read when torch starts.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 

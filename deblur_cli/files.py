@@ -20,7 +20,7 @@ LOCK = ".deblur-lock"  # the file in a folder that is locked while a run writes 
 logger = logging.getLogger(__name__)
 
 _ADVICE = {
-    errno.ENOENT: "the system lets no files be made there; choose another folder with -o",
+    errno.ENOENT: "the system does not allow files there; choose another folder with -o",
     errno.ENOSPC: "the disk is full; free some space or choose another folder",
     errno.EDQUOT: "the disk quota is used up; free some space or choose another folder",
     errno.EACCES: "there is no permission to write here; choose another folder with -o",

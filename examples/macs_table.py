@@ -50,7 +50,7 @@ def markdown(cells: list[str]) -> str:
 
 def table() -> list[str]:
     """Lines of the Markdown table."""
-    blurred = [f"{share * 100:.0f} % blurred" for share in SHARES]
+    blurred = [f"{share * 100:.0f}% blurred" for share in SHARES]
     head = ["network", "settings", "parameters", "dense", *blurred, "paper"]
     return [markdown(head), "|" + "---|" * len(head), *map(row, ROWS)]
 

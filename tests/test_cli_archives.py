@@ -282,8 +282,8 @@ def test_sidecars_that_cannot_be_are_wrong_usage(tmp_path, words):
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["--quality", 80], "--quality has no effect on PNG and TIFF"),
-        (["--quality", 80, "--format", "tiff"], "--quality has no effect on TIFF"),
+        (["--quality", 80], "PNG and TIFF are lossless, so --quality has no effect"),
+        (["--quality", 80, "--format", "tiff"], "TIFF is lossless, so --quality has no effect"),
         (["--quality", 80, "--format", "jpeg"], None),
         (["--raw-exposure", 1, "--raw-color-space", "p3"], "--raw-exposure and --raw-color-space: no effect"),
         (["--raw-exposure", 0], None),

@@ -132,7 +132,7 @@ def test_single_variants_can_be_chosen(weights_file):
     assert "'detect', 'detect, scale 1', " in wrong.stderr
     ignored = bench(weights_file, "--only", "detect", "--sweep", "blurred")
     assert ignored.exit_code == 2
-    assert "exclude each other" in ignored.stderr
+    assert "can't be used together" in ignored.stderr
 
 
 def test_a_sweep_over_megapixels_is_fitted_and_drawn(weights_file, tmp_path):

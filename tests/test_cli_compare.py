@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from cli_helpers import deblur, make_photo, names_in
 from PIL import Image
-from test_report import browser, look_at, needs_browser, opened  # noqa: F401 - a fixture
+from test_report import look_at, needs_browser, opened
 
 from deblur_cli.errors import EncodeError
 from deblur_cli.report import report
@@ -67,7 +67,7 @@ def test_a_page_that_cannot_be_finished_leaves_no_folder(pair, tmp_path, monkeyp
 
 
 @needs_browser
-def test_the_page_offers_no_mask_and_no_motion(browser, pair, tmp_path):  # noqa: F811
+def test_the_page_offers_no_mask_and_no_motion(browser, pair, tmp_path):
     deblur("compare", *pair, "-o", tmp_path / "page")
     with opened(browser, tmp_path / "page" / "index.html") as page:
         assert page.locator(".card").count() == 1

@@ -149,7 +149,7 @@ def test_a_missing_plot_library_is_told_before_any_work(tmp_path, weights_file, 
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     done = evaluate(dataset(tmp_path / "set", 1), "-w", weights_file, "--plot", tmp_path / "e.png")
     assert done.exit_code == 1
-    assert 'pip install "deblur-cli[plot]"' in done.stderr
+    assert 'pip install ".[plot]"' in done.stderr
     assert not done.stdout
 
 

@@ -92,7 +92,7 @@ def test_results_that_would_have_one_name_get_the_whole_names_of_their_photos(tm
     assert result.exit_code == 0
     names = ("a.jpg_deblurred.webp", "a.png_deblurred.webp", "b_deblurred.webp")
     assert result.stdout.splitlines() == [str(tmp_path / "out" / name) for name in names]
-    assert result.stderr.count("another photo is named alike") == 2
+    assert result.stderr.count("another photo has the same name") == 2
 
 
 def test_one_original_in_the_way_does_not_hold_up_the_rest(tmp_path):

@@ -59,10 +59,10 @@ def test_formats_that_need_an_extra_are_told_with_what_to_install(monkeypatch):
     (reads,) = (line for line in shown.splitlines() if line.startswith("reads "))
     assert "WebP" in reads and "HEIC" not in reads and "JPEG XL" not in reads
     for line in (
-        'reading HEIC; pip install "deblur-cli[heif]" adds it',
-        'reading JPEG XL; pip install "deblur-cli[jxl]" adds it',
-        'drawing plots; pip install "deblur-cli[plot]" adds it',
-        'the page of `deblur ui`; pip install "deblur-cli[ui]" adds it',
+        'reading HEIC; to add it, run pip install ".[heif]" in your clone of deblur',
+        'reading JPEG XL; to add it, run pip install ".[jxl]" in your clone of deblur',
+        'drawing plots; to add it, run pip install ".[plot]" in your clone of deblur',
+        'the page of `deblur ui`; to add it, run pip install ".[ui]" in your clone of deblur',
     ):
         assert f"missing   {line}\n" in shown
 

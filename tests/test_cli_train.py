@@ -259,7 +259,7 @@ def test_settings_on_the_command_line_are_read_as_toml():
         (("--set", "blur.longest=far"), 2, "'blur.longest' must be a number"),
         (("--device", "gpu"), 2, "not 'gpu'"),
         (("--precision", "fp16"), 2, "bf16 or fp32"),
-        (("--quiet", "--verbose"), 2, "exclude each other"),
+        (("--quiet", "--verbose"), 2, "can't be used together"),
     ],
 )
 def test_wrong_options_are_one_line_and_write_nothing(config, photos, tmp_path, words, code, message):

@@ -13,7 +13,7 @@ def test_without_the_extra_it_is_named(monkeypatch, tmp_path):
     monkeypatch.delitem(sys.modules, "deblur_cli.ui.page", raising=False)
     result = deblur("ui", make_photo(tmp_path / "a.png"))
     assert result.exit_code == 2
-    assert 'pip install "deblur-cli[ui]"' in result.stderr
+    assert 'pip install ".[ui]"' in result.stderr
     assert len(result.stderr.splitlines()) == 1
 
 
@@ -22,7 +22,7 @@ def test_without_the_extra_it_is_named(monkeypatch, tmp_path):
     [
         (("gone.png",), "no such file or folder"),
         (("--port", "0"), "--port must be auto or a number from 1 to 65535"),
-        (("--strength", "151"), "--strength must be a number of percent"),
+        (("--strength", "151"), "--strength must be a percentage"),
         (("--output", "a.png/b"), "is a file"),
     ],
 )

@@ -484,7 +484,7 @@ def test_hdr_colors_of_a_png_are_known_and_reach_an_avif(tmp_path, deep, caplog)
     chunk = struct.pack(">I", 4) + b"cICP" + content + struct.pack(">I", zlib.crc32(b"cICP" + content))
     photo = decode(write(tmp_path, png_with(chunk, deep), ".png"))
     assert "is HDR" in caplog.text
-    bits = ("6 of its 16 bits per channel",) if deep else ()
+    bits = ("its 16-bit depth (reduced to 10 bits per channel)",) if deep else ()
     assert encode(photo, tmp_path / "r.avif") == bits
     assert decode(tmp_path / "r.avif").metadata.cicp[:2] == (9, 16)
     assert encode(photo, tmp_path / "r.png") == ()

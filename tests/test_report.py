@@ -105,7 +105,7 @@ def test_zoom_shows_the_photos_own_pixels(browser, page_path, density):
         look_at(page, 0)
         page.keyboard.press("End")  # all before
         page.locator("#full").click()
-        assert page.locator("#zoom").inner_text() == "100 %"
+        assert page.locator("#zoom").inner_text() == "100%"
         shown = screen(page)
         box, frame = (page.locator(which).bounding_box() for which in ("#before", "#stage"))
         left, top = (box[side] * density for side in "xy")

@@ -121,7 +121,7 @@ def test_what_is_painted_and_saved_is_what_the_command_line_makes(browser, addre
         less = changes(page, found)
         assert less < found
         move(page, "Strength", "ArrowLeft", 30)
-        expect(page.get_by_text("Strength 70 %")).to_be_visible()
+        expect(page.get_by_text("Strength 70%")).to_be_visible()
         move(page, "Radius of the brush", "ArrowLeft", 34)
         stroke(page, "Brush", (0.1, 0.8), (0.5, 0.85))
         more = changes(page, less)
@@ -166,7 +166,7 @@ def test_keys_alone_look_paint_and_restore(browser, address):
         found = share(page)
         page.locator(".stage").focus()
         page.keyboard.press("z")
-        expect(page.get_by_role("switch", name="100 %")).to_be_checked()
+        expect(page.get_by_role("switch", name="100%")).to_be_checked()
         expect(page.get_by_text("not restored yet")).to_be_hidden(timeout=SLOW)
         page.get_by_role("button", name="Brush").press("Enter")
         page.locator(".stage").focus()

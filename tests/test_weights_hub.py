@@ -243,7 +243,7 @@ def test_list_pull_path_verify_and_remove(server, pinned, content, tmp_path):
     assert result.exit_code == 0, result.stderr
     assert "downloading far" in result.stderr and f"hf://{REPOSITORY}/{FILE}@main" in result.stderr
     assert deblur("weights", "path", "far").stdout == result.stdout
-    assert "far: hash right" in deblur("weights", "verify", "--all").stdout
+    assert "far: checksum OK" in deblur("weights", "verify", "--all").stdout
     assert '"here": true' in deblur("weights", "list", "--json").stdout
     result = deblur("weights", "remove", "far")
     assert result.exit_code == 0 and len(result.stdout.splitlines()) == 2

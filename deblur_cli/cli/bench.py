@@ -47,7 +47,7 @@ class BenchOptions(shared.NetworkOptions):
         float,
         typer.Option(
             metavar="0-1",
-            help="Share of the photo that is blurred.",
+            help="Fraction of the photo that is blurred.",
             parser=shared.share("--blurred must be a number from 0 to 1"),
         ),
     ] = 0.1

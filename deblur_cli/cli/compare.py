@@ -1,4 +1,4 @@
-"""`deblur compare`: a web page that compares any two pictures of one size."""
+"""`deblur compare`: a web page that compares any two pictures of the same size."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +68,7 @@ def compare(options: CompareOptions) -> None:
         if (before.width, before.height) != (after.width, after.height):
             raise UsageError(
                 f"{options.before} has {before.width} x {before.height} pixels and {options.after} "
-                f"{after.width} x {after.height}: only pictures of one size can be compared"
+                f"{after.width} x {after.height}: only pictures of the same size can be compared"
             )
         page = write_comparison(options.output, before, after)
     names = {"before": str(options.before), "after": str(options.after), "output": str(page)}

@@ -220,7 +220,7 @@ def print_table(
     kind += "".join(f", detector {name}" for name in detectors if name)
     streams.result(
         f"{number}, {sizes}, {kind}, {first.device}, {first.precision}; "
-        "means [95 % intervals, bootstrap over pictures]"
+        "means [95% intervals, bootstrap over pictures]"
     )
     for line in table(means):
         streams.result(line)

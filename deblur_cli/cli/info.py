@@ -8,6 +8,7 @@ from typing import Any
 from deblur_cli import __version__
 from deblur_cli.cli import options
 from deblur_cli.errors import WeightsError
+from deblur_cli.extras import how_to_install
 
 CPU_INFO = Path("/proc/cpuinfo")
 
@@ -156,7 +157,7 @@ def _weights_line(entry: dict[str, Any]) -> str:
 
 
 def _extra_line(extra: dict[str, Any]) -> str:
-    return f'{extra["adds"]}; pip install "deblur-cli[{extra["name"]}]" adds it'
+    return f"{extra['adds']}; to add it, run {how_to_install(extra['name'])}"
 
 
 def _used_lines(used: dict[str, Any]) -> list[str]:

@@ -68,7 +68,7 @@ def takes(options: type[Options]) -> Callable[[Callable[[Options], None]], Calla
 def exclude(first: str, first_given: bool, second: str, second_given: bool) -> None:
     """Refuse two options that contradict each other."""
     if first_given and second_given:
-        raise UsageError(f"{first} and {second} exclude each other; give only one of them")
+        raise UsageError(f"{first} and {second} can't be used together")
 
 
 @contextmanager
@@ -244,8 +244,7 @@ Scales = Annotated[
     typer.Option(
         "--scales",
         metavar="auto|1,2,4,8",
-        help="Reductions of the photo at which to detect and restore: 1 is its own size, 2 is half; "
-        "auto is all of them.",
+        help="Sizes at which to detect and restore: 1 is the photo's own, 2 is half; auto is all of them.",
         parser=parse_scales,
         rich_help_panel=RESTORE,
     ),
@@ -254,7 +253,7 @@ KeepSharp = Annotated[
     bool,
     typer.Option(
         "--keep-sharp/--no-keep-sharp",
-        help="Leave sharp pixels exactly as they were, or write all that the network gives.",
+        help="Leave sharp pixels exactly as they were, or let the network change them too.",
         rich_help_panel=RESTORE,
     ),
 ]
@@ -284,7 +283,7 @@ Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Show only errors on stderr.", rich_help_panel=MESSAGES)
 ]
 Debug = Annotated[
-    bool, typer.Option("--debug", help="Show where in the code an error arose.", rich_help_panel=MESSAGES)
+    bool, typer.Option("--debug", help="Show where in the code an error occurred.", rich_help_panel=MESSAGES)
 ]
 Version = Annotated[
     bool,

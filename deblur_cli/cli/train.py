@@ -202,13 +202,13 @@ def row_line(row: Mapping[str, float]) -> str:
         terms = "  ".join(f"{name} {value:.4f}" for name, value in row.items() if name not in COURSE)
         return f"{head}  rate {row['rate']:.2e}  {terms}"
     found = (
-        f"mask IoU {row['mask_iou']:.3f}, {100 * row['wrongly_marked']:.1f} % wrongly marked, sharp photos "
-        f"{100 * row['sharp_marked']:.1f} % marked, endpoints {row['endpoint_error']:.1f} px off"
+        f"mask IoU {row['mask_iou']:.3f}, {100 * row['wrongly_marked']:.1f}% wrongly marked, sharp photos "
+        f"{100 * row['sharp_marked']:.1f}% marked, endpoints {row['endpoint_error']:.1f} px off"
     )
     if "epsilon" in row:
         found += (
             f", recommended epsilon {row['epsilon']:g} ({row['kept_gain']:+.2f} dB, "
-            f"{100 * row['sharp_touched']:.1f} % of sharp photos touched)"
+            f"{100 * row['sharp_touched']:.1f}% of sharp photos touched)"
         )
     if "gain_ssim_w" not in row:
         return f"{head}  scores: {found}, Richardson-Lucy along the motion {row['gain_psnr_w']:+.2f} dB"

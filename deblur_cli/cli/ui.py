@@ -14,6 +14,7 @@ from deblur_cli.cli import options as shared
 from deblur_cli.cli.options import takes
 from deblur_cli.cli.run.options import Kind, RunOptions, parse_strength
 from deblur_cli.errors import UsageError
+from deblur_cli.extras import how_to_install
 
 if TYPE_CHECKING:
     from deblur_cli.ui.session import Item
@@ -108,14 +109,14 @@ class UiOptions(shared.NetworkOptions):
 def ui(options: UiOptions) -> None:
     """Open a page in the browser to look at photos, correct their masks, and save them.
 
-    Only this machine can reach the page, and it sends nothing anywhere. Ctrl-C ends it.
+    Only this machine can reach the page, and it sends nothing anywhere. Press Ctrl-C to stop.
     """
     try:
         from deblur_cli.ui.server import listen, serve
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("nicegui", "uvicorn", "fastapi"):
             raise
-        raise UsageError('the page needs NiceGUI: pip install "deblur-cli[ui]"') from error
+        raise UsageError(f"the page needs NiceGUI: run {how_to_install('ui')}") from error
     from deblur_cli.cli.output import Output, describe
     from deblur_cli.cli.run.command import load
     from deblur_cli.ui.session import Workbench
@@ -126,7 +127,7 @@ def ui(options: UiOptions) -> None:
         bench = Workbench(*load(options.as_run, streams), options.max_megapixels)
 
         def announce(address: str) -> None:
-            streams.say("the page is open to this machine alone; Ctrl-C ends it")
+            streams.say("the page is open to this machine alone; press Ctrl-C to stop")
             streams.tell({"type": "page", "address": address}, address)
             if options.browser:
                 Thread(target=webbrowser.open, args=(address,), daemon=True).start()  # some wait for it

@@ -148,7 +148,7 @@ def checked(name: str) -> str:
     source = weights.source_of(name)
     file_here(source)
     loaded = weights.load(name)  # compares the hash
-    hashed = "hash right" if source.sha256 else f"no hash to compare with (SHA-256 {loaded.sha256})"
+    hashed = "checksum OK" if source.sha256 else f"no hash to compare with (SHA-256 {loaded.sha256})"
     try:
         expected = (source.entry and source.entry.fingerprint) or stored_fingerprint(loaded.notes)
     except WeightsError as error:
@@ -157,7 +157,7 @@ def checked(name: str) -> str:
         return f"{name}: {hashed}, fits the network, no fingerprint to compare with"
     if not agrees(fingerprint(loaded.network), expected):
         raise WeightsError(f"{name}: {hashed}, but the network computes something else than when it was made")
-    return f"{name}: {hashed}, fingerprint right"
+    return f"{name}: {hashed}, test output OK"
 
 
 @app.command(cls=PanelCommand)

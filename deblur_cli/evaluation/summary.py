@@ -35,7 +35,7 @@ DRAWN = {  # over epsilon; measure: axis
 
 @dataclass(frozen=True)
 class Mean:
-    """Mean and extremes over `count` pictures; its 95 % interval, NaN where there are too few to tell."""
+    """Mean and extremes over `count` pictures; its 95% interval, NaN where there are too few to tell."""
 
     mean: float
     low: float
@@ -151,7 +151,7 @@ def shorten(text: str, length: int) -> str:
 
 
 def over_epsilon(summaries: Mapping[Place, Mapping[str, Mean]]) -> list[Diagram]:
-    """A diagram for each measure that is known, with a curve for each weights; shades are 95 % intervals."""
+    """A diagram for each measure that is known, with a curve for each weights; shades are 95% intervals."""
     diagrams, names = [], labels([weights for weights, _ in summaries])
     for measure, axis in DRAWN.items():
         curves = [

@@ -76,7 +76,7 @@ def _fitting_icc(metadata: Metadata, *, written_as_rgb: bool) -> bytes | None:
 
 def _log_idle_quality(path: Path, name: str, quality: int | None) -> None:
     if quality is not None:
-        logger.warning("%s: %s is written without loss, so --quality has no part in it", path, name)
+        logger.info("%s: %s is lossless, so quality has no effect", path, name)  # a run says it once
 
 
 def lost_in(photo: Photo, name: str) -> tuple[str, ...]:
@@ -108,7 +108,7 @@ def lost_in(photo: Photo, name: str) -> tuple[str, ...]:
         lost["its gray profile"] = True
     depth = {"JPEG": 8, "WEBP": 8, "AVIF": _avif_bits(photo)}.get(name, 16)
     if photo.pixels.dtype == np.uint16 and depth < photo.bits:
-        lost[f"{photo.bits - depth} of its {photo.bits} bits per channel"] = True
+        lost[f"its {photo.bits}-bit depth (reduced to {depth} bits per channel)"] = True
     return tuple(phrase for phrase, is_lost in lost.items() if is_lost)
 
 

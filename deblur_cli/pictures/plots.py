@@ -6,6 +6,7 @@ from types import ModuleType
 from typing import Any, BinaryIO
 
 from deblur_cli.errors import PlotError
+from deblur_cli.extras import how_to_install
 
 INCHES = (6.4, 3.2)  # of one diagram
 DOTS = 150  # per inch
@@ -38,7 +39,7 @@ def check_plotting() -> ModuleType:
     try:
         import matplotlib.figure
     except ImportError as error:
-        raise PlotError('plots need matplotlib: pip install "deblur-cli[plot]"') from error
+        raise PlotError(f"plots need matplotlib: run {how_to_install('plot')}") from error
     return matplotlib.figure
 
 

@@ -141,7 +141,7 @@ class Page:
         with ui.row(wrap=True).classes("gap-3"):
             self.mask = ui.switch("Mask", value=True, on_change=self.looked)
             self.motion = ui.switch("Motion", on_change=self.looked)
-            self.full = ui.switch("100 %", on_change=self.zoomed)
+            self.full = ui.switch("100%", on_change=self.zoomed)
         self.epsilon_text = ui.label()
         self.epsilon = Slider(min=0, max=1, step=0.01, value=session.epsilon, on_change=self.moved)
         self.epsilon.props('aria-label="Epsilon: how sure to be before restoring; lower restores more"')
@@ -179,7 +179,7 @@ class Page:
     def label_settings(self) -> None:
         """Name the values of the sliders."""
         self.epsilon_text.set_text(f"Epsilon {self.session.epsilon:.2f} (lower restores more)")
-        self.strength_text.set_text(f"Strength {100 * self.session.strength:.0f} %")
+        self.strength_text.set_text(f"Strength {100 * self.session.strength:.0f}%")
 
     async def tick(self) -> None:
         """Show how far the work is, and a photo as soon as it is read."""
@@ -392,7 +392,7 @@ class Page:
         await self.follow()
 
     async def follow(self) -> None:
-        """Restore what is in view at 100 %, again and again until it fits what is set."""
+        """Restore what is in view at 100%, again and again until it fits what is set."""
         self.is_outdated = True
         if self.is_following:
             self.session.cancel()
@@ -455,7 +455,7 @@ class Page:
             await self.refresh()
 
     async def released(self, here: Point) -> None:
-        """Show at 100 % what was clicked in the whole photo, and restore what a drag moved into view."""
+        """Show at 100% what was clicked in the whole photo, and restore what a drag moved into view."""
         if self.view.center is None:
             self.cursor = here
             self.full.set_value(True)

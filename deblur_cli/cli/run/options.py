@@ -62,7 +62,7 @@ def parse_format(name: str) -> str:
 def parse_strength(text: str) -> float:
     """Return percents, with or without their sign."""
     parse = shared.number(
-        float, "--strength must be a number of percent from 0 to 150", lambda percent: 0 <= percent <= 150
+        float, "--strength must be a percentage from 0 to 150", lambda percent: 0 <= percent <= 150
     )
     return parse(str(text).removesuffix("%")) or 0.0
 
@@ -272,7 +272,7 @@ class RunOptions(shared.DeblurOptions):
         bool,
         typer.Option(
             "--sidecars",
-            help="Also copy the XMP files of a photo, under the name of its result.",
+            help="Also copy each photo's .xmp files, named like its result.",
             rich_help_panel=shared.WRITE,
         ),
     ] = False

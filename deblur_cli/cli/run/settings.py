@@ -81,7 +81,7 @@ def read_settings(name: str) -> Settings:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{path}: is not valid TOML: {error}") from error
     if strange := next((key for key in table if key != TABLE), None):
-        raise UsageError(f"{path}: {strange}: unknown; options stand below a line [{TABLE}]")
+        raise UsageError(f"{path}: {strange}: unknown; options go below a line that says [{TABLE}]")
     values = table.get(TABLE, {})
     if not isinstance(values, dict):
         raise UsageError(f"{path}: {TABLE} must be a table: write [{TABLE}] and options below it")
@@ -122,8 +122,8 @@ def apply_settings(context: typer.Context, named: Settings | None) -> Settings |
 def _option(key: str, options: Mapping[str, TyperOption], settings: Settings) -> TyperOption:
     if key in options and settings.is_found and key not in HARMLESS:
         raise UsageError(
-            f"this option counts only in a file that you name: add --config {settings.path}, or --no-config"
-            " to ignore the file"
+            f"this option works only in a file you name with --config; add --config {settings.path}, or"
+            " --no-config to ignore the file"
         )
     if key in options:
         return options[key]

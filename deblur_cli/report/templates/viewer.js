@@ -20,7 +20,7 @@
       size <= room ? (room - size) / 2 : clamp(offset, room - size, 0);
     state.x = along(state.x, photo().width * state.scale, stage.clientWidth);
     state.y = along(state.y, photo().height * state.scale, stage.clientHeight);
-    // Whole screen pixels, so that at 100 % none of the photo's pixels is smeared over two.
+    // Whole screen pixels, so that at 100% none of the photo's pixels is smeared over two.
     const frame = stage.getBoundingClientRect();
     const whole = (place) => Math.round(place / real()) * real();
     state.x = whole(frame.left + state.x) - frame.left;
@@ -39,7 +39,7 @@
     $("after").style.clipPath = `inset(0 0 0 ${cut}px)`;
     handle.style.left = `${line}px`;
     handle.setAttribute("aria-valuenow", String(Math.round(state.split * 100)));
-    $("zoom").textContent = `${Math.round((state.scale / real()) * 100)} %`;
+    $("zoom").textContent = `${Math.round((state.scale / real()) * 100)}%`;
   }
 
   function zoomTo(scale, x = stage.clientWidth / 2, y = stage.clientHeight / 2) {
