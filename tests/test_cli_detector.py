@@ -114,7 +114,7 @@ def test_the_note_in_a_photo_names_both(photo, files):
 def test_weights_that_have_to_be_told_are_refused_alone(photo, files):
     for words in ([], ["--detector", "own"]):
         line = refused("run", photo, "-w", files["told"], *words)
-        assert "restores what a detector finds: choose one with --detector" in line
+        assert "restores what a detector finds: choose one with --detector, or --epsilon 0" in line
     (done, _) = run(photo, "-w", files["told"], "--detector", files["sure"], "--trajectory")
     assert done["changed"] and done["trajectory"]
 

@@ -71,6 +71,24 @@ def test_one_mask_counts_for_every_photo_of_its_shape(tmp_path):
     assert states.count("planned") == states.count("failed") == 1
 
 
+def test_masks_in_folders_belong_to_photos_in_folders(tmp_path):
+    """One flat mask could be that of either photo, so neither gets it; below folders each has its own."""
+    for place in ("a", "b"):
+        make_photo(tmp_path / "in" / place / "p.png")
+    paint(tmp_path / "masks/p.png")
+    result = deblur("run", "in", "-r", "-o", "out", "--mask-file", "masks")
+    assert result.exit_code == 1 and not list(tmp_path.glob("out/*/*.png"))
+    assert "masks/p.png could be that of several photos; put the mask of this one into" in result.stderr
+    (tmp_path / "masks/p.png").unlink()
+    paint(tmp_path / "masks/a/p.png")
+    result = deblur("run", "in", "-r", "-o", "out", "--mask-file", "masks", "--json")
+    states = [json.loads(line) for line in result.stdout.splitlines()[:-1]]
+    assert {state["input"]: state["mask_file"] for state in states} == {
+        "in/a/p.png": "masks/a/p.png",
+        "in/b/p.png": None,
+    }
+
+
 @pytest.mark.parametrize("foretell", [(), ("--dry-run",)])
 def test_a_photo_without_its_mask_is_left_alone_unless_masks_only_add(tmp_path, foretell):
     make_photo(tmp_path / "in/a.png")
@@ -91,7 +109,6 @@ def test_a_photo_without_its_mask_is_left_alone_unless_masks_only_add(tmp_path, 
         (("--strength", "much"), "--strength must be a percentage from 0 to 150, not 'much'"),
         (("--mask-mode", "add"), "--mask-mode add says how a painted mask counts: add --mask-file"),
         (("--mask-file", "none.png"), "--mask-file none.png: no such file or folder"),
-        (("--mask-file", "."), "--mask-file .: there are no pictures in this folder"),
         (
             ("--mask-file", "in/a.png", "--no-keep-sharp"),
             "--mask-file and --no-keep-sharp can't be used together",

@@ -54,8 +54,8 @@ def test_photos_without_a_command_are_restored_as_by_run(tmp_path, monkeypatch, 
         ),
         (
             ("a.png", "--mask", "face.png", "-q"),
-            "--mask takes no file; did you mean --mask-file face.png? If it is one more photo to deblur, put it"
-            " before --mask",
+            "--mask takes no file; did you mean --mask-file face.png? If it is one more photo to deblur, put"
+            " it before --mask",
         ),
         (("help", "epsilom"), "no such command or file: epsilom; did you mean `deblur epsilon`?"),
         (("--nosuch", "a.png"), "No such option: --nosuch"),

@@ -11,10 +11,10 @@ from photo_raw import make_dng, quarters
 from PIL.ExifTags import Base
 
 from deblur_cli.photo import exif
-from deblur_cli.photo.bmff import CREDENTIALS, XMP_UUID, read_canon
+from deblur_cli.photo.bmff import XMP_UUID, read_canon
 from deblur_cli.photo.decode import decode
 from deblur_cli.photo.exif import BrokenExifError, Directories, Value
-from deblur_cli.photo.photo import DEPTH_MAP
+from deblur_cli.photo.photo import CREDENTIALS, DEPTH_MAP
 from deblur_cli.photo.raw_tags import MAKER_NOTES, photographic, read_tags
 
 

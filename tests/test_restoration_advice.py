@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from restoration_helpers import photo_of, picture
+from restoration_helpers import photo_of
 
 from deblur_cli.restoration.advice import advice, densest
 from deblur_cli.restoration.deblurrer import Request, untouched
@@ -53,8 +53,15 @@ def test_a_low_strength_is_the_user_s_own_choice():
     assert advice(*restored(smooth(np.uint16), 300, strength=1.0))
 
 
+def test_noise_that_hides_the_blur_itself_is_told():
+    noise = np.random.default_rng(0).normal(0, 40, (*SIZE, 3))
+    photo = photo_of((smooth() + 60 + noise).clip(0, 255).astype(np.uint8))
+    (line,) = advice(photo, untouched(photo, everywhere(*SIZE, 0.0), Request()))
+    assert "whether anything moved is hard to tell: noise (about " in line
+
+
 def test_a_photo_that_came_out_as_it_was_needs_no_advice():
-    photo = photo_of(picture(*SIZE))
+    photo = photo_of(smooth())
     assert advice(photo, untouched(photo, everywhere(*SIZE, 0.0), Request())) == ()
 
 

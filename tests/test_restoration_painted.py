@@ -55,6 +55,28 @@ def test_what_changes_is_what_the_mode_says(deblurrer, seed, mode):
         assert differs[in_full].mean() > 0.2
 
 
+@given(st.integers(0, 99))
+@settings(max_examples=10)
+def test_nothing_black_changes_within_a_limit(deblurrer, tmp_path_factory, seed):
+    path = tmp_path_factory.getbasetemp() / "limit.png"
+    rng = np.random.default_rng(seed)
+    paint = np.zeros(SIZE, np.uint8)
+    top, left = rng.integers(0, 60), rng.integers(0, 100)
+    paint[top : top + rng.integers(20, 80), left : left + rng.integers(20, 80)] = 255
+    Image.fromarray(paint).save(path)
+    photo, findings = photo_of(picture(*SIZE)), findings_of(*SIZE, seed=seed)
+    findings.probability[:] = 0.95
+    painted = read_mask(path, *SIZE, 250, MaskMode.limit)
+    result = deblurrer.restore(photo, findings, Request(painted=painted))
+    differs = (result.photo.pixels != photo.pixels).any(axis=2)
+    assert not differs[paint == 0].any()
+    inner = np.zeros(SIZE, bool)
+    inner[top + 24 : top + 56, left + 24 : left + 56] = True
+    inner &= (np.roll(paint, (-24, -24), (0, 1)) > 0) & (np.roll(paint, (24, 24), (0, 1)) > 0)
+    if inner.sum() > 300:
+        assert differs[inner].mean() > 0.2
+
+
 def test_gray_paint_lays_in_as_much_of_the_change(deblurrer):
     photo, findings = photo_of(picture(*SIZE, dtype=np.uint16)), findings_of(*SIZE, scale=1)
     full, quarter = (
@@ -152,7 +174,7 @@ def test_masks_of_any_size_fit_photos_of_their_shape(tmp_path_factory, height, w
     path = tmp_path_factory.getbasetemp() / "mask.png"
     size = round(width * scale), round(height * scale)
     Image.new("L", size, 255).save(path)
-    opacity = read_mask(path, height, width, 250)
+    opacity = read_mask(path, height, width, 250).opacity
     assert opacity.shape == cells_of(height, width)
     assert (opacity == 1).all()
 
@@ -162,11 +184,11 @@ def test_a_thin_stroke_counts_in_full_and_noise_for_nothing(tmp_path):
     pixels[41, :] = 255
     pixels[60, 60] = 128
     Image.fromarray(pixels).save(tmp_path / "mask.png")
-    opacity = read_mask(tmp_path / "mask.png", 80, 120, 250)
+    opacity = read_mask(tmp_path / "mask.png", 80, 120, 250).opacity
     assert (opacity[5] == 1).all()
     assert opacity[7, 7] == pytest.approx(128 / 255)
     assert np.count_nonzero(opacity) == 15 + 1
-    doubled = read_mask(tmp_path / "mask.png", 160, 240, 250)
+    doubled = read_mask(tmp_path / "mask.png", 160, 240, 250).opacity
     assert (doubled[10] == 1).all() and doubled.shape == (20, 30)
 
 
@@ -175,11 +197,11 @@ def test_transparent_paint_is_none_and_orientation_counts(tmp_path):
     layer[..., 0] = 255
     layer[:16, :, 1] = 255
     Image.fromarray(layer, "LA").save(tmp_path / "layer.png")
-    assert np.array_equal(read_mask(tmp_path / "layer.png", 40, 64, 250).max(1), [1, 1, 0, 0, 0])
+    assert np.array_equal(read_mask(tmp_path / "layer.png", 40, 64, 250).opacity.max(1), [1, 1, 0, 0, 0])
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by 90 degrees to the right
     Image.fromarray(layer[..., 1]).save(tmp_path / "turned.png", exif=exif)
-    opacity = read_mask(tmp_path / "turned.png", 64, 40, 250)
+    opacity = read_mask(tmp_path / "turned.png", 64, 40, 250).opacity
     assert np.array_equal(opacity.max(0), [0, 0, 0, 1, 1])
 
 
@@ -191,7 +213,7 @@ def test_what_is_no_mask_of_the_photo_is_refused(tmp_path):
     with pytest.raises(DecodeError, match="is in color, but a mask is gray"):
         read_mask(tmp_path / "red.png", 60, 90, 250)
     Image.new("RGB", (90, 60), "white").save(tmp_path / "white.jpg")
-    assert (read_mask(tmp_path / "white.jpg", 60, 90, 250) == 1).all()
+    assert (read_mask(tmp_path / "white.jpg", 60, 90, 250).opacity == 1).all()
 
 
 def test_findings_stay_as_they_were_detected(deblurrer):

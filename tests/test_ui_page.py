@@ -26,6 +26,7 @@ SLOW = 60_000  # milliseconds that a loaded machine may take
 def serving(*words):
     """The address of a page, which ends with the block."""
     command = [sys.executable, "-m", "deblur_cli", "ui", *map(str, words), "--no-browser"]
+    command += ["--epsilon", "0.6"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=process_environment()) as process:
         try:
             yield process.stdout.readline().decode().strip()
@@ -199,6 +200,21 @@ def test_a_photo_from_the_browser_goes_back_to_it(browser, address, folder, tmp_
             page.get_by_role("button", name="Save", exact=True).click()
         assert download.value.suggested_filename == "mine_deblurred.png"
         assert download.value.path().read_bytes() == photo.read_bytes()  # nothing in it is blurred
+
+
+@needs_browser
+def test_the_whole_photo_is_restored_with_a_bar_that_can_be_canceled(browser, tmp_path):
+    with Image.open("examples/astronaut.jpg") as image:
+        image.resize((2000, 2000)).save(tmp_path / "large.jpg")
+    small = ("--device", "cpu", "--tile", "256")  # many tiles
+    with serving(tmp_path, *small) as address, window(browser, address) as page:
+        page.get_by_role("button", name="Restore all").click()
+        expect(page.get_by_role("progressbar")).to_be_visible(timeout=SLOW)
+        expect(page.get_by_role("button", name="Save", exact=True)).to_be_disabled()
+        page.get_by_role("button", name="Cancel").click()
+        said(page, "Canceled.")
+        expect(page.get_by_text("not restored yet")).to_be_visible(timeout=SLOW)
+        expect(page.get_by_role("progressbar")).to_be_hidden(timeout=SLOW)
 
 
 def answer(address, path=None, **headers):

@@ -108,6 +108,15 @@ def test_what_is_restored_is_shown_only_while_it_fits_the_mask(bench, tmp_path):
     )
 
 
+def test_what_is_saved_is_shown_and_not_restored_again(bench, tmp_path):
+    session = opened(bench, tmp_path / "a.png")
+    session.save(tmp_path / "b.png")
+    assert session.has_after(View())
+    after = session.render(View(split=0, mask=False))
+    with Image.open(tmp_path / "b.png") as image:
+        assert np.array_equal(np.asarray(image), after)
+
+
 def test_a_part_in_view_is_restored_as_in_the_whole_photo(bench, tmp_path):
     session = opened(bench, tmp_path / "a.png", (1000, 1400))
     center = (700.0, 500.0)
@@ -128,6 +137,17 @@ def test_views_at_the_border_show_pixels_of_the_photo(bench, tmp_path):
         shown, (left, top) = session.render(view), map(int, session.corner(view))
         assert np.array_equal(shown, pixels[top : top + shown.shape[0], left : left + shown.shape[1]])
         assert shown.shape[0] > DETAIL[0] - 8
+
+
+@pytest.mark.parametrize("center", [(3.0, 2.0), (130.0, 90.0), (-40.0, 900.0)])
+def test_a_moved_view_stays_in_the_photo_and_begins_at_a_cell(bench, tmp_path, center):
+    session = opened(bench, tmp_path / "a.png", (161, 203))
+    view = session.centered(center, View(room=(64, 80)))
+    rows, columns = session.window(view)
+    assert (rows.start % 8, columns.start % 8) == (0, 0)
+    assert 0 <= rows.start < rows.stop <= 161 and 0 <= columns.start < columns.stop <= 203
+    assert session.window(session.centered(view.center, view)) == (rows, columns)
+    assert session.render(view).shape == (rows.stop - rows.start, columns.stop - columns.start, 3)
 
 
 def test_mask_and_motion_are_drawn_where_something_is_marked(bench, tmp_path):

@@ -17,7 +17,6 @@ import numpy as np
 
 from deblur_cli.errors import DecodeError
 from deblur_cli.extras import how_to_install
-from deblur_cli.photo.photo import CREDENTIALS, DEPTH_MAP, GAIN_MAP, MOTION_VIDEO
 from deblur_cli.photo.samples import Channels, divide_by_alpha, split_alpha, spread_bits
 
 
@@ -86,17 +85,21 @@ def read_primary(content: bytes) -> PrimaryItem:
 
 def _properties(content: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Name and content of each property of the primary item, in order."""
-    meta = _meta_of(content)
-    parts = {name: meta[start:end] for name, start, end in boxes(meta, 4, len(meta))}
-    if not {b"pitm", b"iprp"} <= set(parts):
+    meta = meta_of(content)
+    pitm = next((meta[start:end] for name, start, end in boxes(meta, 4, len(meta)) if name == b"pitm"), None)
+    if pitm is None:
         return
-    wide = parts[b"pitm"][0] > 0
-    primary = int.from_bytes(parts[b"pitm"][4 : 8 if wide else 6], "big")
-    iprp = parts[b"iprp"]
+    wide = pitm[0] > 0
+    yield from properties_of(meta, int.from_bytes(pitm[4 : 8 if wide else 6], "big"))
+
+
+def properties_of(meta: bytes, item: int) -> Iterator[tuple[bytes, bytes]]:
+    """Name and content of each property of an item, in order, of the content of a meta box."""
+    iprp = next((meta[start:end] for name, start, end in boxes(meta, 4, len(meta)) if name == b"iprp"), b"")
     inner = {name: iprp[start:end] for name, start, end in boxes(iprp, 0, len(iprp))}
     ipco = inner.get(b"ipco", b"")
     known = [(name, ipco[start:end]) for name, start, end in boxes(ipco, 0, len(ipco))]
-    for number in _ties(inner.get(b"ipma", bytes(8)), primary):
+    for number in _ties(inner.get(b"ipma", bytes(8)), item):
         if 0 < number <= len(known):
             yield known[number - 1]
 
@@ -133,30 +136,8 @@ def _clean_aperture(value: bytes, width: int, height: int) -> tuple[int, int, in
     return box
 
 
-_C2PA = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
+C2PA_UUID = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
 XMP_UUID = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
-_COMPANIONS = {
-    b"mpvd": MOTION_VIDEO,
-    b"sefd": "what Samsung keeps beside the picture (sefd)",
-    b"tmap": GAIN_MAP,
-}
-
-
-def left_out(content: bytes) -> tuple[str, ...]:
-    """What a HEIC or AVIF file holds beside the picture that no result carries, as phrases."""
-    found = []
-    for name, start, _ in boxes(content, 0, len(content)):
-        if name == b"uuid" and content[start : start + 16] == _C2PA:
-            found.append(CREDENTIALS)
-        elif name in _COMPANIONS:
-            found.append(_COMPANIONS[name])
-    meta = _meta_of(content)
-    infos = next((meta[start:end] for name, start, end in boxes(meta, 4, len(meta)) if name == b"iinf"), b"")
-    if b"tmap" in infos:
-        found.append(GAIN_MAP)
-    if b":auxid:2" in meta or b"aux:depth" in meta or b"auxiliary:depth" in meta:
-        found.append(DEPTH_MAP)
-    return tuple(found)
 
 
 class HeicFile:
@@ -177,7 +158,6 @@ class HeicFile:
             raise ValueError("there is no picture in it")
         primary = read_primary(content)
         self.nclx, self.light = primary.nclx, primary.light
-        self._beside = left_out(content)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -212,15 +192,6 @@ class HeicFile:
         if mode in ("La", "RGBa"):
             divide_by_alpha(color, alpha)
         return Channels(color, alpha)
-
-    def left_out(self) -> tuple[str, ...]:
-        """What the file holds beside the picture that no result carries, as phrases."""
-        kinds = " ".join(str(kind).lower() for kind in self.info.get("aux", {}))
-        found = list(self._beside)
-        found += [GAIN_MAP] if "hdrgainmap" in kinds else []
-        found += [DEPTH_MAP] if self.info.get("depth_images") else []
-        found += ["further images"] if len(self.file) > 1 else []
-        return tuple(dict.fromkeys(found))
 
 
 def read_deep_avif(content: bytes, bits: int) -> Channels:
@@ -294,12 +265,13 @@ def _top_boxes(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
 
 def without_exif(content: bytes) -> bytes:
     """The file with its EXIF items renamed, so that readers pass them over."""
-    meta = _meta_of(content)
+    meta = meta_of(content)
     start = content.find(meta)
     return content[:start] + meta.replace(b"Exif", b"free") + content[start + len(meta) :]
 
 
-def _meta_of(content: bytes) -> bytes:
+def meta_of(content: bytes) -> bytes:
+    """The content of the meta box, empty without one."""
     return next(
         (content[start:end] for name, start, end in boxes(content, 0, len(content)) if name == b"meta"), b""
     )

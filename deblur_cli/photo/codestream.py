@@ -16,13 +16,20 @@ from deblur_cli.errors import DecodeError
 from deblur_cli.extras import how_to_install
 from deblur_cli.photo.bmff import XMP_UUID, boxes
 from deblur_cli.photo.guards import UnreadKindError
+from deblur_cli.photo.items import unread_boxes
 from deblur_cli.photo.samples import Channels, split_alpha, spread_bits
 
 JXL_SIGNATURES = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
 JP2_SIGNATURES = (b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  \r\n\x87\n")
 
-_EXIF_UUID = b"JpgTiffExif->JP2"
-_IPTC_UUID = bytes.fromhex("33c7a4d2b81d4723a0baf1a3e097ad38")
+_UUIDS = {
+    b"JpgTiffExif->JP2": "exif",
+    XMP_UUID: "xmp",
+    bytes.fromhex("33c7a4d2b81d4723a0baf1a3e097ad38"): "iptc",
+}
+# Boxes that hold the picture, say how it is stored, or are read elsewhere
+_JXL_BOXES = frozenset({b"JXL ", b"ftyp", b"jxll", b"jxlc", b"jxlp", b"jxli", b"jbrd", b"Exif", b"xml "})
+_JP2_BOXES = frozenset({b"jP  ", b"ftyp", b"rreq", b"jp2h", b"jp2c", b"uuid", b"free"})
 _ICC_METHODS = (2, 3)  # of a colr box: restricted and any ICC profile
 _SYCC = 18
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # start of frame, apart from tables and an extension
@@ -38,12 +45,16 @@ _UNREAD_FRAMES = {
 
 @dataclass(frozen=True)
 class Codestream:
-    """Width and height as shown, bits per sample, and blocks of metadata by name: exif, xmp, icc, iptc."""
+    """Width and height as shown, bits per sample, and blocks of metadata by name: exif, xmp, icc, iptc.
+
+    left_out: what else the file holds, as phrases
+    """
 
     width: int
     height: int
     bits: int
     blocks: dict[str, bytes] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
 
 
 def read_jxl(content: bytes) -> Codestream:
@@ -53,20 +64,32 @@ def read_jxl(content: bytes) -> Codestream:
     """
     blocks: dict[str, bytes] = {}
     stream = content
+    lost: tuple[str, ...] = ()
     if not content.startswith(JXL_SIGNATURES[0]):
         parts = list(_jxl_boxes(content))
         stream = b"".join(data for name, data in parts if name in (b"jxlc", b"jxlp"))
+        lost = unread_boxes(content, _JXL_BOXES)
         for name, data in parts:
             if name == b"Exif":
-                blocks["exif"] = data[4 + int.from_bytes(data[:4], "big") :]
+                lost += _keep(blocks, "exif", _without_offset(data))
             elif name == b"xml ":
-                blocks["xmp"] = data
+                lost += _keep(blocks, "xmp", data)
     if not stream.startswith(JXL_SIGNATURES[0]):
         raise ValueError("there is no codestream in it")
     bits = _Bits(stream[2:])
     width, height = _jxl_size(bits)
     depth, turned = _jxl_depth(bits)
-    return Codestream(*((height, width) if turned else (width, height)), depth, blocks)
+    return Codestream(*((height, width) if turned else (width, height)), depth, blocks, lost)
+
+
+def _without_offset(data: bytes) -> bytes:
+    """EXIF from its TIFF header on; some programs leave out the offset before it."""
+    return data if data[:4] in (b"II*\0", b"MM\0*") else data[4 + int.from_bytes(data[:4], "big") :]
+
+
+def _keep(blocks: dict[str, bytes], name: str, data: bytes) -> tuple[str, ...]:
+    """Puts a block among the others, or names it if there is such a block already."""
+    return () if blocks.setdefault(name, data) is data else (f"a further {name.upper()} block",)
 
 
 def _jxl_boxes(content: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -133,23 +156,22 @@ def _jxl_depth(bits: _Bits) -> tuple[int, bool]:
 def read_jp2(content: bytes) -> Codestream:
     """A JPEG 2000's header (ISO/IEC 15444-1, A.5.1) and boxes (annex I). Raises as `read_jxl`."""
     blocks: dict[str, bytes] = {}
+    lost: tuple[str, ...] = ()
     if not content.startswith(JP2_SIGNATURES[0]):
+        lost = unread_boxes(content, _JP2_BOXES)
         for name, start, end in boxes(content, 0, len(content)):
             if name == b"uuid":
-                blocks |= _of_uuid(content[start : start + 16], content[start + 16 : end])
+                kind, data = content[start : start + 16], content[start + 16 : end]
+                known = _UUIDS.get(kind)
+                lost += (f"its box {name.decode()}",) if known is None else _keep(blocks, known, data)
             elif name == b"jp2h":
                 blocks |= _of_color(content, start, end)
     start = content.find(JP2_SIGNATURES[0])
     if start < 0:
         raise ValueError("there is no codestream in it")
     right, bottom, left, top = struct.unpack_from(">4I", content, start + 8)
-    return Codestream(right - left, bottom - top, (content[start + 42] & 0x7F) + 1, blocks)
-
-
-def _of_uuid(uuid: bytes, data: bytes) -> dict[str, bytes]:
-    if uuid == _EXIF_UUID:
-        return {"exif": data}
-    return {XMP_UUID: {"xmp": data}, _IPTC_UUID: {"iptc": data}}.get(uuid, {})
+    bits = (content[start + 42] & 0x7F) + 1
+    return Codestream(right - left, bottom - top, bits, blocks, tuple(dict.fromkeys(lost)))
 
 
 def _of_color(content: bytes, start: int, end: int) -> dict[str, bytes]:
@@ -205,7 +227,7 @@ def read_pixels(path: Path, content: bytes, format: str, bits: int) -> Channels:
     """
     decoders: dict[str, Callable[..., Any]] = {
         "JXL": imagecodecs.jpegxl_decode,
-        "JP2": imagecodecs.jpeg2k_decode,
+        "JP2": lambda content: imagecodecs.jpeg2k_decode(content[: _jp2_end(content)]),
         "LJPEG": imagecodecs.jpeg8_decode,
     }
     array = np.array(np.atleast_3d(decoders[format](content)))
@@ -214,6 +236,12 @@ def read_pixels(path: Path, content: bytes, format: str, bits: int) -> Channels:
     if array.dtype == np.uint16 and bits < 16:
         spread_bits(array, bits)
     return split_alpha(array)
+
+
+def _jp2_end(content: bytes) -> int:
+    """Where the codestream ends: decoders stumble over another file behind it."""
+    ends = (end for name, _, end in boxes(content, 0, len(content)) if name == b"jp2c")
+    return next(ends, len(content))
 
 
 def jxl_profile(path: Path, content: bytes) -> bytes:

@@ -1,7 +1,6 @@
 """File -> Photo: pixels upright, everything else of the file kept for the result."""
 
 import io
-import struct
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -11,8 +10,9 @@ from typing import BinaryIO
 from PIL import Image, JpegImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 from deblur_cli.errors import DecodeError
-from deblur_cli.photo import bmff, codestream, jpeg, metadata, png, samples
+from deblur_cli.photo import bmff, codestream, items, jpeg, metadata, png, samples
 from deblur_cli.photo.color import with_network_view
+from deblur_cli.photo.containers import webp_chunks
 from deblur_cli.photo.guards import (
     check_file,
     damage_explained,
@@ -116,7 +116,7 @@ def _read_heic(source: _Source) -> Photo:
     channels = heic.read()
     blocks, lost = metadata.read_heic_metadata(heic.info)
     blocks = replace(blocks, light=heic.light)
-    lost = (*lost, *heic.left_out())
+    lost = (*lost, *items.left_out(source.content()))
     photo = _photo(source, "HEIF", channels, blocks, lost, bits=heic.bits, lossless=False, tag=heic.nclx)
     return _upright(photo)
 
@@ -142,7 +142,7 @@ def _read_avif_by_pillow(source: _Source, content: bytes, found: bmff.PrimaryIte
         )
         blocks, orientation, lost = metadata.read_metadata(image, source.file)
     blocks = replace(blocks, light=found.light)
-    lost = (*broken, *lost, *bmff.left_out(content))
+    lost = (*broken, *lost, *items.left_out(content))
     photo = _photo(source, "AVIF", channels, blocks, lost, orientation, lossless=False, tag=found.nclx)
     return replace(photo, bits=found.bits)
 
@@ -192,6 +192,7 @@ def _read_jxl(source: _Source) -> Photo:
     channels = codestream.read_pixels(source.path, content, "JXL", found.bits)
     blocks = found.blocks | {"icc": codestream.jxl_profile(source.path, content)}
     carried, lost = metadata.read_blocks(blocks, turned=True)
+    lost = (*lost, *found.left_out)
     return _upright(_photo(source, "JXL", channels, carried, lost, bits=found.bits, lossless=False))
 
 
@@ -201,6 +202,7 @@ def _read_jp2(source: _Source) -> Photo:
     source.check_size(found.width, found.height)
     channels = codestream.read_pixels(source.path, content, "JP2", found.bits)
     carried, lost = metadata.read_blocks(found.blocks, turned=False)
+    lost = (*lost, *found.left_out)
     return _upright(_photo(source, "JP2", channels, carried, lost, bits=found.bits))
 
 
@@ -284,7 +286,7 @@ def _open(path: Path, file: BinaryIO, format: str) -> Image.Image:
 
 def _read_loaded(source: _Source, image: Image.Image) -> tuple[Photo, int]:
     path, file = source.path, source.file
-    beside = _left_out(source, image)
+    beside = _left_out(image)
     bits = png_bits(source.header) if image.format == "PNG" else 8
     if image.format == "TIFF":  # before loading, after which Pillow forgets the orientation
         blocks, orientation, lost = _choose_page(source, image)
@@ -348,30 +350,11 @@ def _jpeg_settings(image: Image.Image, orientation: int) -> JpegSettings | None:
 
 def _is_lossless(image: Image.Image, file: BinaryIO) -> bool:
     if image.format == "WEBP":
-        return any(name == b"VP8L" for name, _ in _riff_chunks(file))
+        file.seek(0)
+        return any(name == b"VP8L" for name, *_ in webp_chunks(file.read()))
     return image.format not in ("JPEG", "MPO")
 
 
-def _riff_chunks(file: BinaryIO) -> list[tuple[bytes, int]]:
-    """Name and size of each chunk of a WebP."""
-    chunks = []
-    file.seek(12)
-    while len(head := file.read(8)) == 8:
-        name, size = struct.unpack("<4sI", head)
-        chunks.append((name, size))
-        file.seek(size + size % 2, 1)
-    return chunks
-
-
-_WEBP_CHUNKS = frozenset({b"VP8X", b"VP8L", b"VP8 ", b"ALPH", b"ICCP", b"EXIF", b"XMP ", b"ANIM", b"ANMF"})
-
-
-def _left_out(source: _Source, image: Image.Image) -> tuple[str, ...]:
-    """What a WebP holds beside the picture, or any file beside its channels, and no result carries."""
-    found: list[str] = []
-    if image.format == "WEBP":
-        unknown = sorted({name for name, _ in _riff_chunks(source.file)} - _WEBP_CHUNKS)
-        found += [f"its chunk {name.decode('ascii', 'replace').strip()}" for name in unknown]
-    if image.mode in ("RGBX", "CMYKX"):
-        found.append("its extra channel, which has no stated meaning")
-    return tuple(found)
+def _left_out(image: Image.Image) -> tuple[str, ...]:
+    """What a file holds beside its channels, and no result carries."""
+    return ("its extra channel, which has no stated meaning",) if image.mode in ("RGBX", "CMYKX") else ()

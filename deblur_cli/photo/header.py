@@ -13,10 +13,10 @@ from typing import BinaryIO, NamedTuple, TypeVar
 from PIL import Image, UnidentifiedImageError
 
 from deblur_cli.errors import DecodeError
-from deblur_cli.photo import codestream, formats, png
+from deblur_cli.photo import codestream, containers, formats, png
 from deblur_cli.photo.bmff import HeicFile, brands, read_primary
 from deblur_cli.photo.exif import ORIENTATION, BrokenExifError, orientation_of
-from deblur_cli.photo.guards import DAMAGE, UnreadKindError, damage_explained, reason_of, unread
+from deblur_cli.photo.guards import DAMAGE, UnreadKindError, reason_of, unread
 from deblur_cli.photo.metadata import known_orientation
 from deblur_cli.photo.raw import UnsupportedRawError, raw_size
 from deblur_cli.photo.tiff import open_tiff
@@ -104,9 +104,19 @@ def identify(path: Path) -> str:
     """The format of a file as `Photo.format` has it, told by its bytes whatever its name.
 
     The name counts for camera RAW alone, where the first bytes are those of a TIFF or of nothing known.
-    Raises DecodeError, with the true kind of the file, for what deblur does not read or cannot follow.
+    Raises DecodeError, with the true kind of the file, for what deblur does not read or cannot follow,
+    and OSError.
     """
-    with damage_explained(path), path.open("rb") as file:
+    try:
+        return _identified(path)
+    except OSError:
+        raise
+    except DAMAGE as error:
+        raise _unfollowed(path, error) from error
+
+
+def _identified(path: Path) -> str:
+    with path.open("rb") as file:
         header = read_header(file)
         kind = _kind(header)
         if kind == "TIFF":
@@ -208,10 +218,14 @@ def probe(path: Path) -> Header:
         return Header(format, *_size(path, format))
     except UnidentifiedImageError as error:
         raise damaged(path, format) from error
-    except UnreadKindError as error:
-        raise unread(path, str(error)) from error
     except DAMAGE as error:
-        raise DecodeError(f"{path}: its header cannot be read ({reason_of(error)})") from error
+        raise _unfollowed(path, error) from error
+
+
+def _unfollowed(path: Path, error: Exception) -> DecodeError:
+    if isinstance(error, UnreadKindError):
+        return unread(path, str(error))
+    return DecodeError(f"{path}: its header cannot be read ({reason_of(error)})")
 
 
 def _size(path: Path, format: str) -> tuple[int, int]:
@@ -245,11 +259,22 @@ def _png_size(_: Path, file: BinaryIO) -> tuple[int, int] | None:
     if len(found.get(b"IHDR", b"")) < 8:
         return None
     width, height = struct.unpack_from(">II", found[b"IHDR"])
+    return (height, width) if _is_turned(found.get(b"eXIf")) else (width, height)
+
+
+def _webp_size(path: Path, file: BinaryIO) -> tuple[int, int]:
+    """Also right where the header does not announce the EXIF."""
+    block = containers.READERS["WEBP"](file.read()).info.get("exif")
+    with _opened(path) as image:
+        return image.size[::-1] if _is_turned(block) else image.size
+
+
+def _is_turned(block: bytes | None) -> bool:
+    """Whether an EXIF block turns the picture by 90 degrees."""
     try:
-        turned = b"eXIf" in found and orientation_of(found[b"eXIf"]) >= 5
+        return block is not None and orientation_of(block.removeprefix(b"Exif\0\0")) >= 5
     except BrokenExifError:
-        turned = False
-    return (height, width) if turned else (width, height)
+        return False
 
 
 def _rare_jpeg_size(_: Path, file: BinaryIO) -> tuple[int, int] | None:
@@ -272,6 +297,7 @@ _SIZES: dict[str, Callable[[Path, BinaryIO], tuple[int, int] | None]] = {
     "TIFF": _tiff_size,
     "AVIF": _avif_size,
     "PNG": _png_size,
+    "WEBP": _webp_size,
     "LJPEG": _rare_jpeg_size,
     "JXL": _jxl_size,
     "JP2": _jp2_size,

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 from PIL import Image, JpegImagePlugin, PngImagePlugin
 
-from deblur_cli.photo import exif, png
+from deblur_cli.photo import containers, exif, png, tiff_pages
 from deblur_cli.photo.bmff import Nclx
 from deblur_cli.photo.jpeg import PHOTOSHOP_PREFIX
 from deblur_cli.photo.jpeg_segments import JpegParts, read_parts
@@ -32,7 +32,7 @@ _EXIF_PREFIX = b"Exif\0\0"
 _PNG_XMP = b"XML:com.adobe.xmp"
 PNG_XMP_PREFIX = _PNG_XMP + b"\0"
 XMP_TAG, IPTC_TAG, _PHOTOSHOP_TAG, _ICC_TAG = 700, 33723, 34377, 34675
-_RESOLUTION_UNIT = 296
+_BITS, _RESOLUTION_UNIT = 258, 296
 _C2PA_TAG = 52545
 _LAYERS_TAG = 37724
 _TEXT_EXIF = b"Raw profile type exif"  # how ImageMagick stored EXIF in PNG before the eXIf chunk existed
@@ -43,7 +43,6 @@ _EXTENSION_MARK = re.compile(
 # Numbers of Photoshop's image resources
 _CAPTIONS, _THUMBNAILS = 0x0404, (1033, 1036)  # thumbnails of Photoshop 4, and of 5 and later
 _IPTC_MARK = b"\x1c"  # before each record
-_BMP_EMBEDDED = b"DEBM"  # PROFILE_EMBEDDED, little-endian
 
 
 def known_orientation(value: Any) -> int:
@@ -92,9 +91,14 @@ def read_metadata(image: Image.Image, file: BinaryIO) -> tuple[Metadata, int, Lo
 
     image: as Pillow opened `file`, or what stands around its pixels
     """
-    info, lost_info = image.info, _NOTHING
+    info: dict[Any, Any] = image.info
+    lost_info = _NOTHING
     if image.format == "PNG":
         info, lost_info = _read_png_info(image, file)
+    elif image.format in containers.READERS:
+        file.seek(0)
+        around = containers.READERS[image.format](file.read())
+        info, lost_info = info | around.info, around.left_out
     block, orientation, broken = _read_exif(info)
     upright, lost = _upright_exif(block)
     xmp, lost_xmp = _upright_xmp(info.get("xmp"), turned=orientation != 1)
@@ -104,13 +108,13 @@ def read_metadata(image: Image.Image, file: BinaryIO) -> tuple[Metadata, int, Lo
     parts = read_parts(file, turned=orientation != 1) if is_jpeg else JpegParts()
     dpi, density = _resolution(image)
     metadata = Metadata(
-        icc=info.get("icc_profile") or (_bmp_profile(file) if image.format == "BMP" else None),
+        icc=info.get("icc_profile"),
         exif=upright,
         xmp=xmp,
         xmp_extension=_xmp_extension(image),
         dpi=_turned_dpi(dpi, orientation),
         density=density if density is None or orientation < 5 else (density[1], density[0]),
-        comment=_read_comment(image),
+        comment=_read_comment(info),
         photoshop=resources,
         jpeg_segments=parts.segments,
         jpeg_trailer=parts.trailer,
@@ -125,18 +129,18 @@ def read_tiff_metadata(
 ) -> tuple[Metadata, int, Lost]:
     """As `read_metadata`, of a TIFF whose tags `tag` gives by number.
 
-    offset: of the page's directory, None for the first one
+    offset: of the page's directory, None for the first one, from which other pages take what they lack
     """
     orientation = known_orientation(tag(exif.ORIENTATION))
     broken: Lost = ()
     try:
-        block = exif.extract_from_tiff(file, offset)
+        block = exif.extract_from_tiff(exif.file_reader(file), offset, tiff_pages.is_inherited)
     except (exif.BrokenExifError, struct.error, RecursionError) as error:
         block, broken = None, (f"its tags, which cannot be read ({error})",)
     upright, lost = _upright_exif(block)
     icc = tag(_ICC_TAG)
     xmp, lost_xmp = _upright_xmp(tag(XMP_TAG), turned=orientation != 1)
-    resources, lost_resources = _tiff_resources(tag, read_iptc(file, offset))
+    resources, lost_resources = _tiff_resources(tag, read_iptc(file, offset) or read_iptc(file, None))
     metadata = Metadata(
         icc=icc if isinstance(icc, bytes) and icc else None,
         exif=upright,
@@ -145,7 +149,9 @@ def read_tiff_metadata(
         photoshop=resources,
     )
     credentials = (CREDENTIALS,) if tag(_C2PA_TAG) is not None else ()
-    return metadata, orientation, (*broken, *lost, *lost_xmp, *lost_resources, *credentials)
+    bits = tag(_BITS)
+    meanings = tiff_pages.meanings(tag, int(bits[0] if isinstance(bits, tuple) else bits or 1))
+    return metadata, orientation, (*broken, *lost, *lost_xmp, *lost_resources, *credentials, *meanings)
 
 
 def read_heic_metadata(info: dict[str, Any]) -> tuple[Metadata, Lost]:
@@ -248,8 +254,8 @@ def _quotient(value: Any) -> float:
     return float(value[0] / value[1] if isinstance(value, tuple) else value)
 
 
-def _read_comment(image: Image.Image) -> bytes | None:
-    comment = image.info.get("comment")
+def _read_comment(info: dict[Any, Any]) -> bytes | None:
+    comment = info.get("comment")
     return comment if isinstance(comment, bytes) and comment else None
 
 
@@ -367,17 +373,6 @@ def _resources(resources: bytes) -> Iterator[tuple[int, bytes]]:
         yield number, resources[start:position]
 
 
-def _bmp_profile(file: BinaryIO) -> bytes | None:
-    """The ICC profile that a BITMAPV5HEADER embeds."""
-    file.seek(14)
-    header = file.read(124)
-    if len(header) < 124 or int.from_bytes(header[:4], "little") < 124 or header[56:60] != _BMP_EMBEDDED:
-        return None
-    start, size = struct.unpack_from("<II", header, 112)
-    file.seek(14 + start)
-    return file.read(size) or None
-
-
 def _read_png_info(image: Image.Image, file: BinaryIO) -> tuple[dict[Any, Any], Lost]:
     """`image.info` with the profile and those texts of a PNG that are blocks; and what of them is broken."""
     info, lost = dict(image.info), []
@@ -394,7 +389,7 @@ def _read_png_info(image: Image.Image, file: BinaryIO) -> tuple[dict[Any, Any], 
             info[name] = png.unpacked(chunk)
         except ValueError as error:
             lost.append(f"{what}, which is broken ({error})")
-    return info, tuple(lost)
+    return info, (*lost, *containers.named_behind(png.behind(file), 0))
 
 
 def _read_png_chunks(file: BinaryIO) -> tuple[tuple[png.Chunk, ...], Lost]:
@@ -404,7 +399,7 @@ def _read_png_chunks(file: BinaryIO) -> tuple[tuple[png.Chunk, ...], Lost]:
         if name == b"caBX":
             lost.append(CREDENTIALS)
         elif not png.is_kept(name):
-            lost.append(f"its PNG chunk {name.decode('ascii', 'replace')}")
+            lost.append(f"its PNG chunk {containers.printable(name)}")
         elif png.is_too_short((name, content)):
             lost.append(f"its PNG chunk {name.decode()}, which is cut short")
         elif png.keyword_of((name, content)) not in (_PNG_XMP, _TEXT_EXIF):

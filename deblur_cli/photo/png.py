@@ -23,7 +23,6 @@ _PIXEL_CHUNKS = frozenset(
         b"IDAT",
         b"IEND",
         b"tRNS",
-        b"hIST",
         b"sBIT",
         b"bKGD",
         b"acTL",
@@ -67,13 +66,22 @@ def read_chunks(file: BinaryIO, wanted: Callable[[bytes], bool] = holds_no_pixel
     file.seek(len(SIGNATURE))
     while len(head := file.read(8)) == 8:
         size, name = struct.unpack(">I4s", head)
-        if not wanted(name):
-            file.seek(size + 4, 1)  # content and checksum
-            continue
-        content = file.read(size)
-        file.seek(4, 1)
-        if len(content) == size:
-            yield name, content
+        if wanted(name):
+            content = file.read(size)
+            file.seek(4, 1)  # checksum
+            if len(content) == size:
+                yield name, content
+        else:
+            file.seek(size + 4, 1)
+        if name == b"IEND":
+            return
+
+
+def behind(file: BinaryIO) -> bytes:
+    """What stands behind the last chunk of an open PNG."""
+    for _ in read_chunks(file, lambda _: False):
+        pass
+    return file.read()
 
 
 def is_too_short(chunk: Chunk) -> bool:

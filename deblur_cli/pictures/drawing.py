@@ -177,9 +177,9 @@ _THUMBNAIL = 600  # pixels; lines and text are legible on a picture reduced to t
 _SMALLEST_TEXT = 11  # pixels high on the thumbnail
 
 
-def blurred(share: float) -> str:
+def blurred(share: float, what: str = "blurred") -> str:
     """How much of a photo is blurred, as text; a little is not rounded to nothing."""
-    return "<0.1% blurred" if 0 < share < 0.0005 else f"{share:.1%} blurred"
+    return f"<0.1% {what}" if 0 < share < 0.0005 else f"{share:.1%} {what}"
 
 
 def at_scales(shares: Mapping[int, float]) -> str:

@@ -25,6 +25,21 @@ def advice(photo: Photo, result: Result) -> tuple[str, ...]:
 
     result: what became of the photo. Judged where most was restored.
     """
+    if not result.changed and result.blurred_share:
+        return ()  # as little as was asked for
+    cells = densest(result.mask)
+    rows, columns = (slice(part.start * CELL, part.stop * CELL) for part in cells)
+    before, after = (
+        one.pixels[rows, columns].astype(np.float32) / white(one.pixels) for one in (photo, result.photo)
+    )
+    mask = torch.from_numpy(result.mask[cells])[None, None]
+    noise = noise_of(torch.from_numpy(before).permute(2, 0, 1)[None], mask if result.changed else mask + 1)
+    if noise > NOISY:
+        hidden = "little could be restored" if result.changed else "whether anything moved is hard to tell"
+        return (
+            f"{hidden}: noise (about {noise * 255:.0f} of 255) hides the detail; reduce it with another "
+            "program first",
+        )
     if not result.changed:
         return ()
     length = float(np.median(result.findings.length[result.mask > 0]))
@@ -33,23 +48,11 @@ def advice(photo: Photo, result: Result) -> tuple[str, ...]:
             f"little could be restored: most of the blur is about {length:.0f} pixels long, and beyond "
             f"{TOO_LONG:.0f} hardly any is undone; try a copy of half the size",
         )
-    cells = densest(result.mask)
-    rows, columns = (slice(part.start * CELL, part.stop * CELL) for part in cells)
-    before, after = (
-        one.pixels[rows, columns].astype(np.float32) / white(one.pixels) for one in (photo, result.photo)
-    )
-    mask = torch.from_numpy(result.mask[cells])[None, None]
-    noise = noise_of(torch.from_numpy(before).permute(2, 0, 1)[None], mask)
-    if noise > NOISY:
-        return (
-            f"little could be restored: noise (about {noise * 255:.0f} of 255) hides the detail; reduce it "
-            "with another program first",
-        )
     inside = F.interpolate(mask, scale_factor=CELL)[0, 0].numpy()[: len(before), : before.shape[1]] > 0
     if np.abs(after - before)[inside].mean() < LITTLE * result.request.strength:
         return (
-            "little could be restored: what moved has hardly any detail in it; try --strength 150 or a "
-            "lower --epsilon",
+            "little could be restored: what is marked has hardly any detail; try --strength 150, or a higher "
+            "--epsilon if nothing moved there",
         )
     return ()
 

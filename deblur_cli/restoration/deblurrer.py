@@ -118,6 +118,16 @@ class Result:
         """Confidence above which a cell counted as blurred."""
         return self.request.epsilon
 
+    def weights(self, rows: slice, columns: slice) -> Floats:
+        """How much of the change pixels of a window get, h w of 0-1: the mask, feathered.
+
+        A painted limit is feathered inward, so that not a bit changes beyond it.
+        """
+        weights, painted = feather_weights(self.opacity, rows, columns), self.request.painted
+        if painted is not None and painted.mode is MaskMode.limit:
+            weights *= interpolated_weights(painted.opacity, rows, columns)
+        return weights
+
     @property
     def mask(self) -> Floats:
         """What is restored, h w of zeros and ones."""
@@ -356,7 +366,7 @@ class Restoration:
             total += change * interpolated_weights(share, rows, columns)[..., None]
         total *= self.request.strength
         if self.request.keep_sharp:
-            total *= feather_weights(self.before.opacity, rows, columns)[..., None]
+            total *= self.before.weights(rows, columns)[..., None]
         largest = white(pixels)
         values = window.astype(np.float32) + total * largest
         pixels[rows, columns] = np.rint(values, out=values).clip(0, largest).astype(pixels.dtype)

@@ -5,6 +5,7 @@ from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from deblur_cli.errors import DecodeError
@@ -47,12 +48,14 @@ class PaintedMask:
         return painted.astype(np.float32), self.opacity
 
 
-def read_mask(path: Path, height: int, width: int, max_megapixels: float) -> Floats:
-    """The opacity of the cells of a photo of that size, h w of 0-1, as a gray picture of any size says.
+def read_mask(
+    path: Path, height: int, width: int, max_megapixels: float, mode: MaskMode = MaskMode.only
+) -> PaintedMask:
+    """The mask of a photo of that size, from a gray picture of any size; its transparent parts are black.
 
-    Its transparent parts are black. A cell gets the lightest of the paint in it, so that thin strokes
-    count in full. Raises DecodeError for what is no picture, no mask, or of another shape than the photo, and
-    PhotoTooLargeError.
+    A cell gets the lightest of the paint in it, so that thin strokes count in full; one of a limit the
+    darkest in and around it, so that nothing black changes. Raises DecodeError for what is no picture,
+    no mask, or of another shape than the photo, and PhotoTooLargeError.
     """
     picture = decode(path, max_megapixels)
     if not is_alike((picture.height, picture.width), (height, width)):
@@ -65,8 +68,11 @@ def read_mask(path: Path, height: int, width: int, max_megapixels: float) -> Flo
         np.minimum(np.arange(count) * CELL * own // full, own - 1)
         for count, own, full in zip(cells_of((height, width)), gray.shape, (height, width), strict=True)
     )
-    cells = np.maximum.reduceat(np.maximum.reduceat(gray, rows, axis=0), columns, axis=1)
-    return np.where(cells < BLACK, 0, cells).astype(np.float32)
+    extreme = np.minimum if mode is MaskMode.limit else np.maximum
+    cells = extreme.reduceat(extreme.reduceat(gray, rows, axis=0), columns, axis=1)
+    if mode is MaskMode.limit:
+        cells = sliding_window_view(np.pad(cells, 1, mode="edge"), (3, 3)).min((2, 3))
+    return PaintedMask(np.where(cells < BLACK, 0, cells).astype(np.float32), mode)
 
 
 def gray_values(picture: Photo) -> Floats:

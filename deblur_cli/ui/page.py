@@ -41,6 +41,7 @@ STYLE = """
 .stage:focus-visible, .stage:focus { outline: 3px solid var(--q-primary); outline-offset: 2px }
 .stage { touch-action: none; line-height: 0 }
 .frame { position: relative; overflow: hidden; padding: 5px }
+.below { margin: 0 5px; max-width: calc(100% - 10px) }
 """
 T = TypeVar("T")
 
@@ -125,8 +126,10 @@ class Page:
         )
         self.stage.on("keydown", self.pressed, ["key"], js_handler=KEYS)
         self.split = Slider(min=0, max=100, value=50, on_change=self.looked)
-        self.split.props('aria-label="Before and after: percent of the width that shows the photo as it was"')
-        self.captions = ui.row().classes("justify-between text-caption")
+        self.split.classes("below").props(
+            'aria-label="Before and after: percent of the width that shows the photo as it was"'
+        )
+        self.captions = ui.row().classes("below justify-between text-caption")
         with self.captions:
             ui.label("Before")
             self.facts = ui.label("")
@@ -280,6 +283,7 @@ class Page:
         self.say("")
         lost = await self.job(lambda: self.session.save(item.result, overwrite=overwrite or item.is_sent))
         if lost is not None:
+            await self.refresh()
             self.deliver(item.result, item)
             if lost:
                 self.say(f"{self.status.text}\nLeft out: {'; '.join(lost)}")
@@ -332,7 +336,7 @@ class Page:
         width, height = columns.stop - columns.start, rows.stop - rows.start
         room = f"min(100%, {TALLEST * width / height:.2f}vh)" if self.view.center is None else f"{width}px"
         for element in (self.stage, self.split, self.captions):
-            element.style(f"width: {room}; max-width: none")
+            element.style(f"width: {room}")
 
     async def resized(self, event: events.GenericEventArguments) -> None:
         """Take the room that the window gives to the photo."""

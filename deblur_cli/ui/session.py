@@ -274,8 +274,11 @@ class Session:
     def save(self, path: Path, *, overwrite: bool = False) -> tuple[str, ...]:
         """Write the photo as `deblur run` would; returns and raises as `encode.encode`, and as `restore`."""
         assert self.photo is not None
-        request, known = self.request, self._derived.whole
-        result = known if known is not None and request.strength == 1 else self._restored(request)
+        request, derived = self.request, self._derived
+        result = derived.whole if request.strength == 1 else None
+        if result is None:
+            result = self._restored(request)
+            derived.whole = result if request.strength == 1 else derived.whole
         return save(path, self.photo, result, self.bench.deblurrer.weights.label, overwrite=overwrite)
 
     def save_mask(self, path: Path, *, overwrite: bool = False) -> None:

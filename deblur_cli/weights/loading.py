@@ -120,8 +120,10 @@ def guide(loaded: LoadedWeights, detector: str = AUTO) -> LoadedWeights:
         )
     name, network = detector_for(loaded.notes, detector), restorer_of(loaded.network)
     if name is None and network.guided:
-        cure = "leave out --detector" if loaded.notes.get("detector") else "choose one with --detector"
-        raise WeightsError(f"{loaded.name} restores what a detector finds: {cure}")
+        raise WeightsError(
+            f"{loaded.name} restores what a detector finds: choose one with --detector, or --epsilon 0 to "
+            "restore the whole photo"
+        )
     if detector == NONE:
         return replace(loaded, network=Guided(WholeFrame(), network).eval())
     if detector == OWN and not network.detects:

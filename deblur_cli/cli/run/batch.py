@@ -42,8 +42,7 @@ from deblur_cli.report import Report
 from deblur_cli.restoration.advice import advice
 from deblur_cli.restoration.deblurrer import untouched
 from deblur_cli.restoration.findings import to_npz
-from deblur_cli.restoration.mask import feather_weights
-from deblur_cli.restoration.painted import MaskMode, PaintedMask, read_mask
+from deblur_cli.restoration.painted import MaskMode, read_mask
 from deblur_cli.restoration.save import is_copied, save
 
 if TYPE_CHECKING:
@@ -179,9 +178,10 @@ class Batch:
         """Return what is wanted of a photo, with its painted mask. Raises PhotoError."""
         if job.mask is None:
             return self._request
-        opacity = read_mask(job.mask, photo.height, photo.width, self._options.max_megapixels)
         mode = MaskMode(self._options.mask_mode or MaskMode.only)
-        return replace(self._request, painted=PaintedMask(opacity, mode))
+        size = (photo.height, photo.width)
+        painted = read_mask(job.mask, *size, self._options.max_megapixels, mode)
+        return replace(self._request, painted=painted)
 
     def write(self, job: Job, photo: Photo, deblurred: "Deblurred") -> Outcome:
         """Write all results of a photo, noted in the journal before and after."""
@@ -360,6 +360,6 @@ def selection(photo: Photo, result: "Result") -> NDArray[np.generic]:
     largest = white(photo.pixels)
     drawn = np.empty((photo.height, photo.width, 1), photo.pixels.dtype)
     for top, bottom in bands(photo.height):
-        weights = feather_weights(result.opacity, slice(top, bottom), slice(0, photo.width))
+        weights = result.weights(slice(top, bottom), slice(0, photo.width))
         drawn[top:bottom, :, 0] = np.rint(weights * largest)
     return drawn

@@ -213,7 +213,7 @@ def _opened(
     if job.restores:
         encode.check_fits(photo, job.results[Kind.photo], job.results[Kind.photo].name, options.quality)
     if job.mask is not None:
-        from deblur_cli.restoration.painted import read_mask
+        from deblur_cli.restoration.painted import read_mask  # raises as the run would
 
         read_mask(job.mask, photo.height, photo.width, options.max_megapixels)
     return (photo.width, photo.height), *_losses(job, photo, options)

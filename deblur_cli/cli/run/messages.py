@@ -77,14 +77,16 @@ def describe_result(
 def _what_came_of(job: Job, result: "Result", *, copied: bool) -> str:
     from deblur_cli.pictures import at_scales, blurred  # here, as a dry run does without torch
 
-    share = blurred(result.blurred_share)
+    painted = result.request.painted
+    what_counts = "painted" if painted is not None and painted.mode == "only" else "blurred"
+    share = blurred(result.blurred_share, what_counts)
     if not job.restores:
         what = f"{share}, not restored"
     elif result.changed:
         tiles = "1 tile" if result.tiles_restored == 1 else f"{result.tiles_restored} tiles"
         what = f"{share}, {tiles} restored{at_scales(result.scale_shares)}"
     else:
-        found = share if result.blurred_share else "nothing blurred"
+        found = share if result.blurred_share else f"nothing {what_counts}"
         what = f"{found}, {'left as it is' if copied else 'only converted'}"
     kept = f", {result.tiles_kept} kept because they could not be restored" if result.tiles_kept else ""
     return what + kept

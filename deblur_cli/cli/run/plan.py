@@ -11,7 +11,7 @@ from pathlib import Path
 from deblur_cli.cli.options import FolderPath, check_folder
 from deblur_cli.cli.run.collect import Collection, Found, LeftOut, Problem, identity, real_path
 from deblur_cli.cli.run.companions import choose, copies_of, sidecars_of
-from deblur_cli.cli.run.masks import Masks
+from deblur_cli.cli.run.masks import masks_of
 from deblur_cli.cli.run.options import ENDINGS, Existing, Kind, RunOptions
 from deblur_cli.errors import DecodeError, EncodeError, UsageError
 from deblur_cli.photo import encode
@@ -87,9 +87,8 @@ def make_plan(
     """
     photos, others = choose(found.photos, options.prefer)
     named = name_results(photos, options)
-    if options.mask_file is not None:
-        masks, places = Masks(options.mask_file), {photo.path: photo.relative for photo in photos}
-        named = [replace(job, mask=masks.of(job.source, places[job.source])) for job in named]
+    masks, without_mask = masks_of(photos, options)
+    named = [replace(job, mask=masks.get(job.source)) for job in named]
     clashes = _find_clashes(named, again=options.again)
     if named and len(clashes) == len(named):
         raise UsageError(clashes[named[0]])
@@ -101,7 +100,7 @@ def make_plan(
             skipped.append((job, f"finished before, {job.main}"))
         elif not job.missing:
             skipped.append((job, f"skipped, {job.main} {EXISTS}"))
-        elif reason := _no_mask(job, options) or _obstacle(job, existing):
+        elif reason := without_mask.get(job.source) or _obstacle(job, existing):
             problems.append(Problem(job.source, reason))
         else:
             jobs.append(job)
@@ -112,13 +111,6 @@ def make_plan(
         [*_without_effect(jobs, options, found.folders), *_names_explained(jobs, options)],
         replace(found.left_out, pairs=len(others)),
     )
-
-
-def _no_mask(job: Job, options: RunOptions) -> str | None:
-    """Say that a photo lacks its mask, or return None; what only adds to what is detected may be missing."""
-    if options.mask_file is None or job.mask is not None or options.mask_mode == "add":
-        return None
-    return f"there is no mask for it in {options.mask_file}; name it like the photo, {job.source.stem}.png"
 
 
 def _settled(job: Job, existing: Existing) -> Job:
@@ -353,7 +345,7 @@ def _obstacles(job: Job, existing: Existing) -> Iterator[str]:
 def _is_too_long(path: Path) -> bool:
     """Tell whether the file system allows no such name, which `Path.is_dir` hides from Python 3.12 on."""
     try:
-        path.lstat()
+        (_nearest_existing(path.parent) / path.name).lstat()
     except OSError as error:
         return error.errno == errno.ENAMETOOLONG
     return False
