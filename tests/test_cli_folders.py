@@ -133,6 +133,8 @@ def test_a_name_too_long_for_its_result_costs_that_photo_alone(tmp_path):
     (line,) = errors_in(result)
     assert "name is too long; use a shorter --suffix, or run this photo alone with -o FILE" in line
     assert errors_in(deblur("run", long, "--dry-run")) == errors_in(deblur("run", long)) == [line]
+    (new,) = errors_in(deblur("run", long, "-o", tmp_path / "new" / "folder", "--dry-run"))
+    assert "name is too long" in new
     assert deblur("run", long, "--suffix", "_r").exit_code == 0
     assert deblur("run", long, "-o", tmp_path / "short.png").exit_code == 0
     (line,) = errors_in(deblur("run", long, "--only-maps"))

@@ -7,11 +7,15 @@ import imagecodecs
 import numpy as np
 import pillow_heif
 import pytest
+import tifffile
 from photo_files import SRGB, XMP, exif_block, exif_tags, file_bytes, smooth_pixels, to_pillow
 
+from deblur_cli.photo import png
 from deblur_cli.photo.bmff import XMP_UUID, with_items
 from deblur_cli.photo.decode import decode
+from deblur_cli.photo.encode import encode
 from deblur_cli.photo.header import probe
+from deblur_cli.photo.metadata import iptc_of
 
 VIDEO = b"\0\0\0\x18ftypmp42" + bytes(12) + b"\0\0\0\x0cmdatabcd"
 SECOND = "a second picture behind the first"
@@ -170,3 +174,79 @@ def test_extensions_of_a_gif(tmp_path):
     assert photo.metadata.xmp == XMP
     assert photo.metadata.comment == b"a lake"
     assert photo.left_out == ("its extension SOMEBODY1.0",)
+
+
+def tiff_bytes(*pages):
+    stream = io.BytesIO()
+    with tifffile.TiffWriter(stream) as tiff:
+        for pixels, options in pages:
+            tiff.write(pixels, **({"photometric": "rgb", "metadata": None, "software": False} | options))
+    return stream.getvalue()
+
+
+XMP_TAG = (700, 1, len(XMP), XMP)
+ARTIST = (315, 2, 4, "Ann")
+
+
+def test_a_tiff_takes_tags_from_the_thumbnail_before_it(tmp_path):
+    small, full = smooth_pixels(12, 16), smooth_pixels(48, 64)
+    iptc = b"\x1c\x02\x05\0\x04lake"
+    tags = [XMP_TAG, ARTIST, (33723, 7, len(iptc), iptc), (274, 3, 1, 6)]
+    for extra in ([], [(315, 2, 4, "Bob")]):
+        content = tiff_bytes(
+            (small, {"subfiletype": 1, "extratags": tags}), (full, {"subfiletype": 0, "extratags": extra})
+        )
+        photo = read(tmp_path, content)
+        assert photo.pixels.shape == full.shape  # the thumbnail's orientation is its own
+        assert photo.metadata.xmp.startswith(XMP[:50])
+        assert iptc_of(photo.metadata.photoshop) == iptc
+        assert exif_tags(photo.metadata.exif)["main"][315] == ("Bob" if extra else "Ann")
+        assert photo.left_out == (("tags of its smaller pages (Artist)",) if extra else ())
+
+
+@pytest.mark.parametrize(
+    ("further", "name"),
+    [
+        ({"subfiletype": 1}, None),
+        ({"subfiletype": 1, "extratags": [XMP_TAG, ARTIST]}, "tags of its smaller pages (Artist, XMP)"),
+        ({"subfiletype": 4, "photometric": 4}, "its mask page"),
+    ],
+)
+@pytest.mark.parametrize("inside", [False, True])
+def test_what_further_pages_of_a_tiff_hold_is_named(tmp_path, inside, further, name):
+    first = {"subifds": 1} if inside else {}
+    pixels = smooth_pixels(12, 16) if "photometric" not in further else np.zeros((12, 16), bool)
+    content = tiff_bytes((smooth_pixels(48, 64), first), (pixels, further))
+    assert read(tmp_path, content).left_out == (() if name is None else (name,))
+
+
+def test_a_picture_within_a_page_and_bytes_behind_a_tiff_are_named(tmp_path):
+    content = tiff_bytes((smooth_pixels(48, 64), {"subifds": 1}), (smooth_pixels(48, 64)[::-1], {}))
+    names = ("1 further picture inside it", "a second picture behind the first")
+    behind = file_bytes(to_pillow(smooth_pixels(8, 8)), "JPEG")
+    assert read(tmp_path, content + bytes(4) + behind).left_out == names
+
+
+@pytest.mark.parametrize(
+    ("tag", "name"),
+    [
+        ((281, 3, 3, (255, 255, 255)), None),
+        ((281, 3, 3, (250, 250, 250)), "MaxSampleValue"),
+        ((301, 3, 256, tuple(range(256))), "TransferFunction"),
+        ((333, 2, 4, "Red"), "InkNames"),
+    ],
+)
+def test_tags_on_what_samples_mean_are_named(tmp_path, tag, name):
+    photo = read(tmp_path, tiff_bytes((smooth_pixels(12, 16), {"extratags": [tag]})))
+    assert photo.left_out == (() if name is None else (f"its tags on what samples mean ({name})",))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "names"), [(".png", ()), (".jpg", ("abCd", "sBIT")), (".tif", ("abCd", "sBIT"))]
+)
+def test_chunks_of_a_png_that_fit_no_other_format_are_named(tmp_path, suffix, names):
+    content = file_bytes(to_pillow(smooth_pixels(12, 16)), "PNG")
+    own = b"".join(png.with_chunks(content, [(b"abCd", b"x"), (b"sBIT", bytes([5, 6, 5]))]))
+    assert encode(read(tmp_path, own), tmp_path / f"result{suffix}") == tuple(
+        f"its PNG chunk {name}" for name in names
+    )

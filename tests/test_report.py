@@ -10,10 +10,14 @@ import numpy as np
 import pytest
 from browsing import needs_browser
 from cli_helpers import deblur, install, make_photo, started
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
+from PIL.ExifTags import IFD, Base
+from PIL.TiffImagePlugin import IFDRational
 
 from deblur_cli.errors import EncodeError
-from deblur_cli.report.report import PageEntry
+from deblur_cli.report.report import PageEntry, taken_with
 
 EVIL = '<script>document.title="caught"<&"\'x'
 
@@ -428,3 +432,49 @@ def test_a_report_that_cannot_be_written_is_an_error_before_any_photo_is_opened(
     result = deblur("run", photo, "--report", "--overwrite")
     assert (result.exit_code, result.stderr.count("\n")) == (2, 1)
     assert f"cannot write to {closed}" in result.stderr
+
+
+def exif_block(model, time, number):
+    exif = Image.Exif()
+    exif[Base.Model] = model
+    exif.get_ifd(IFD.Exif).update(
+        {
+            Base.ExposureTime: IFDRational(time),
+            Base.FNumber: IFDRational(number),
+            Base.ISOSpeedRatings: 400,
+            Base.FocalLength: IFDRational(50),
+        }
+    )
+    return exif.tobytes()[6:]
+
+
+@pytest.mark.parametrize(
+    ("block", "words"),
+    [
+        (None, ""),
+        (b"II*\0rubbish", ""),
+        (exif_block("EOS 300D", 1 / 60, 5.6), "EOS 300D, 1/60 s, f/5.6, ISO 400, 50 mm"),
+        (exif_block("X", 2.5, 8), "X, 2.5 s, f/8, ISO 400, 50 mm"),
+    ],
+)
+def test_camera_and_exposure_are_told(block, words):
+    assert taken_with(block) == words
+
+
+@given(st.data())
+def test_damaged_exif_never_ends_a_report(data):
+    block = bytearray(exif_block("EOS 300D", 1 / 60, 5.6))
+    for place in data.draw(st.lists(st.integers(0, len(block) - 1), min_size=1, max_size=8)):
+        block[place] = data.draw(st.integers(0, 255))
+    assert isinstance(taken_with(bytes(block[: data.draw(st.integers(0, len(block)))])), str)
+
+
+def test_the_facts_of_a_photo_begin_with_its_camera(tmp_path, monkeypatch):
+    install(monkeypatch)
+    photo = make_photo(tmp_path / "a.jpg", (300, 200))
+    with Image.open(photo) as picture:
+        picture.save(photo, exif=b"Exif\0\0" + exif_block("<b>EOS", 1 / 60, 5.6))
+    assert deblur("run", photo, "--report").exit_code == 0
+    (entry,) = (json.loads(path.read_text()) for path in tmp_path.glob("deblur_report/photos/*/entry.json"))
+    assert PageEntry.of("a", entry).facts.startswith("<b>EOS, 1/60 s, f/5.6, ISO 400, 50 mm; ")
+    assert "<b>EOS" not in (tmp_path / "deblur_report/index.html").read_text()

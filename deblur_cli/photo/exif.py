@@ -236,14 +236,19 @@ def _swap_values(block: bytearray, directory: dict[int, Entry], tags: tuple[int,
     block[first], block[second] = block[second], block[first]
 
 
-def extract_from_tiff(file: BinaryIO, offset: int | None = None) -> bytes | None:
+def extract_from_tiff(
+    read: Reader, offset: int | None = None, is_inherited: Callable[[int], bool] = lambda _: False
+) -> bytes | None:
     """An EXIF block of all that a TIFF's or BigTIFF's page says beside how its samples are stored.
 
-    offset: of the page's directory; the first one by default. Returns None if nothing is left. Raises
+    offset: of the page's directory; the first one by default. `is_inherited` tells which tags are taken from
+    the first page where the page itself lacks them. Returns None if nothing is left. Raises
     BrokenExifError for directories that cannot be followed, or that a block of 4 GB could not hold.
     """
-    read = file_reader(file)
     order, layout, entries = _page(read, offset)
+    if offset is not None:
+        *_, first = _page(read, None)
+        entries = {tag: entry for tag, entry in first.items() if is_inherited(tag)} | entries
     kept = {tag: entry for tag, entry in entries.items() if tag not in STRUCTURAL_TAGS}
     if not kept:
         return None

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 from PIL import Image, JpegImagePlugin, PngImagePlugin
 
-from deblur_cli.photo import containers, exif, png
+from deblur_cli.photo import containers, exif, png, tiff_pages
 from deblur_cli.photo.bmff import Nclx
 from deblur_cli.photo.jpeg import PHOTOSHOP_PREFIX
 from deblur_cli.photo.jpeg_segments import JpegParts, read_parts
@@ -32,7 +32,7 @@ _EXIF_PREFIX = b"Exif\0\0"
 _PNG_XMP = b"XML:com.adobe.xmp"
 PNG_XMP_PREFIX = _PNG_XMP + b"\0"
 XMP_TAG, IPTC_TAG, _PHOTOSHOP_TAG, _ICC_TAG = 700, 33723, 34377, 34675
-_RESOLUTION_UNIT = 296
+_BITS, _RESOLUTION_UNIT = 258, 296
 _C2PA_TAG = 52545
 _LAYERS_TAG = 37724
 _TEXT_EXIF = b"Raw profile type exif"  # how ImageMagick stored EXIF in PNG before the eXIf chunk existed
@@ -129,18 +129,18 @@ def read_tiff_metadata(
 ) -> tuple[Metadata, int, Lost]:
     """As `read_metadata`, of a TIFF whose tags `tag` gives by number.
 
-    offset: of the page's directory, None for the first one
+    offset: of the page's directory, None for the first one, from which other pages take what they lack
     """
     orientation = known_orientation(tag(exif.ORIENTATION))
     broken: Lost = ()
     try:
-        block = exif.extract_from_tiff(file, offset)
+        block = exif.extract_from_tiff(exif.file_reader(file), offset, tiff_pages.is_inherited)
     except (exif.BrokenExifError, struct.error, RecursionError) as error:
         block, broken = None, (f"its tags, which cannot be read ({error})",)
     upright, lost = _upright_exif(block)
     icc = tag(_ICC_TAG)
     xmp, lost_xmp = _upright_xmp(tag(XMP_TAG), turned=orientation != 1)
-    resources, lost_resources = _tiff_resources(tag, read_iptc(file, offset))
+    resources, lost_resources = _tiff_resources(tag, read_iptc(file, offset) or read_iptc(file, None))
     metadata = Metadata(
         icc=icc if isinstance(icc, bytes) and icc else None,
         exif=upright,
@@ -149,7 +149,9 @@ def read_tiff_metadata(
         photoshop=resources,
     )
     credentials = (CREDENTIALS,) if tag(_C2PA_TAG) is not None else ()
-    return metadata, orientation, (*broken, *lost, *lost_xmp, *lost_resources, *credentials)
+    bits = tag(_BITS)
+    meanings = tiff_pages.meanings(tag, int(bits[0] if isinstance(bits, tuple) else bits or 1))
+    return metadata, orientation, (*broken, *lost, *lost_xmp, *lost_resources, *credentials, *meanings)
 
 
 def read_heic_metadata(info: dict[str, Any]) -> tuple[Metadata, Lost]:

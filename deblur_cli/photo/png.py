@@ -23,7 +23,6 @@ _PIXEL_CHUNKS = frozenset(
         b"IDAT",
         b"IEND",
         b"tRNS",
-        b"hIST",
         b"sBIT",
         b"bKGD",
         b"acTL",

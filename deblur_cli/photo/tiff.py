@@ -13,15 +13,17 @@ import logging
 import struct
 from collections.abc import Iterator
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO
 
 import imagecodecs
 import numpy as np
 import tifffile
 
 from deblur_cli.errors import DecodeError
-from deblur_cli.photo import exif
+from deblur_cli.photo import exif, tiff_pages
+from deblur_cli.photo.containers import named_behind
 from deblur_cli.photo.exif import ByteOrder
 from deblur_cli.photo.guards import several
 from deblur_cli.photo.metadata import holds_more_than_iptc, iptc_of
@@ -33,16 +35,15 @@ logger = logging.getLogger(__name__)
 _COLORS = {0: 1, 1: 1, 2: 3, 5: 4}  # PhotometricInterpretation -> color samples of a pixel
 _WHITE_IS_ZERO = 0
 _ASSOCIATED, UNASSOCIATED_ALPHA = 1, 2  # ExtraSamples: alpha multiplied into the colors, alpha by itself
-_REDUCED_COPY, _MASK = 1, 4  # bits of NewSubfileType
 DNG_VERSION = 50706
 _BESIDE_RAW = {  # NewSubfileType of DNG -> what the page holds
     **dict.fromkeys((4, 5), "its mask page"),
     **dict.fromkeys((8, 9), DEPTH_MAP),
+    16: "its enhanced picture",
     65540: "its masks of sky, skin, and the like",
 }
 _SENSOR_PHOTOMETRICS = (32803, 34892)  # color filter array, linear RAW
 _LEFT_TO_PILLOW = (2, 3, 4, 6, 7, 32771, 32773, 32809, 34676, 34677)  # fax, JPEG, and what old programs wrote
-_THUMBNAIL_SHARE = 0.5  # of the sides of the photo, at most, for a page that is not marked as its copy
 
 _STRIP_BYTES = 1 << 20
 _OFFSET_LIMIT = 1 << 32  # classic TIFF counts bytes in 32 bits
@@ -62,17 +63,26 @@ class TiffPages:
     """An opened TIFF, and which of its pages is the photo.
 
     page, number   the photo's page, and its number from 0
-    left_out       what the other pages hold, if a result should have it
+    pages          how many pages are pictures of their own
     """
 
-    def __init__(self, path: Path, tiff: tifffile.TiffFile) -> None:
-        self.path, self.tiff = path, tiff
-        pages = [page for page in tiff.pages if isinstance(page, tifffile.TiffPage)]
-        self.number = _full_size(pages)
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self.path, self.file, self.tiff = path, file, tifffile.TiffFile(file)
+        pages = [page for page in self.tiff.pages if isinstance(page, tifffile.TiffPage)]
+        self.number = tiff_pages.full_size(pages)
         self.page = pages[self.number]
-        masks = sum(bool(int(page.subfiletype) & _MASK) for page in pages)
-        self.left_out = ("its mask page",) if masks else ()
-        self.pages = sum(not _is_companion(page, self.page) for page in pages)
+        self.pages = sum(not tiff_pages.is_companion(page, self.page) for page in pages)
+
+    @cached_property
+    def left_out(self) -> tuple[str, ...]:
+        """What other pages hold and no result carries, and what stands behind them, as phrases."""
+        pages = list(self._all_pages())
+        try:
+            beside = tiff_pages.left_out(self.page, self.tiff.pages.first, pages)
+            behind = tiff_pages.behind(self.file, pages)
+        except UNFOLLOWED as error:
+            return (f"what its further pages hold, which cannot be followed ({error})",)
+        return (*beside, *named_behind(behind, 0))
 
     @property
     def is_dng(self) -> bool:
@@ -87,8 +97,11 @@ class TiffPages:
     @property
     def beside_raw(self) -> tuple[str, ...]:
         """What pages of camera RAW hold beside the picture and its copies, as phrases."""
-        kinds = (int(page.subfiletype) for page in self._all_pages())
-        return tuple(dict.fromkeys(_BESIDE_RAW[kind] for kind in kinds if kind in _BESIDE_RAW))
+        pages = list(self._all_pages())
+        found = [_BESIDE_RAW.get(int(page.subfiletype), "") for page in pages]
+        if sum(not int(page.subfiletype) and page.photometric in _SENSOR_PHOTOMETRICS for page in pages) > 1:
+            found.append("a further RAW picture")
+        return tuple(dict.fromkeys(filter(None, found)))
 
     @property
     def compressions(self) -> set[int]:
@@ -123,8 +136,10 @@ class TiffPages:
         return plain and page.dtype is not None and page.dtype.kind == "u"
 
     def tag(self, number: int) -> Any:
-        """A tag's value as tifffile gives it, or None."""
+        """A tag's value as tifffile gives it, or None. A thumbnail before the photo may have it instead."""
         tag = self.page.tags.get(number)
+        if tag is None and tiff_pages.is_inherited(number):
+            tag = self.tiff.pages.first.tags.get(number)
         return None if tag is None else tag.value
 
     def check_single(self) -> None:
@@ -199,41 +214,6 @@ def _split(array: Deep, colors: int, meanings: tuple[int, ...]) -> Channels:
     return Channels(color, alpha, np.ascontiguousarray(array[:, :, colors + 1 :]), meanings[1:])
 
 
-class _Size(NamedTuple):
-    width: int
-    height: int
-
-
-def _full_size(pages: list[tifffile.TiffPage]) -> int:
-    """The number of the first page that is neither a copy nor a mask; of the largest if all are."""
-    originals = [number for number, page in enumerate(pages) if not _is_marked(page)]
-    candidates = originals or [
-        number for number, page in enumerate(pages) if not int(page.subfiletype) & _MASK
-    ]
-    if not candidates:
-        raise ValueError("there is no picture in it")
-    return max(candidates, key=lambda number: (_area(pages[number]), -number))
-
-
-def _is_marked(page: tifffile.TiffPage) -> bool:
-    return bool(int(page.subfiletype) & (_REDUCED_COPY | _MASK))
-
-
-def _area(page: tifffile.TiffPage) -> int:
-    return int(page.imagewidth) * int(page.imagelength)
-
-
-def _is_companion(page: tifffile.TiffPage, photo: tifffile.TiffPage) -> bool:
-    """Whether a page is a mask, or a reduced copy of the photo, marked as that or not."""
-    if page is photo:
-        return False
-    if _is_marked(page):
-        return True
-    own, full = _Size(page.imagewidth, page.imagelength), _Size(photo.imagewidth, photo.imagelength)
-    same_shape = abs(own.width * full.height - own.height * full.width) <= max(full)
-    return same_shape and own.width <= full.width * _THUMBNAIL_SHARE
-
-
 def _bits_of(page: tifffile.TiffPage) -> tuple[int, ...]:
     bits = page.bitspersample
     return tuple(bits) if isinstance(bits, tuple) else (int(bits),)
@@ -242,7 +222,7 @@ def _bits_of(page: tifffile.TiffPage) -> tuple[int, ...]:
 def open_tiff(path: Path, file: BinaryIO) -> TiffPages | None:
     """The opened TIFF; None where tifffile cannot follow it, as Pillow may."""
     try:
-        pages: TiffPages | None = TiffPages(path, tifffile.TiffFile(file))
+        pages: TiffPages | None = TiffPages(path, file)
     except UNFOLLOWED as error:
         logger.debug("%s: tifffile cannot open it (%s)", path, error)
         pages = None

@@ -15,6 +15,7 @@ from PIL import PngImagePlugin
 from deblur_cli.files import Content
 from deblur_cli.photo import bmff, jpeg, png
 from deblur_cli.photo.color import icc_space
+from deblur_cli.photo.containers import printable
 from deblur_cli.photo.jpeg_trailer import placed_trailer
 from deblur_cli.photo.metadata import PNG_XMP_PREFIX
 from deblur_cli.photo.photo import Metadata, Photo, to_eight_bits
@@ -92,13 +93,14 @@ def lost_in(photo: Photo, name: str) -> tuple[str, ...]:
         "the part of its XMP block above 64 KB": name != "JPEG" and metadata.xmp_extension,
         "what other programs keep in segments of the JPEG": name != "JPEG" and metadata.jpeg_segments,
         "what other programs keep behind the JPEG": name != "JPEG" and metadata.jpeg_trailer,
-        "its text chunks": name != "PNG" and chunks & {b"tEXt", b"zTXt", b"iTXt"},
+        "its text chunks": name != "PNG" and chunks & _PNG_TEXTS,
         "its color chunks (gAMA, cHRM, cICP)": name != "PNG" and untagged and chunks & _PNG_COLORS,
         "its HDR chunks (mDCV, cLLI)": name != "PNG" and chunks & _PNG_HDR,
         "its HDR light levels": name != "AVIF" and metadata.light,
         "the tag of its HDR colors, so that it will look wrong": name not in ("PNG", "AVIF")
         and metadata.cicp,
     }
+    lost |= dict.fromkeys((f"its PNG chunk {chunk}" for chunk in _unfit_chunks(photo, name)), True)
     if photo.extra is not None and name != "TIFF":
         count = len(photo.extra.kinds)
         lost["its extra channel" if count == 1 else f"its {count} extra channels"] = True
@@ -114,6 +116,8 @@ def lost_in(photo: Photo, name: str) -> tuple[str, ...]:
 
 _PNG_COLORS = frozenset({b"gAMA", b"cHRM", b"cICP"})
 _PNG_HDR = frozenset({b"mDCV", b"cLLI", b"mDCv", b"cLLi"})
+_PNG_TEXTS = frozenset({b"tEXt", b"zTXt", b"iTXt"})
+_PHRASED = _PNG_COLORS | _PNG_HDR | _PNG_TEXTS | {b"sRGB"}
 
 
 def is_long_exif(metadata: Metadata) -> bool:
@@ -138,6 +142,13 @@ def _fitting_chunks(metadata: Metadata, channels: int) -> Iterator[tuple[bytes, 
     for name, content in metadata.png_chunks:
         if lengths.get(name, len(content)) == len(content):
             yield name, content
+
+
+def _unfit_chunks(photo: Photo, name: str) -> list[str]:
+    """The chunks that do not fit the format or its samples, and are not in a phrase of their own."""
+    samples = (1 if photo.pixels.shape[2] == 1 else 3) + (photo.alpha is not None)
+    fitting = {chunk for chunk, _ in _fitting_chunks(photo.metadata, samples)} if name == "PNG" else _PHRASED
+    return [printable(chunk) for chunk, _ in photo.metadata.png_chunks if chunk not in fitting]
 
 
 def _write_png(photo: Photo, path: Path, quality: int | None) -> Content:

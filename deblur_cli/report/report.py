@@ -14,14 +14,17 @@ import json
 import logging
 import os
 import shutil
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
+import exifread
 import jinja2
 import numpy as np
+from exifread.core.exceptions import ExifError
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -50,6 +53,13 @@ _THUMBNAIL = 480  # pixels, the longer side
 _DRAWING = 2000
 _LONGEST = 16_000  # that every browser shows; longer photos are reduced
 _QUALITY = 92
+# What exifread raises for EXIF that is not as it should be
+_UNREADABLE = (ExifError, ValueError, TypeError, LookupError, ArithmeticError, AssertionError, struct.error)
+_EXPOSURE = (  # the name of each tag, and how its number is written
+    ("EXIF FNumber", "f/{:g}"),
+    ("EXIF ISOSpeedRatings", "ISO {:g}"),
+    ("EXIF FocalLength", "{:g} mm"),
+)
 
 
 @dataclass(frozen=True)
@@ -77,8 +87,9 @@ class PageEntry:
         share = blurred(known["blurred_share"]) if known["blurred_share"] else "nothing blurred"
         scales = {int(scale): float(part) for scale, part in known.get("scales", {}).items()}
         restored = f"tiles restored: {known['tiles_restored']}{at_scales(scales)}"
+        taken = f"{known['taken']}; " if known.get("taken") else ""
         facts = (
-            f"{share}, {known['seconds']:.1f} s, {known['width']} x {known['height']} pixels, "
+            f"{taken}{share}, {known['seconds']:.1f} s, {known['width']} x {known['height']} pixels, "
             f"epsilon {known['epsilon']:g}, {restored}, {weights}, {known['device']}, {known['precision']}"
         )
         state = "" if known["changed"] else ", left as it is"
@@ -128,7 +139,8 @@ class Report:
             raise explain(home / _ENTRY, error) from error
         self._added.add(home)
         write_pictures(home, photo, result, flow=flow)
-        entry = {"format": _FORMAT, "source": shown(photo.source), **_plain(record)}
+        told = {"source": shown(photo.source), "taken": _text(taken_with(photo.metadata.exif))}
+        entry = {"format": _FORMAT, **told, **_plain(record)}
         write_file(home / _ENTRY, [json.dumps(entry).encode()], overwrite=True)
 
     def fail(self, source: Path, reason: str) -> None:
@@ -232,6 +244,26 @@ def render(
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
+
+
+def taken_with(exif: bytes | None) -> str:
+    """Camera and exposure in words, such as "EOS 300D, 1/60 s, f/5.6"; empty where an EXIF block tells none.
+
+    The time says how long things had to move.
+    """
+    if exif is None:
+        return ""
+    try:
+        tags = exifread.process_file(io.BytesIO(exif), details=False, extract_thumbnail=False)
+        parts = [str(tags[name]).strip() for name in ("Image Model",) if name in tags]
+        if time := tags.get("EXIF ExposureTime"):
+            seconds = float(time.values[0])
+            parts.append(f"1/{1 / seconds:.0f} s" if 0 < seconds < 0.3 else f"{seconds:g} s")
+        parts += [form.format(float(tags[name].values[0])) for name, form in _EXPOSURE if name in tags]
+    except _UNREADABLE as error:
+        logger.debug("camera and exposure cannot be read: %s", error)
+        return ""
+    return ", ".join(filter(None, parts))
 
 
 def write_pictures(home: Path, photo: "Photo", result: "Result", *, flow: bool) -> None:

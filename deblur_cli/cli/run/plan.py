@@ -333,7 +333,7 @@ def _obstacles(job: Job, existing: Existing) -> Iterator[str]:
 def _is_too_long(path: Path) -> bool:
     """Tell whether the file system allows no such name, which `Path.is_dir` hides from Python 3.12 on."""
     try:
-        path.lstat()
+        (_nearest_existing(path.parent) / path.name).lstat()
     except OSError as error:
         return error.errno == errno.ENAMETOOLONG
     return False
