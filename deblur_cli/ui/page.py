@@ -25,6 +25,7 @@ LOOK, BRUSH, ERASER = "Look", "Brush", "Eraser"
 PAINTS = {BRUSH: "#ff7800", ERASER: "#3aa0ff"}
 SIZES = (8, 400)  # pixels of the photo: the radius of the brush
 TALLEST = 75  # percent of the height of the window, which the whole photo takes at most
+LEAST = 64  # pixels of the photo that are shown across and down, however small the window
 STEP = 0.25  # of what is shown, by which an arrow key moves the view
 ARROWS = {"ArrowLeft": (-1, 0), "ArrowRight": (1, 0), "ArrowUp": (0, -1), "ArrowDown": (0, 1)}
 # Keys that the photo takes for itself; all others go on to the browser.
@@ -35,7 +36,7 @@ KEYS = """(event) => {
         emit({key: event.key});
     }
 }"""
-ROOM = "(size) => emit(size.width, window.innerHeight)"
+ROOM = "(size) => emit(size.width, window.innerHeight, window.devicePixelRatio)"
 STYLE = """
 .nicegui-content { padding: 0 }
 .stage:focus-visible, .stage:focus { outline: 3px solid var(--q-primary); outline-offset: 2px }
@@ -74,6 +75,7 @@ class Page:
         self.is_waiting = False  # for a photo that is being read
         self.is_drawing = self.is_stale = self.is_following = self.is_outdated = False
         self.points: list[Point] = []  # of the stroke under way, in pixels of the photo
+        self.density = 1.0  # pixels of the screen for each of the page's
         self.cursor: Point | None = None  # of brush and keyboard
 
     def close(self) -> None:
@@ -334,14 +336,20 @@ class Page:
             return
         rows, columns = self.session.window(self.view)
         width, height = columns.stop - columns.start, rows.stop - rows.start
-        room = f"min(100%, {TALLEST * width / height:.2f}vh)" if self.view.center is None else f"{width}px"
+        room = (
+            f"min(100%, {TALLEST * width / height:.2f}vh)"
+            if self.view.center is None
+            else f"{width / self.density:.3f}px"
+        )
         for element in (self.stage, self.split, self.captions):
             element.style(f"width: {room}")
 
     async def resized(self, event: events.GenericEventArguments) -> None:
         """Take the room that the window gives to the photo."""
-        width, height = event.args
-        room = (max(64, int(height * TALLEST / 100)) // CELL * CELL, max(64, int(width)) // CELL * CELL)
+        width, height, self.density = event.args
+        sides = height * self.density * TALLEST / 100, width * self.density
+        rows, columns = (max(LEAST, int(side)) // CELL * CELL for side in sides)
+        room = rows, columns
         if room != self.view.room:
             self.view = replace(self.view, room=room)
             if self.view.center is not None:
