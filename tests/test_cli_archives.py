@@ -167,7 +167,7 @@ def test_of_a_shot_in_two_formats_the_preferred_one_is_taken(tmp_path, prefer, t
 def test_photos_left_out_of_pairs_are_counted_and_maps_need_no_long_names(tmp_path):
     make_photo(tmp_path / "a.jpg")
     make_photo(tmp_path / "a.tif").rename(tmp_path / "a.dng")
-    words = ("run", tmp_path, "--prefer", "jpeg", "--only-maps", "--mask")
+    words = ("run", tmp_path, "--prefer", "JPG", "--only-maps", "--mask")
     foretold, result = deblur(*words, "--dry-run"), deblur(*words)
     assert result.stdout == f"{tmp_path / 'a_mask.png'}\n"
     for shown in (foretold, result):

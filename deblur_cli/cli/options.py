@@ -217,7 +217,12 @@ Device = Annotated[
 ]
 Precision = Annotated[
     Literal["auto", "fp32", "bf16", "fp16"],
-    typer.Option("--precision", help="Number format; auto is the fastest safe one.", rich_help_panel=MACHINE),
+    typer.Option(
+        "--precision",
+        case_sensitive=False,
+        help="Number format; auto is the fastest safe one.",
+        rich_help_panel=MACHINE,
+    ),
 ]
 Tile = Annotated[
     int | None,
