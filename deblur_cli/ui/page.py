@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import io
 import secrets
 import tempfile
 from collections.abc import Callable, Sequence
@@ -11,12 +10,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nicegui import events, run, ui
-from PIL import Image
 
 from deblur_cli.errors import CanceledError, DeblurError
 from deblur_cli.nets.network import CELL
 from deblur_cli.pictures import blurred
-from deblur_cli.report.report import shown
+from deblur_cli.report.report import jpeg, shown
 from deblur_cli.ui.session import Item, Point, Session, View, Workbench
 
 QUALITY = 92  # of the JPEG that is shown
@@ -359,12 +357,10 @@ class Page:
 
     def picture(self, view: View) -> str | None:
         """What is shown, as a JPEG in a data URL; None for nothing."""
-        pixels = self.session.render(view)
+        pixels, icc = self.session.render(view), self.session.profile
         if pixels is None:
             return None
-        file = io.BytesIO()
-        Image.fromarray(pixels).save(file, "JPEG", quality=QUALITY, subsampling=0)
-        return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+        return f"data:image/jpeg;base64,{base64.b64encode(jpeg(pixels, icc, QUALITY)).decode()}"
 
     def show_facts(self) -> None:
         """Say how much is marked, and whether what is shown is restored."""
