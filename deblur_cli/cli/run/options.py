@@ -111,6 +111,7 @@ class RunOptions(shared.DeblurOptions):
         typer.Option(
             metavar="PATTERN",
             help="Take only photos of such names, like '*.jpg', or in such folders; repeatable.",
+            show_default="all",
             parser=parse_include,
             rich_help_panel=shared.BATCH,
         ),
