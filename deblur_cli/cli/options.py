@@ -190,7 +190,8 @@ Weights = Annotated[
         "--weights",
         "-w",
         metavar="NAME|FILE",
-        help="Weights of the restorer: a name from `deblur weights list`, a file, or hf://owner/repo/file.",
+        help="Weights of the restorer: a name from `deblur weights list`, a file, or hf://owner/repo/file; "
+        "richardson-lucy is a classic method without a network.",
         rich_help_panel=MACHINE,
         show_default=weights.DEFAULT,
     ),

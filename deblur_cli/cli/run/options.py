@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from deblur_cli.cli import options as shared
-from deblur_cli.cli.run.patterns import Pattern, parse_pattern
+from deblur_cli.cli.run.patterns import Pattern, parse_include, parse_pattern
 from deblur_cli.cli.run.settings import Settings, apply_settings, read_settings
 from deblur_cli.errors import UsageError
 
@@ -106,6 +106,16 @@ class RunOptions(shared.DeblurOptions):
             "--recursive", "-r", help="Include the folders inside a folder.", rich_help_panel=shared.COMMON
         ),
     ] = False
+    include: Annotated[
+        list[Pattern],
+        typer.Option(
+            metavar="PATTERN",
+            help="Take only photos of such names, like '*.jpg', or in such folders; repeatable.",
+            show_default="all",
+            parser=parse_include,
+            rich_help_panel=shared.BATCH,
+        ),
+    ] = ()  # type: ignore[assignment]  # Typer makes it a list
     exclude: Annotated[
         list[Pattern],
         typer.Option(
@@ -375,7 +385,7 @@ class RunOptions(shared.DeblurOptions):
         typer.Option(
             "--config",
             metavar="FILE",
-            help="Use the options in this file, unless others are given.",
+            help="Use the options below a line [run] in this file, unless others are given.",
             parser=read_settings,
             callback=apply_settings,
             is_eager=True,

@@ -33,7 +33,7 @@ HARMLESS = frozenset(
         *("mask", "mask-format", "trajectory", "trajectory-style", "data", "only-maps", "report"),
         *("suffix", "format", "quality", "strip-metadata", "sidecars", "strict", "note"),
         *("raw-white-balance", "raw-exposure", "raw-color-space"),
-        *("exclude", "prefer", "skip-existing", "again", "jobs", "verbose"),
+        *("include", "exclude", "prefer", "skip-existing", "again", "jobs", "verbose"),
         *("device", "precision", "tile", "overlap"),
     }
 )
