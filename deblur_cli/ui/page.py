@@ -6,8 +6,9 @@ import secrets
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from nicegui import events, run, ui
 
@@ -23,6 +24,7 @@ LOOK, BRUSH, ERASER = "Look", "Brush", "Eraser"
 PAINTS = {BRUSH: "#ff7800", ERASER: "#3aa0ff"}
 SIZES = (8, 400)  # pixels of the photo: the radius of the brush
 TALLEST = 75  # percent of the height of the window, which the whole photo takes at most
+NEAR = 100  # photos before and after the open one in the list, which grows slow otherwise
 LEAST = 64  # pixels of the photo that are shown across and down, however small the window
 STEP = 0.25  # of what is shown, by which an arrow key moves the view
 ARROWS = {"ArrowLeft": (-1, 0), "ArrowRight": (1, 0), "ArrowUp": (0, -1), "ArrowDown": (0, 1)}
@@ -102,8 +104,9 @@ class Page:
         with ui.row(wrap=True).classes("w-full items-center gap-2"):
             self.back = ui.button(icon="chevron_left", on_click=lambda: self.open(self.number - 1))
             self.back.props('flat dense aria-label="Previous photo"')
-            self.chooser = ui.select({}, label="Photo", on_change=self.chosen).props("dense outlined")
-            self.chooser.style("flex: 1 1 12rem")
+            # no field for text, of which Chromium would ask its maker how to fill it in
+            self.chooser = ui.dropdown_button("Photo", auto_close=True).props("outline no-caps")
+            self.chooser.classes("chooser").style("flex: 1 1 12rem; text-transform: none")
             self.forth = ui.button(icon="chevron_right", on_click=lambda: self.open(self.number + 1))
             self.forth.props('flat dense aria-label="Next photo"')
             self.upload = ui.upload(label="Open another photo", auto_upload=True, on_upload=self.uploaded)
@@ -231,13 +234,12 @@ class Page:
             return
         self.number = max(0, min(number, len(self.items) - 1))
         item = self.items[self.number]
-        names = {place: shown(Path(one.source.name)) for place, one in enumerate(self.items)}
-        self.chooser.set_options(names, value=self.number)
+        self.list_photos()
         self.back.set_enabled(self.number > 0)
         self.forth.set_enabled(self.number < len(self.items) - 1)
         self.view, self.points, self.cursor = replace(self.view, center=None), [], None
         self.full.set_value(False)
-        self.say(f"Opening {names[self.number]} …")
+        self.say(f"Opening {shown(Path(item.source.name))} …")
         self.stage.set_source("")
         self.is_waiting = True
         self.session.cancel()
@@ -253,10 +255,14 @@ class Page:
             note = self.session.former_note
             self.say(f"It is a result of {note} already." if note else "")
 
-    async def chosen(self, event: Any) -> None:
-        """Open what the list names."""
-        if event.value is not None and event.value != self.number:
-            await self.open(event.value)
+    def list_photos(self) -> None:
+        """Offer the photos around the one that is open."""
+        self.chooser.set_text(shown(Path(self.items[self.number].source.name)))
+        self.chooser.clear()
+        first = max(0, self.number - NEAR)
+        with self.chooser:
+            for place, item in enumerate(self.items[first : self.number + NEAR + 1], first):
+                ui.item(shown(Path(item.source.name)), on_click=partial(self.open, place))
 
     async def uploaded(self, event: events.UploadEventArguments) -> None:
         """Open a photo that the browser sends."""
