@@ -62,6 +62,36 @@ def test_excluded_photos_and_folders_are_left_out_and_counted(tmp_path):
     assert (counts["photos"], counts["excluded"], counts["excluded_folders"]) == (2, 1, 2)
 
 
+def test_only_what_is_included_is_taken_and_the_rest_counted(tmp_path):
+    for name in ("a.png", "b.jpg", "b_deblurred.jpg", "trips/c.png", "trips/deep/d.jpg", "more/e.tif"):
+        make_photo(tmp_path / "in" / name)
+    words = (
+        "run",
+        "-r",
+        tmp_path / "in",
+        "-o",
+        tmp_path / "out",
+        "--include",
+        "*.jpg",
+        "--include",
+        "trips/",
+    )
+    words += ("--include", "*.JPG", "--exclude", "deep/")
+    foretold = deblur(*words, "--dry-run")
+    result = deblur(*words)
+    assert names_in(tmp_path / "out") == {"b_deblurred.jpg", "trips/c_deblurred.png"}
+    for shown in (foretold, result):
+        counts = "1 folder left out by --exclude; 2 photos left out by --include; 1 earlier result left out"
+        assert shown.stderr.splitlines()[-1].endswith(counts)
+        assert "--include *.JPG matches no photo" in shown.stderr and "--include *.jpg" not in shown.stderr
+    summary = summary_of(deblur(*words, "--overwrite", "--json"))
+    assert (summary["photos"], summary["not_included"], summary["former_results"]) == (2, 2, 1)
+    assert (
+        "1 photo left out by --include"
+        in deblur(*words[:1], make_photo(tmp_path / "a.png"), *words[5:7]).stderr
+    )
+
+
 def test_photos_named_by_the_shell_can_be_excluded_and_nothing_left_is_no_failure(tmp_path):
     photos = [make_photo(tmp_path / name) for name in ("a.png", "a_edit.png")]
     assert deblur("run", *photos, "--exclude", "*_edit*").stdout == f"{tmp_path / 'a_deblurred.png'}\n"
@@ -167,7 +197,7 @@ def test_of_a_shot_in_two_formats_the_preferred_one_is_taken(tmp_path, prefer, t
 def test_photos_left_out_of_pairs_are_counted_and_maps_need_no_long_names(tmp_path):
     make_photo(tmp_path / "a.jpg")
     make_photo(tmp_path / "a.tif").rename(tmp_path / "a.dng")
-    words = ("run", tmp_path, "--prefer", "jpeg", "--only-maps", "--mask")
+    words = ("run", tmp_path, "--prefer", "JPG", "--only-maps", "--mask")
     foretold, result = deblur(*words, "--dry-run"), deblur(*words)
     assert result.stdout == f"{tmp_path / 'a_mask.png'}\n"
     for shown in (foretold, result):

@@ -111,6 +111,29 @@ def test_existing_results_are_refused_replaced_or_left_out(tmp_path, monkeypatch
     np.testing.assert_array_equal(pixels_of(result), 255 - pixels_of(old))
 
 
+def test_results_in_the_way_are_named_once(tmp_path):
+    for name in ("a.png", "b.png", "c.png", "d.png"):
+        make_photo(tmp_path / name)
+    deblur("run", *(tmp_path / name for name in ("a.png", "b.png", "c.png")))
+    for words, line in (([], "use --overwrite or --skip-existing"), (["--skip-existing"], "already exists")):
+        for more in ([*words, "--dry-run"], words):
+            shown = deblur("run", tmp_path, *more, "--json")
+            assert shown.stderr.count("already exists") == 1
+            assert "a_deblurred.png already exists" in shown.stderr
+            assert f"{line} (2 more photos like this)" in shown.stderr
+            assert len(shown.stdout.splitlines()) == 5  # four photos and the summary
+        (tmp_path / "d_deblurred.png").unlink()
+    assert deblur("run", tmp_path, "--skip-existing", "-v").stderr.count("already exists") == 3
+
+
+def test_results_as_photos_of_the_run_are_no_way_to_do_it_again(tmp_path):
+    make_photo(tmp_path / "a.png")
+    deblur("run", tmp_path)
+    result = deblur("run", tmp_path, "--again")
+    assert "is itself a photo of this run because of --again" in result.stderr
+    assert "use --overwrite without --again" in result.stderr
+
+
 def test_full_disk_ends_the_run_and_keeps_what_was_finished(tmp_path):
     for name in ("a.png", "b.png", "c.png"):
         make_photo(tmp_path / name)

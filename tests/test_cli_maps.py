@@ -119,7 +119,21 @@ def test_sheet_comes_of_one_detection_and_tells_share_and_time(photo, tmp_path):
     assert picture.shape[0] * picture.shape[1] > 3 * 160 * 120
     again = deblur("epsilon", photo)
     assert (again.exit_code, "already exists" in again.stderr) == (2, True)
-    assert deblur("epsilon", photo, "--overwrite").exit_code == 0
+    usual = deblur("epsilon", photo, "--overwrite")
+    assert (usual.exit_code, usual.stderr.count("epsilon 0.5 (default): ")) == (0, 1)
+    assert usual.stderr.count("(default)") == 1 and usual.stderr.count("% blurred") == 8
+
+
+def test_a_recommended_epsilon_is_on_the_sheet(photo, monkeypatch):
+    monkeypatch.setattr("deblur_cli.cli.options.epsilon_for", lambda *_: 0.45)
+    lines = deblur("epsilon", photo).stderr.splitlines()
+    values = [line.split("epsilon ")[1].split(":")[0] for line in lines]
+    assert values == ["0.1", "0.2", "0.3", "0.45 (default)", "0.5", "0.6", "0.7", "0.8"]
+
+
+def test_a_sheet_of_a_folder_is_refused(photo, tmp_path):
+    result = deblur("epsilon", tmp_path)
+    assert (result.exit_code, result.stderr) == (2, f"error: {tmp_path} is a folder; give one photo\n")
 
 
 def test_sheet_of_one_folder_run_is_not_a_photo_of_the_next(photo, tmp_path):

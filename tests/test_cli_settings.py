@@ -79,7 +79,7 @@ def test_patterns_for_all_runs_need_not_match(folder):
         ("epsilon = 1979-05-27", "epsilon", "text or a number"),
         ("mask = 'yes'", "mask", "true or false"),
         ("quality = [1, 2]", "quality", "1 to 100"),
-        ("prefer = 'jpg'", "prefer", "raw, jpeg or both"),
+        ("prefer = 'gif'", "prefer", "raw, jpeg or both"),
         ("scales = [3]", "scales", "1, 2, 4, 8"),
         ("exclude = [1, true]", "exclude", "text or a number"),
         ("exclude = '!a'", "exclude", "no exceptions"),

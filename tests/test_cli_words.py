@@ -19,6 +19,7 @@ def network(monkeypatch, tmp_path):
         ("in",),
         ("a.png", "--mask"),
         ("-o", "out", "--mask", "a.png"),
+        ("a.png", "--mask", "in/b.jpg", "in"),
         ("--suffix", "info", "a.png"),
         ("in", "a.png", "-ro", "out"),
         ("-q", "in", "--epsilon", "0.3"),
@@ -46,6 +47,19 @@ def test_photos_without_a_command_are_restored_as_by_run(tmp_path, monkeypatch, 
         (("gone.png", "a.png"), "no such command or file: gone.png; `deblur --help` shows the commands"),
         (("-q", "info"), "info is a command, so it comes first: deblur info ..."),
         (("a.png", "-o", "out", "run"), "run is a command, so it comes first: deblur run ..."),
+        (("a.png", "--thorough", "yes"), "--thorough takes no value, and there is no file or folder yes"),
+        (
+            ("a.png", "--trajectory", "flow"),
+            "--trajectory takes no value; did you mean --trajectory-style flow?",
+        ),
+        (
+            ("a.png", "--mask", "face.png", "-q"),
+            "--mask takes no file; did you mean --mask-file face.png? If it is one more photo to deblur, put"
+            " it before --mask",
+        ),
+        (("a.png", "--mask=face.png"), "--mask takes no file; did you mean --mask-file face.png?"),
+        (("a.png", "--report=a.png"), "--report takes no value"),
+        (("help", "epsilom"), "no such command or file: epsilom; did you mean `deblur epsilon`?"),
         (("--nosuch", "a.png"), "No such option: --nosuch"),
         (("",), "a name is empty: give a file or folder, or . for the current folder"),
     ],
@@ -104,3 +118,8 @@ def test_every_option_is_in_a_panel_and_tells_its_default(monkeypatch):
         name, takes_value = re.match(r"(?:-\w, )?(--[a-z-]+)( [^ ])?", row).groups()
         if takes_value and name not in without:
             assert "default: " in " ".join(row.split()), row
+
+
+@pytest.mark.parametrize("command", [(), ("run",), ("weights", "pull")], ids=" ".join)
+def test_the_word_help_shows_the_help(command):
+    assert deblur("help", *command).stdout == deblur(*command, "--help").stdout != ""

@@ -262,6 +262,9 @@ def test_the_table_fits_a_narrow_terminal(server, pinned):
     entry = weights.installed()[0]
     wide = catalog_command.table([catalog_command.describe(entry) | {"scores": {"measure " * 9: "1 dB"}}])
     assert len(wide) == 2 and "SCORES" in wide[0]
+    narrow = catalog_command.table([catalog_command.describe(entry) for entry in weights.installed()], 80)
+    assert all(len(line) <= 80 for line in narrow)
+    assert all(any(line.startswith(f"{one.name} ") for line in narrow) for one in weights.installed())
     narrow = catalog_command.table(
         [catalog_command.describe(entry) | {"scores": {"measure": "1 dB"}, "license": "L" * 40}], 80
     )

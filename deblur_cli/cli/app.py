@@ -32,6 +32,7 @@ from deblur_cli.cli.ui import ui
 from deblur_cli.cli.weights import app as weights
 from deblur_cli.errors import UsageError
 
+HELP = "help"  # what many type for --help; no command of its own
 RUN = "run"  # the command that photos without a command mean
 SUMMARY = "Restore what moved in photos, and leave every other pixel as it was."
 EXAMPLES = (
@@ -67,6 +68,8 @@ class GuardedGroup(PanelGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Find the command among the words; photos and options of photos alone are for `run`."""
+        if args and args[0] == HELP:
+            args = [*args[1:], "--help"]
         own = {name for option in self.get_params(ctx) for name in option.opts}
         if args and args[0] not in own | self.commands.keys():
             if not ctx.resilient_parsing:

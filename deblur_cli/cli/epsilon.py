@@ -16,6 +16,13 @@ if TYPE_CHECKING:
     from deblur_cli.restoration.forecast import Outlook
 
 
+STEPS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+
+
+def _parse_values(text: str) -> list[float] | None:
+    return None if text == shared.AUTO else shared.parse_epsilons(text)
+
+
 @dataclass(frozen=True, kw_only=True)
 class SheetOptions(shared.DeblurOptions):
     """All options of a sheet. Raises UsageError for those that contradict each other."""
@@ -25,13 +32,14 @@ class SheetOptions(shared.DeblurOptions):
         typer.Argument(metavar="PHOTO", help="The photo.", show_default=False, parser=shared.parse_path),
     ]
     values: Annotated[
-        Sequence[float],
+        Sequence[float] | None,
         typer.Option(
             metavar="E,E,...",
             help="The values to compare, from 0 to 1; lower restores more.",
-            parser=shared.parse_epsilons,
+            parser=_parse_values,
+            show_default="0.1 to 0.8, the recommended one among them",
         ),
-    ] = "0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8"  # type: ignore[assignment]  # Typer parses it
+    ] = shared.AUTO
     output: Annotated[
         Path | None,
         typer.Option(
@@ -55,12 +63,14 @@ class SheetOptions(shared.DeblurOptions):
 @takes(SheetOptions)
 def epsilon(options: SheetOptions) -> None:
     """Draw what several values of epsilon would restore, to choose one by eye."""
+    if options.photo.is_dir():
+        raise UsageError(f"{options.photo} is a folder; give one photo")
     if not options.photo.is_file():
         raise UsageError(f"there is no photo {options.photo}: check the name")
     sheet = _sheet_path(options.photo, options.output)
     shared.check_folder(sheet.parent, "the folder for the sheet")
 
-    from deblur_cli.cli.options import load_weights
+    from deblur_cli.cli.options import epsilon_for, load_weights
     from deblur_cli.cli.output import Output
     from deblur_cli.files import check_target
     from deblur_cli.photo import encode
@@ -73,26 +83,33 @@ def epsilon(options: SheetOptions) -> None:
         check_target(sheet, options.photo, overwrite=options.overwrite)
     with streams.log_lines():
         loaded = load_weights(options.weights, options.detector, streams)
+        usual = epsilon_for(loaded, None)
         network = Deblurrer(loaded, options.device, options.precision, options.tiling, options.scales)
     with streams.log_lines(), streams.about(options.photo), streams.bars(1) as bars:
         photo = decode(options.photo, options.max_megapixels)
         bars.begin(options.photo.name)
-        requests = [Request(value, options.keep_sharp) for value in options.values]
+        requests = [Request(value, options.keep_sharp) for value in options.values or _steps_with(usual)]
         found = forecast(network, photo, requests, bars.report)
-        drawn = _draw(photo, found, f"{network.weights.title}, {network.device}")
+        drawn = _draw(photo, found, usual, f"{network.weights.title}, {network.device}")
         encode.encode(drawn, sheet, format="PNG", overwrite=options.overwrite)
     for outlook in found:
-        streams.say(f"{options.photo}: {', '.join(_lines(outlook))}")
+        streams.say(f"{options.photo}: {', '.join(_lines(outlook, usual))}")
         streams.tell(_record(outlook))
     streams.tell({"type": "sheet", "input": str(options.photo), "output": str(sheet)}, sheet)
 
 
-def _draw(photo: "Photo", found: "list[Outlook]", network: str) -> "Photo":
-    """Draw the sheet."""
+def _steps_with(usual: float) -> list[float]:
+    """The usual values, with the recommended one in the place of the nearest."""
+    nearest = min(STEPS, key=lambda step: abs(step - usual))
+    return [usual if step == nearest else step for step in STEPS]
+
+
+def _draw(photo: "Photo", found: "list[Outlook]", usual: float, network: str) -> "Photo":
+    """Draw the sheet. usual: the epsilon that is recommended"""
     from deblur_cli.photo.photo import Photo, rgb_profile, to_eight_bits
     from deblur_cli.pictures import Step, draw_sheet
 
-    steps = [Step(one.result.epsilon, one.result.findings, _lines(one)) for one in found]
+    steps = [Step(one.result.epsilon, one.result.findings, _lines(one, usual)) for one in found]
     pixels = draw_sheet(
         to_eight_bits(photo.pixels), steps, (f"{photo.width} x {photo.height} pixels", network)
     )
@@ -115,12 +132,13 @@ def _sheet_path(photo: Path, output: Path | None) -> Path:
     return output
 
 
-def _lines(outlook: "Outlook") -> tuple[str, str]:
+def _lines(outlook: "Outlook", usual: float) -> tuple[str, str]:
     from deblur_cli.pictures import blurred
     from deblur_cli.restoration.forecast import duration
 
     tiles = "1 tile" if outlook.tiles_restored == 1 else f"{outlook.tiles_restored} tiles"
-    share = f"epsilon {outlook.result.epsilon:g}: {blurred(outlook.result.blurred_share)}"
+    mark = " (default)" if outlook.result.epsilon == usual else ""
+    share = f"epsilon {outlook.result.epsilon:g}{mark}: {blurred(outlook.result.blurred_share)}"
     return share, f"{tiles} to restore, about {duration(outlook.seconds)}"
 
 

@@ -190,7 +190,8 @@ Weights = Annotated[
         "--weights",
         "-w",
         metavar="NAME|FILE",
-        help="Weights of the restorer: a name from `deblur weights list`, a file, or hf://owner/repo/file.",
+        help="Weights of the restorer: a name from `deblur weights list`, a file, or hf://owner/repo/file; "
+        "richardson-lucy is a classic method without a network.",
         rich_help_panel=MACHINE,
         show_default=weights.DEFAULT,
     ),
@@ -217,7 +218,12 @@ Device = Annotated[
 ]
 Precision = Annotated[
     Literal["auto", "fp32", "bf16", "fp16"],
-    typer.Option("--precision", help="Number format; auto is the fastest safe one.", rich_help_panel=MACHINE),
+    typer.Option(
+        "--precision",
+        case_sensitive=False,
+        help="Number format; auto is the fastest safe one.",
+        rich_help_panel=MACHINE,
+    ),
 ]
 Tile = Annotated[
     int | None,

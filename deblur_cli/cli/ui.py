@@ -27,7 +27,7 @@ class UiOptions(shared.NetworkOptions):
     inputs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="[PHOTO|FOLDER]...",
+            metavar="PHOTO|FOLDER",
             help="Photos, or folders of photos; others can be opened in the page.",
             show_default=False,
             parser=shared.parse_path,

@@ -1,6 +1,7 @@
 """`deblur weights list|pull|path|verify|remove`: weights known by name, and where they are."""
 
 from shutil import get_terminal_size
+from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from deblur_cli.weights import CatalogEntry, Source
 
 PIPED = 1000  # columns of what is no terminal
+_FIRST = 5  # columns that stay on the first line
 
 Names = Annotated[
     list[str] | None,
@@ -83,24 +85,35 @@ def describe(entry: "CatalogEntry") -> dict[str, Any]:
 
 
 def table(entries: list[dict[str, Any]], width: int = PIPED) -> list[str]:
-    """Lay entries out in columns, whose text wraps where they do not fit the width."""
-    from io import StringIO
+    """Lay entries out in columns; where they do not fit the width, detector and scores go below."""
+    rows = [("NAME", "NETWORK", "SIZE", "HERE", "LICENSE", "DETECTOR", "SCORES"), *map(_row, entries)]
+    lines = _columns(rows)
+    if all(len(line) <= width for line in lines):
+        return lines
+    lines = []
+    for line, row in zip(_columns([row[:_FIRST] for row in rows]), rows, strict=True):
+        lines += wrap(line, width)
+        below = "; ".join(filter(None, row[_FIRST:])) if row is not rows[0] else ""
+        lines += wrap(below, width, initial_indent="  ", subsequent_indent="  ")
+    return lines
 
-    from rich.console import Console
-    from rich.table import Table
 
-    columns = Table(box=None, padding=(0, 2, 0, 0))
-    for head in ("NAME", "NETWORK", "SIZE", "HERE", "LICENSE", "SCORES"):
-        columns.add_column(head, no_wrap=head == "NAME", overflow="fold")
-    for entry in entries:
-        here = "embedded" if entry["source"] == "embedded" else "yes" if entry["here"] else "no"
-        size = f"{entry['bytes'] / 1e6:.1f} MB" if entry["bytes"] else "unknown"
-        scores = "; ".join(f"{words} {value}" for words, value in entry["scores"].items())
-        kind = " + ".join(filter(None, (entry["architecture"], entry["detector"])))
-        columns.add_row(entry["name"], kind, size, here, entry["license"], scores)
-    text = StringIO()
-    Console(file=text, width=width, color_system=None, highlight=False, markup=False).print(columns)
-    return [line.rstrip() for line in text.getvalue().splitlines()]
+def _row(entry: dict[str, Any]) -> tuple[str, ...]:
+    here = "included" if entry["source"] == "embedded" else "yes" if entry["here"] else "no"
+    size = f"{entry['bytes'] / 1e6:.1f} MB" if entry["bytes"] else "unknown"
+    scores = "; ".join(f"{words} {value}" for words, value in entry["scores"].items())
+    scores = scores or f"learned from {entry['training']}"
+    return (
+        *(entry["name"], entry["architecture"], size, here, entry["license"]),
+        *(entry["detector"] or "", scores),
+    )
+
+
+def _columns(rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
 
 
 @app.command(cls=PanelCommand, short_help="Download weights, and show their paths.")

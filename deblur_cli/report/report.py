@@ -198,7 +198,7 @@ def write_comparison(folder: Path, before: "Photo", after: "Photo") -> Path:
     }
     try:
         for name, (pixels, photo) in pictures.items():
-            content = _jpeg(pixels, rgb_profile(photo).icc, _QUALITY)
+            content = jpeg(pixels, rgb_profile(photo).icc, _QUALITY)
             write_file(folder / place / name, [content], overwrite=True)
         write_file(folder / PAGE, [render([entry], [], [], title).encode("utf-8")], overwrite=True)
     except BaseException:
@@ -275,7 +275,7 @@ def write_pictures(home: Path, photo: "Photo", result: "Result", *, flow: bool) 
     before, after = to_eight_bits(photo.pixels), to_eight_bits(result.photo.pixels)
 
     def write(name: str, pixels: NDArray[np.uint8], quality: int = _QUALITY) -> None:
-        write_file(home / name, [_jpeg(pixels, icc, quality)], overwrite=True)
+        write_file(home / name, [jpeg(pixels, icc, quality)], overwrite=True)
 
     write("before.jpg", _shortened(before))
     if result.changed:
@@ -292,7 +292,8 @@ def _shortened(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return reduced(pixels, _LONGEST)[0] if max(pixels.shape[:2]) > _LONGEST else pixels
 
 
-def _jpeg(pixels: NDArray[np.uint8], icc: bytes | None, quality: int) -> bytes:
+def jpeg(pixels: NDArray[np.uint8], icc: bytes | None, quality: int) -> bytes:
+    """A picture, H W 3 or H W 1, as a JPEG with a color profile."""
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
     file = io.BytesIO()
     profile = {} if icc is None else {"icc_profile": icc}

@@ -2,21 +2,20 @@
 
 import asyncio
 import base64
-import io
 import secrets
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from nicegui import events, run, ui
-from PIL import Image
 
 from deblur_cli.errors import CanceledError, DeblurError
 from deblur_cli.nets.network import CELL
 from deblur_cli.pictures import blurred
-from deblur_cli.report.report import shown
+from deblur_cli.report.report import jpeg, shown
 from deblur_cli.ui.session import Item, Point, Session, View, Workbench
 
 QUALITY = 92  # of the JPEG that is shown
@@ -25,6 +24,8 @@ LOOK, BRUSH, ERASER = "Look", "Brush", "Eraser"
 PAINTS = {BRUSH: "#ff7800", ERASER: "#3aa0ff"}
 SIZES = (8, 400)  # pixels of the photo: the radius of the brush
 TALLEST = 75  # percent of the height of the window, which the whole photo takes at most
+NEAR = 100  # photos before and after the open one in the list, which grows slow otherwise
+LEAST = 64  # pixels of the photo that are shown across and down, however small the window
 STEP = 0.25  # of what is shown, by which an arrow key moves the view
 ARROWS = {"ArrowLeft": (-1, 0), "ArrowRight": (1, 0), "ArrowUp": (0, -1), "ArrowDown": (0, 1)}
 # Keys that the photo takes for itself; all others go on to the browser.
@@ -35,7 +36,7 @@ KEYS = """(event) => {
         emit({key: event.key});
     }
 }"""
-ROOM = "(size) => emit(size.width, window.innerHeight)"
+ROOM = "(size) => emit(size.width, window.innerHeight, window.devicePixelRatio)"
 STYLE = """
 .nicegui-content { padding: 0 }
 .stage:focus-visible, .stage:focus { outline: 3px solid var(--q-primary); outline-offset: 2px }
@@ -74,6 +75,7 @@ class Page:
         self.is_waiting = False  # for a photo that is being read
         self.is_drawing = self.is_stale = self.is_following = self.is_outdated = False
         self.points: list[Point] = []  # of the stroke under way, in pixels of the photo
+        self.density = 1.0  # pixels of the screen for each of the page's
         self.cursor: Point | None = None  # of brush and keyboard
 
     def close(self) -> None:
@@ -102,8 +104,9 @@ class Page:
         with ui.row(wrap=True).classes("w-full items-center gap-2"):
             self.back = ui.button(icon="chevron_left", on_click=lambda: self.open(self.number - 1))
             self.back.props('flat dense aria-label="Previous photo"')
-            self.chooser = ui.select({}, label="Photo", on_change=self.chosen).props("dense outlined")
-            self.chooser.style("flex: 1 1 12rem")
+            # no field for text, of which Chromium would ask its maker how to fill it in
+            self.chooser = ui.dropdown_button("Photo", auto_close=True).props("outline no-caps")
+            self.chooser.classes("chooser").style("flex: 1 1 12rem; text-transform: none")
             self.forth = ui.button(icon="chevron_right", on_click=lambda: self.open(self.number + 1))
             self.forth.props('flat dense aria-label="Next photo"')
             self.upload = ui.upload(label="Open another photo", auto_upload=True, on_upload=self.uploaded)
@@ -231,13 +234,12 @@ class Page:
             return
         self.number = max(0, min(number, len(self.items) - 1))
         item = self.items[self.number]
-        names = {place: shown(Path(one.source.name)) for place, one in enumerate(self.items)}
-        self.chooser.set_options(names, value=self.number)
+        self.list_photos()
         self.back.set_enabled(self.number > 0)
         self.forth.set_enabled(self.number < len(self.items) - 1)
         self.view, self.points, self.cursor = replace(self.view, center=None), [], None
         self.full.set_value(False)
-        self.say(f"Opening {names[self.number]} …")
+        self.say(f"Opening {shown(Path(item.source.name))} …")
         self.stage.set_source("")
         self.is_waiting = True
         self.session.cancel()
@@ -253,10 +255,14 @@ class Page:
             note = self.session.former_note
             self.say(f"It is a result of {note} already." if note else "")
 
-    async def chosen(self, event: Any) -> None:
-        """Open what the list names."""
-        if event.value is not None and event.value != self.number:
-            await self.open(event.value)
+    def list_photos(self) -> None:
+        """Offer the photos around the one that is open."""
+        self.chooser.set_text(shown(Path(self.items[self.number].source.name)))
+        self.chooser.clear()
+        first = max(0, self.number - NEAR)
+        with self.chooser:
+            for place, item in enumerate(self.items[first : self.number + NEAR + 1], first):
+                ui.item(shown(Path(item.source.name)), on_click=partial(self.open, place))
 
     async def uploaded(self, event: events.UploadEventArguments) -> None:
         """Open a photo that the browser sends."""
@@ -334,14 +340,20 @@ class Page:
             return
         rows, columns = self.session.window(self.view)
         width, height = columns.stop - columns.start, rows.stop - rows.start
-        room = f"min(100%, {TALLEST * width / height:.2f}vh)" if self.view.center is None else f"{width}px"
+        room = (
+            f"min(100%, {TALLEST * width / height:.2f}vh)"
+            if self.view.center is None
+            else f"{width / self.density:.3f}px"
+        )
         for element in (self.stage, self.split, self.captions):
             element.style(f"width: {room}")
 
     async def resized(self, event: events.GenericEventArguments) -> None:
         """Take the room that the window gives to the photo."""
-        width, height = event.args
-        room = (max(64, int(height * TALLEST / 100)) // CELL * CELL, max(64, int(width)) // CELL * CELL)
+        width, height, self.density = event.args
+        sides = height * self.density * TALLEST / 100, width * self.density
+        rows, columns = (max(LEAST, int(side)) // CELL * CELL for side in sides)
+        room = rows, columns
         if room != self.view.room:
             self.view = replace(self.view, room=room)
             if self.view.center is not None:
@@ -351,12 +363,10 @@ class Page:
 
     def picture(self, view: View) -> str | None:
         """What is shown, as a JPEG in a data URL; None for nothing."""
-        pixels = self.session.render(view)
+        pixels, icc = self.session.render(view), self.session.profile
         if pixels is None:
             return None
-        file = io.BytesIO()
-        Image.fromarray(pixels).save(file, "JPEG", quality=QUALITY, subsampling=0)
-        return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+        return f"data:image/jpeg;base64,{base64.b64encode(jpeg(pixels, icc, QUALITY)).decode()}"
 
     def show_facts(self) -> None:
         """Say how much is marked, and whether what is shown is restored."""

@@ -14,7 +14,7 @@ from deblur_cli.nets.network import CELL, cells_of
 from deblur_cli.photo import encode
 from deblur_cli.photo.decode import decode
 from deblur_cli.photo.note import note_of
-from deblur_cli.photo.photo import Photo, to_eight_bits
+from deblur_cli.photo.photo import Photo, rgb_profile, to_eight_bits
 from deblur_cli.pictures import trajectory_overlay
 from deblur_cli.pictures.drawing import reduced, tinted, upsample
 from deblur_cli.restoration.deblurrer import Deblurrer, Request, Result
@@ -155,6 +155,12 @@ class Session:
     def former_note(self) -> str | None:
         """The note of an earlier run in the photo, where it is a result."""
         return note_of(self.photo) if self.photo else None
+
+    @property
+    def profile(self) -> bytes | None:
+        """The ICC profile of what is shown, if the photo has one."""
+        photo = self.photo
+        return None if photo is None else rgb_profile(photo).icc
 
     def close(self) -> None:
         """End all work, now and later, and drop the photo."""

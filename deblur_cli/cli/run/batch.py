@@ -17,7 +17,14 @@ from deblur_cli.cli.output import FAILED, Bars, Output, describe, exit_code, is_
 from deblur_cli.cli.run.collect import Problem
 from deblur_cli.cli.run.companions import sidecar_for
 from deblur_cli.cli.run.journal import Journal
-from deblur_cli.cli.run.messages import Outcome, Tally, describe_result, failure_record, skip_record
+from deblur_cli.cli.run.messages import (
+    Outcome,
+    Tally,
+    describe_result,
+    failure_record,
+    opening_lines,
+    skip_record,
+)
 from deblur_cli.cli.run.note import FormerResultError, check_is_new
 from deblur_cli.cli.run.options import Existing, Kind, RunOptions
 from deblur_cli.cli.run.pipeline import Budget, Pipeline
@@ -91,10 +98,15 @@ class Batch:
             self._tally.left_out = plan.left_out
             for note in plan.notes:
                 self._streams.warn(note)
+            problems, skipped = opening_lines(plan, verbose=self._options.verbose)
+            for line in problems:
+                self._streams.error(line)
             for problem in plan.problems:
-                self._fail(problem)
+                self._count_failure(problem)
+            for line in skipped:
+                self._streams.say(line)
             for job, why in plan.skipped:
-                self._skip(job, why)
+                self._count_skip(job, why)
             if network is not None:
                 self._network, self._request = network
                 self._tally.epsilon = self._request.epsilon
@@ -116,10 +128,10 @@ class Batch:
         except KeyboardInterrupt as interrupt:
             self._tally.stopped = exit_code(interrupt)
             if not self._tally.counts["not_done"]:
-                self._streams.error("interrupted when every photo was already finished")
+                self._streams.say("interrupted when every photo was already finished")
                 return
             where = f" at {self._current.source}" if self._current else ""
-            self._streams.error(f"stopped{where}; {self._what_stays()}")
+            self._streams.say(f"stopped{where}; {self._what_stays()}")
 
     def _what_stays(self) -> str:
         how_to_go_on = "; --resume continues from there" if self._journal.is_kept else ""
@@ -280,25 +292,26 @@ class Batch:
 
     def _give_up(self, job: Job, error: Exception) -> None:
         if isinstance(error, FormerResultError):
-            self._skip(job, str(error))
+            self._streams.say(f"{job.source}: {error}")
+            self._count_skip(job, str(error))
             return
         if self._options.debug:
             self._streams.traceback(error)
-        self._fail(Problem(job.source, describe(error)))
+        problem = Problem(job.source, describe(error))
+        self._streams.error(str(problem))
+        self._count_failure(problem)
         if is_disk_full(error) and self._tally.stopped is None:
             self._tally.stopped = FAILED
             self._streams.error(f"the disk is full, so the run ends here; {self._what_stays()}")
 
-    def _fail(self, problem: Problem) -> None:
+    def _count_failure(self, problem: Problem) -> None:
         self._tally.counts["failed"] += 1
-        self._streams.error(str(problem))
         if self._page is not None:
             self._page.fail(problem.path, problem.bare_reason)
         self._streams.tell(failure_record(problem))
 
-    def _skip(self, job: Job, why: str) -> None:
+    def _count_skip(self, job: Job, why: str) -> None:
         self._tally.counts["skipped"] += 1
-        self._streams.say(f"{job.source}: {why}")
         if self._page is not None:
             self._page.skip(job.source, why)
         self._streams.tell(skip_record(job))

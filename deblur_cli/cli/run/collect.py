@@ -62,12 +62,16 @@ class Problem:
 class LeftOut:
     """What a run could have taken and did not, as the user wanted it or by its own rules.
 
-    photos, folders: what --exclude names; system_folders: hidden ones, and those of `_SYSTEM_FOLDERS`;
+    photos, folders: what --exclude names; others: photos that --include does not name
+    results: how many photos their names tell to be results of an earlier run
+    system_folders: hidden ones, and those of `_SYSTEM_FOLDERS`;
     pairs: how many photos there are in the format that --prefer prefers, too
     """
 
     photos: set[Path] = field(default_factory=set)
     folders: set[Path] = field(default_factory=set)
+    others: set[Path] = field(default_factory=set)
+    results: int = 0
     system_folders: set[Path] = field(default_factory=set)
     pairs: int = 0
 
@@ -76,6 +80,10 @@ class LeftOut:
         excluded = [counted(len(self.photos), "photo"), counted(len(self.folders), "folder")]
         excluded = [text for text, paths in zip(excluded, (self.photos, self.folders), strict=True) if paths]
         phrases = [f"{' and '.join(excluded)} left out by --exclude"] if excluded else []
+        if self.others:
+            phrases.append(f"{counted(len(self.others), 'photo')} left out by --include")
+        if self.results:
+            phrases.append(f"{counted(self.results, 'earlier result')} left out")
         if self.pairs:
             phrases.append(f"{counted(self.pairs, 'photo')} left out by --prefer")
         if self.system_folders:
@@ -90,6 +98,8 @@ class LeftOut:
         return {
             "excluded": len(self.photos),
             "excluded_folders": len(self.folders),
+            "not_included": len(self.others),
+            "former_results": self.results,
             "system_folders": len(self.system_folders),
             "other_of_pair": self.pairs,
         }
@@ -105,7 +115,7 @@ class Collection:
     """Everything that the inputs of a run amount to.
 
     unread: pictures of kinds that are not read; among_results: photos in the folder that results go to;
-    results: how many photos their names tell to be results of an earlier run; patterns: what --exclude names
+    patterns, wanted: what --exclude and --include name
     """
 
     photos: list[Found] = field(default_factory=list)
@@ -113,16 +123,17 @@ class Collection:
     unread: list[Path] = field(default_factory=list)
     among_results: list[Path] = field(default_factory=list)
     left_out: LeftOut = field(default_factory=LeftOut)
-    results: int = 0
     patterns: Sequence[Pattern] = ()
+    wanted: Sequence[Pattern] = ()
     used: set[Pattern] = field(default_factory=set)
     folders: int = 0
 
     @property
     def passed_over(self) -> Counter[str]:
         """How much of what could have been a photo is none for this run, and why."""
-        excluded = len(self.left_out.photos) + len(self.left_out.folders)
-        return Counter(excluded=excluded, results=self.results, unread=len(self.unread))
+        left_out = self.left_out
+        by_name = len(left_out.photos) + len(left_out.folders) + len(left_out.others)
+        return Counter(by_name=by_name, results=left_out.results, unread=len(self.unread))
 
     def excludes(self, path: Path, *, is_folder: bool = False) -> bool:
         """Tell whether --exclude names a path below the folder given."""
@@ -130,10 +141,26 @@ class Collection:
         self.used |= matching
         return bool(matching)
 
+    def includes(self, path: Path) -> bool:
+        """Tell whether --include names a file below the folder given, as all are where it is not given."""
+        matching = {one for one in self.wanted if one.matches_any_part(path)}
+        self.used |= matching
+        return bool(matching) or not self.wanted
+
+    def leaves_out(self, photo: Path, path: Path) -> bool:
+        """Tell whether a photo is not to be taken, and count it then. path: below the folder given"""
+        if self.excludes(path):
+            self.left_out.photos.add(identity(photo))
+        elif not self.includes(path):
+            self.left_out.others.add(identity(photo))
+        else:
+            return False
+        return True
+
     def warnings(self) -> Iterator[str]:
         """Say which pictures the run ignores, and which patterns nothing."""
-        for pattern in (one for one in self.patterns if one not in self.used):
-            yield f"--exclude {pattern} matches no photo or folder here; mind that case counts"
+        for pattern in (one for one in (*self.patterns, *self.wanted) if one not in self.used):
+            yield f"{pattern} matches no photo or folder here; mind that case counts"
         if self.unread:
             files = counted(len(self.unread), "file")
             yield f"ignored {files} of kinds that deblur does not read from folders ({_kinds(self.unread)})"
@@ -148,9 +175,9 @@ def collect(options: RunOptions) -> Collection:
 
     Raises UsageError where there is nothing behind any of them.
     """
-    collection = Collection(patterns=options.exclude)
-    if "exclude" in options.from_file:  # patterns for all runs need not match something in each
-        collection.used.update(options.exclude)
+    collection = Collection(patterns=options.exclude, wanted=options.include)
+    for name in {"exclude", "include"} & options.from_file:  # of all runs, not each matches something
+        collection.used.update(getattr(options, name))
     seen: set[Path] = set()
     for given in options.inputs:
         for item in _photos_of(given, options, collection):
@@ -165,7 +192,7 @@ def collect(options: RunOptions) -> Collection:
     problems = collection.problems
     if (
         not collection.photos
-        and not collection.passed_over["excluded"]
+        and not collection.passed_over["by_name"]
         and all(one.is_nothing for one in problems)
     ):
         raise UsageError(_in_short(problems))
@@ -194,10 +221,7 @@ def _photos_of(given: Path, options: RunOptions, collection: Collection) -> list
             return found or _why_none(given, options, collection, before)
         if given.is_file():
             name = Path(given.name)
-            if collection.excludes(name):
-                collection.left_out.photos.add(identity(given))
-                return []
-            return [Found(given, name)]
+            return [] if collection.leaves_out(given, name) else [Found(given, name)]
         exists = os.path.lexists(given)
         return [Problem(given, IRREGULAR if exists else _why_gone(given, options), is_nothing=not exists)]
     except OSError as error:  # a folder on the way may not be entered, or the name is too long
@@ -218,7 +242,7 @@ def _why_none(
     before: what was passed over before it
     """
     since = collection.passed_over - before
-    if since["excluded"]:
+    if since["by_name"]:
         return []
     deeper = not options.recursive and any(
         entry.is_dir() and not is_system_folder(entry.name) for entry in folder.iterdir()
@@ -269,16 +293,15 @@ class _Walk:
         """Return a file if it is a picture to work on. `known`: as of `is_former_result`"""
         relative = path.relative_to(self._root)
         if is_unread_name(path) and not path.name.startswith("."):
-            if not self._collection.excludes(relative):
+            if not self._collection.excludes(relative) and self._collection.includes(relative):
                 self._collection.unread.append(path)
             return None
         if not is_picture_name(path) or is_former_map(path.name, known, self._options.suffix):
             return None
         if not self._options.again and is_former_result(path.name, known, self._options.suffix):
-            self._collection.results += 1
+            self._collection.left_out.results += 1
             return None
-        if self._collection.excludes(relative):
-            self._collection.left_out.photos.add(identity(path))
+        if self._collection.leaves_out(path, relative):
             return None
         return Found(path, relative) if path.is_file() else Problem(path, IRREGULAR)
 

@@ -19,7 +19,6 @@ from deblur_cli.errors import DeblurError, DecodeError, PhotoError, UsageError
 if TYPE_CHECKING:
     from deblur_cli.cli.output import Output
     from deblur_cli.cli.run.journal import Journal
-    from deblur_cli.cli.run.messages import Forecast
     from deblur_cli.cli.run.plan import Job, Plan
     from deblur_cli.photo.photo import Photo
     from deblur_cli.restoration.deblurrer import Deblurrer, Request
@@ -150,27 +149,22 @@ def dry_run(plan: "Plan", options: RunOptions, findings: "Findings | None", stre
     from deblur_cli.cli.run.collect import Problem
     from deblur_cli.cli.run.note import FormerResultError
 
+    loaded, missing = _network_of(plan, options, streams)
     for note in plan.notes:
         streams.warn(note)
-    skipped, failed = 0, list(plan.problems)
-
-    def skip(job: "Job", why: str) -> None:
-        nonlocal skipped
-        skipped += 1
-        streams.say(f"{job.source}: {why}")
-        streams.tell(messages.skip_record(job))
-
-    for job, why in plan.skipped:
-        skip(job, why)
+    problems, lines = messages.opening_lines(plan, verbose=options.verbose)
+    skipped, failed = [job for job, _ in plan.skipped], list(plan.problems)
     planned = []
     for job in plan.jobs:
         try:
             size, lost, is_certain = _opened(job, options, findings)
         except FormerResultError as error:
-            skip(job, str(error))
+            lines.append(f"{job.source}: {error}")
+            skipped.append(job)
             continue
         except PhotoError as error:
             failed.append(Problem(job.source, str(error)))
+            problems.append(str(failed[-1]))
             continue
         planned.append(size)
         streams.tell(messages.plan_record(job, size, lost), messages.plan_line(job, size))
@@ -178,12 +172,23 @@ def dry_run(plan: "Plan", options: RunOptions, findings: "Findings | None", stre
             when = "" if is_certain else "if anything in it is restored, "
             then = "it would fail, as --strict asks" if options.strict else "left out"
             streams.warn(f"{job.source}: {when}{then}: {'; '.join(lost)}")
+    for line in lines:
+        streams.say(line)
+    for job in skipped:
+        streams.tell(messages.skip_record(job))
+    for line in problems:
+        streams.error(line)
     for problem in failed:
-        streams.error(str(problem))
         streams.tell(messages.failure_record(problem))
-    forecast = messages.Forecast(planned, skipped, len(failed), plan.left_out)
-    if planned:
-        _estimate(forecast, options, streams)
+    forecast = messages.Forecast(planned, len(skipped), len(failed), plan.left_out)
+    if planned and missing:
+        streams.say(f"would first download {missing}; only then can the time be estimated")
+    elif planned and loaded:
+        from deblur_cli.restoration.forecast import estimate  # here, as it takes torch
+
+        network, request = loaded
+        forecast.estimate = estimate(network, request, planned)
+        forecast.epsilon, forecast.weights = request.epsilon, network.weights
     streams.tell(forecast.record())
     streams.say(str(forecast))
     return forecast.exit_code
@@ -229,17 +234,20 @@ def _losses(job: "Job", photo: "Photo", options: RunOptions) -> tuple[tuple[str,
     return encode.left_out(photo, form, strip=strip, strict=options.strict and is_certain), is_certain
 
 
-def _estimate(forecast: "Forecast", options: RunOptions, streams: "Output") -> None:
-    """Add how long the photos would take, unless the weights are still to be downloaded."""
-    from deblur_cli.cli.options import to_download_of_run
-    from deblur_cli.restoration.forecast import estimate
+def _network_of(
+    plan: "Plan", options: RunOptions, streams: "Output"
+) -> "tuple[tuple[Deblurrer, Request] | None, str | None]":
+    """Return what would deblur the photos, if there are any, or what has to be downloaded for it.
 
+    Raises what the run would, before any photo is opened.
+    """
+    from deblur_cli.cli.options import to_download_of_run
+
+    if not plan.jobs:
+        return None, None
     if missing := to_download_of_run(options.weights, options.detector):
-        streams.say(f"would first download {missing}; only then can the time be estimated")
-        return
-    network, request = load(options, streams)
-    forecast.estimate = estimate(network, request, forecast.planned)
-    forecast.epsilon, forecast.weights = request.epsilon, network.weights
+        return None, missing
+    return load(options, streams), None
 
 
 def _check_dash(options: RunOptions) -> None:

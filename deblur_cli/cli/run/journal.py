@@ -43,6 +43,7 @@ _IDLE = frozenset(
             "inputs",
             "output",
             "recursive",
+            "include",
             "exclude",
             "overwrite",
             "skip_existing",

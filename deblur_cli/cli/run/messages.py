@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from deblur_cli.cli.output import FAILED, OK
 from deblur_cli.cli.run.collect import LeftOut, Problem, counted
 from deblur_cli.cli.run.options import Kind
-from deblur_cli.cli.run.plan import Job
+from deblur_cli.cli.run.plan import EXISTS, USE_OVERWRITE, Job, Plan
 
 if TYPE_CHECKING:
     from deblur_cli.restoration.deblurrer import Deblurrer, Result
@@ -126,7 +126,31 @@ def plan_record(job: Job, size: tuple[int, int], lost: tuple[str, ...]) -> dict[
 def plan_line(job: Job, size: tuple[int, int]) -> str:
     """Say the same for people."""
     results = ", ".join(map(str, job.missing.values()))
-    return f"{job.source} ({size[0]} x {size[1]}, {size[0] * size[1] / 1e6:.1f} megapixels) -> {results}"
+    return f"{job.source} ({size[0]} x {size[1]}, {_in_megapixels(size[0] * size[1])}) -> {results}"
+
+
+def opening_lines(plan: Plan, *, verbose: bool) -> tuple[list[str], list[str]]:
+    """Say what cannot be done, and what need not be; of photos whose results exist only the first is named.
+
+    verbose: name all of them
+    """
+    problems = [str(problem) for problem in plan.problems]
+    skipped = [f"{job.source}: {why}" for job, why in plan.skipped]
+    if verbose:
+        return problems, skipped
+    return _in_short(problems, USE_OVERWRITE), _in_short(skipped, EXISTS)
+
+
+def _in_short(lines: list[str], ending: str) -> list[str]:
+    alike = [line for line in lines if line.endswith(ending)]
+    if len(alike) < 2:
+        return lines
+    more = f"{alike[0]} ({counted(len(alike) - 1, 'more photo')} like this)"
+    return [*(line for line in lines if line not in alike), more]
+
+
+def _in_megapixels(pixels: float) -> str:
+    return "<0.1 megapixels" if pixels < 50_000 else f"{pixels / 1e6:.1f} megapixels"
 
 
 def _record(status: str, **known: object) -> dict[str, object]:
@@ -223,7 +247,11 @@ class Forecast:
         return sum(width * height for width, height in self.planned) / 1e6
 
     def __str__(self) -> str:
-        parts = [f"{len(self.planned)} to deblur ({self.megapixels:.1f} megapixels)"] if self.planned else []
+        parts = (
+            [f"{len(self.planned)} to deblur ({_in_megapixels(1e6 * self.megapixels)})"]
+            if self.planned
+            else []
+        )
         parts += [f"{self.skipped} to skip"] if self.skipped else []
         parts += [f"{self.failed} that will fail"] if self.failed else []
         line = f"{counted(self.photos, 'photo')}: {', '.join(parts) or 'nothing to deblur'}"

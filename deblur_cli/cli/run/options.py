@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from deblur_cli.cli import options as shared
-from deblur_cli.cli.run.patterns import Pattern, parse_pattern
+from deblur_cli.cli.run.patterns import Pattern, parse_include, parse_pattern
 from deblur_cli.cli.run.settings import Settings, apply_settings, read_settings
 from deblur_cli.errors import UsageError
 
@@ -59,6 +59,14 @@ def parse_format(name: str) -> str:
     return FORMATS[name.lower()]
 
 
+def parse_prefer(text: str) -> str:
+    """Return which of a pair to take."""
+    name = {"jpg": "jpeg"}.get(text.lower(), text.lower())
+    if name not in ("raw", "jpeg", "both"):
+        raise UsageError(f"--prefer must be raw, jpeg or both, not {text!r}")
+    return name
+
+
 def parse_strength(text: str) -> float:
     """Return percents, with or without their sign."""
     parse = shared.number(
@@ -98,6 +106,16 @@ class RunOptions(shared.DeblurOptions):
             "--recursive", "-r", help="Include the folders inside a folder.", rich_help_panel=shared.COMMON
         ),
     ] = False
+    include: Annotated[
+        list[Pattern],
+        typer.Option(
+            metavar="PATTERN",
+            help="Take only photos of such names, like '*.jpg', or in such folders; repeatable.",
+            show_default="all",
+            parser=parse_include,
+            rich_help_panel=shared.BATCH,
+        ),
+    ] = ()  # type: ignore[assignment]  # Typer makes it a list
     exclude: Annotated[
         list[Pattern],
         typer.Option(
@@ -110,7 +128,9 @@ class RunOptions(shared.DeblurOptions):
     prefer: Annotated[
         Literal["raw", "jpeg", "both"],
         typer.Option(
+            metavar="raw|jpeg|both",
             help="Which to take of a shot that exists both as RAW and as JPEG or HEIC.",
+            parser=parse_prefer,
             rich_help_panel=shared.BATCH,
         ),
     ] = "both"
@@ -158,6 +178,7 @@ class RunOptions(shared.DeblurOptions):
     mask_mode: Annotated[
         Literal["only", "add", "limit"] | None,
         typer.Option(
+            case_sensitive=False,
             help="Restore only what --mask-file paints, what was detected as well (add), or what was "
             "detected within it (limit).",
             show_default="only",
@@ -173,6 +194,7 @@ class RunOptions(shared.DeblurOptions):
     mask_format: Annotated[
         Literal["overlay", "gray", "both"] | None,
         typer.Option(
+            case_sensitive=False,
             help="Draw the mask over the photo (overlay), in gray as a selection for an image editor, or "
             "both.",
             rich_help_panel=shared.DRAW,
@@ -190,6 +212,7 @@ class RunOptions(shared.DeblurOptions):
     trajectory_style: Annotated[
         Literal["paths", "flow"] | None,
         typer.Option(
+            case_sensitive=False,
             help="Draw motion as paths, or as a dense map of direction and distance (flow).",
             rich_help_panel=shared.DRAW,
             show_default="paths, with --trajectory",
@@ -198,6 +221,7 @@ class RunOptions(shared.DeblurOptions):
     data: Annotated[
         Literal["npz"] | None,
         typer.Option(
+            case_sensitive=False,
             help="Also write what was detected as arrays, to read or edit: PHOTO_motion.npz.",
             rich_help_panel=shared.DRAW,
         ),
@@ -294,7 +318,7 @@ class RunOptions(shared.DeblurOptions):
     ] = True
     raw_white_balance: Annotated[
         Literal["camera", "auto", "daylight"],
-        typer.Option(help="What counts as white.", rich_help_panel=shared.RAW),
+        typer.Option(case_sensitive=False, help="What counts as white.", rich_help_panel=shared.RAW),
     ] = "camera"
     raw_exposure: Annotated[
         float,
@@ -309,7 +333,7 @@ class RunOptions(shared.DeblurOptions):
     ] = 0.0
     raw_color_space: Annotated[
         Literal["srgb", "adobe", "prophoto", "p3"],
-        typer.Option(help="Color space of the result.", rich_help_panel=shared.RAW),
+        typer.Option(case_sensitive=False, help="Color space of the result.", rich_help_panel=shared.RAW),
     ] = "srgb"
 
     # the run
@@ -361,7 +385,7 @@ class RunOptions(shared.DeblurOptions):
         typer.Option(
             "--config",
             metavar="FILE",
-            help="Use the options in this file, unless others are given.",
+            help="Use the options below a line [run] in this file, unless others are given.",
             parser=read_settings,
             callback=apply_settings,
             is_eager=True,

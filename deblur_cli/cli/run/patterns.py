@@ -1,4 +1,4 @@
-"""Shell patterns for what a run leaves out, as users of gitignore and rsync know them."""
+"""Shell patterns for what a run takes and leaves out, as users of gitignore and rsync know them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,13 +12,14 @@ _DEEP = "**"  # any number of folders
 
 @dataclass(frozen=True)
 class Pattern:
-    """What --exclude gives.
+    """What --exclude or --include gives.
 
     Without a slash before its end it is about names at any depth; with one, about paths below the folder
     given. A slash at its end makes it about folders alone. `*` stops at slashes, `**` does not.
     """
 
     text: str
+    option: str = "--exclude"
 
     def matches(self, path: PurePath, *, is_folder: bool) -> bool:
         """Tell whether a path below the folder given is meant."""
@@ -30,8 +31,15 @@ class Pattern:
         anywhere = "/" not in self.text.rstrip("/")
         return _fits(path.parts, [_DEEP, *parts] if anywhere else parts)
 
+    def matches_any_part(self, path: PurePath) -> bool:
+        """Tell whether a file below the folder given, or a folder that it is in, is meant."""
+        folders = [folder for folder in path.parents if folder.parts]
+        return self.matches(path, is_folder=False) or any(
+            self.matches(folder, is_folder=True) for folder in folders
+        )
+
     def __str__(self) -> str:
-        return self.text
+        return f"{self.option} {self.text}"
 
 
 def _fits(names: Sequence[str], parts: Sequence[str]) -> bool:
@@ -44,14 +52,19 @@ def _fits(names: Sequence[str], parts: Sequence[str]) -> bool:
     return len(names) in matched
 
 
-def parse_pattern(text: str) -> Pattern:
+def parse_pattern(text: str, option: str = "--exclude") -> Pattern:
     """Return a pattern. Raises UsageError for what could match nothing."""
     if not text.strip("/. "):
         raise UsageError(
-            f"--exclude takes a pattern for names such as '*_edit.jpg' or 'drafts/', not {text!r}"
+            f"{option} takes a pattern for names such as '*_edit.jpg' or 'drafts/', not {text!r}"
         )
     if text.startswith("!"):
         raise UsageError(
-            f"--exclude has no exceptions such as {text!r}; for a name that begins so, write ? for the !"
+            f"{option} has no exceptions such as {text!r}; for a name that begins so, write ? for the !"
         )
-    return Pattern(text)
+    return Pattern(text, option)
+
+
+def parse_include(text: str) -> Pattern:
+    """Return a pattern of what alone is taken. Raises UsageError like `parse_pattern`."""
+    return parse_pattern(text, "--include")

@@ -17,6 +17,8 @@ from deblur_cli.errors import DecodeError, EncodeError, UsageError
 from deblur_cli.photo import encode
 from deblur_cli.photo.header import identify, is_picture_name, is_unread_name
 
+EXISTS = "already exists"
+USE_OVERWRITE = "; use --overwrite or --skip-existing"
 _LOSSLESS = frozenset({"PNG", "TIFF"})
 
 
@@ -87,7 +89,7 @@ def make_plan(
     named = name_results(photos, options)
     masks, without_mask = masks_of(photos, options)
     named = [replace(job, mask=masks.get(job.source)) for job in named]
-    clashes = _find_clashes(named)
+    clashes = _find_clashes(named, again=options.again)
     if named and len(clashes) == len(named):
         raise UsageError(clashes[named[0]])
     problems = [*found.problems, *(Problem(job.source, reason) for job, reason in clashes.items())]
@@ -97,7 +99,7 @@ def make_plan(
         if job.state is State.finished:
             skipped.append((job, f"finished before, {job.main}"))
         elif not job.missing:
-            skipped.append((job, f"skipped, {job.main} already exists"))
+            skipped.append((job, f"skipped, {job.main} {EXISTS}"))
         elif reason := without_mask.get(job.source) or _obstacle(job, existing):
             problems.append(Problem(job.source, reason))
         else:
@@ -281,7 +283,7 @@ def _check_format(out: Path, wanted: str | None) -> None:
         raise UsageError(f"{out} is the name of a {named} file, but --format asks for {wanted}")
 
 
-def _find_clashes(jobs: Sequence[Job]) -> dict[Job, str]:
+def _find_clashes(jobs: Sequence[Job], *, again: bool) -> dict[Job, str]:
     """Return the jobs that would write to an original or to the result of an earlier job, and what to do."""
     originals = {real_path(path) for job in jobs for path in (job.source, *job.sidecars.values())}
     owner: dict[Path, Path] = {}
@@ -289,7 +291,8 @@ def _find_clashes(jobs: Sequence[Job]) -> dict[Job, str]:
     for job in jobs:
         for result in job.results.values():
             if real_path(result) in originals:
-                clashes[job] = f"{result} is an original and is never written; use another --suffix or -o"
+                by_again = again and real_path(result) != real_path(job.source)
+                clashes[job] = _why_original(result, again=by_again)
                 break
             first = owner.get(identity(result), job.source)
             if first != job.source:
@@ -298,6 +301,15 @@ def _find_clashes(jobs: Sequence[Job]) -> dict[Job, str]:
         else:
             owner |= {identity(result): job.source for result in job.results.values()}
     return clashes
+
+
+def _why_original(result: Path, *, again: bool) -> str:
+    if again:
+        return (
+            f"{result} is itself a photo of this run because of --again; to redo photos with other settings,"
+            " use --overwrite without --again"
+        )
+    return f"{result} is an original and is never written; use another --suffix or -o"
 
 
 def _obstacle(job: Job, existing: Existing) -> str | None:
@@ -311,7 +323,7 @@ def _obstacle(job: Job, existing: Existing) -> str | None:
 def _obstacles(job: Job, existing: Existing) -> Iterator[str]:
     altered = job.state is State.altered
     refused = altered or (existing is Existing.refuse and job.state is not State.again)
-    state = "was changed since it was finished" if altered else "already exists"
+    state = "was changed since it was finished" if altered else EXISTS
     for kind, result in job.missing.items():
         if job.mask is not None and identity(result) == identity(job.mask):
             yield f"{result} is the mask to read, so it is not written; use another -o or mask"
@@ -322,7 +334,7 @@ def _obstacles(job: Job, existing: Existing) -> Iterator[str]:
         elif result.is_dir():
             yield f"{result} is a folder, so no result can have that name"
         elif refused and os.path.lexists(result):
-            yield f"{result} {state}; use --overwrite or --skip-existing"
+            yield f"{result} {state}{USE_OVERWRITE}"
         folder = _nearest_existing(result.parent)
         if not folder.is_dir():
             yield f"{folder} is a file, so {result.name} cannot be written below it"

@@ -21,6 +21,7 @@ from typer.core import TyperOption
 from deblur_cli.cli.help import PanelCommand
 from deblur_cli.cli.options import parse_path
 from deblur_cli.cli.output import describe
+from deblur_cli.cli.run.flags import check_flags
 from deblur_cli.errors import DeblurError, UsageError
 
 NAME = "deblur.toml"
@@ -32,7 +33,7 @@ HARMLESS = frozenset(
         *("mask", "mask-format", "trajectory", "trajectory-style", "data", "only-maps", "report"),
         *("suffix", "format", "quality", "strip-metadata", "sidecars", "strict", "note"),
         *("raw-white-balance", "raw-exposure", "raw-color-space"),
-        *("exclude", "prefer", "skip-existing", "again", "jobs", "verbose"),
+        *("include", "exclude", "prefer", "skip-existing", "again", "jobs", "verbose"),
         *("device", "precision", "tile", "overlap"),
     }
 )
@@ -155,6 +156,12 @@ def _shown(value: object) -> str:
 
 class SettingsCommand(PanelCommand):
     """A command whose options may come from a settings file."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the command line, unless a word on it can hardly be meant as a photo."""
+        if not ctx.resilient_parsing:
+            check_flags(args, [one for one in self.params if isinstance(one, TyperOption)])
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command with what the command line and the file say together."""
