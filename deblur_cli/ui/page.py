@@ -254,6 +254,7 @@ class Page:
         if self.session.findings is not None:
             note = self.session.former_note
             self.say(f"It is a result of {note} already." if note else "")
+            await self.follow()
 
     def list_photos(self) -> None:
         """Offer the photos around the one that is open."""
