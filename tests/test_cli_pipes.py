@@ -61,7 +61,7 @@ def test_a_photo_without_blur_comes_out_byte_for_byte_or_in_another_format(tmp_p
 
 def test_either_end_may_be_a_file(photo, tmp_path):
     out = tmp_path / "new" / "out.png"
-    result = piped(photo.read_bytes(), "-", "-o", out, "--json", "--mask")
+    result = piped(photo.read_bytes(), "--mask", "-", "-o", out, "--json")
     record, summary = (json.loads(line) for line in result.stdout.splitlines())
     assert (record["input"], record["output"], summary["restored"]) == ("stdin", str(out), 1)
     assert {path.name for path in out.parent.iterdir()} == {"out.png", "stdin_mask.png"}

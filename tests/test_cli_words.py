@@ -57,6 +57,8 @@ def test_photos_without_a_command_are_restored_as_by_run(tmp_path, monkeypatch, 
             "--mask takes no file; did you mean --mask-file face.png? If it is one more photo to deblur, put"
             " it before --mask",
         ),
+        (("a.png", "--mask=face.png"), "--mask takes no file; did you mean --mask-file face.png?"),
+        (("a.png", "--report=a.png"), "--report takes no value"),
         (("help", "epsilom"), "no such command or file: epsilom; did you mean `deblur epsilon`?"),
         (("--nosuch", "a.png"), "No such option: --nosuch"),
         (("",), "a name is empty: give a file or folder, or . for the current folder"),

@@ -195,7 +195,7 @@ def test_quality_of_avif_counts(tmp_path):
 def test_without_pillow_heif_the_extra_is_named(tmp_path, monkeypatch):
     path = write(tmp_path, heic_bytes(smooth_pixels(24, 32)), ".heic")
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    with pytest.raises(DecodeError, match=r'photo\.heic: .*pip install "deblur-cli\[heif\]"') as caught:
+    with pytest.raises(DecodeError, match=r'photo\.heic: .*pip install "\.\[heif\]"') as caught:
         decode(path)
     assert "\n" not in str(caught.value)
 

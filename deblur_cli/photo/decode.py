@@ -114,7 +114,7 @@ def _read_heic(source: _Source) -> Photo:
     heic = bmff.HeicFile(source.path, source.file)
     source.check_size(*heic.size)
     channels = heic.read()
-    blocks, lost = metadata.read_heic_metadata(heic.info)
+    blocks, lost = metadata.read_heic_metadata(heic.info, heic.size)
     blocks = replace(blocks, light=heic.light)
     lost = (*lost, *items.left_out(source.content()))
     photo = _photo(source, "HEIF", channels, blocks, lost, bits=heic.bits, lossless=False, tag=heic.nclx)
@@ -191,7 +191,7 @@ def _read_jxl(source: _Source) -> Photo:
     source.check_size(found.width, found.height)
     channels = codestream.read_pixels(source.path, content, "JXL", found.bits)
     blocks = found.blocks | {"icc": codestream.jxl_profile(source.path, content)}
-    carried, lost = metadata.read_blocks(blocks, turned=True)
+    carried, lost = metadata.read_blocks(blocks, (found.width, found.height), turned=True)
     lost = (*lost, *found.left_out)
     return _upright(_photo(source, "JXL", channels, carried, lost, bits=found.bits, lossless=False))
 
@@ -201,7 +201,7 @@ def _read_jp2(source: _Source) -> Photo:
     found = codestream.read_jp2(content)
     source.check_size(found.width, found.height)
     channels = codestream.read_pixels(source.path, content, "JP2", found.bits)
-    carried, lost = metadata.read_blocks(found.blocks, turned=False)
+    carried, lost = metadata.read_blocks(found.blocks, (found.width, found.height), turned=False)
     lost = (*lost, *found.left_out)
     return _upright(_photo(source, "JP2", channels, carried, lost, bits=found.bits))
 
@@ -214,7 +214,7 @@ def _read_rare_jpeg(source: _Source) -> Photo:
     channels = codestream.read_pixels(source.path, content, "LJPEG", found.bits)
     # Pillow reads all the segments, as it does in any other JPEG.
     with Image.open(io.BytesIO(jpeg.without_pixels(content)), formats=("JPEG",)) as image:
-        blocks, orientation, lost = metadata.read_metadata(image, source.file)
+        blocks, orientation, lost = metadata.read_metadata(image, source.file, (found.width, found.height))
     return _upright(_photo(source, "LJPEG", channels, blocks, lost, orientation, bits=found.bits))
 
 
@@ -327,7 +327,8 @@ def _read_deep_png(source: _Source) -> tuple[Photo, int]:
     # Pillow reads EXIF and resolution, also those behind the pixels, as it does for 8 bits.
     with Image.open(io.BytesIO(png.without_pixels(source.file)), formats=("PNG",)) as image:
         image.load()
-        blocks, orientation, lost = metadata.read_metadata(image, source.file)
+        size = (channels.color.shape[1], channels.color.shape[0])
+        blocks, orientation, lost = metadata.read_metadata(image, source.file, size)
     tag = metadata.png_color_tag(blocks)
     return _photo(source, "PNG", channels, blocks, lost, orientation, bits=16, tag=tag), orientation
 

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import BinaryIO, Literal, NamedTuple
 
+from deblur_cli.photo.samples import turn_point
+
 ORIENTATION = 0x0112
 X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 0x011A, 0x011B, 0x0128
 SOFTWARE = 0x0131
@@ -20,6 +22,7 @@ _POINTERS = frozenset({EXIF_POINTER, GPS_POINTER, INTEROP_POINTER})
 # Width and height as the main and the Exif directory repeat them, swapped in a photo turned by 90 degrees.
 _SIDES = (0x0100, 0x0101)
 _EXIF_SIDES = (0xA002, 0xA003)
+_FOCAL_PLANE, _SUBJECTS = (0xA20E, 0xA20F), (0x9214, 0xA214)  # resolutions; area and location in pixels
 
 # Bytes per value of TIFF 6.0's types 1-12, plus 13 (IFD) and BigTIFF's 16-18.
 _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
@@ -131,17 +134,14 @@ def _sub_directory(block: bytes | bytearray, pointer: Entry | None) -> dict[int,
 
 def orientation_of(block: bytes) -> int:
     """EXIF orientation, 1-8; 1 where the tag is absent or meaningless. Raises BrokenExifError."""
-    entry = main_directory(block).get(ORIENTATION)
-    if entry is None or entry.type not in _INTEGER_CODES:
-        return 1
-    (value,) = struct.unpack_from(byte_order(block) + _INTEGER_CODES[entry.type], entry.value)
-    return int(value) if 1 <= value <= 8 else 1
+    value = next(iter(_integers_of(block, main_directory(block).get(ORIENTATION))), 1)
+    return value if 1 <= value <= 8 else 1
 
 
-def mark_upright(block: bytes) -> bytes:
-    """The block with orientation 1, and with the sides it names swapped if that turned by 90 degrees.
+def mark_upright(block: bytes, size: tuple[int, int] | None = None) -> bytes:
+    """The block with orientation 1, and the subject's place and the sides turned; only those bytes change.
 
-    Only those bytes change. Raises BrokenExifError.
+    size: width and height of the stored picture, where the block lacks them. Raises BrokenExifError.
     """
     orientation = orientation_of(block)
     if orientation == 1:
@@ -150,11 +150,47 @@ def mark_upright(block: bytes) -> bytes:
     main = main_directory(block)
     entry = main[ORIENTATION]
     struct.pack_into(byte_order(block) + _INTEGER_CODES[entry.type], patched, entry.position + 8, 1)
+    exposure = _sub_directory(block, main.get(EXIF_POINTER))
+    sides = [_integers_of(block, exposure.get(tag)) for tag in _EXIF_SIDES]
+    if all(sides):
+        size = (sides[0][0], sides[1][0])
+    if size is not None:
+        for tag in _SUBJECTS:
+            _turn_subject(patched, exposure.get(tag), orientation, size)
     if orientation >= 5:
         _swap_values(patched, main, _SIDES)
         _swap_values(patched, main, (X_RESOLUTION, Y_RESOLUTION))
-        _swap_values(patched, _sub_directory(block, main.get(EXIF_POINTER)), _EXIF_SIDES)
+        _swap_values(patched, exposure, _EXIF_SIDES)
+        _swap_values(patched, exposure, _FOCAL_PLANE)
     return bytes(patched)
+
+
+def _integers_of(block: bytes | bytearray, entry: Entry | None) -> tuple[int, ...]:
+    """An entry's values; none where it is absent, of another type, or outside the block."""
+    if entry is None or entry.type not in _INTEGER_CODES:
+        return ()
+    order = byte_order(bytes(block[:8]))
+    place = _place_of(order, entry)
+    if place + entry.size > len(block):
+        return ()
+    return struct.unpack_from(f"{order}{entry.length}{_INTEGER_CODES[entry.type]}", block, place)
+
+
+def _place_of(order: str, entry: Entry) -> int:
+    """Where an entry's value begins."""
+    return entry.position + 8 if entry.size <= 4 else int(struct.unpack(order + "I", entry.value)[0])
+
+
+def _turn_subject(block: bytearray, entry: Entry | None, orientation: int, size: tuple[int, int]) -> None:
+    """Turns the center of a subject, and the width and height behind it (EXIF 2.32, 4.6.5, SubjectArea)."""
+    values = _integers_of(block, entry)
+    if entry is None or not 2 <= len(values) <= 4:
+        return
+    order, code = byte_order(bytes(block[:8])), _INTEGER_CODES[entry.type]
+    center = turn_point(values[0], values[1], orientation, size[0] - 1, size[1] - 1)
+    sides = values[:1:-1] if orientation >= 5 else values[2:]
+    if min(center) >= 0:
+        struct.pack_into(f"{order}{len(values)}{code}", block, _place_of(order, entry), *center, *sides)
 
 
 def without_thumbnail(block: bytes) -> bytes:
@@ -174,7 +210,11 @@ def without_thumbnail(block: bytes) -> bytes:
 
 def software_of(block: bytes) -> str:
     """What stands in the block's Software tag; "" where there is none. Raises BrokenExifError."""
-    return _text_of(block, byte_order(block), main_directory(block).get(SOFTWARE))
+    entry = main_directory(block).get(SOFTWARE)
+    if entry is None or entry.type != _ASCII:
+        return ""
+    start = _place_of(byte_order(block), entry)
+    return block[start : start + entry.size].split(b"\0")[0].decode("latin-1").strip()
 
 
 def with_software(block: bytes | None, note: str) -> bytes:
@@ -217,16 +257,6 @@ def _with_values(block: bytes, values: dict[int, tuple[int, bytes]]) -> bytes:
     struct.pack_into(order + "I", content, 4, len(content))
     content += struct.pack(order + "H", len(heads)) + b"".join(heads[key] for key in sorted(heads)) + bytes(4)
     return bytes(content)
-
-
-def _text_of(block: bytes, order: str, entry: Entry | None) -> str:
-    if entry is None or entry.type != 2:
-        return ""
-    value = entry.value[: entry.size]
-    if entry.size > 4:
-        (start,) = struct.unpack(order + "I", entry.value)
-        value = block[start : start + entry.size]
-    return value.split(b"\0")[0].decode("latin-1").strip()
 
 
 def _swap_values(block: bytearray, directory: dict[int, Entry], tags: tuple[int, int]) -> None:

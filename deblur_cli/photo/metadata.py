@@ -19,6 +19,7 @@ from deblur_cli.photo.bmff import Nclx
 from deblur_cli.photo.jpeg import PHOTOSHOP_PREFIX
 from deblur_cli.photo.jpeg_segments import JpegParts, read_parts
 from deblur_cli.photo.photo import CREDENTIALS, Metadata
+from deblur_cli.photo.places import turn_places
 from deblur_cli.photo.profiles import cicp_profile
 from deblur_cli.photo.xmp import BrokenXmpError, upright_xmp
 
@@ -32,7 +33,7 @@ _EXIF_PREFIX = b"Exif\0\0"
 _PNG_XMP = b"XML:com.adobe.xmp"
 PNG_XMP_PREFIX = _PNG_XMP + b"\0"
 XMP_TAG, IPTC_TAG, _PHOTOSHOP_TAG, _ICC_TAG = 700, 33723, 34377, 34675
-_BITS, _RESOLUTION_UNIT = 258, 296
+_WIDTH, _HEIGHT, _BITS, _RESOLUTION_UNIT = 256, 257, 258, 296
 _C2PA_TAG = 52545
 _LAYERS_TAG = 37724
 _TEXT_EXIF = b"Raw profile type exif"  # how ImageMagick stored EXIF in PNG before the eXIf chunk existed
@@ -86,11 +87,15 @@ def _broken_exif(error: Exception) -> str:
     return f"{BROKEN_EXIF} ({error})"
 
 
-def read_metadata(image: Image.Image, file: BinaryIO) -> tuple[Metadata, int, Lost]:
+def read_metadata(
+    image: Image.Image, file: BinaryIO, size: tuple[int, int] | None = None
+) -> tuple[Metadata, int, Lost]:
     """Everything to carry over from a loaded picture that is no TIFF, and the orientation to turn by.
 
-    image: as Pillow opened `file`, or what stands around its pixels
+    image: as Pillow opened `file`, or what stands around its pixels; size: width and height of the picture,
+    as stored, where `image` has others
     """
+    size = size or image.size
     info: dict[Any, Any] = image.info
     lost_info = _NOTHING
     if image.format == "PNG":
@@ -100,8 +105,8 @@ def read_metadata(image: Image.Image, file: BinaryIO) -> tuple[Metadata, int, Lo
         around = containers.READERS[image.format](file.read())
         info, lost_info = info | around.info, around.left_out
     block, orientation, broken = _read_exif(info)
-    upright, lost = _upright_exif(block)
-    xmp, lost_xmp = _upright_xmp(info.get("xmp"), turned=orientation != 1)
+    upright, lost = _upright_exif(block, size)
+    xmp, lost_xmp = _upright_xmp(info.get("xmp"), orientation, size, turned=orientation != 1)
     resources, lost_resources = _jpeg_resources(image)
     chunks, lost_chunks = _read_png_chunks(file) if image.format == "PNG" else ((), ())
     is_jpeg = isinstance(image, JpegImagePlugin.JpegImageFile)
@@ -137,9 +142,10 @@ def read_tiff_metadata(
         block = exif.extract_from_tiff(exif.file_reader(file), offset, tiff_pages.is_inherited)
     except (exif.BrokenExifError, struct.error, RecursionError) as error:
         block, broken = None, (f"its tags, which cannot be read ({error})",)
-    upright, lost = _upright_exif(block)
+    size = int(tag(_WIDTH)), int(tag(_HEIGHT))
+    upright, lost = _upright_exif(block, size)
     icc = tag(_ICC_TAG)
-    xmp, lost_xmp = _upright_xmp(tag(XMP_TAG), turned=orientation != 1)
+    xmp, lost_xmp = _upright_xmp(tag(XMP_TAG), orientation, size, turned=orientation != 1)
     resources, lost_resources = _tiff_resources(tag, read_iptc(file, offset) or read_iptc(file, None))
     metadata = Metadata(
         icc=icc if isinstance(icc, bytes) and icc else None,
@@ -154,16 +160,25 @@ def read_tiff_metadata(
     return metadata, orientation, (*broken, *lost, *lost_xmp, *lost_resources, *credentials, *meanings)
 
 
-def read_heic_metadata(info: dict[str, Any]) -> tuple[Metadata, Lost]:
+def read_heic_metadata(info: dict[str, Any], shown: tuple[int, int]) -> tuple[Metadata, Lost]:
     """Everything to carry over from a HEIC file, whose pixels are turned by whoever decodes them."""
     blocks = {"exif": info.get("exif"), "xmp": info.get("xmp"), "icc": info.get("icc_profile")}
-    return read_blocks({name: block for name, block in blocks.items() if block}, turned=True)
+    return read_blocks({name: block for name, block in blocks.items() if block}, shown, turned=True)
 
 
-def read_blocks(blocks: dict[str, bytes], *, turned: bool) -> tuple[Metadata, Lost]:
-    """The metadata of blocks by name: exif, xmp, icc, and iptc. `turned`: the pixels are turned upright."""
-    upright, lost = _upright_exif(_without_prefix(blocks.get("exif", b"")) or None)
-    xmp, lost_xmp = _upright_xmp(blocks.get("xmp"), turned=turned)
+def read_blocks(
+    blocks: dict[str, bytes], shown: tuple[int, int], *, turned: bool, orientation: int | None = None
+) -> tuple[Metadata, Lost]:
+    """The metadata of blocks by name: exif, xmp, icc, and iptc.
+
+    shown: width and height of the picture; turned: its pixels are turned upright, by `orientation` or, where
+    that is None, by the one in its EXIF block
+    """
+    if orientation is None:
+        orientation = _read_exif(dict(blocks))[1] if turned else 1
+    size = shown[::-1] if orientation >= 5 else shown
+    upright, lost = _upright_exif(_without_prefix(blocks.get("exif", b"")) or None, size)
+    xmp, lost_xmp = _upright_xmp(blocks.get("xmp"), orientation, size, turned=turned)
     iptc = blocks.get("iptc")
     resources = resources_of_iptc(iptc) if iptc else None
     return Metadata(icc=blocks.get("icc"), exif=upright, xmp=xmp, photoshop=resources), (*lost, *lost_xmp)
@@ -184,13 +199,15 @@ def png_color_tag(metadata: Metadata) -> Nclx | None:
     return next((Nclx(*content[:3]) for name, content in metadata.png_chunks if name == b"cICP"), None)
 
 
-def _upright_xmp(xmp: Any, *, turned: bool) -> tuple[bytes | None, Lost]:
+def _upright_xmp(
+    xmp: Any, orientation: int, size: tuple[int, int], *, turned: bool
+) -> tuple[bytes | None, Lost]:
     if isinstance(xmp, str):
         xmp = xmp.encode()
     if not isinstance(xmp, bytes) or not xmp:
         return None, ()
     try:
-        return upright_xmp(xmp, turned=turned), ()
+        return turn_places(upright_xmp(xmp, turned=turned), orientation, size)
     except BrokenXmpError as error:
         logger.info("an XMP block is broken (%s) and is kept as it is", error)
         return xmp, ()
@@ -207,11 +224,11 @@ def without_extension_mark(xmp: bytes | None) -> bytes | None:
     return _EXTENSION_MARK.sub(b"", xmp) if xmp else xmp
 
 
-def _upright_exif(block: bytes | None) -> tuple[bytes | None, Lost]:
+def _upright_exif(block: bytes | None, size: tuple[int, int]) -> tuple[bytes | None, Lost]:
     if block is None:
         return None, ()
     try:
-        return exif.without_thumbnail(exif.mark_upright(block)), ()
+        return exif.without_thumbnail(exif.mark_upright(block, size)), ()
     except (exif.BrokenExifError, struct.error) as error:
         return None, (_broken_exif(error),)
 

@@ -96,7 +96,8 @@ def read_raw(path: Path, max_megapixels: float, options: RawOptions, *, develop:
     else:
         left, top, right, bottom = crop or (0, 0, pixels.shape[1], pixels.shape[0])
         pixels = turn_upright(pixels[top:bottom, left:right], orientation)
-    others, lost_others = read_blocks(beside.blocks, turned=orientation != 1)
+    shown = (pixels.shape[1], pixels.shape[0])
+    others, lost_others = read_blocks(beside.blocks, shown, turned=orientation != 1, orientation=orientation)
     return Photo(
         pixels=pixels,
         source=path,

@@ -1,6 +1,7 @@
 """Samples of an opened picture: whatever Pillow's mode, as arrays, and turned upright."""
 
-from typing import Any, NamedTuple
+from decimal import Decimal
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +10,7 @@ from PIL import Image
 from deblur_cli.errors import DecodeError
 from deblur_cli.photo.photo import white
 
+Number = TypeVar("Number", int, Decimal)
 Deep = NDArray[np.uint16]
 Samples = NDArray[Any]  # uint8 or uint16
 
@@ -125,6 +127,19 @@ def turn_upright(array: Samples, orientation: int) -> Samples:
     if orientation in (2, 3, 6, 7):
         array = array[:, ::-1]
     return np.ascontiguousarray(array)
+
+
+def turn_point(
+    x: Number, y: Number, orientation: int, width: Number, height: Number
+) -> tuple[Number, Number]:
+    """Where a point lies once its picture is turned upright; coordinates go up to `width` and `height`."""
+    if orientation in (5, 6, 7, 8):
+        x, y, width, height = y, x, height, width
+    if orientation in (3, 4, 7, 8):
+        y = height - y
+    if orientation in (2, 3, 6, 7):
+        x = width - x
+    return x, y
 
 
 def joined(color: Samples, alpha: Samples | None) -> Samples:

@@ -5,11 +5,13 @@ prefixes.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 from xml.parsers import expat
 
-_RDF_VALUE = "http://www.w3.org/1999/02/22-rdf-syntax-ns# value"
+RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns# "  # with the space before a local name
+_RDF_VALUE = f"{RDF}value"
 _ORIENTATION = "http://ns.adobe.com/tiff/1.0/ Orientation"
 _TURNED = frozenset("2345678")
 # Namespaces and the beginnings of the names in them that speak of a gain map, a video or another picture
@@ -47,12 +49,19 @@ def upright_xmp(xmp: bytes, *, turned: bool) -> bytes:
     were. With `turned`, an orientation of 2-8 becomes 1. Raises BrokenXmpError for a packet that cannot be
     followed; it is then best kept as it is.
     """
+    return edited(xmp, lambda content, encoding: _upright(content, encoding, turned=turned))
+
+
+def edited(xmp: bytes, edit: Callable[[bytes, str | None], bytes]) -> bytes:
+    """The packet as `edit` makes it of the packet and an encoding to enforce, UTF-16 included.
+
+    Raises BrokenXmpError.
+    """
     codec = _UTF16.get(xmp[:2])
     if codec is None:
-        return _upright(xmp, None, turned=turned)
+        return edit(xmp, None)
     try:
-        text = xmp.decode(codec)
-        return _upright(text.encode(), "utf-8", turned=turned).decode().encode(codec)
+        return edit(xmp.decode(codec).encode(), "utf-8").decode().encode(codec)
     except UnicodeError as error:
         raise BrokenXmpError("it is no UTF-16") from error
 
@@ -64,7 +73,7 @@ def item_semantics(xmp: bytes) -> tuple[str, ...]:
     """
     found = _Semantics()
     try:
-        _parse(xmp, found, None)
+        parse(xmp, found, None)
     except BrokenXmpError:
         return ()
     return tuple(found.values)
@@ -72,7 +81,7 @@ def item_semantics(xmp: bytes) -> tuple[str, ...]:
 
 def _upright(xmp: bytes, encoding: str | None, *, turned: bool) -> bytes:
     cutter = _Cutter(xmp, turned=turned)
-    _parse(xmp, cutter, encoding)
+    parse(xmp, cutter, encoding)
     parts, position = [], 0
     for start, end, replacement in cutter.cuts:
         parts += [xmp[position:start], replacement]
@@ -80,7 +89,7 @@ def _upright(xmp: bytes, encoding: str | None, *, turned: bool) -> bytes:
     return b"".join([*parts, xmp[position:]])
 
 
-class _Handler(Protocol):
+class Handler(Protocol):
     """What is told of each element of a packet, by names of the form "namespace local"."""
 
     def start(self, name: str, attributes: list[str], position: int, /) -> None: ...
@@ -88,7 +97,8 @@ class _Handler(Protocol):
     def text(self, text: str) -> None: ...
 
 
-def _parse(xmp: bytes, handler: _Handler, encoding: str | None) -> None:
+def parse(xmp: bytes, handler: Handler, encoding: str | None) -> None:
+    """Tells a handler of each element. Raises BrokenXmpError."""
     parser = expat.ParserCreate(encoding, " ")
     parser.ordered_attributes = True
     parser.StartElementHandler = lambda name, attributes: handler.start(
@@ -129,14 +139,14 @@ class _Cutter:
         self._turned = turned
         self._open: list[_Element] = []
         self._orientations = 0  # open elements that are an orientation or stand within one
-        self._dropped: _Tag | None = None
+        self._dropped: Tag | None = None
         self._depth = 0  # of open elements within the dropped one, itself included
 
     def start(self, name: str, attributes: list[str], position: int) -> None:
         if self._dropped is not None:
             self._depth += 1
             return
-        tag = _read_tag(self._xmp, position)
+        tag = read_tag(self._xmp, position)
         if self._open and _is_pointer(name):
             self._dropped, self._depth = tag, 1
             return
@@ -201,7 +211,7 @@ class _Semantics:
             self.values[-1] += text
 
 
-class _Tag(NamedTuple):
+class Tag(NamedTuple):
     """A start tag: where it begins and ends, and its attributes with the space before each."""
 
     start: int
@@ -210,7 +220,7 @@ class _Tag(NamedTuple):
     is_empty: bool
 
 
-def _read_tag(xmp: bytes, start: int) -> _Tag:
+def read_tag(xmp: bytes, start: int) -> Tag:
     """The start tag at `start` of well-formed XML."""
     attributes = []
     position = start
@@ -223,4 +233,4 @@ def _read_tag(xmp: bytes, start: int) -> _Tag:
     match = _TAG_END.match(xmp, position)
     if match is None:
         raise BrokenXmpError("a tag of it cannot be followed")
-    return _Tag(start, match.end(), attributes, match[0].endswith(b"/>"))
+    return Tag(start, match.end(), attributes, match[0].endswith(b"/>"))

@@ -1,5 +1,6 @@
 """Files that belong together by their names: what a camera writes of one shot, and sidecars."""
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -9,10 +10,13 @@ from deblur_cli.cli.run.collect import Found, identity
 from deblur_cli.cli.run.options import Kind
 from deblur_cli.errors import DecodeError
 from deblur_cli.photo.header import HEIC_SUFFIXES, RAW_SUFFIXES
+from deblur_cli.photo.places import turn_places
 from deblur_cli.photo.xmp import BrokenXmpError, upright_xmp
 
 if TYPE_CHECKING:
     from deblur_cli.photo.photo import Photo
+
+logger = logging.getLogger(__name__)
 
 _SIDECARS = (".xmp", ".XMP")
 _JPEG_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif"})
@@ -86,6 +90,11 @@ def sidecar_for(photo: "Photo", sidecar: Path, *, copied: bool) -> bytes:
     if copied:
         return content
     try:  # a HEIC is turned while it is decoded, whatever its orientation
-        return upright_xmp(content, turned=photo.orientation != 1 or photo.format == "HEIF")
+        upright = upright_xmp(content, turned=photo.orientation != 1 or photo.format == "HEIF")
+        size = (photo.width, photo.height)
+        turned, lost = turn_places(upright, photo.orientation, size[::-1] if photo.orientation >= 5 else size)
     except BrokenXmpError:
         return content
+    for phrase in lost:
+        logger.warning("%s: its copy lacks %s", sidecar, phrase)
+    return turned

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from pathlib import Path
 
 from typer.core import TyperOption
@@ -27,18 +28,27 @@ def check_flags(args: Sequence[str], options: Sequence[TyperOption]) -> None:
     flags = {name for option in options if option.is_flag for name in (*option.opts, *option.secondary_opts)}
     valued = {name for option in options if not option.is_flag for name in option.opts}
     has_photos = False
+    for flag, equals, value in (word.partition("=") for word in takewhile("--".__ne__, args)):
+        if flag in flags and equals:
+            raise _no_value(flag, value)
     for before, word, after in _in_turn(args, valued):
-        if before in flags and not os.path.lexists(word) and not _is_picture(word):
-            meant = _MEANT.get((before, word.lower()))
-            hint = f"did you mean {meant} {word}?" if meant else f"and there is no file or folder {word}"
-            raise UsageError(f"{before} takes no value{';' if meant else ','} {hint}")
+        if before in flags and word != "-" and not os.path.lexists(word) and not _is_picture(word):
+            raise _no_value(before, word)
         is_last = not after or after.startswith("-")
         if before == MASK and has_photos and is_last and _is_picture(word):
-            raise UsageError(
-                f"{MASK} takes no file; did you mean --mask-file {word}? If it is one more photo to deblur,"
-                f" put it before {MASK}"
-            )
+            more = f"If it is one more photo to deblur, put it before {MASK}"
+            raise UsageError(f"{_no_value(before, word)} {more}")
         has_photos = True
+
+
+def _no_value(flag: str, value: str) -> UsageError:
+    """Return what to say of a flag with a value, and which option may be meant."""
+    if flag == MASK and _is_picture(value):
+        return UsageError(f"{MASK} takes no file; did you mean --mask-file {value}?")
+    if meant := _MEANT.get((flag, value.lower())):
+        return UsageError(f"{flag} takes no value; did you mean {meant} {value}?")
+    gone = "" if os.path.lexists(value) else f", and there is no file or folder {value}"
+    return UsageError(f"{flag} takes no value{gone}")
 
 
 def _in_turn(args: Sequence[str], valued: set[str]) -> Iterator[tuple[str, str, str]]:
