@@ -132,6 +132,33 @@ def test_a_photo_that_is_replaced_while_it_waits_is_not_written(tmp_path, monkey
     assert not (tmp_path / "a_deblurred.png").exists()
 
 
+def test_a_photo_that_another_kind_replaces_before_it_is_read_is_refused(tmp_path, monkeypatch):
+    photo = make_photo(tmp_path / "a.jpg")
+    judge = Journal.judge
+
+    def replaced_after(*arguments):
+        found = judge(*arguments)
+        Image.new("RGB", (32, 32)).save(photo, "PNG")
+        return found
+
+    monkeypatch.setattr(Journal, "judge", replaced_after)
+    result = deblur("run", photo)
+    assert result.exit_code == 1
+    assert "was changed since the run began; run it again" in " ".join(result.stderr.split())
+    assert not (tmp_path / "a_deblurred.jpg").exists()
+
+
+def test_what_tifffile_says_of_a_file_is_not_on_stderr(tmp_path):
+    content = file_bytes(Image.new("RGB", (32, 32)), "TIFF", tiffinfo={305: "Lake 1.0"})
+    entry = content.index(struct.pack("<HH", 305, 2))
+    (tmp_path / "a.tif").write_bytes(content[: entry + 2] + b"\x51" + content[entry + 3 :])  # an unknown type
+    code = "import pathlib, sys; from deblur_cli.photo.header import identify as kind"
+    code += "; print(kind(pathlib.Path(sys.argv[1])))"
+    command = [sys.executable, "-c", code, tmp_path / "a.tif"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("TIFF\n", "")
+
+
 def test_a_dry_run_foretells_losses_and_every_failure(tmp_path, with_video):
     whole = io.BytesIO()
     Image.effect_noise((64, 64), 90).save(whole, "JPEG")

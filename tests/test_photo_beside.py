@@ -9,6 +9,7 @@ import pillow_heif
 import pytest
 import tifffile
 from photo_files import SRGB, XMP, exif_block, exif_tags, file_bytes, smooth_pixels, to_pillow
+from PIL import Image
 
 from deblur_cli.photo import png
 from deblur_cli.photo.bmff import XMP_UUID, with_items
@@ -250,3 +251,31 @@ def test_chunks_of_a_png_that_fit_no_other_format_are_named(tmp_path, suffix, na
     assert encode(read(tmp_path, own), tmp_path / f"result{suffix}") == tuple(
         f"its PNG chunk {name}" for name in names
     )
+
+
+def segment(content):
+    return b"\xff\xe1" + struct.pack(">H", len(content) + 2) + content
+
+
+def test_a_second_exif_block_of_a_jpeg_is_named(tmp_path):
+    plain = picture("JPEG")
+    first, second = b"Exif\0\0" + exif_block(6), b"Exif\0\0" + exif_block(3)
+    photo = read(tmp_path, plain[:2] + segment(first) + segment(first) + segment(second) + plain[2:])
+    assert photo.orientation == 6
+    assert len(photo.metadata.exif) == len(exif_block())
+    assert photo.left_out == ("a further EXIF block",)
+    halves = segment(first[:60]) + segment(b"Exif\0\0" + first[60:])
+    assert (
+        exif_tags(read(tmp_path, plain[:2] + halves + plain[2:]).metadata.exif)["main"][271] == "Lens & Sons"
+    )
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_dots_per_centimeter_of_a_jpeg_stay(tmp_path, orientation):
+    plain = picture("JPEG")
+    content = plain[:13] + struct.pack(">BHH", 2, 119, 71) + plain[18:]
+    exif = segment(b"Exif\0\0" + exif_block(orientation))
+    encode(read(tmp_path, content[:20] + exif + content[20:]), tmp_path / "result.jpg")
+    with Image.open(tmp_path / "result.jpg") as image:
+        density = (119, 71) if orientation == 1 else (71, 119)
+        assert (image.info["jfif_unit"], image.info["jfif_density"]) == (2, density)

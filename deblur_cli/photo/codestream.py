@@ -14,6 +14,7 @@ import numpy as np
 
 from deblur_cli.errors import DecodeError
 from deblur_cli.extras import how_to_install
+from deblur_cli.photo import exif
 from deblur_cli.photo.bmff import XMP_UUID, boxes
 from deblur_cli.photo.guards import UnreadKindError
 from deblur_cli.photo.items import unread_boxes
@@ -84,7 +85,7 @@ def read_jxl(content: bytes) -> Codestream:
 
 def _without_offset(data: bytes) -> bytes:
     """EXIF from its TIFF header on; some programs leave out the offset before it."""
-    return data if data[:4] in (b"II*\0", b"MM\0*") else data[4 + int.from_bytes(data[:4], "big") :]
+    return data if data.startswith(exif.HEADERS) else data[4 + int.from_bytes(data[:4], "big") :]
 
 
 def _keep(blocks: dict[str, bytes], name: str, data: bytes) -> tuple[str, ...]:

@@ -14,9 +14,7 @@ from deblur_cli.photo.samples import turn_point
 ORIENTATION = 0x0112
 X_RESOLUTION, Y_RESOLUTION, RESOLUTION_UNIT = 0x011A, 0x011B, 0x0128
 SOFTWARE = 0x0131
-EXIF_POINTER = 0x8769
-GPS_POINTER = 0x8825
-INTEROP_POINTER = 0xA005
+EXIF_POINTER, GPS_POINTER, INTEROP_POINTER = 0x8769, 0x8825, 0xA005
 _POINTERS = frozenset({EXIF_POINTER, GPS_POINTER, INTEROP_POINTER})
 
 # Width and height as the main and the Exif directory repeat them, swapped in a photo turned by 90 degrees.
@@ -72,6 +70,7 @@ class Entry(NamedTuple):
 Reader = Callable[[int, int], bytes]
 ByteOrder = Literal["<", ">"]
 _ORDERS: dict[bytes, ByteOrder] = {b"II*\0": "<", b"MM\0*": ">"}
+HEADERS = tuple(_ORDERS)  # how a block begins
 
 
 def byte_order(header: bytes) -> ByteOrder:

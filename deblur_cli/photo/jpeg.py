@@ -212,11 +212,14 @@ def without_pixels(content: bytes) -> bytes:
     return content[:2] + segments + pixel[pixel.index(b"\xff\xdb") :]
 
 
-def with_density(content: bytes, density: tuple[int, int]) -> bytes:
-    """A JPEG as Pillow writes it, with a ratio of sides of its pixels in its JFIF header."""
+NO_UNIT, PER_CM = 0, 2  # of a density in a JFIF header
+
+
+def with_density(content: bytes, density: tuple[int, int], unit: int) -> bytes:
+    """A JPEG as Pillow writes it, with another density in its JFIF header."""
     if content[2:4] != b"\xff\xe0" or content[6:11] != b"JFIF\0":
         return content
-    return content[:13] + struct.pack(">BHH", 0, *density) + content[18:]
+    return content[:13] + struct.pack(">BHH", unit, *density) + content[18:]
 
 
 @contextmanager

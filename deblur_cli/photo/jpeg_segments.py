@@ -4,6 +4,7 @@ import struct
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from deblur_cli.photo import exif
 from deblur_cli.photo.jpeg import APP0, COM, PHOTOSHOP_PREFIX, MpPicture, Segment, read_mp_index, read_stream
 from deblur_cli.photo.jpeg_trailer import ISO_GAIN_MAP, read_trailer
 from deblur_cli.photo.photo import CREDENTIALS, GAIN_MAP
@@ -89,6 +90,7 @@ class _Sorter:
             segment.marker == _APP1 and segment.content.startswith(_EXIF) and b"DJI\0" in segment.content
             for segment in heads
         ) and any(_is_unnamed(segment, _APP3) for segment in heads)
+        self._exif = b""  # the first one
         self._credentials: dict[bytes, str | None] = {}  # fate by box instance
         self._flashpix_previews = _flashpix_previews(segments)
         self._preview: Segment | None = None  # the first segment of one that is not complete
@@ -123,6 +125,9 @@ class _Sorter:
     def _fate_of_written(self, segment: Segment) -> str | None:
         if segment.in_scans and not segment.content.startswith((_JFIF, _ADOBE)):
             return "metadata in the middle of its picture data"
+        if segment.content.startswith(tuple(_EXIF + header for header in exif.HEADERS)):
+            self._exif = self._exif or segment.content
+            return _UNSAID if segment.content == self._exif else "a further EXIF block"
         return _CARRIED if _is_xmp(segment) and segment is not self._packet else _UNSAID
 
     def _fate_of_preview(self, segment: Segment) -> str | None:

@@ -31,12 +31,10 @@ _NO_PADDING = re.compile(rb"[^\0]")
 _VIDEO_TAIL = 128  # bytes behind a video that Huawei and Honor close with "LIVE_" and its length
 
 _AFCP_PREVIEWS = (b"Nail", b"PrVw")
-_FOTOSTATION_END = b"\xa1\xb2\xc3\xd4"
-_FOTOSTATION_SOFT_EDIT, _FOTOSTATION_PREVIEWS = 2, (3, 4)
-_CANON = b"CANON OPTIONAL DATA\0"
+_FOTOSTATION_END, _FOTOSTATION_SOFT_EDIT, _FOTOSTATION_PREVIEWS = b"\xa1\xb2\xc3\xd4", 2, (3, 4)
 _MIE_END = re.compile(rb"~\0\0(?:\x06.{4}[\x10\x18]\x04|\x0a.{8}[\x10\x18]\x08)\Z", re.DOTALL)
 _INSTA360 = b"8db42d694ccc418790edff439fe026bf"
-_NIKON_APP = b"\0\0\0\0\0\0/NIKON APP"
+_CANON, _NIKON_APP = b"CANON OPTIONAL DATA\0", b"\0\0\0\0\0\0/NIKON APP"
 _SAMSUNG_VIDEO, _SAMSUNG_SOUND = 0x0A30, 0x0100
 _SAMSUNG_DEPTH = (b"DualShot", b"SingleShot", b"SingeShot")  # the last is how cameras spell it
 _SOUND_POINTER = 30  # bytes of the block that says where the sound of a "Sound & Shot" stands in the file

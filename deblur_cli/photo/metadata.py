@@ -16,7 +16,7 @@ from PIL import Image, JpegImagePlugin, PngImagePlugin
 
 from deblur_cli.photo import containers, exif, png, tiff_pages
 from deblur_cli.photo.bmff import Nclx
-from deblur_cli.photo.jpeg import PHOTOSHOP_PREFIX
+from deblur_cli.photo.jpeg import PER_CM, PHOTOSHOP_PREFIX
 from deblur_cli.photo.jpeg_segments import JpegParts, read_parts
 from deblur_cli.photo.photo import CREDENTIALS, Metadata
 from deblur_cli.photo.places import turn_places
@@ -65,6 +65,13 @@ def _read_exif(info: dict[Any, Any]) -> tuple[bytes | None, int, Lost]:
         return None, 1, (_broken_exif(error),)
 
 
+def _jpeg_exif(image: JpegImagePlugin.JpegImageFile) -> bytes:
+    """The first EXIF block of a JPEG, with the segments that carry it on, but no other block."""
+    segments = [part for name, part in image.applist if name == "APP1" and part.startswith(_EXIF_PREFIX)]
+    parts = [segment.removeprefix(_EXIF_PREFIX) for segment in segments]
+    return b"".join([*parts[:1], *(part for part in parts[1:] if not part.startswith(exif.HEADERS))])
+
+
 def _from_hexadecimal(text: bytes) -> bytes:
     """The block of a text: an empty line, its kind, its length, and the block. Raises BrokenExifError."""
     *_, digits = (text.strip(b"\0\n") + b"\n\n").split(b"\n", 2)
@@ -104,6 +111,8 @@ def read_metadata(
         file.seek(0)
         around = containers.READERS[image.format](file.read())
         info, lost_info = info | around.info, around.left_out
+    if isinstance(image, JpegImagePlugin.JpegImageFile):
+        info = info | {"exif": _jpeg_exif(image)}
     block, orientation, broken = _read_exif(info)
     upright, lost = _upright_exif(block, size)
     xmp, lost_xmp = _upright_xmp(info.get("xmp"), orientation, size, turned=orientation != 1)
@@ -118,7 +127,8 @@ def read_metadata(
         xmp=xmp,
         xmp_extension=_xmp_extension(image),
         dpi=_turned_dpi(dpi, orientation),
-        density=density if density is None or orientation < 5 else (density[1], density[0]),
+        density=_turned(density, orientation),
+        dots_per_cm=_turned(_dots_per_cm(image), orientation),
         comment=_read_comment(info),
         photoshop=resources,
         jpeg_segments=parts.segments,
@@ -251,6 +261,18 @@ def _turned_dpi(dpi: tuple[float, float] | None, orientation: int) -> tuple[floa
     if dpi is None or not all(math.isfinite(value) and 0 < value < 65536 for value in dpi):
         return None
     return (dpi[1], dpi[0]) if orientation >= 5 else dpi
+
+
+def _turned(density: tuple[int, int] | None, orientation: int) -> tuple[int, int] | None:
+    return density if density is None or orientation < 5 else (density[1], density[0])
+
+
+def _dots_per_cm(image: Image.Image) -> tuple[int, int] | None:
+    """What a JPEG says in dots per centimeter, which Pillow gives in inches."""
+    if not isinstance(image, JpegImagePlugin.JpegImageFile) or image.info.get("jfif_unit") != PER_CM:
+        return None
+    across, down = image.info["jfif_density"]
+    return (across, down) if min(across, down) > 0 else None
 
 
 def _tiff_dpi(tag: Callable[[int], Any]) -> tuple[float, float] | None:

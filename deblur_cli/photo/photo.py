@@ -64,6 +64,9 @@ class Metadata:
     xmp_extension: tuple[bytes, ...] = ()  # segments of a JPEG that carry on an XMP above 64 KB
     dpi: tuple[float, float] | None = None  # dots per inch across and down, of the upright picture
     density: tuple[int, int] | None = None  # the same where a JPEG names no unit: only their ratio counts
+    dots_per_cm: tuple[int, int] | None = (
+        None  # the same as `dpi` where a JPEG counts so, which inches would round
+    )
     comment: bytes | None = None  # JPEG or GIF comment
     photoshop: bytes | None = None  # Photoshop's image resources, the home of IPTC captions
     jpeg_segments: tuple[bytes, ...] = ()  # segments of a JPEG that belong to programs of their own, whole

@@ -31,6 +31,7 @@ from deblur_cli.photo.photo import DEPTH_MAP, Metadata
 from deblur_cli.photo.samples import Channels, Deep, Samples, divide_by_alpha, spread_bits
 
 logger = logging.getLogger(__name__)
+logging.getLogger("tifffile").addHandler(logging.NullHandler())  # or else its lines go to stderr
 
 _COLORS = {0: 1, 1: 1, 2: 3, 5: 4}  # PhotometricInterpretation -> color samples of a pixel
 _WHITE_IS_ZERO = 0

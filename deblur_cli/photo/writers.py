@@ -239,7 +239,9 @@ def _write_jpeg(photo: Photo, path: Path, quality: int | None) -> Content:
     with jpeg.whole_file_buffer(array.size, options):
         (content,) = _save(array, mode, "JPEG", options)
     if metadata.density:
-        content = jpeg.with_density(bytes(content), metadata.density)
+        content = jpeg.with_density(bytes(content), metadata.density, jpeg.NO_UNIT)
+    if metadata.dots_per_cm:
+        content = jpeg.with_density(bytes(content), metadata.dots_per_cm, jpeg.PER_CM)
     return [content, placed_trailer(metadata.jpeg_trailer, len(content))]
 
 

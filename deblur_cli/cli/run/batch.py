@@ -28,7 +28,7 @@ from deblur_cli.cli.run.messages import (
 from deblur_cli.cli.run.note import FormerResultError, check_is_new
 from deblur_cli.cli.run.options import Existing, Kind, RunOptions
 from deblur_cli.cli.run.pipeline import Budget, Pipeline
-from deblur_cli.cli.run.plan import Job, Plan, State
+from deblur_cli.cli.run.plan import Job, Plan, State, check_kind
 from deblur_cli.errors import EncodeError
 from deblur_cli.files import check_target, write_file
 from deblur_cli.photo import encode
@@ -159,6 +159,7 @@ class Batch:
                 self._findings.check_fits(photo.height, photo.width)
             if job.restores:
                 out = job.results[Kind.photo]
+                check_kind(photo, out, self._options)
                 encode.check_fits(photo, out, out.name, self._options.quality)
             return photo
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum, auto
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from deblur_cli.cli.options import FolderPath, check_folder
 from deblur_cli.cli.run.collect import Collection, Found, LeftOut, Problem, identity, real_path
@@ -19,6 +20,9 @@ from deblur_cli.photo.header import identify, is_picture_name, is_unread_name
 
 EXISTS = "already exists"
 USE_OVERWRITE = "; use --overwrite or --skip-existing"
+if TYPE_CHECKING:
+    from deblur_cli.photo.photo import Photo
+
 _LOSSLESS = frozenset({"PNG", "TIFF"})
 
 
@@ -236,6 +240,14 @@ def extension(path: Path, wanted: str | None) -> str:
         return encode.output_suffix(wanted)
     held = _held(path) or _format_named(path) or path.suffix
     return path.suffix if _format_named(path) == held else encode.output_suffix(held)
+
+
+def check_kind(photo: "Photo", result: Path, options: RunOptions) -> None:
+    """Let no file that took a photo's place be written as that would have been. Raises DecodeError."""
+    if options.format is not None or names_a_file(options):
+        return
+    if encode.format_of(result.name) != encode.format_of(encode.output_suffix(photo.format)):
+        raise DecodeError(f"{photo.source}: was changed since the run began; run it again")
 
 
 def names_a_file(options: RunOptions) -> bool:
