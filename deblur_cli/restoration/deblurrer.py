@@ -74,7 +74,7 @@ class Request:
         if self.painted is not None:
             limit = [] if self.painted.mode is MaskMode.only else parts
             parts = [*limit, painted[self.painted.mode]]
-        parts += [f"strength {100 * self.strength:g} %"] if self.strength != 1 else []
+        parts += [f"strength {100 * self.strength:g}%"] if self.strength != 1 else []
         return ", ".join([*parts, *(["thorough"] if self.thorough else [])])
 
     def decide(self, findings: Findings) -> tuple[Floats, Floats]:
