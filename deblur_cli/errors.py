@@ -67,3 +67,8 @@ class EvaluationError(DeblurError):
 
 class UnreadableError(EvaluationError):
     """One picture of a dataset cannot be read; the others can."""
+
+
+def how_to_install(extra: str) -> str:
+    """Return the command that adds an extra of the package, as the README installs it."""
+    return f'pip install ".[{extra}]" in your clone of deblur'

@@ -33,15 +33,15 @@ def test_several_weights_and_epsilons_in_one_pass(tmp_path, weights_file):
     done = evaluate(*words)
     assert done.exit_code == 0, done.stderr
     records = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [record["epsilon"] for record in records] == [0.3, 0.6, None]
-    assert [record["weights"] for record in records] == [str(weights_file)] * 2 + [str(other)]
+    assert [record["epsilon"] for record in records] == [0.3, 0.6] * 2  # NAFNet follows the detector
+    assert [record["weights"] for record in records] == [str(weights_file)] * 2 + [str(other)] * 2
     gain = records[0]["measures"]["gain_psnr_w"]
     assert gain["count"] == 2
     assert gain["low"] <= gain["mean"] <= gain["high"]
     assert json.loads((tmp_path / "out" / "summary.json").read_text()) == records
-    assert len((tmp_path / "out" / "pictures.csv").read_text().splitlines()) == 1 + 2 * 3
+    assert len((tmp_path / "out" / "pictures.csv").read_text().splitlines()) == 1 + 2 * 4
     again = evaluate(*words)
-    assert "6 results were measured before" in again.stderr
+    assert "8 results were measured before" in again.stderr
     assert [json.loads(line) for line in again.stdout.splitlines()] == records
 
 
@@ -76,7 +76,7 @@ def test_a_plot_that_cannot_be_is_told_before_any_work(tmp_path, weights_file):
         assert not done.stdout
     plain = tmp_path / "nafnet.safetensors"
     catalog.save(plain, lively("nafnet"), {}, half=False)
-    done = evaluate(folder, "-w", plain, "--plot", tmp_path / "e.png")
+    done = evaluate(folder, "-w", plain, "--detector", "none", "--plot", tmp_path / "e.png")
     assert done.exit_code == 2
     assert "no mask" in done.stderr
     assert not done.stdout

@@ -36,9 +36,9 @@ def test_a_mask_strength_and_orientations_are_asked_of_the_network(tmp_path):
     done, _ = map(json.loads, result.stdout.splitlines())
     assert (done["strength"], done["thorough"]) == (80, True)
     assert (done["mask_file"], done["mask_mode"]) == (str(mask), "add")
-    assert "and painted, strength 80 %, thorough)" in result.stderr
+    assert "and painted, strength 80%, thorough)" in result.stderr
     with Image.open(tmp_path / "a_deblurred.png") as picture:
-        assert "and painted, strength 80 %, thorough" in picture.getexif()[0x0131]
+        assert "and painted, strength 80%, thorough" in picture.getexif()[0x0131]
 
 
 def test_masks_of_a_folder_are_matched_by_name(tmp_path):

@@ -11,7 +11,7 @@ from restoration_helpers import RESTORERS, cells_of, deblurrer_of, findings_of, 
 
 from deblur_cli.errors import DecodeError, UsageError
 from deblur_cli.nets.motion import TURNS
-from deblur_cli.restoration.deblurrer import Request
+from deblur_cli.restoration.deblurrer import Request, Restoration
 from deblur_cli.restoration.findings import Findings
 from deblur_cli.restoration.mask import feather_weights
 from deblur_cli.restoration.painted import MaskMode, PaintedMask, read_mask
@@ -87,6 +87,20 @@ def test_gray_paint_lays_in_as_much_of_the_change(deblurrer):
     )
     assert np.abs((quarter - photo.pixels) - (full - photo.pixels) / 4).max() <= 0.75
     assert np.abs(full - photo.pixels).max() > 1000
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_another_strength_needs_no_network_and_gives_the_same_bits(deblurrer, dtype):
+    photo, findings = photo_of(picture(400, 420, dtype=dtype)), findings_of(400, 420)
+    kept = Restoration(deblurrer, photo, findings, Request(), keep=True)
+    assert kept.run().changed
+    for strength in (0.0, 0.3, 1.5, 1.0):
+        again = kept.with_strength(strength)
+        expected = deblurrer.restore(photo, findings, Request(strength=strength))
+        assert np.array_equal(again.photo.pixels, expected.photo.pixels)
+        assert (again.request, again.changed) == (expected.request, expected.changed)
+        assert again.tiles_restored == expected.tiles_restored or not strength
+        assert again.notes == expected.notes
 
 
 @pytest.mark.parametrize("keep_sharp", [True, False])

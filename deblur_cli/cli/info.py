@@ -7,8 +7,7 @@ from typing import Any
 
 from deblur_cli import __version__
 from deblur_cli.cli import options
-from deblur_cli.errors import WeightsError
-from deblur_cli.extras import how_to_install
+from deblur_cli.errors import WeightsError, how_to_install
 
 CPU_INFO = Path("/proc/cpuinfo")
 

@@ -13,8 +13,7 @@ import typer
 from deblur_cli.cli import options as shared
 from deblur_cli.cli.options import takes
 from deblur_cli.cli.run.options import Kind, RunOptions, parse_strength
-from deblur_cli.errors import UsageError
-from deblur_cli.extras import how_to_install
+from deblur_cli.errors import UsageError, how_to_install
 
 if TYPE_CHECKING:
     from deblur_cli.ui.session import Item

@@ -15,8 +15,7 @@ from typing import Any, BinaryIO, NamedTuple
 import imagecodecs
 import numpy as np
 
-from deblur_cli.errors import DecodeError
-from deblur_cli.extras import how_to_install
+from deblur_cli.errors import DecodeError, how_to_install
 from deblur_cli.photo.samples import Channels, divide_by_alpha, split_alpha, spread_bits
 
 

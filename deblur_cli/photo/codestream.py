@@ -12,8 +12,7 @@ from typing import Any, BinaryIO
 import imagecodecs
 import numpy as np
 
-from deblur_cli.errors import DecodeError
-from deblur_cli.extras import how_to_install
+from deblur_cli.errors import DecodeError, how_to_install
 from deblur_cli.photo import exif
 from deblur_cli.photo.bmff import XMP_UUID, boxes
 from deblur_cli.photo.guards import UnreadKindError

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, BinaryIO
 
-from deblur_cli.errors import PlotError
-from deblur_cli.extras import how_to_install
+from deblur_cli.errors import PlotError, how_to_install
 
 INCHES = (6.4, 3.2)  # of one diagram
 DOTS = 150  # per inch

@@ -74,7 +74,7 @@ class Request:
         if self.painted is not None:
             limit = [] if self.painted.mode is MaskMode.only else parts
             parts = [*limit, painted[self.painted.mode]]
-        parts += [f"strength {100 * self.strength:g} %"] if self.strength != 1 else []
+        parts += [f"strength {100 * self.strength:g}%"] if self.strength != 1 else []
         return ", ".join([*parts, *(["thorough"] if self.thorough else [])])
 
     def decide(self, findings: Findings) -> tuple[Floats, Floats]:
@@ -238,6 +238,7 @@ class Restoration:
 
     before: the result if nothing were restored; findings, mask: of that result
     shares: by scale, how much it counts in each cell, h w of 0-1; without scales at which nothing is restored
+    keep: whether `with_strength` will be asked, for which 4 bytes of each sample around what changes stay
     """
 
     def __init__(
@@ -247,6 +248,8 @@ class Restoration:
         findings: Findings,
         request: Request,
         progress: Progress | None = None,
+        *,
+        keep: bool = False,
     ) -> None:
         scales = usable_scales(deblurrer.scales, photo.height, photo.width)
         self.engine, self.photo, self.request = deblurrer.restorer, photo, request
@@ -257,6 +260,8 @@ class Restoration:
         self.counter, self.notes = Counter("restore", progress, {}), list(findings.notes)
         self.failed: dict[int, list[tuple[int, int]]] = {}  # corners of tiles, by scale
         self.known_parts: dict[tuple[int, Grid], list[tuple[Tile, Tile]]] = {}
+        self.keep = keep
+        self.kept: list[tuple[slice, slice, Floats]] = []  # rows, columns, and how they change, h w C
 
     def run(self) -> Result:
         """Restore each scale, the coarsest first, and lay what changed over the photo."""
@@ -269,11 +274,26 @@ class Restoration:
         pixels = self.engine.with_fitting_tiles(
             finest.size, self.notes, lambda grid: self.changed_pixels(finest, grid, changes)
         )
+        return self.result(pixels)
+
+    def with_strength(self, strength: float) -> Result:
+        """What `run` gives for another strength, to the bit, without a network. After `run` with `keep`."""
+        self.request = replace(self.request, strength=strength)
+        if not self.shares or not strength:
+            return replace(self.before, request=self.request)
+        pixels = self.photo.pixels.copy()
+        for rows, columns, change in self.kept:
+            self.lay_over(pixels, rows, columns, change.copy())
+        return self.result(pixels)
+
+    def result(self, pixels: NDArray[np.generic]) -> Result:
+        """The photo with these pixels, and what was done."""
         failed = [place_of(corner, scale) for scale, corners in self.failed.items() for corner in corners]
         changed = not np.array_equal(pixels, self.photo.pixels)
         return replace(
             self.before,
             photo=replace_pixels(self.photo, pixels) if changed else self.photo,
+            request=self.request,
             tiles_restored=self.counter.done - len(failed),
             tiles_kept=len(failed),
             notes=(*self.notes, *(f"the tile at {place} failed and stays as it was" for place in failed)),
@@ -338,6 +358,7 @@ class Restoration:
     ) -> NDArray[np.generic]:
         """The photo's pixels with all changes; those at its own scale are made here, row of tiles by row."""
         pixels, mosaic = self.photo.pixels.copy(), Mosaic(*self.photo.pixels.shape)
+        self.kept.clear()  # of tiles that were too large
 
         def finish(until: int) -> None:
             for top in range(mosaic.top, until, BAND[0]):
@@ -359,16 +380,21 @@ class Restoration:
 
         changes: by scale, h w C of the window at the photo's own, H W C of the whole photo at coarser ones
         """
-        window = pixels[rows, columns]
-        total = np.zeros(window.shape, np.float32)
+        total = np.zeros(pixels[rows, columns].shape, np.float32)
         for scale, share in self.shares.items():
             change = changes[scale] if scale == 1 else enlarge_change(changes[scale], scale, rows, columns)
             total += change * interpolated_weights(share, rows, columns)[..., None]
+        if self.keep:
+            self.kept.append((rows, columns, total.copy()))
+        self.lay_over(pixels, rows, columns, total)
+
+    def lay_over(self, pixels: NDArray[np.generic], rows: slice, columns: slice, total: Floats) -> None:
+        """Add as much of a change as is wanted to a window of the photo, in place; the change is used up."""
         total *= self.request.strength
         if self.request.keep_sharp:
             total *= self.before.weights(rows, columns)[..., None]
         largest = white(pixels)
-        values = window.astype(np.float32) + total * largest
+        values = pixels[rows, columns].astype(np.float32) + total * largest
         pixels[rows, columns] = np.rint(values, out=values).clip(0, largest).astype(pixels.dtype)
 
     def changing_columns(self, rows: slice) -> Iterator[slice]:

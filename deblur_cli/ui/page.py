@@ -42,6 +42,7 @@ STYLE = """
 .stage:focus-visible, .stage:focus { outline: 3px solid var(--q-primary); outline-offset: 2px }
 .stage { touch-action: none; line-height: 0 }
 .frame { position: relative; overflow: hidden; padding: 5px }
+.body--dark .q-btn.text-primary { color: #f09a55 !important }
 .below { margin: 0 5px; max-width: calc(100% - 10px) }
 """
 T = TypeVar("T")
@@ -254,6 +255,7 @@ class Page:
         if self.session.findings is not None:
             note = self.session.former_note
             self.say(f"It is a result of {note} already." if note else "")
+            await self.follow()
 
     def list_photos(self) -> None:
         """Offer the photos around the one that is open."""

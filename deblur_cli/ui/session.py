@@ -17,7 +17,7 @@ from deblur_cli.photo.note import note_of
 from deblur_cli.photo.photo import Photo, rgb_profile, to_eight_bits
 from deblur_cli.pictures import trajectory_overlay
 from deblur_cli.pictures.drawing import reduced, tinted, upsample
-from deblur_cli.restoration.deblurrer import Deblurrer, Request, Result
+from deblur_cli.restoration.deblurrer import Deblurrer, Request, Restoration, Result
 from deblur_cli.restoration.engine import Progress
 from deblur_cli.restoration.findings import Findings
 from deblur_cli.restoration.mask import covered_share, interpolated_weights
@@ -68,12 +68,14 @@ class Derived:
     """What follows from a mask, as far as it is known. With a new mask begins a new one.
 
     opacity: how much of the change each cell gets, h w of 0-1
-    whole: the photo restored with all of the change; small: the same as it is shown, H W 3
+    whole: the photo restored, which can be had at any strength; full: with all of the change
+    small: the same as it is shown, H W 3
     part: rows and columns of a part of the photo, and its pixels restored with all of the change
     """
 
     opacity: Floats | None = None
-    whole: Result | None = None
+    whole: Restoration | None = None
+    full: Result | None = None
     small: Pixels8 | None = None
     part: tuple[slice, slice, Pixels8] | None = None
 
@@ -250,12 +252,17 @@ class Session:
     @property
     def is_restored(self) -> bool:
         """Whether the whole photo is restored as the mask is now."""
-        return self._derived.whole is not None
+        return self._derived.full is not None
 
-    def restore(self) -> None:
-        """Restore the whole photo, to look at it. Raises OutOfMemoryError and CanceledError."""
-        derived = self._derived
-        derived.whole = self._restored(replace(self.request, strength=1.0))
+    def restore(self) -> Derived:
+        """Restore the whole photo, for any strength. Raises OutOfMemoryError and CanceledError."""
+        assert self.photo is not None
+        assert self.findings is not None
+        derived, request = self._derived, replace(self.request, strength=1.0)
+        with self._working("restore") as (deblurrer, step):
+            whole = Restoration(deblurrer, self.photo, self.findings, request, step, keep=True)
+            derived.full, derived.whole = whole.run(), whole
+        return derived
 
     def restore_part(self, view: View) -> None:
         """Restore what a view shows of the photo at its own size. Raises as `restore`."""
@@ -280,11 +287,12 @@ class Session:
     def save(self, path: Path, *, overwrite: bool = False) -> tuple[str, ...]:
         """Write the photo as `deblur run` would; returns and raises as `encode.encode`, and as `restore`."""
         assert self.photo is not None
-        request, derived = self.request, self._derived
-        result = derived.whole if request.strength == 1 else None
-        if result is None:
-            result = self._restored(request)
-            derived.whole = result if request.strength == 1 else derived.whole
+        strength, derived = self.strength, self._derived
+        if derived.whole is None:
+            derived = self.restore()
+        assert derived.whole is not None
+        result = derived.full if strength == 1 else derived.whole.with_strength(strength)
+        assert result is not None
         return save(path, self.photo, result, self.bench.deblurrer.weights.label, overwrite=overwrite)
 
     def save_mask(self, path: Path, *, overwrite: bool = False) -> None:
@@ -322,7 +330,7 @@ class Session:
 
     def has_after(self, view: View) -> bool:
         """Whether what is shown is restored as the mask is now."""
-        whole, part = self._derived.whole, self._derived.part
+        whole, part = self._derived.full, self._derived.part
         if whole is not None or view.center is None:
             return whole is not None
         return part is not None and part[:2] == self.window(view)
@@ -368,9 +376,9 @@ class Session:
         derived = self._derived
         if not self.has_after(view):
             return None
-        if derived.whole is None:
+        if derived.full is None:
             return None if derived.part is None else colored(derived.part[2])
-        pixels = derived.whole.photo.pixels
+        pixels = derived.full.photo.pixels
         if view.center is not None:
             return colored(to_eight_bits(pixels[self.window(view)]))
         if derived.small is None:

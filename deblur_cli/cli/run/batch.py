@@ -25,10 +25,9 @@ from deblur_cli.cli.run.messages import (
     opening_lines,
     skip_record,
 )
-from deblur_cli.cli.run.note import FormerResultError, check_is_new
 from deblur_cli.cli.run.options import Existing, Kind, RunOptions
 from deblur_cli.cli.run.pipeline import Budget, Pipeline
-from deblur_cli.cli.run.plan import Job, Plan, State, check_kind
+from deblur_cli.cli.run.plan import FormerResultError, Job, Plan, State, check_is_new, check_kind
 from deblur_cli.errors import EncodeError
 from deblur_cli.files import check_target, write_file
 from deblur_cli.photo import encode

@@ -149,7 +149,7 @@ def dry_run(plan: "Plan", options: RunOptions, findings: "Findings | None", stre
     """Open every photo and tell what would be done with it; return the exit code to expect."""
     from deblur_cli.cli.run import messages
     from deblur_cli.cli.run.collect import Problem
-    from deblur_cli.cli.run.note import FormerResultError
+    from deblur_cli.cli.run.plan import FormerResultError
 
     loaded, missing = _network_of(plan, options, streams)
     for note in plan.notes:
@@ -203,7 +203,7 @@ def _opened(
 
     Raises PhotoError where the run would: the photo is read as it would be then.
     """
-    from deblur_cli.cli.run.note import check_is_new
+    from deblur_cli.cli.run.plan import check_is_new
     from deblur_cli.photo import encode
     from deblur_cli.photo.decode import RawOptions, decode
 

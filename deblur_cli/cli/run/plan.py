@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING
 
 from deblur_cli.cli.options import FolderPath, check_folder
 from deblur_cli.cli.run.collect import Collection, Found, LeftOut, Problem, identity, real_path
-from deblur_cli.cli.run.companions import choose, copies_of, sidecars_of
-from deblur_cli.cli.run.masks import masks_of
+from deblur_cli.cli.run.companions import choose, copies_of, masks_of, sidecars_of
 from deblur_cli.cli.run.options import ENDINGS, Existing, Kind, RunOptions
-from deblur_cli.errors import DecodeError, EncodeError, UsageError
+from deblur_cli.errors import DecodeError, EncodeError, PhotoError, UsageError
 from deblur_cli.photo import encode
 from deblur_cli.photo.header import identify, is_picture_name, is_unread_name
+from deblur_cli.photo.note import note_of
 
-EXISTS = "already exists"
-USE_OVERWRITE = "; use --overwrite or --skip-existing"
 if TYPE_CHECKING:
     from deblur_cli.photo.photo import Photo
 
+EXISTS = "already exists"
+USE_OVERWRITE = "; use --overwrite or --skip-existing"
 _LOSSLESS = frozenset({"PNG", "TIFF"})
 
 
@@ -370,3 +370,20 @@ def _nearest_existing(folder: Path) -> Path:
 
 def _may_write(folder: Path) -> bool:
     return os.access(folder, os.W_OK | os.X_OK)
+
+
+class FormerResultError(PhotoError):
+    """A photo of several is what an earlier run made, so it is skipped."""
+
+
+def check_is_new(photo: "Photo", job: Job, options: RunOptions) -> None:
+    """Let no result be deblurred once more without --again.
+
+    Raises PhotoError where the photo is the only one, as the user surely expects something else, and
+    FormerResultError where it is one of several.
+    """
+    if options.again or not job.restores or (note := note_of(photo)) is None:
+        return
+    if options.is_one_photo:
+        raise PhotoError(f"{photo.source}: is a result of {note}; use --again to deblur it once more")
+    raise FormerResultError(f"skipped, as it is a result of {note}; --again deblurs it once more")
