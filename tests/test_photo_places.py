@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from photo_files import file_bytes, smooth_pixels, to_pillow
+from photo_files import exif_tags, file_bytes, smooth_pixels, to_pillow
+from photo_raw import make_dng, quarters
 
 from deblur_cli.photo import exif
 from deblur_cli.photo.decode import decode
@@ -132,6 +133,13 @@ def test_the_subject_is_turned_like_the_picture(box, orientation, order, named, 
     assert turn_places(xmp, orientation, (width, height))[0] == packet(
         seq.format("SubjectLocation", *pixel[2:4])
     )
+
+
+def test_the_subject_of_camera_raw_is_turned_like_its_picture(tmp_path):
+    path = tmp_path / "a.dng"
+    path.write_bytes(make_dng(quarters(), orientation=6, further={37396: ("H", [10, 20, 30, 40])}))
+    exposure = exif_tags(decode(path).metadata.exif)["exposure"]
+    assert exposure[37396] == (64 - 1 - 20, 10, 40, 30)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import rawpy
 from numpy.typing import NDArray
 
 from deblur_cli.errors import DecodeError, UsageError
-from deblur_cli.photo import profiles
+from deblur_cli.photo import exif, profiles
 from deblur_cli.photo.bmff import read_canon
 from deblur_cli.photo.guards import too_large
 from deblur_cli.photo.metadata import IPTC_TAG, XMP_TAG, mended_iptc, read_blocks
@@ -86,8 +86,8 @@ def read_raw(path: Path, max_megapixels: float, options: RawOptions, *, develop:
         if megapixels > max_megapixels:
             raise too_large(path, megapixels, max_megapixels)
         pixels = _develop(path, raw, options, half_size=not develop)
-        block, lost = read_raw_exif(path, raw)
-    orientation = _ORIENTATIONS.get(sizes.flip, 1)
+        orientation = _ORIENTATIONS.get(sizes.flip, 1)
+        block, lost = read_raw_exif(path, raw, orientation)
     beside = _read_beside(path)
     crop = _default_crop(sizes) if beside.is_dng else None
     if not develop:
@@ -98,13 +98,14 @@ def read_raw(path: Path, max_megapixels: float, options: RawOptions, *, develop:
         pixels = turn_upright(pixels[top:bottom, left:right], orientation)
     shown = (pixels.shape[1], pixels.shape[0])
     others, lost_others = read_blocks(beside.blocks, shown, turned=orientation != 1, orientation=orientation)
+    upright = exif.mark_upright(block, shown[::-1] if orientation >= 5 else shown)
     return Photo(
         pixels=pixels,
         source=path,
         format="RAW",
         orientation=orientation,
         bits=16,
-        metadata=replace(others, icc=profiles.space_profile(options.color_space), exif=block),
+        metadata=replace(others, icc=profiles.space_profile(options.color_space), exif=upright),
         left_out=(*lost, *lost_others, *beside.left_out),
     )
 

@@ -64,8 +64,8 @@ _HEADERS = {  # RAW that is a TIFF but for its first bytes: Olympus, Panasonic
 }
 
 
-def read_raw_exif(path: Path, raw: rawpy.RawPy) -> tuple[bytes | None, tuple[str, ...]]:
-    """An EXIF block with orientation 1: camera, lens, time, exposure, GPS; and what it lacks, as phrases."""
+def read_raw_exif(path: Path, raw: rawpy.RawPy, orientation: int) -> tuple[bytes, tuple[str, ...]]:
+    """An EXIF block with this orientation: camera, lens, time, exposure, GPS; and phrases for what it lacks."""
     lost: list[str] = []
     try:
         with path.open("rb") as file:
@@ -77,7 +77,7 @@ def read_raw_exif(path: Path, raw: rawpy.RawPy) -> tuple[bytes | None, tuple[str
     _add_known(kept, raw)
     if Base.Make not in kept.main and not lost:
         unfit = (*unfit, "the name of its camera, which cannot be read")
-    kept.main[Base.Orientation] = Value(_SHORT, struct.pack(kept.order + "H", 1))
+    kept.main[Base.Orientation] = Value(_SHORT, struct.pack(kept.order + "H", orientation))
     return exif.build(kept), (*lost, *unfit)
 
 
