@@ -26,6 +26,7 @@ from cli_helpers import (
     stop_at,
 )
 
+from deblur_cli.cli.output import interrupts_held, terminate_like_interrupt
 from deblur_cli.cli.run.journal import NAME
 from deblur_cli.cli.run.pipeline import Pipeline
 
@@ -205,6 +206,16 @@ def test_interrupted_run_leaves_nothing_half_written_and_sums_up(tmp_path, numbe
     assert err.splitlines()[-1].startswith(b"3 photos: 1 restored, 2 not done, ")
     assert names_in(tmp_path) == {"a.png", "b_slow.png", "c.png", "a_deblurred.png", "a_mask.png", NAME}
     assert out.decode().splitlines() == [str(tmp_path / name) for name in ("a_deblurred.png", "a_mask.png")]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_while_programs_are_loaded_waits_until_they_are(number):
+    done = []
+    with pytest.raises(KeyboardInterrupt), terminate_like_interrupt(), interrupts_held():
+        signal.raise_signal(number)
+        done.append("loaded")
+    assert done == ["loaded"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_ctrl_c_after_the_last_photo_leaves_nothing_to_resume(tmp_path, monkeypatch):

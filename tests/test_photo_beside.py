@@ -9,6 +9,7 @@ import pillow_heif
 import pytest
 import tifffile
 from photo_files import SRGB, XMP, exif_block, exif_tags, file_bytes, smooth_pixels, to_pillow
+from photo_raw import make_dng, quarters
 from PIL import Image
 
 from deblur_cli.photo import png
@@ -226,6 +227,11 @@ def test_a_picture_within_a_page_and_bytes_behind_a_tiff_are_named(tmp_path):
     names = ("1 further picture inside it", "a second picture behind the first")
     behind = file_bytes(to_pillow(smooth_pixels(8, 8)), "JPEG")
     assert read(tmp_path, content + bytes(4) + behind).left_out == names
+
+
+def test_bytes_behind_a_dng_are_named(tmp_path):
+    assert read(tmp_path, make_dng(quarters())).left_out == ()
+    assert read(tmp_path, make_dng(quarters()) + VIDEO).left_out == (MOTION,)
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,25 @@ def terminate_like_interrupt() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Let Ctrl-C and its like wait until this ends: an exception while torch is imported may abort Python."""
+    came: list[int] = []
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    raising = {number: handler for number in numbers if callable(handler := signal.getsignal(number))}
+    if threading.current_thread() is not threading.main_thread():
+        raising = {}  # no signal raises anything here
+    for number in raising:
+        signal.signal(number, lambda number, _frame: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in raising.items():
+            signal.signal(number, handler)
+    if came:
+        signal.raise_signal(came[0])
+
+
 class Output:
     """The two streams of a run. stderr is a Rich console, which honors NO_COLOR by itself."""
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from deblur_cli.photo.jpeg_trailer import read_trailer
+from deblur_cli.photo.photo import CREDENTIALS
 
 
 class Around(NamedTuple):
@@ -47,7 +48,7 @@ def _read_webp(data: bytes) -> Around:
         elif block is not None:
             info[block] = data[start:end]
         elif name not in _WEBP_PARTS and name != b"ICCP":
-            left_out.append(f"its chunk {printable(name)}")
+            left_out.append(CREDENTIALS if name == b"C2PA" else f"its chunk {printable(name)}")
     return Around(info, (*left_out, *named_behind(data, 8 + int.from_bytes(data[4:8], "little"))))
 
 

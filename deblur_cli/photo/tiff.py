@@ -102,6 +102,8 @@ class TiffPages:
         found = [_BESIDE_RAW.get(int(page.subfiletype), "") for page in pages]
         if sum(not int(page.subfiletype) and page.photometric in _SENSOR_PHOTOMETRICS for page in pages) > 1:
             found.append("a further RAW picture")
+        if self.is_dng:
+            found += named_behind(tiff_pages.behind(self.file, pages), 0)
         return tuple(dict.fromkeys(filter(None, found)))
 
     @property

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 import typer
 
 from deblur_cli.cli.options import takes, wrong_usage
-from deblur_cli.cli.output import is_disk_full, terminate_like_interrupt
+from deblur_cli.cli.output import interrupts_held, is_disk_full, terminate_like_interrupt
 from deblur_cli.cli.run.options import Kind, RunOptions
 from deblur_cli.errors import DeblurError, DecodeError, PhotoError, UsageError
 
@@ -90,7 +90,8 @@ def deblur(
     plan: "Plan", options: RunOptions, journal: "Journal", findings: "Findings | None", streams: "Output"
 ) -> int:
     """Do what is planned and return the exit code."""
-    from deblur_cli.cli.run.batch import Batch
+    with interrupts_held():
+        from deblur_cli.cli.run.batch import Batch
     from deblur_cli.cli.run.collect import REPORT_FOLDER
     from deblur_cli.cli.run.plan import result_folder
     from deblur_cli.report import Report
@@ -124,8 +125,9 @@ def _check_kept(path: Path | None, plan: "Plan") -> None:
 
 def load(options: RunOptions, streams: "Output") -> "tuple[Deblurrer, Request]":
     """Return what deblurs the photos of a run, and what it shall do with each."""
-    from deblur_cli.cli.options import epsilon_for, load_weights
-    from deblur_cli.restoration.deblurrer import Deblurrer, Request
+    with interrupts_held():
+        from deblur_cli.cli.options import epsilon_for, load_weights
+        from deblur_cli.restoration.deblurrer import Deblurrer, Request
 
     loaded = load_weights(options.weights, options.detector, streams)
     if Kind.trajectory in options.kinds and not loaded.network.traces:
