@@ -291,6 +291,7 @@ def test_a_taken_port_is_said_before_weights_are_loaded(address):
     assert (result.exit_code, "leave out --port" in result.stderr) == (2, True)
 
 
+@needs_browser
 def test_closing_the_page_ends_its_work(browser, tmp_path):
     """The network is free for another window soon after the one that used it is gone."""
     with Image.open("examples/astronaut.jpg") as image:

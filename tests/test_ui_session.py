@@ -1,7 +1,9 @@
 """One window of the page, without a browser."""
 
+import gc
 import threading
 import time
+import weakref
 
 import numpy as np
 import pillow_heif
@@ -203,6 +205,18 @@ def test_two_windows_do_not_disturb_each_other(bench, tmp_path):
     one.paint([(20.0, 20.0)], 8, add=True)
     assert other.epsilon == 0.5
     assert other.request.painted is None
+
+
+def test_nothing_of_a_photo_stays_when_the_next_one_is_open(bench, tmp_path):
+    session = opened(bench, tmp_path / "a.png")
+    session.paint([(20.0, 20.0)], 8, add=True)
+    session.save(tmp_path / "b.png")
+    session.render(View())
+    left = [weakref.ref(one) for one in (session.photo, session.photo.pixels, session.findings)]
+    session.open(tmp_path / "b.png")
+    gc.collect()
+    assert [one() for one in left] == [None] * 3
+    assert not session.undo()
 
 
 def test_a_closed_window_holds_no_photo(bench, tmp_path):

@@ -65,7 +65,7 @@ _HEADERS = {  # RAW that is a TIFF but for its first bytes: Olympus, Panasonic
 
 
 def read_raw_exif(path: Path, raw: rawpy.RawPy, orientation: int) -> tuple[bytes, tuple[str, ...]]:
-    """An EXIF block with this orientation: camera, lens, time, exposure, GPS; and phrases for what it lacks."""
+    """An EXIF block with this orientation: camera, lens, time, exposure, GPS; and phrases for the lacking."""
     lost: list[str] = []
     try:
         with path.open("rb") as file:
