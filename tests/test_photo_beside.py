@@ -110,6 +110,7 @@ def test_unknown_boxes_are_named(tmp_path, kind, extra, name):
         ),
         (b"rdf+xml", b"rdf+yml", "its metadata of the type application/rdf+yml"),
         (b"auxl", b"pred", "further images"),
+        (b"cdsc", b"xdsc", "its XMP block, which is tied to no picture"),
     ],
 )
 def test_items_that_no_result_carries_are_named(tmp_path, before, after, name):

@@ -120,7 +120,7 @@ _EMBEDDED, _LINKED = b"DEBM", b"KNIL"  # kinds of profile, little-endian
 def _read_bmp(data: bytes) -> Around:
     """The profile of a BITMAPV5HEADER, and what stands behind pixels and profile."""
     whole, pixels_at, head = struct.unpack_from("<I4xII", data, 2)
-    end = max(whole, pixels_at)
+    end = max(whole, pixels_at) if whole or head >= 40 else len(data)  # where nothing tells
     if head >= 40 and len(data) >= 54:
         width, height, _, bits, _, size = struct.unpack_from("<iiHHII", data, 18)
         rows = (width * bits + 31) // 32 * 4 * abs(height)

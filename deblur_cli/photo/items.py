@@ -133,15 +133,16 @@ class _Fates:
         return self._of(self._users[number]) if number in self._users else "further images"
 
     def _of_block(self, number: int, item: _Item) -> str:
-        if not self._describes_picture(item):
-            return self._of(item.targets[b"cdsc"][0])
+        if not self._describes_picture(item):  # of a picture that is named itself, or not found by readers
+            described = item.targets.get(b"cdsc")
+            lone = f"its {self._kind_of(number)} block, which is tied to no picture"
+            return self._of(described[0]) if described else lone
         if self._blocks[self._kind_of(number)] != number:
             return f"a further {self._kind_of(number)} block"
         return _PART if self._kind_of(number) in ("EXIF", "XMP") else f"its metadata of the type {item.type}"
 
     def _describes_picture(self, item: _Item) -> bool:
-        targets = item.targets.get(b"cdsc", ())
-        return item.kind in (b"Exif", b"mime", b"uri ") and (not targets or self._primary in targets)
+        return item.kind in (b"Exif", b"mime", b"uri ") and self._primary in item.targets.get(b"cdsc", ())
 
     def _kind_of(self, number: int) -> str:
         item = self._items[number]
