@@ -9,6 +9,15 @@ from deblur_cli import __version__
 from deblur_cli.cli import options
 from deblur_cli.errors import WeightsError, how_to_install
 
+# What people call the formats, by what `Photo.format` calls them
+FORMATS = {"JPEG": "JPEG", "PNG": "PNG", "WEBP": "WebP", "TIFF": "TIFF", "BMP": "BMP", "GIF": "GIF"}
+FORMATS |= {"HEIF": "HEIC", "AVIF": "AVIF", "JXL": "JPEG XL", "JP2": "JPEG 2000", "RAW": "camera RAW"}
+EXTRAS = (  # name, what it adds, the module that it installs, and the format that needs it
+    ("heif", "reading HEIC", "pillow_heif", "HEIF"),
+    ("jxl", "reading JPEG XL", "pillow_jxl", "JXL"),
+    ("plot", "drawing plots", "matplotlib", None),
+    ("ui", "the page of `deblur ui`", "nicegui", None),
+)
 CPU_INFO = Path("/proc/cpuinfo")
 
 
@@ -55,21 +64,16 @@ def gather() -> dict[str, Any]:
 
 def found_formats() -> dict[str, Any]:
     """Tell which formats are read and written, and which extras there are, installed or not."""
-    from deblur_cli.photo import formats
     from deblur_cli.photo.writers import WRITERS
 
     extras = [
-        {"name": extra.name, "adds": f"reading {formats.NAMES[format]}", "installed": extra.is_installed}
-        for format, extra in formats.EXTRAS.items()
-    ]
-    others = (("plot", "drawing plots", "matplotlib"), ("ui", "the page of `deblur ui`", "nicegui"))
-    extras += [
         {"name": name, "adds": adds, "installed": find_spec(module) is not None}
-        for name, adds, module in others
+        for name, adds, module, _ in EXTRAS
     ]
+    missing = [form for *_, module, form in EXTRAS if form and find_spec(module) is None]
     return {
-        "reads": formats.readable(),
-        "writes": [formats.NAMES[format] for format in WRITERS],
+        "reads": [name for form, name in FORMATS.items() if form not in missing],
+        "writes": [FORMATS[form] for form in WRITERS],
         "extras": extras,
     }
 

@@ -4,9 +4,11 @@ To write a new format: name it in `cli/run/options.py` and add its writer to `WR
 """
 
 import hashlib
+import re
 from dataclasses import replace
 from pathlib import Path
 
+from deblur_cli import __version__
 from deblur_cli.errors import EncodeError
 from deblur_cli.files import Content, check_target, write_file
 from deblur_cli.photo import exif
@@ -34,6 +36,10 @@ _LONGEST_SIDE = {
 }  # pixels
 # What colors need, of the chunks of a PNG
 _COLOR_CHUNKS = (b"cHRM", b"gAMA", b"sRGB", b"cICP", b"mDCV", b"cLLI", b"mDCv", b"cLLi", b"sBIT", b"bKGD")
+
+
+# What a result bears in EXIF's Software, by which it is known again
+_NOTE = re.compile(r"(?:^|; )(deblur \d\S* \([^;]*\))(?:; |$)")
 
 
 def format_of(name: str | Path) -> str:
@@ -215,3 +221,19 @@ def check_fits(photo: Photo, path: Path, format: str, quality: int | None = None
             f"{path}: {photo.width}x{photo.height} pixels are more than {name} can hold"
             f" ({_LONGEST_SIDE[name]} a side); choose PNG or TIFF"
         )
+
+
+def note_on(what: str) -> str:
+    """The note of a result: which deblur did what."""
+    return f"deblur {__version__} ({what})"
+
+
+def note_of(photo: Photo) -> str | None:
+    """The last note that a photo bears, None for a photo that is no result."""
+    if photo.metadata.exif is None:
+        return None
+    try:
+        notes = _NOTE.findall(exif.software_of(photo.metadata.exif))
+    except exif.BrokenExifError:  # the result will lack it
+        return None
+    return str(notes[-1]) if notes else None

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from deblur_cli.photo import encode
-from deblur_cli.photo.note import note_on
 from deblur_cli.photo.photo import Photo
 from deblur_cli.restoration.deblurrer import Result
 
@@ -39,7 +38,7 @@ def save(
         format=encode.format_of(path.name),
         quality=quality,
         overwrite=overwrite,
-        note=note_on(what) if note else None,
+        note=encode.note_on(what) if note else None,
         strip=strip,
         strict=strict,
     )

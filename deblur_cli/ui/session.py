@@ -13,7 +13,6 @@ from deblur_cli.errors import CanceledError
 from deblur_cli.nets.network import CELL, cells_of
 from deblur_cli.photo import encode
 from deblur_cli.photo.decode import decode
-from deblur_cli.photo.note import note_of
 from deblur_cli.photo.photo import Photo, rgb_profile, to_eight_bits
 from deblur_cli.pictures import trajectory_overlay
 from deblur_cli.pictures.drawing import reduced, tinted, upsample
@@ -156,7 +155,7 @@ class Session:
     @property
     def former_note(self) -> str | None:
         """The note of an earlier run in the photo, where it is a result."""
-        return note_of(self.photo) if self.photo else None
+        return encode.note_of(self.photo) if self.photo else None
 
     @property
     def profile(self) -> bytes | None:

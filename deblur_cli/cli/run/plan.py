@@ -16,7 +16,6 @@ from deblur_cli.cli.run.options import ENDINGS, Existing, Kind, RunOptions
 from deblur_cli.errors import DecodeError, EncodeError, PhotoError, UsageError
 from deblur_cli.photo import encode
 from deblur_cli.photo.header import identify, is_picture_name, is_unread_name
-from deblur_cli.photo.note import note_of
 
 if TYPE_CHECKING:
     from deblur_cli.photo.photo import Photo
@@ -382,7 +381,7 @@ def check_is_new(photo: "Photo", job: Job, options: RunOptions) -> None:
     Raises PhotoError where the photo is the only one, as the user surely expects something else, and
     FormerResultError where it is one of several.
     """
-    if options.again or not job.restores or (note := note_of(photo)) is None:
+    if options.again or not job.restores or (note := encode.note_of(photo)) is None:
         return
     if options.is_one_photo:
         raise PhotoError(f"{photo.source}: is a result of {note}; use --again to deblur it once more")
