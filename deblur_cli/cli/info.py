@@ -9,9 +9,6 @@ from deblur_cli import __version__
 from deblur_cli.cli import options
 from deblur_cli.errors import WeightsError, how_to_install
 
-# What people call the formats, by what `Photo.format` calls them
-FORMATS = {"JPEG": "JPEG", "PNG": "PNG", "WEBP": "WebP", "TIFF": "TIFF", "BMP": "BMP", "GIF": "GIF"}
-FORMATS |= {"HEIF": "HEIC", "AVIF": "AVIF", "JXL": "JPEG XL", "JP2": "JPEG 2000", "RAW": "camera RAW"}
 EXTRAS = (  # name, what it adds, the module that it installs, and the format that needs it
     ("heif", "reading HEIC", "pillow_heif", "HEIF"),
     ("jxl", "reading JPEG XL", "pillow_jxl", "JXL"),
@@ -64,6 +61,7 @@ def gather() -> dict[str, Any]:
 
 def found_formats() -> dict[str, Any]:
     """Tell which formats are read and written, and which extras there are, installed or not."""
+    from deblur_cli.photo.header import NAMES
     from deblur_cli.photo.writers import WRITERS
 
     extras = [
@@ -72,8 +70,8 @@ def found_formats() -> dict[str, Any]:
     ]
     missing = [form for *_, module, form in EXTRAS if form and find_spec(module) is None]
     return {
-        "reads": [name for form, name in FORMATS.items() if form not in missing],
-        "writes": [FORMATS[form] for form in WRITERS],
+        "reads": [name for form, name in NAMES.items() if form not in missing],
+        "writes": [NAMES[form] for form in WRITERS],
         "extras": extras,
     }
 

@@ -13,7 +13,7 @@ from typing import BinaryIO, NamedTuple, TypeVar
 from PIL import Image, UnidentifiedImageError
 
 from deblur_cli.errors import DecodeError
-from deblur_cli.photo import codestream, containers, formats, png
+from deblur_cli.photo import codestream, containers, png
 from deblur_cli.photo.bmff import HeicFile, brands, read_primary
 from deblur_cli.photo.exif import ORIENTATION, BrokenExifError, orientation_of
 from deblur_cli.photo.guards import DAMAGE, UnreadKindError, reason_of, unread
@@ -27,6 +27,9 @@ HEADER_BYTES = 64
 
 T = TypeVar("T")
 
+# What people call the formats, by what `Photo.format` calls them
+NAMES = {"JPEG": "JPEG", "PNG": "PNG", "WEBP": "WebP", "TIFF": "TIFF", "BMP": "BMP", "GIF": "GIF"}
+NAMES |= {"HEIF": "HEIC", "AVIF": "AVIF", "JXL": "JPEG XL", "JP2": "JPEG 2000", "RAW": "camera RAW"}
 RAW_SUFFIXES = frozenset(
     {
         *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".iiq", ".kdc", ".mef"),
@@ -171,7 +174,7 @@ def _unread(path: Path, header: bytes) -> DecodeError:
         kind = "a video"
     if kind is not None:
         return unread(path, kind)
-    *names, last = formats.NAMES.values()
+    *names, last = NAMES.values()
     return DecodeError(f"{path}: is not a picture that deblur knows; it reads {', '.join(names)} and {last}")
 
 
