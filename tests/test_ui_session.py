@@ -9,7 +9,7 @@ import numpy as np
 import pillow_heif
 import pytest
 import tifffile
-from cli_helpers import deblur
+from cli_helpers import deblur, make_photo
 from networks import lively, weights_of
 from photo_raw import make_dng
 from PIL import Image
@@ -17,6 +17,7 @@ from restoration_helpers import findings_of, picture
 
 from deblur_cli import weights
 from deblur_cli.errors import CanceledError, DecodeError, EncodeError, PhotoTooLargeError
+from deblur_cli.photo.decode import decode
 from deblur_cli.photo.encode import output_suffix
 from deblur_cli.restoration.deblurrer import Deblurrer, Request
 from deblur_cli.ui.session import DETAIL, Session, View, Workbench
@@ -162,6 +163,19 @@ def test_mask_and_motion_are_drawn_where_something_is_marked(bench, tmp_path):
     assert changed_cells(plain, session.render(View())) >= set(zip(*np.nonzero(session.opacity), strict=True))
     for center in (None, (100.0, 80.0)):
         assert not np.array_equal(plain, session.render(View(center, mask=False, motion=True)))
+
+
+def test_a_photo_is_given_up_while_it_is_being_read(bench, tmp_path, monkeypatch):
+    session = Session(bench)
+
+    def slow(path, max_megapixels):
+        session.cancel()  # as the button does meanwhile
+        return decode(path, max_megapixels)
+
+    monkeypatch.setattr("deblur_cli.ui.session.decode", slow)
+    with pytest.raises(CanceledError):
+        session.open(make_photo(tmp_path / "a.png", (200, 100)))
+    assert session.photo is None and session.progress is None
 
 
 def test_canceled_work_ends_and_the_photo_stays_open(bench, tmp_path):

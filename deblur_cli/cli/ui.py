@@ -137,14 +137,20 @@ def ui(options: UiOptions) -> None:
 def _items(options: RunOptions, warn: Callable[[str], None]) -> "list[Item]":
     """Return the photos that the user names, and where their results go. Raises UsageError for none."""
     from deblur_cli.cli.run.collect import collect
-    from deblur_cli.cli.run.plan import name_results
+    from deblur_cli.cli.run.plan import find_clashes, name_results
     from deblur_cli.ui.session import Item
 
     found = collect(options)
     for line in (*map(str, found.problems), *found.warnings()):
         warn(line)
     jobs = name_results(found.photos, options)
-    return [Item(job.source, job.results[Kind.photo], job.results[Kind.gray]) for job in jobs]
+    clashes = find_clashes(jobs, again=False)
+    if jobs and len(clashes) == len(jobs):
+        raise UsageError(clashes[jobs[0]])
+    for job, reason in clashes.items():
+        warn(f"{job.source}: cannot be opened with the others, as {reason}")
+    named = (job for job in jobs if job not in clashes)
+    return [Item(job.source, job.results[Kind.photo], job.results[Kind.gray]) for job in named]
 
 
 def _uploaded(options: RunOptions, photo: Path) -> "Item":

@@ -159,7 +159,7 @@ class Page:
                 "no-caps"
             )
             ui.button("Undo", icon="undo", on_click=self.undo).props("flat dense no-caps")
-        ui.label("Size of the brush")
+        ui.label("Brush size")
         self.size = Slider(min=SIZES[0], max=SIZES[1], value=48, on_change=self.draw_cursor)
         self.size.props('aria-label="Radius of the brush in pixels of the photo"')
         with ui.row(wrap=True).classes("items-center gap-2"):
@@ -168,7 +168,7 @@ class Page:
                 ui.button("Save", icon="save", on_click=self.save).props("no-caps"),
                 ui.button("Save mask", on_click=self.save_mask).props("flat no-caps"),
             ]
-        self.overwrite = ui.checkbox("Replace results that exist")
+        self.overwrite = ui.checkbox("Replace existing results")
         with ui.row().classes("w-full items-center gap-2 no-wrap"):
             self.progress = ui.linear_progress(0.0, show_value=False).props('aria-label="Progress"')
             self.cancel = ui.button("Cancel", on_click=session.cancel).props("flat dense no-caps")
@@ -418,6 +418,8 @@ class Page:
                         await run.io_bound(self.session.restore_part, view)
                 except CanceledError:
                     if not self.is_outdated:  # the user wants no more
+                        self.say("Canceled.")
+                        self.show_facts()
                         return
                 await self.refresh()
         finally:
@@ -456,7 +458,8 @@ class Page:
                 await self.paint(points)
             elif event.type == "pointerup":
                 await self.released(here)
-        self.cursor = here
+        if event.type != "pointerleave":
+            self.cursor = here
         self.draw_cursor()
 
     async def drag(self, here: Point) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deblur_cli.errors import CanceledError
+from deblur_cli.files import check_target
 from deblur_cli.nets.network import CELL, cells_of
 from deblur_cli.photo import encode
 from deblur_cli.photo.decode import decode
@@ -142,11 +143,12 @@ class Session:
         After an error no photo is open.
         """
         self._forget()
+        canceled = self._canceled = threading.Event()
         try:
             photo = decode(path, self.bench.max_megapixels)
             self._painted = np.zeros(cells_of((photo.height, photo.width)), np.int8)
             self.photo = photo
-            with self._working("detect") as (deblurrer, step):
+            with self._working("detect", canceled) as (deblurrer, step):
                 self.findings = deblurrer.detect(photo, step)
         except BaseException:
             self._forget()
@@ -174,9 +176,14 @@ class Session:
         self._canceled.set()
 
     @contextmanager
-    def _working(self, phase: str) -> Iterator[tuple[Deblurrer, Progress]]:
-        """The network and what to tell its progress, when this window's turn comes. Raises CanceledError."""
-        canceled = self._canceled = threading.Event()
+    def _working(
+        self, phase: str, canceled: threading.Event | None = None
+    ) -> Iterator[tuple[Deblurrer, Progress]]:
+        """The network and what to tell its progress, when this window's turn comes. Raises CanceledError.
+
+        canceled: of work that has begun already
+        """
+        canceled = self._canceled = canceled or threading.Event()
         if self._closed:
             canceled.set()
 
@@ -286,6 +293,7 @@ class Session:
     def save(self, path: Path, *, overwrite: bool = False) -> tuple[str, ...]:
         """Write the photo as `deblur run` would; returns and raises as `encode.encode`, and as `restore`."""
         assert self.photo is not None
+        check_target(path, self.photo.source, overwrite=overwrite)  # before the time that restoring takes
         strength, derived = self.strength, self._derived
         if derived.whole is None:
             derived = self.restore()

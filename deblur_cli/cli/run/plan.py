@@ -92,7 +92,7 @@ def make_plan(
     named = name_results(photos, options)
     masks, without_mask = masks_of(photos, options)
     named = [replace(job, mask=masks.get(job.source)) for job in named]
-    clashes = _find_clashes(named, again=options.again)
+    clashes = find_clashes(named, again=options.again)
     if named and len(clashes) == len(named):
         raise UsageError(clashes[named[0]])
     problems = [*found.problems, *(Problem(job.source, reason) for job, reason in clashes.items())]
@@ -294,7 +294,7 @@ def _check_format(out: Path, wanted: str | None) -> None:
         raise UsageError(f"{out} is the name of a {named} file, but --format asks for {wanted}")
 
 
-def _find_clashes(jobs: Sequence[Job], *, again: bool) -> dict[Job, str]:
+def find_clashes(jobs: Sequence[Job], *, again: bool) -> dict[Job, str]:
     """Return the jobs that would write to an original or to the result of an earlier job, and what to do."""
     originals = {real_path(path) for job in jobs for path in (job.source, *job.sidecars.values())}
     owner: dict[Path, Path] = {}
