@@ -165,6 +165,16 @@ def test_mask_and_motion_are_drawn_where_something_is_marked(bench, tmp_path):
         assert not np.array_equal(plain, session.render(View(center, mask=False, motion=True)))
 
 
+def test_paint_stays_with_its_photo(bench, tmp_path):
+    session = opened(bench, tmp_path / "a.png")
+    session.paint([(20.0, 20.0)], 12, add=True)
+    painted = session.opacity.copy()
+    session.open(make_photo(tmp_path / "b.png", (90, 60)))
+    assert session.opacity.shape != painted.shape
+    session.open(tmp_path / "a.png")
+    assert np.array_equal(session.opacity, painted)
+
+
 def test_a_photo_is_given_up_while_it_is_being_read(bench, tmp_path, monkeypatch):
     session = Session(bench)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import os
 import secrets
 import tempfile
 from collections.abc import Callable, Sequence
@@ -40,6 +41,8 @@ ROOM = "(size) => emit(size.width, window.innerHeight, window.devicePixelRatio)"
 STYLE = """
 .nicegui-content { padding: 0 }
 .stage:focus-visible, .stage:focus { outline: 3px solid var(--q-primary); outline-offset: 2px }
+.chooser .q-btn__content { flex-wrap: nowrap }
+.chooser .block { overflow: hidden; text-overflow: ellipsis; white-space: nowrap }
 .stage { touch-action: none; line-height: 0 }
 .frame { position: relative; overflow: hidden; padding: 5px }
 .body--dark .q-btn.text-primary { color: #f09a55 !important }
@@ -107,7 +110,7 @@ class Page:
             self.back.props('flat dense aria-label="Previous photo"')
             # no field for text, of which Chromium would ask its maker how to fill it in
             self.chooser = ui.dropdown_button("Photo", auto_close=True).props("outline no-caps")
-            self.chooser.classes("chooser").style("flex: 1 1 12rem; text-transform: none")
+            self.chooser.classes("chooser").style("flex: 1 1 0; min-width: 8rem")
             self.forth = ui.button(icon="chevron_right", on_click=lambda: self.open(self.number + 1))
             self.forth.props('flat dense aria-label="Next photo"')
             self.upload = ui.upload(label="Open another photo", auto_upload=True, on_upload=self.uploaded)
@@ -285,9 +288,9 @@ class Page:
 
     async def save(self) -> None:
         """Write the photo."""
-        if self.session.findings is None:
-            return
         item, overwrite = self.items[self.number], self.overwrite.value
+        if self.session.findings is None or self.is_there(item.result):
+            return
         self.say("")
         lost = await self.job(lambda: self.session.save(item.result, overwrite=overwrite or item.is_sent))
         if lost is not None:
@@ -298,9 +301,9 @@ class Page:
 
     async def save_mask(self) -> None:
         """Write the mask."""
-        if self.session.findings is None:
-            return
         item, overwrite = self.items[self.number], self.overwrite.value
+        if self.session.findings is None or self.is_there(item.mask):
+            return
         self.say("")
 
         def write() -> bool:
@@ -309,6 +312,13 @@ class Page:
 
         if await self.job(write):
             self.deliver(item.mask, item)
+
+    def is_there(self, path: Path) -> bool:
+        """Whether a result exists that may not be replaced, which is said."""
+        kept = os.path.lexists(path) and not self.overwrite.value and not self.items[self.number].is_sent
+        if kept:
+            self.say(f"{shown(path)} already exists; check “Replace existing results” to save over it.")
+        return kept
 
     def deliver(self, path: Path, item: Item) -> None:
         """Say where a result is, or send it to the browser that sent the photo."""
@@ -375,8 +385,9 @@ class Page:
         if self.session.photo is None or self.session.findings is None:
             self.facts.set_text("")
             return
+        share = self.session.blurred_share
         state = "" if self.session.has_after(self.view) else ", not restored yet"
-        self.facts.set_text(f"{blurred(self.session.blurred_share)}{state}")
+        self.facts.set_text(f"{blurred(share)}{state}" if share else "Nothing is marked")
 
     async def looked(self) -> None:
         """Show what the switches say."""

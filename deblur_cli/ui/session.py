@@ -122,6 +122,7 @@ class Session:
         self._canceled = threading.Event()  # of the work under way
         self._looking = threading.Lock()
         self._closed = False
+        self._paint_of: dict[Path, NDArray[np.int8]] = {}  # what was painted in photos that were open before
         self._forget()
 
     def _forget(self) -> None:
@@ -142,11 +143,15 @@ class Session:
 
         After an error no photo is open.
         """
+        if self.photo is not None and self._painted.any():
+            self._paint_of[self.photo.source] = self._painted
         self._forget()
         canceled = self._canceled = threading.Event()
         try:
             photo = decode(path, self.bench.max_megapixels)
-            self._painted = np.zeros(cells_of((photo.height, photo.width)), np.int8)
+            nothing = np.zeros(cells_of((photo.height, photo.width)), np.int8)
+            painted = self._paint_of.pop(path, nothing)
+            self._painted = painted if painted.shape == nothing.shape else nothing
             self.photo = photo
             with self._working("detect", canceled) as (deblurrer, step):
                 self.findings = deblurrer.detect(photo, step)
