@@ -76,7 +76,7 @@ def window(browser, address, **context):
 
 def settled(page):
     """Wait until the photo is looked at."""
-    expect(page.get_by_text(re.compile("% blurred"))).to_be_visible(timeout=SLOW)
+    expect(page.get_by_text(re.compile("% blurred|Nothing is marked"))).to_be_visible(timeout=SLOW)
 
 
 def share(page):
