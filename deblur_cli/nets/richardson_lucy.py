@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deblur_cli.nets.motion import from_double_angle, to_double_angle, trajectory
-from deblur_cli.nets.network import CELL, Detection, Network, Restoration, fit
+from deblur_cli.nets.network import CELL, Detection, Network, Restoration, cells_of, fit
 
 STEPS = 5  # more of them sharpen noise and errors of the motion
 MOST_STEPS = 9.0  # of the restorer, in a picture without noise
@@ -216,9 +216,10 @@ class RichardsonLucy(Network):
     def restore(self, detection: Detection, epsilon: float = 0.5, mask: Tensor | None = None) -> Restoration:
         """What is blurred for sure, or what the mask says, undone; nothing where the motion is unknown."""
         image, start, end = detection.image, detection.start, detection.end
-        cells = (-(-image.shape[-2] // CELL), -(-image.shape[-1] // CELL))
-        probability = torch.ones_like(image[:, :1, :1, :1]).expand(-1, 1, *cells)
-        if detection.probability is not None:
+        cells = cells_of((image.shape[-2], image.shape[-1]))
+        if detection.probability is None:
+            probability = image.new_ones(len(image), 1, *cells)
+        else:
             probability = fit(detection.probability, cells)
         mask = (probability > epsilon).to(probability) if mask is None else fit(mask, cells)
         if start is None or end is None:
