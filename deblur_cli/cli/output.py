@@ -9,7 +9,6 @@ import shutil
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -221,9 +220,9 @@ class Output:
         """Write an error to stderr, in quiet runs too."""
         self._print(f"error: {line}", style="red")
 
-    def traceback(self, error: Exception) -> None:
-        """Write the traceback of an error to stderr."""
-        self.console.print("".join(traceback.format_exception(error)), markup=False, end="")
+    def verbatim(self, text: str) -> None:
+        """Write text to stderr as it stands, such as a traceback; nothing for none."""
+        self.console.print(text, markup=False, end="")
 
     def _print(self, line: str, style: str | None = None) -> None:
         self.console.print(printable(self._renamed(line)), style=style, markup=False)

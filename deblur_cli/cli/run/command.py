@@ -92,6 +92,7 @@ def deblur(
     """Do what is planned and return the exit code."""
     with interrupts_held():
         from deblur_cli.cli.run.batch import Batch
+        from deblur_cli.cli.run.steps import Steps
     from deblur_cli.cli.run.collect import REPORT_FOLDER
     from deblur_cli.cli.run.plan import result_folder
     from deblur_cli.report import Report
@@ -99,8 +100,10 @@ def deblur(
     report = Report(result_folder(options) / REPORT_FOLDER) if options.report else None
     if report is not None:
         report.prepare()
-    batch = Batch(options, streams, journal, findings, report)  # here its time begins
-    return batch.run(plan, load(options, streams) if plan.jobs else None)
+    batch = Batch(options, streams, journal, report)  # here its time begins
+    if not plan.jobs:
+        return batch.run(plan, None)
+    return batch.run(plan, Steps(options, streams, journal, *load(options, streams), report, findings))
 
 
 def _read_findings(options: RunOptions) -> "tuple[RunOptions, Findings | None]":

@@ -12,9 +12,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from deblur_cli.cli.run.batch import Batch
     from deblur_cli.cli.run.messages import Outcome
     from deblur_cli.cli.run.plan import Job
+    from deblur_cli.cli.run.steps import Steps
     from deblur_cli.photo.photo import Photo
     from deblur_cli.restoration.deblurrer import Result
     from deblur_cli.restoration.findings import Findings
@@ -67,12 +67,12 @@ class Budget:
 
 
 class Pipeline:
-    """Takes photos through the steps of a batch; `width` are read, and as many written, side by side.
+    """Takes photos through their steps; `width` are read, and as many written, side by side.
 
     What `read`, `deblur` or `write` raises is what came of the photo; what `report` raises ends the run.
     """
 
-    def __init__(self, steps: "Batch", width: int, budget: Budget) -> None:
+    def __init__(self, steps: "Steps", width: int, budget: Budget) -> None:
         self._steps = steps
         self._width = width
         self._budget = budget
