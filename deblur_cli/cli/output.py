@@ -46,6 +46,13 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def file_size(count: int) -> str:
+    """Return a number of bytes in the unit that suits it."""
+    if count < 1000:
+        return f"{count} bytes"
+    return f"{count / 1e3:.1f} KB" if count < 100_000 else f"{count / 1e6:.1f} MB"
+
+
 def describe(error: BaseException) -> str:
     """Return one line that tells a user what went wrong."""
     match error:

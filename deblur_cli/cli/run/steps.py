@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -100,6 +101,7 @@ class Steps:
         self._page = page
         self._findings = findings
         self._seconds: defaultdict[Job, float] = defaultdict(float)  # spent on each photo under way
+        self._read_mask = lru_cache(1)(read_mask)  # one mask may be for all photos
         self._raw = RawOptions(options.raw_white_balance, options.raw_exposure, options.raw_color_space)
 
     @property
@@ -167,7 +169,7 @@ class Steps:
             return self._request
         mode = MaskMode(self._options.mask_mode or MaskMode.only)
         size = (photo.height, photo.width)
-        painted = read_mask(job.mask, *size, self._options.max_megapixels, mode)
+        painted = self._read_mask(job.mask, *size, self._options.max_megapixels, mode)
         return replace(self._request, painted=painted)
 
     def write(self, job: Job, photo: Photo, deblurred: "Deblurred") -> Outcome:
