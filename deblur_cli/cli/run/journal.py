@@ -9,6 +9,7 @@ its end removes its journal. Other runs are kept out of the folder meanwhile.
 """
 
 import errno
+import hashlib
 import json
 import os
 import threading
@@ -27,6 +28,7 @@ from deblur_cli.cli.run.options import Existing, RunOptions
 from deblur_cli.cli.run.plan import Job, State, names_a_file, result_folder
 from deblur_cli.errors import DeblurError, UsageError
 from deblur_cli.files import PARTIAL, explain
+from deblur_cli.stores import Address, Place, Stamp, is_address
 
 if TYPE_CHECKING:
     from deblur_cli.weights import LoadedWeights
@@ -67,16 +69,14 @@ _IDLE = frozenset(
     }
 )
 
-Stamp = tuple[int, int]  # size in bytes, time of last change in nanoseconds
-
 
 @dataclass(frozen=True)
 class Trace:
     """What a journal says of one photo. `results` are those it was going to write; stamps once done."""
 
-    results: tuple[Path, ...]
+    results: tuple[str, ...]
     source: Stamp | None
-    stamps: Mapping[Path, Stamp] | None = None
+    stamps: Mapping[str, Stamp] | None = None
 
 
 @dataclass
@@ -85,7 +85,7 @@ class Past:
 
     settings: Mapping[str, Any]
     existing: Existing
-    traces: dict[Path, Trace] = field(default_factory=dict)
+    traces: dict[str, Trace] = field(default_factory=dict)
     length: int = 0
 
 
@@ -114,13 +114,13 @@ def read(path: Path) -> Past | None:
     return past
 
 
-def _add(traces: dict[Path, Trace], record: Mapping[str, Any]) -> None:
-    photo = Path(record["photo"])
+def _add(traces: dict[str, Trace], record: Mapping[str, Any]) -> None:
+    photo = str(record["photo"])
     if record["event"] == "begin":
         source = record["source"]
-        traces[photo] = Trace(tuple(map(Path, record["results"])), source and tuple(source))
+        traces[photo] = Trace(tuple(record["results"]), source and tuple(source))
     else:
-        stamps = {Path(name): (size, time) for name, (size, time) in record["results"].items()}
+        stamps = {name: (size, mark) for name, (size, mark) in record["results"].items()}
         traces[photo] = Trace(tuple(stamps), traces[photo].source, stamps)
 
 
@@ -128,7 +128,8 @@ class Journal:
     """What an earlier run left to go on with, and the record of this one."""
 
     def __init__(self, options: RunOptions) -> None:
-        self._path = None if names_a_file(options) else result_folder(options) / NAME
+        self._folder = result_folder(options)  # as the user knows it
+        self._path = None if names_a_file(options) else home_of(self._folder) / NAME
         self._options = options
         self._settings = settings_of(options)
         self._past: Past | None = None
@@ -164,14 +165,14 @@ class Journal:
             raise DeblurError(f"{self._path} cannot be read: {error.strerror}") from error
         if past is None:
             if resume:
-                streams.warn(f"there is no unfinished run in {self._path.parent}; existing results are kept")
+                streams.warn(f"there is no unfinished run in {self._folder}; existing results are kept")
         elif not resume:
             streams.warn(f"{self._path} is left from an unfinished run, which --resume would continue")
         else:
             changes = differences(past.settings, self._settings | hashes_of(self._options))
             if changes:
                 raise UsageError(
-                    f"the unfinished run in {self._path.parent} had different settings "
+                    f"the unfinished run in {self._folder} had different settings "
                     f"({'; '.join(changes)}); repeat them, or start over with --overwrite instead of --resume"
                 )
             self._past = past
@@ -180,24 +181,24 @@ class Journal:
         """Leave out what the earlier run wrote; `*.jpg` finds that too, once results lie beside photos."""
         traces = self._past.traces.values() if self._past else ()
         results = {result for trace in traces for result in trace.results}
-        return [photo for photo in photos if identity(photo.path) not in results]
+        return [photo for photo in photos if str(identity(photo.path)) not in results]
 
     def judge(self, job: Job) -> Job:
         """Set how far the earlier run came with a photo, and which of its files stay."""
-        trace = self._past.traces.get(identity(job.source)) if self._past else None
+        trace = self._past.traces.get(str(identity(job.source))) if self._past else None
         if trace is None:
             return job
         results = job.results.values()
-        foreign = {path for path in results if identity(path) not in trace.results and path.exists()}
+        foreign = {path for path in results if str(identity(path)) not in trace.results and path.exists()}
         again = replace(job, present=frozenset(foreign), state=State.again)
         if trace.stamps is None:
             return again
-        now = {path: stamp(identity(path)) for path in results}
-        then = {path: trace.stamps.get(identity(path)) for path in results}
+        now = {path: stamp(identity(path), known=True) for path in results}
+        then = {path: trace.stamps.get(str(identity(path))) for path in results}
         altered = {path for path in now if now[path] and then[path] and not is_same(now[path], then[path])}
         if altered:
             return replace(job, present=frozenset(results) - altered, state=State.altered)
-        whole = all(now.values()) and is_same(stamp(job.source), trace.source)
+        whole = all(now.values()) and is_same(stamp(job.source, known=True), trace.source)
         return replace(job, state=State.finished) if whole else again
 
     def open(self, photos: int, weights: "LoadedWeights | None", streams: Output) -> None:
@@ -211,6 +212,7 @@ class Journal:
         settings = self._settings | hashes_in(weights)
         with ExitStack() as on_failure:
             try:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
                 file = on_failure.enter_context(FileIO(self._path, "a"))
                 _remove_parts(read(self._path))
                 file.truncate(self._past.length if self._past else 0)
@@ -279,14 +281,31 @@ def _sync(folder: Path) -> None:
 def _remove_parts(past: Past | None) -> None:
     """Remove what the writing of unfinished photos left behind."""
     unfinished = [trace.results for trace in past.traces.values() if not trace.stamps] if past else []
-    for folder in {path.parent for results in unfinished for path in results}:
+    for folder in {Path(name).parent for results in unfinished for name in results if not is_address(name)}:
         for part in folder.glob(PARTIAL):
             part.unlink(missing_ok=True)
 
 
-def stamp(path: Path) -> Stamp | None:
-    """Return size and time of a file; None where there is none."""
+def home_of(folder: Place) -> Path:
+    """Return where journal and lock of a folder of results are: in it, or on this machine for an address.
+
+    Stores cannot append to a file, nor lock one.
+    """
+    if isinstance(folder, Path):
+        return folder
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state) / "deblur" / hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+
+
+def stamp(path: Place, *, known: bool = False) -> Stamp | None:
+    """Return what tells a file from other versions: size and time, or an etag; None where there is none.
+
+    known: an answer from before will do
+    """
     try:
+        if isinstance(path, Address):
+            entry = path.entry() if known else None
+            return entry.stamp if entry else path.stamp()
         status = path.stat()
     except OSError:
         return None
@@ -297,7 +316,9 @@ def is_same(now: Stamp | None, then: Stamp | None) -> bool:
     """Tell whether a file is as it was, as far as size and time tell."""
     if now is None or then is None:
         return now == then
-    return now[0] == then[0] and abs(now[1] - then[1]) <= CLOCK
+    if isinstance(now[1], int) and isinstance(then[1], int):
+        return now[0] == then[0] and abs(now[1] - then[1]) <= CLOCK
+    return now == then
 
 
 def settings_of(options: RunOptions) -> dict[str, Any]:

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from deblur_cli.cli.output import Output
 from deblur_cli.cli.run.companions import sidecar_for
+from deblur_cli.cli.run.copies import Copies
 from deblur_cli.cli.run.messages import Failure, Outcome, describe_result
 from deblur_cli.cli.run.options import Existing, Kind, RunOptions
 from deblur_cli.cli.run.pipeline import Budget, Pipeline
-from deblur_cli.cli.run.plan import Job, State, check_is_new, check_kind
+from deblur_cli.cli.run.plan import Job, LocalJob, State, check_is_new, check_kind
 from deblur_cli.files import check_target, write_file
 from deblur_cli.photo import encode
 from deblur_cli.photo.decode import decode
@@ -33,6 +34,7 @@ from deblur_cli.restoration.deblurrer import untouched
 from deblur_cli.restoration.findings import to_npz
 from deblur_cli.restoration.painted import MaskMode, read_mask
 from deblur_cli.restoration.save import is_copied, save
+from deblur_cli.stores import Place
 
 if TYPE_CHECKING:
     from deblur_cli.cli.run.pipeline import Deblurred
@@ -80,6 +82,7 @@ class Steps:
 
     _listener: Listener  # these are set before any photo is read
     _pipeline: Pipeline
+    _copies: Copies
     _room: float  # megapixels that fit into memory
 
     def __init__(
@@ -117,16 +120,23 @@ class Steps:
         self._listener = listener
         self._room = psutil.virtual_memory().available * MEMORY_SHARE / BYTES_PER_PIXEL / 1e6
         width = self._options.jobs or automatic_jobs(self._network.device)
-        self._pipeline = Pipeline(self, width, Budget(self._room))
-        self._pipeline.run(jobs)
+        budget = Budget(self._room)
+        self._pipeline = Pipeline(self, width, budget)
+        with Copies(self._streams, lambda: budget.is_closed) as self._copies:
+            self._pipeline.run(jobs)
 
     def end(self) -> None:
         """Begin nothing more. What is being written is finished and reported."""
         self._pipeline.end()
 
-    def megapixels(self, job: Job) -> float:
-        """Return the size of a photo; where its header does not tell, all that there is room for."""
-        return megapixels(job.source) or self._room
+    def bring(self, job: Job) -> float:
+        """Fetch what is elsewhere, and return the megapixels of a photo.
+
+        Where its header does not tell them, that is all that there is room for. Raises DecodeError.
+        """
+        with self._timed(job):
+            here = self._copies.bring(job)
+        return megapixels(here.source) or self._room
 
     def about(self, job: Job) -> AbstractContextManager[None]:
         """Let the log lines of this thread name a photo."""
@@ -138,13 +148,14 @@ class Steps:
 
     def read(self, job: Job) -> Photo:
         """Read a photo, and check what can be known before deblurring it."""
-        with self._timed(job):
-            photo = decode(job.source, self._options.max_megapixels, self._raw)
+        here = self._copies.of(job)
+        with self._timed(job), self._copies.named(job):
+            photo = decode(here.source, self._options.max_megapixels, self._raw)
             check_is_new(photo, job, self._options)
             if self._findings is not None:
                 self._findings.check_fits(photo.height, photo.width)
             if job.restores:
-                out = job.results[Kind.photo]
+                out = here.results[Kind.photo]
                 check_kind(photo, out, self._options)
                 encode.check_fits(photo, out, out.name, self._options.quality)
             return photo
@@ -152,8 +163,8 @@ class Steps:
     def deblur(self, job: Job, photo: Photo) -> "Deblurred":
         """Detect blur and restore it, as far as that is wanted."""
         network = self._network
-        with self._timed(job):
-            request = self._request_for(job, photo)
+        with self._timed(job), self._copies.named(job):
+            request = self._request_for(self._copies.of(job), photo)
             findings = self._findings or network.detect(photo, self._listener.progress)
             if job.restores:
                 result = network.restore(photo, findings, request, self._listener.progress)
@@ -161,7 +172,7 @@ class Steps:
             scales = network.scales_for(photo.height, photo.width)
             return findings, untouched(photo, findings, request, scales)
 
-    def _request_for(self, job: Job, photo: Photo) -> "Request":
+    def _request_for(self, job: LocalJob, photo: Photo) -> "Request":
         """Return what is wanted of a photo, with its painted mask. Raises PhotoError."""
         if job.mask is None:
             return self._request
@@ -173,12 +184,13 @@ class Steps:
     def write(self, job: Job, photo: Photo, deblurred: "Deblurred") -> Outcome:
         """Write all results of a photo, noted in the journal before and after."""
         findings, result = deblurred
-        with self._timed(job):
+        with self._timed(job), self._copies.named(job):
+            self._copies.check(job)
             self._ledger.begin(job)
             lost = self._losses(job, photo, result)
             if self._page is not None:  # first: a photo that counts as done has its place there
                 record = self._describe(job, photo, result, lost).record
-                self._page.add(photo, result, record, flow=self._options.flow)
+                self._page.add(photo, job.source, result, record, flow=self._options.flow)
             lost = self._save(job, photo, findings, result) or lost
             self._ledger.finish(job)
         return self._describe(job, photo, result, lost)
@@ -191,28 +203,31 @@ class Steps:
         findings: as they were detected, which given back make the same result
         """
         overwrite = self._ledger.existing is Existing.replace or job.state is State.again
+        here = self._copies.of(job)
         lost: tuple[str, ...] = ()
-        written: list[Path] = []
-        new = [path for path in job.missing.values() if not path.exists()]
+        written: list[Place] = []
+        new = [place for place in job.missing.values() if not place.exists()]
         try:
-            for kind, path in reversed(job.missing.items()):
+            for kind, place in reversed(job.missing.items()):
+                path = here.results[kind]
                 if kind is Kind.photo:
                     lost = self._save_photo(path, photo, result, overwrite=overwrite)
                 elif kind is Kind.data:
                     check_target(path, photo.source, overwrite=overwrite)
                     write_file(path, [to_npz(findings, result.epsilon)], overwrite=overwrite)
-                elif kind in job.sidecars:
-                    check_target(path, job.sidecars[kind], overwrite=overwrite)
-                    copied = self._is_copied(job.results[Kind.photo], photo, result)
-                    content = sidecar_for(photo, job.sidecars[kind], copied=copied)
+                elif kind in here.sidecars:
+                    check_target(path, here.sidecars[kind], overwrite=overwrite)
+                    copied = self._is_copied(here.results[Kind.photo], photo, result)
+                    content = sidecar_for(photo, here.sidecars[kind], copied=copied)
                     write_file(path, [content], overwrite=overwrite)
                 else:
                     picture = _picture(kind, photo, result, flow=self._options.flow)
                     encode.encode(picture, path, format="PNG", overwrite=overwrite)
-                written.append(path)
+                self._copies.put(job, kind, overwrite=overwrite)
+                written.append(place)
         except BaseException:
-            for path in set(written) & set(new):
-                path.unlink(missing_ok=True)
+            for place in set(written) & set(new):
+                place.unlink(missing_ok=True)
             raise
         return lost
 
@@ -234,7 +249,7 @@ class Steps:
 
         Raises EncodeError if that is anything while options are strict.
         """
-        path = job.results.get(Kind.photo)
+        path = self._copies.of(job).results.get(Kind.photo)
         if path is None or self._is_copied(path, photo, result):
             return ()
         strip, strict = self._options.strip_metadata, self._options.strict
@@ -244,7 +259,8 @@ class Steps:
         return is_copied(path, photo, result, strip=self._options.strip_metadata)
 
     def _describe(self, job: Job, photo: Photo, result: "Result", lost: tuple[str, ...]) -> Outcome:
-        copied = job.restores and self._is_copied(job.results[Kind.photo], photo, result)
+        here = self._copies.of(job)
+        copied = job.restores and self._is_copied(here.results[Kind.photo], photo, result)
         return describe_result(job, result, self._network, self._seconds[job], lost, copied=copied)
 
     @contextmanager
@@ -257,6 +273,7 @@ class Steps:
 
     def report(self, job: Job, outcome: Outcome | Exception) -> None:
         """Pass on what came of a photo."""
+        self._copies.drop(job)
         self._seconds.pop(job, None)
         if isinstance(outcome, Exception):
             self._listener.report(job, Failure.of(outcome, debug=self._options.debug))
