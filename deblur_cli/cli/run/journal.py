@@ -6,13 +6,16 @@ first line holds the settings. Before any file of a photo is put in place a line
 `done` once all of them are; each line is on the disk before work goes on. What is begun and not done
 may thus be replaced, and what is done is known by the size and time of its files. A run that comes to
 its end removes its journal. Other runs are kept out of the folder meanwhile.
+
+Where other processes do the work, a line says `begin` before they get a photo, and `withdrawn` if it
+failed before any of its files was written.
 """
 
 import errno
 import json
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from io import FileIO
@@ -51,6 +54,9 @@ _IDLE = frozenset(
             "resume",
             "dry_run",
             "jobs",
+            "cluster",
+            "actor_cpus",
+            "actor_gpus",
         ),
         *(
             "max_megapixels",
@@ -119,6 +125,8 @@ def _add(traces: dict[Path, Trace], record: Mapping[str, Any]) -> None:
     if record["event"] == "begin":
         source = record["source"]
         traces[photo] = Trace(tuple(map(Path, record["results"])), source and tuple(source))
+    elif record["event"] == "withdrawn":
+        traces.pop(photo, None)
     else:
         stamps = {Path(name): (size, time) for name, (size, time) in record["results"].items()}
         traces[photo] = Trace(tuple(stamps), traces[photo].source, stamps)
@@ -212,7 +220,7 @@ class Journal:
         with ExitStack() as on_failure:
             try:
                 file = on_failure.enter_context(FileIO(self._path, "a"))
-                _remove_parts(read(self._path))
+                _remove_parts(_folders_of_unfinished(read(self._path)))
                 file.truncate(self._past.length if self._past else 0)
                 if self._past is None:
                     _append(file, {"settings": settings, "existing": self.existing.value})
@@ -227,22 +235,25 @@ class Journal:
 
     def begin(self, job: Job) -> None:
         """Note that the missing results of a photo are about to be put in place."""
-        results = [str(identity(path)) for path in job.missing.values()]
-        self._note("begin", job, source=stamp(job.source), results=results)
+        self.note(begun(job, stamp(job.source)))
 
     def finish(self, job: Job) -> None:
         """Note that all of them are in place."""
-        self._note("done", job, results={str(identity(path)): stamp(path) for path in job.missing.values()})
+        self.note(finished(job))
 
-    def _note(self, event: str, job: Job, **facts: object) -> None:
-        """Write a line. Safe to call from several threads. Raises EncodeError."""
-        if self._file is None or self._path is None:
+    def note(self, *records: Mapping[str, object]) -> None:
+        """Write lines. Safe to call from several threads. Raises EncodeError."""
+        if self._file is None or self._path is None or not records:
             return
         with self._lock:
             try:
-                _append(self._file, {"event": event, "photo": str(identity(job.source)), **facts})
+                _append(self._file, *records)
             except OSError as error:
                 raise explain(self._path, error) from error
+
+    def clear_up(self, jobs: Iterable[Job]) -> None:
+        """Remove what other processes left behind that wrote results of these jobs and died."""
+        _remove_parts({identity(path).parent for job in jobs for path in job.missing.values()})
 
     def close(self, *, finished: bool) -> None:
         """Leave the journal as it is, or remove it where the run came to its end."""
@@ -253,11 +264,35 @@ class Journal:
             self._path.unlink(missing_ok=True)
 
 
-def _append(file: FileIO, record: Mapping[str, object]) -> None:
-    """Add a line that is on the disk when this returns; where that fails, no part of it stays."""
+def begun(job: Job, source: Stamp | None = None) -> dict[str, object]:
+    """Return what says that the missing results of a photo are about to be put in place.
+
+    source: None before the photo is read
+    """
+    results = [str(identity(path)) for path in job.missing.values()]
+    return _record("begin", job, source=source, results=results)
+
+
+def finished(job: Job) -> dict[str, object]:
+    """Return what says that all of them are in place."""
+    results = {str(identity(path)): stamp(path) for path in job.missing.values()}
+    return _record("done", job, results=results)
+
+
+def withdrawn(job: Job) -> dict[str, object]:
+    """Return what says that none of them was ever put in place, after all."""
+    return _record("withdrawn", job)
+
+
+def _record(event: str, job: Job, **facts: object) -> dict[str, object]:
+    return {"event": event, "photo": str(identity(job.source)), **facts}
+
+
+def _append(file: FileIO, *records: Mapping[str, object]) -> None:
+    """Add lines that are on the disk when this returns; where that fails, no part of them stays."""
     end = file.seek(0, os.SEEK_END)
     try:
-        line = json.dumps(record).encode() + b"\n"
+        line = b"".join(json.dumps(record).encode() + b"\n" for record in records)
         while line:
             line = line[file.write(line) :]
         os.fsync(file.fileno())
@@ -276,10 +311,14 @@ def _sync(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _remove_parts(past: Past | None) -> None:
-    """Remove what the writing of unfinished photos left behind."""
+def _folders_of_unfinished(past: Past | None) -> set[Path]:
     unfinished = [trace.results for trace in past.traces.values() if not trace.stamps] if past else []
-    for folder in {path.parent for results in unfinished for path in results}:
+    return {path.parent for results in unfinished for path in results}
+
+
+def _remove_parts(folders: Iterable[Path]) -> None:
+    """Remove what the writing of unfinished photos left behind."""
+    for folder in folders:
         for part in folder.glob(PARTIAL):
             part.unlink(missing_ok=True)
 
