@@ -387,7 +387,7 @@ class Address:
             raise _failure(error, (self.store.url, self.query)) from None
 
 
-Place = Path | Address  # where a photo or a result is
+Location = Path | Address  # where a photo or a result is
 
 
 def _below(folder: str, name: str) -> str:
@@ -441,7 +441,7 @@ def is_address(text: str) -> bool:
     return found is not None and found[1].lower() != "file"
 
 
-def parse(text: str) -> Place:
+def parse(text: str) -> Location:
     """Return the place that a path or address names. Raises UsageError, without the text of the address."""
     found = _ADDRESS.match(text)
     if found is None:
@@ -482,7 +482,7 @@ def _local(rest: str) -> Path:
     return Path(url2pathname(f"/{path}"))
 
 
-def survey(places: Iterable[Place]) -> None:
+def survey(places: Iterable[Location]) -> None:
     """Find out which of many files exist in few requests; `exists` and its like know it then."""
     folders: dict[Address, list[Address]] = defaultdict(list)
     for place in places:

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, BinaryIO
@@ -146,6 +146,7 @@ class Output:
         self.console: Console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._thread = threading.local()
         self._names: dict[str, str] = {}
+        self._stdout = sys.stdout  # what others print there meanwhile may be sent elsewhere
         self._stdout_is_free = True
         self._bars: Progress | None = None
 
@@ -186,15 +187,15 @@ class Output:
         if not self._stdout_is_free:
             return
         with self._bars_lifted(), _naming_stdout():
-            sys.stdout.flush()
-            sys.stdout.buffer.write(os.fsencode(f"{line}\n"))
-            sys.stdout.flush()
+            self._stdout.flush()
+            self._stdout.buffer.write(os.fsencode(f"{line}\n"))
+            self._stdout.flush()
 
     def send(self, path: Path) -> None:
         """Write a file to stdout."""
         with path.open("rb") as file, _naming_stdout():
-            shutil.copyfileobj(file, sys.stdout.buffer)
-            sys.stdout.buffer.flush()
+            shutil.copyfileobj(file, self._stdout.buffer)
+            self._stdout.buffer.flush()
 
     def tell(self, record: Mapping[str, object], *lines: object) -> None:
         """Write a result to stdout: as an object where JSON is asked for, else as lines for people."""
@@ -233,8 +234,11 @@ class Output:
         self.console.print(printable(self.renamed(line)), style=style, markup=False)
 
     @contextmanager
-    def log_lines(self) -> Iterator[None]:
-        """Show log records of this package: warnings always, the rest in verbose runs."""
+    def log_lines(self, *, libraries: bool = True) -> Iterator[None]:
+        """Show log records of this package: warnings always, the rest in verbose runs.
+
+        libraries: and what C libraries print, which a process of its own may leave where it is
+        """
         handler = _LogLines(self)
         loggers = [logging.getLogger("deblur_cli")]
         others = [logging.getLogger(name) for name in ("py.warnings", "imagecodecs")]
@@ -251,7 +255,7 @@ class Output:
             silent.setLevel(logging.CRITICAL + 1)
         logging.captureWarnings(True)  # other packages' warnings take several lines each
         try:
-            with _libraries_logged():
+            with _libraries_logged() if libraries else nullcontext():
                 yield
         finally:
             logging.captureWarnings(False)
@@ -277,7 +281,7 @@ class Output:
             disable=self.quiet or not self.console.is_terminal,
         )
         all_photos = progress.add_task("photos", total=photos, visible=photos > 1)
-        tiles = progress.add_task("tiles", total=None)
+        tiles = progress.add_task("tiles", total=None, visible=False)
         self._bars = progress
         try:
             with progress:
@@ -288,7 +292,7 @@ class Output:
     @contextmanager
     def _bars_lifted(self) -> Iterator[None]:
         """Take the bars away while stdout is written, where it is the same terminal."""
-        lift = self._bars is not None and not self._bars.disable and sys.stdout.isatty()
+        lift = self._bars is not None and not self._bars.disable and self._stdout.isatty()
         if self._bars is None or not lift:
             yield
             return
@@ -345,7 +349,7 @@ class Bars:
     def begin(self, name: str) -> None:
         """Start on a photo."""
         self._name = printable(name)
-        self._progress.reset(self._tiles, total=None, description=f"{self._name}: reading")
+        self._progress.reset(self._tiles, total=None, visible=True, description=f"{self._name}: reading")
 
     def report(self, done: int, total: int, phase: str) -> None:
         """Show how many tiles of the photo are done in a phase."""

@@ -35,7 +35,7 @@ from deblur_cli.files import PARTIAL, explain, write_file
 from deblur_cli.photo.photo import rgb_profile, to_eight_bits
 from deblur_cli.pictures import at_scales, blurred, flow_overlay, mask_overlay, trajectory_overlay
 from deblur_cli.pictures.drawing import reduced
-from deblur_cli.stores import Address, Place, read_all
+from deblur_cli.stores import Address, Location, read_all
 
 if TYPE_CHECKING:
     from deblur_cli.photo.photo import Photo
@@ -106,11 +106,11 @@ class PageEntry:
 class Report:
     """A report while a run adds to it. Several threads may call `add`, for different photos."""
 
-    def __init__(self, folder: Place) -> None:
+    def __init__(self, folder: Location) -> None:
         self.folder = folder
         self._failures: dict[str, str] = {}
         self._skipped: dict[str, str] = {}
-        self._added: set[Place] = set()
+        self._added: set[Location] = set()
 
     def prepare(self) -> None:
         """Check that the folder can be written and holds nothing but a report. Raises UsageError."""
@@ -133,7 +133,7 @@ class Report:
                 raise UsageError(f"cannot write to {folder}; choose another folder with -o")
 
     def add(
-        self, photo: "Photo", source: Place, result: "Result", record: Mapping[str, object], *, flow: bool
+        self, photo: "Photo", source: Location, result: "Result", record: Mapping[str, object], *, flow: bool
     ) -> None:
         """Write the pictures of a photo and what was done. Raises EncodeError.
 
@@ -152,7 +152,7 @@ class Report:
         entry = {"format": _FORMAT, **told, **_plain(record)}
         _write(home / _ENTRY, json.dumps(entry).encode())
 
-    def fail(self, source: Place, reason: str) -> None:
+    def fail(self, source: Location, reason: str) -> None:
         """List a photo among the failures.
 
         What this run added of it goes; what an earlier run added stays, as its results do.
@@ -167,12 +167,12 @@ class Report:
             with suppress(OSError):
                 (home / _ENTRY).unlink(missing_ok=True)  # without which the rest does not count
 
-    def skip(self, source: Place, why: str) -> None:
+    def skip(self, source: Location, why: str) -> None:
         """List a photo as skipped, unless an earlier run added it."""
         if not (self._home(source) / _ENTRY).is_file():
             self._skipped[shown(source)] = _text(why)
 
-    def finish(self, summary: str) -> Place:
+    def finish(self, summary: str) -> Location:
         """Write the page about all photos of the folder and return its path. Raises EncodeError."""
         failures, skipped = sorted(self._failures.items()), sorted(self._skipped.items())
         page = render(self._entries(), failures, skipped, f"Last run: {summary}")
@@ -191,7 +191,7 @@ class Report:
                 logger.warning("%s: left out of the report (%s)", path, error)
         return sorted(entries, key=lambda entry: entry.source)
 
-    def _written(self) -> Iterator[tuple[Place, bytes | OSError]]:
+    def _written(self) -> Iterator[tuple[Location, bytes | OSError]]:
         photos = self.folder / _PHOTOS
         if isinstance(photos, Address):
             photos.forget()
@@ -204,7 +204,7 @@ class Report:
             except OSError as error:
                 yield path, error
 
-    def _home(self, source: Place) -> Place:
+    def _home(self, source: Location) -> Location:
         name = os.fsencode(str(source) if isinstance(source, Address) else os.path.realpath(source))
         return self.folder / _PHOTOS / hashlib.sha256(name).hexdigest()[:16]
 
@@ -236,7 +236,7 @@ def write_comparison(folder: Path, before: "Photo", after: "Photo") -> Path:
     return folder / PAGE
 
 
-def _write(place: Place, content: bytes) -> None:
+def _write(place: Location, content: bytes) -> None:
     """Write a file whole, over an earlier one. Raises EncodeError."""
     if isinstance(place, Path):
         write_file(place, [content], overwrite=True)
@@ -247,7 +247,7 @@ def _write(place: Place, content: bytes) -> None:
         raise EncodeError(f"{place}: cannot be written: {error.strerror}") from error
 
 
-def shown(path: Place) -> str:
+def shown(path: Location) -> str:
     """A path as text, even where it is not valid text."""
     return _text(str(path))
 
@@ -306,7 +306,7 @@ def taken_with(exif: bytes | None) -> str:
     return ", ".join(filter(None, parts))
 
 
-def write_pictures(home: Place, photo: "Photo", result: "Result", *, flow: bool) -> None:
+def write_pictures(home: Location, photo: "Photo", result: "Result", *, flow: bool) -> None:
     """Write a photo before and after (if it changed), mask, motion and thumbnail, all as JPEG.
 
     Raises EncodeError.

@@ -11,7 +11,7 @@ from deblur_cli.cli.run.options import DEFAULT_SUFFIX, ENDINGS, RunOptions
 from deblur_cli.cli.run.patterns import Pattern
 from deblur_cli.errors import UsageError
 from deblur_cli.photo.header import is_picture_name, is_unread_name
-from deblur_cli.stores import Address, Place, survey
+from deblur_cli.stores import Address, Location, survey
 
 SHEET_ENDING = "_epsilon.png"
 _MAP_ENDINGS = (*(ending for ending in ENDINGS.values() if ending.endswith(".png")), SHEET_ENDING)
@@ -30,7 +30,7 @@ _SYSTEM_FOLDERS = frozenset(
 class Found:
     """A photo to work on. `relative` is its path below the folder that was given, or its bare name."""
 
-    path: Place
+    path: Location
     relative: Path
 
 
@@ -41,7 +41,7 @@ class Problem:
     is_nothing: whether there is no photo at all rather than one that fails
     """
 
-    path: Place
+    path: Location
     reason: str
     is_nothing: bool = False
 
@@ -69,11 +69,11 @@ class LeftOut:
     pairs: how many photos there are in the format that --prefer prefers, too
     """
 
-    photos: set[Place] = field(default_factory=set)
-    folders: set[Place] = field(default_factory=set)
-    others: set[Place] = field(default_factory=set)
+    photos: set[Location] = field(default_factory=set)
+    folders: set[Location] = field(default_factory=set)
+    others: set[Location] = field(default_factory=set)
     results: int = 0
-    system_folders: set[Place] = field(default_factory=set)
+    system_folders: set[Location] = field(default_factory=set)
     pairs: int = 0
 
     def __str__(self) -> str:
@@ -121,8 +121,8 @@ class Collection:
 
     photos: list[Found] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
-    unread: list[Place] = field(default_factory=list)
-    among_results: list[Place] = field(default_factory=list)
+    unread: list[Location] = field(default_factory=list)
+    among_results: list[Location] = field(default_factory=list)
     left_out: LeftOut = field(default_factory=LeftOut)
     patterns: Sequence[Pattern] = ()
     wanted: Sequence[Pattern] = ()
@@ -148,7 +148,7 @@ class Collection:
         self.used |= matching
         return bool(matching) or not self.wanted
 
-    def leaves_out(self, photo: Place, path: Path) -> bool:
+    def leaves_out(self, photo: Location, path: Path) -> bool:
         """Tell whether a photo is not to be taken, and count it then. path: below the folder given"""
         if self.excludes(path):
             self.left_out.photos.add(identity(photo))
@@ -179,7 +179,7 @@ def collect(options: RunOptions) -> Collection:
     collection = Collection(patterns=options.exclude, wanted=options.include)
     for name in {"exclude", "include"} & options.from_file:  # of all runs, not each matches something
         collection.used.update(getattr(options, name))
-    seen: set[Place] = set()
+    seen: set[Location] = set()
     survey(options.inputs)
     for given in options.inputs:
         for item in _photos_of(given, options, collection):
@@ -203,18 +203,18 @@ def collect(options: RunOptions) -> Collection:
 
 def _in_short(problems: Sequence[Problem]) -> str:
     """Say on one line what is wrong with several inputs; of those that share a reason the first is named."""
-    alike: dict[str, list[Place]] = defaultdict(list)
+    alike: dict[str, list[Location]] = defaultdict(list)
     for problem in problems:
         alike[problem.reason].append(problem.path)
     more = {reason: f" and {len(paths) - 1} more" if paths[1:] else "" for reason, paths in alike.items()}
     return "; ".join(f"{paths[0]}{more[reason]}: {reason}" for reason, paths in alike.items())
 
 
-def _kinds(paths: Sequence[Place]) -> str:
+def _kinds(paths: Sequence[Location]) -> str:
     return ", ".join(sorted({path.suffix.lower() for path in paths}))
 
 
-def _photos_of(given: Place, options: RunOptions, collection: Collection) -> list[Found | Problem]:
+def _photos_of(given: Location, options: RunOptions, collection: Collection) -> list[Found | Problem]:
     try:
         if given.is_dir():
             collection.folders += 1
@@ -232,14 +232,14 @@ def _photos_of(given: Place, options: RunOptions, collection: Collection) -> lis
         return [Problem(given, f"cannot be reached: {error.strerror}")]
 
 
-def _why_gone(given: Place, options: RunOptions) -> str:
+def _why_gone(given: Location, options: RunOptions) -> str:
     why, first = "no such file or folder", options.inputs[0]
     is_like_a_result = len(options.inputs) == 2 and options.output is None and is_picture_name(given)
     return f"{why}; to name the result, use -o {given}" if is_like_a_result and first.is_file() else why
 
 
 def _why_none(
-    folder: Place, options: RunOptions, collection: Collection, before: Counter[str]
+    folder: Location, options: RunOptions, collection: Collection, before: Counter[str]
 ) -> list[Found | Problem]:
     """Return the problem of a folder without a photo to work on; none where the user wants it so.
 
@@ -264,13 +264,13 @@ def _why_none(
 class _Walk:
     """The way through a folder given and those below it."""
 
-    def __init__(self, root: Place, options: RunOptions, collection: Collection) -> None:
+    def __init__(self, root: Location, options: RunOptions, collection: Collection) -> None:
         self._root = root
         self._options = options
         self._collection = collection
-        self._visited: set[Place] = set()  # real folders, since links can form loops
+        self._visited: set[Location] = set()  # real folders, since links can form loops
 
-    def pictures(self, folder: Place) -> Iterator[Found | Problem]:
+    def pictures(self, folder: Location) -> Iterator[Found | Problem]:
         """Yield the pictures of a folder, then those of the folders inside it."""
         self._visited.add(real_path(folder))
         try:
@@ -279,7 +279,7 @@ class _Walk:
             yield Problem(folder, f"cannot read this folder: {error.strerror}")
             return
         known = {name for entry in entries if is_picture_name(entry) for name in (entry.stem, entry.name)}
-        folders: list[Place] = []
+        folders: list[Location] = []
         for entry in entries:
             try:
                 if entry.is_dir():
@@ -293,7 +293,7 @@ class _Walk:
             if self._enters(entry):
                 yield from self.pictures(entry)
 
-    def _picture(self, path: Place, known: set[str]) -> Found | Problem | None:
+    def _picture(self, path: Location, known: set[str]) -> Found | Problem | None:
         """Return a file if it is a picture to work on. `known`: as of `is_former_result`"""
         relative = below(path, self._root)
         if is_unread_name(path) and not path.name.startswith("."):
@@ -309,7 +309,7 @@ class _Walk:
             return None
         return Found(path, relative) if path.is_file() else Problem(path, IRREGULAR)
 
-    def _enters(self, folder: Place) -> bool:
+    def _enters(self, folder: Location) -> bool:
         """Tell whether a folder is to be searched; if not, note why."""
         real, output = real_path(folder), self._options.output
         if real in self._visited:
@@ -327,12 +327,12 @@ class _Walk:
         return True
 
 
-def _photos_among_results(folder: Place, suffix: str) -> list[Place]:
+def _photos_among_results(folder: Location, suffix: str) -> list[Location]:
     """Return the pictures in the folder of results that are not named like results."""
     if not suffix:  # then results are named like their photos
         return []
     endings = (DEFAULT_SUFFIX, suffix, *(ending.removesuffix(".png") for ending in _MAP_ENDINGS))
-    files: Iterable[Place]
+    files: Iterable[Location]
     if isinstance(folder, Address):
         files = folder.files_below()
     else:
@@ -368,22 +368,22 @@ def is_system_folder(name: str) -> bool:
     return name.startswith(".") or name.lower() in _SYSTEM_FOLDERS
 
 
-def real_path(path: Place) -> Place:
+def real_path(path: Location) -> Location:
     """Return the path without links; unlike Path.resolve this works for links that lead round in a circle."""
     return path if isinstance(path, Address) else Path(os.path.realpath(path))
 
 
-def identity(path: Place) -> Place:
+def identity(path: Location) -> Location:
     """Return one path for all ways to name a file; a link that is the file itself stays one."""
     return path if isinstance(path, Address) else real_path(path.parent) / path.name
 
 
-def is_there(path: Place) -> bool:
+def is_there(path: Location) -> bool:
     """Tell whether there is anything of this name, even a link that leads nowhere."""
     return path.exists() if isinstance(path, Address) else os.path.lexists(path)
 
 
-def below(path: Place, folder: Place) -> Path:
+def below(path: Location, folder: Location) -> Path:
     """Return the path from a folder to what is in it."""
     if isinstance(path, Address):
         assert isinstance(folder, Address)
@@ -392,6 +392,6 @@ def below(path: Place, folder: Place) -> Path:
     return path.relative_to(folder)
 
 
-def ordered(places: Iterable[Place]) -> list[Place]:
+def ordered(places: Iterable[Location]) -> list[Location]:
     """Return places by name, folder by folder."""
     return sorted(places, key=lambda place: place.parts)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from deblur_cli.photo.photo import Photo
     from deblur_cli.restoration.deblurrer import Deblurrer, Request
     from deblur_cli.restoration.findings import Findings
+    from deblur_cli.weights import LoadedWeights
 
 DASH = Path("-")
 _PIECE = 1 << 16  # bytes; what a pipe holds
@@ -94,7 +95,6 @@ def deblur(
     """Do what is planned and return the exit code."""
     with interrupts_held():
         from deblur_cli.cli.run.batch import Batch
-        from deblur_cli.cli.run.steps import Steps
     from deblur_cli.cli.run.collect import REPORT_FOLDER
     from deblur_cli.cli.run.plan import result_folder
     from deblur_cli.report import Report
@@ -105,7 +105,15 @@ def deblur(
     batch = Batch(options, streams, journal, report)  # here its time begins
     if not plan.jobs:
         return batch.run(plan, None)
-    return batch.run(plan, Steps(options, streams, journal, *load(options, streams), report, findings))
+    if options.cluster is None:
+        with interrupts_held():
+            from deblur_cli.cli.run.steps import Steps
+        return batch.run(plan, Steps(options, streams, journal, *load(options, streams), report, findings))
+    with interrupts_held():
+        from deblur_cli.cli.run.cluster import gathered
+    network = load_network(options, streams)
+    with gathered(plan.jobs, options, network, journal, streams, report) as cluster:
+        return batch.run(plan, cluster)
 
 
 def _read_findings(options: RunOptions) -> "tuple[RunOptions, Findings | None]":
@@ -130,9 +138,17 @@ def _check_kept(path: Path | None, plan: "Plan") -> None:
 
 def load(options: RunOptions, streams: "Output") -> "tuple[Deblurrer, Request]":
     """Return what deblurs the photos of a run, and what it shall do with each."""
+    loaded, request = load_network(options, streams)
+    from deblur_cli.restoration.deblurrer import Deblurrer
+
+    return Deblurrer(loaded, options.device, options.precision, options.tiling, options.scales), request
+
+
+def load_network(options: RunOptions, streams: "Output") -> "tuple[LoadedWeights, Request]":
+    """Return the weights of a run, not yet on any device, and what they shall do with each photo."""
     with interrupts_held():
         from deblur_cli.cli.options import epsilon_for, load_weights
-        from deblur_cli.restoration.deblurrer import Deblurrer, Request
+        from deblur_cli.restoration.deblurrer import Request
 
     loaded = load_weights(options.weights, options.detector, streams)
     if Kind.trajectory in options.kinds and not loaded.network.traces:
@@ -146,8 +162,7 @@ def load(options: RunOptions, streams: "Output") -> "tuple[Deblurrer, Request]":
         options.strength / 100,
         options.thorough,
     )
-    place = (options.device, options.precision)
-    return Deblurrer(loaded, *place, options.tiling, options.scales), request
+    return loaded, request
 
 
 def dry_run(plan: "Plan", options: RunOptions, findings: "Findings | None", streams: "Output") -> int:

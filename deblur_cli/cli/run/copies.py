@@ -16,7 +16,7 @@ from deblur_cli.cli.output import Output
 from deblur_cli.cli.run.options import Kind
 from deblur_cli.cli.run.plan import Job, LocalJob
 from deblur_cli.errors import DeblurError, DecodeError, EncodeError, RefusedError
-from deblur_cli.stores import Address, Place, Stamp
+from deblur_cli.stores import Address, Location, Stamp
 
 _REFUSALS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT})
 _LONGEST = 60  # characters of a name that any disk takes
@@ -31,7 +31,7 @@ class _Copy:
 
     job: LocalJob
     folder: Path | None = None
-    files: dict[Place, Path] = field(default_factory=dict)
+    files: dict[Location, Path] = field(default_factory=dict)
     stamp: Stamp | None = None
 
 
@@ -66,7 +66,7 @@ class Copies:
             self._copies[job] = _Copy(LocalJob.of(job))
             return self.of(job)
         folder = Path(mkdtemp(dir=self._made_home()))
-        files: dict[Place, Path] = {}
+        files: dict[Location, Path] = {}
         for place in away:
             file = folder / str(len(files)) / _short(place.name)
             file.parent.mkdir()

@@ -6,6 +6,9 @@ first line holds the settings. Before any file of a photo is put in place a line
 `done` once all of them are; each line is on the disk before work goes on. What is begun and not done
 may thus be replaced, and what is done is known by the size and time of its files. A run that comes to
 its end removes its journal. Other runs are kept out of the folder meanwhile.
+
+Where other processes do the work, a line says `begin` before they get a photo, and `withdrawn` if it
+failed before any of its files was written.
 """
 
 import errno
@@ -13,7 +16,7 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from io import FileIO
@@ -28,7 +31,7 @@ from deblur_cli.cli.run.options import Existing, RunOptions
 from deblur_cli.cli.run.plan import Job, State, names_a_file, result_folder
 from deblur_cli.errors import DeblurError, UsageError
 from deblur_cli.files import PARTIAL, explain
-from deblur_cli.stores import Address, Place, Stamp, is_address
+from deblur_cli.stores import Address, Location, Stamp, is_address
 
 if TYPE_CHECKING:
     from deblur_cli.weights import LoadedWeights
@@ -53,6 +56,9 @@ _IDLE = frozenset(
             "resume",
             "dry_run",
             "jobs",
+            "cluster",
+            "actor_cpus",
+            "actor_gpus",
         ),
         *(
             "max_megapixels",
@@ -119,6 +125,8 @@ def _add(traces: dict[str, Trace], record: Mapping[str, Any]) -> None:
     if record["event"] == "begin":
         source = record["source"]
         traces[photo] = Trace(tuple(record["results"]), source and tuple(source))
+    elif record["event"] == "withdrawn":
+        traces.pop(photo, None)
     else:
         stamps = {name: (size, mark) for name, (size, mark) in record["results"].items()}
         traces[photo] = Trace(tuple(stamps), traces[photo].source, stamps)
@@ -212,9 +220,8 @@ class Journal:
         settings = self._settings | hashes_in(weights)
         with ExitStack() as on_failure:
             try:
-                self._path.parent.mkdir(parents=True, exist_ok=True)
                 file = on_failure.enter_context(FileIO(self._path, "a"))
-                _remove_parts(read(self._path))
+                _remove_parts(_folders_of_unfinished(read(self._path)))
                 file.truncate(self._past.length if self._past else 0)
                 if self._past is None:
                     _append(file, {"settings": settings, "existing": self.existing.value})
@@ -229,22 +236,26 @@ class Journal:
 
     def begin(self, job: Job) -> None:
         """Note that the missing results of a photo are about to be put in place."""
-        results = [str(identity(path)) for path in job.missing.values()]
-        self._note("begin", job, source=stamp(job.source), results=results)
+        self.note(begun(job, stamp(job.source)))
 
     def finish(self, job: Job) -> None:
         """Note that all of them are in place."""
-        self._note("done", job, results={str(identity(path)): stamp(path) for path in job.missing.values()})
+        self.note(finished(job))
 
-    def _note(self, event: str, job: Job, **facts: object) -> None:
-        """Write a line. Safe to call from several threads. Raises EncodeError."""
-        if self._file is None or self._path is None:
+    def note(self, *records: Mapping[str, object]) -> None:
+        """Write lines. Safe to call from several threads. Raises EncodeError."""
+        if self._file is None or self._path is None or not records:
             return
         with self._lock:
             try:
-                _append(self._file, {"event": event, "photo": str(identity(job.source)), **facts})
+                _append(self._file, *records)
             except OSError as error:
                 raise explain(self._path, error) from error
+
+    def clear_up(self, jobs: Iterable[Job]) -> None:
+        """Remove what other processes left behind that wrote results of these jobs and died."""
+        results = (identity(path) for job in jobs for path in job.missing.values())
+        _remove_parts({path.parent for path in results if isinstance(path, Path)})
 
     def close(self, *, finished: bool) -> None:
         """Leave the journal as it is, or remove it where the run came to its end."""
@@ -255,11 +266,35 @@ class Journal:
             self._path.unlink(missing_ok=True)
 
 
-def _append(file: FileIO, record: Mapping[str, object]) -> None:
-    """Add a line that is on the disk when this returns; where that fails, no part of it stays."""
+def begun(job: Job, source: Stamp | None = None) -> dict[str, object]:
+    """Return what says that the missing results of a photo are about to be put in place.
+
+    source: None before the photo is read
+    """
+    results = [str(identity(path)) for path in job.missing.values()]
+    return _record("begin", job, source=source, results=results)
+
+
+def finished(job: Job) -> dict[str, object]:
+    """Return what says that all of them are in place."""
+    results = {str(identity(path)): stamp(path) for path in job.missing.values()}
+    return _record("done", job, results=results)
+
+
+def withdrawn(job: Job) -> dict[str, object]:
+    """Return what says that none of them was ever put in place, after all."""
+    return _record("withdrawn", job)
+
+
+def _record(event: str, job: Job, **facts: object) -> dict[str, object]:
+    return {"event": event, "photo": str(identity(job.source)), **facts}
+
+
+def _append(file: FileIO, *records: Mapping[str, object]) -> None:
+    """Add lines that are on the disk when this returns; where that fails, no part of them stays."""
     end = file.seek(0, os.SEEK_END)
     try:
-        line = json.dumps(record).encode() + b"\n"
+        line = b"".join(json.dumps(record).encode() + b"\n" for record in records)
         while line:
             line = line[file.write(line) :]
         os.fsync(file.fileno())
@@ -278,15 +313,19 @@ def _sync(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _remove_parts(past: Past | None) -> None:
-    """Remove what the writing of unfinished photos left behind."""
+def _folders_of_unfinished(past: Past | None) -> set[Path]:
     unfinished = [trace.results for trace in past.traces.values() if not trace.stamps] if past else []
-    for folder in {Path(name).parent for results in unfinished for name in results if not is_address(name)}:
+    return {Path(name).parent for results in unfinished for name in results if not is_address(name)}
+
+
+def _remove_parts(folders: Iterable[Path]) -> None:
+    """Remove what the writing of unfinished photos left behind."""
+    for folder in folders:
         for part in folder.glob(PARTIAL):
             part.unlink(missing_ok=True)
 
 
-def home_of(folder: Place) -> Path:
+def home_of(folder: Location) -> Path:
     """Return where journal and lock of a folder of results are: in it, or on this machine for an address.
 
     Stores cannot append to a file, nor lock one.
@@ -297,15 +336,16 @@ def home_of(folder: Place) -> Path:
     return Path(state) / "deblur" / hashlib.sha256(str(folder).encode()).hexdigest()[:16]
 
 
-def stamp(path: Place, *, known: bool = False) -> Stamp | None:
+def stamp(path: Location, *, known: bool = False) -> Stamp | None:
     """Return what tells a file from other versions: size and time, or an etag; None where there is none.
 
     known: an answer from before will do
     """
     try:
         if isinstance(path, Address):
-            entry = path.entry() if known else None
-            return entry.stamp if entry else path.stamp()
+            if not known:
+                return path.stamp()
+            return None if (entry := path.entry()) is None else entry.stamp
         status = path.stat()
     except OSError:
         return None

@@ -17,7 +17,7 @@ from deblur_cli.cli.run.options import ENDINGS, Existing, Kind, RunOptions
 from deblur_cli.errors import DecodeError, EncodeError, PhotoError, UsageError
 from deblur_cli.photo import encode
 from deblur_cli.photo.header import RAW_SUFFIXES, identify, is_picture_name, is_unread_name
-from deblur_cli.stores import Address, Place, heads, survey
+from deblur_cli.stores import Address, Location, heads, survey
 
 if TYPE_CHECKING:
     from deblur_cli.photo.photo import Photo
@@ -46,11 +46,11 @@ class Job:
     mask: the picture that says where the photo is restored, None for none
     """
 
-    source: Place
-    results: Mapping[Kind, Place]
-    sidecars: Mapping[Kind, Place] = field(default_factory=dict)
-    mask: Place | None = None
-    present: frozenset[Place] = frozenset()
+    source: Location
+    results: Mapping[Kind, Location]
+    sidecars: Mapping[Kind, Location] = field(default_factory=dict)
+    mask: Location | None = None
+    present: frozenset[Location] = frozenset()
     state: State = State.new
 
     @property
@@ -59,17 +59,17 @@ class Job:
         return Kind.photo in self.results
 
     @property
-    def main(self) -> Place:
+    def main(self) -> Location:
         """The file that stands for all."""
         return next(iter(self.results.values()))
 
     @property
-    def missing(self) -> dict[Kind, Place]:
+    def missing(self) -> dict[Kind, Location]:
         """The files to write."""
         return {kind: path for kind, path in self.results.items() if path not in self.present}
 
 
-def local_path(place: Place) -> Path:
+def local_path(place: Location) -> Path:
     """Return the path of what must be on this machine. Raises UsageError for an address."""
     if isinstance(place, Address):
         raise UsageError(f"{place}: only `deblur run` takes addresses")
@@ -86,7 +86,7 @@ class LocalJob(Job):
     mask: Path | None = None
 
     @classmethod
-    def of(cls, job: Job, file: Callable[[Place], Path] = local_path) -> "LocalJob":
+    def of(cls, job: Job, file: Callable[[Location], Path] = local_path) -> "LocalJob":
         """Return what a job is on this machine. file: gives the private copy of what is elsewhere"""
         return cls(
             file(job.source),
@@ -181,7 +181,9 @@ def name_results(photos: Sequence[Found], options: RunOptions) -> list[Job]:
     return jobs
 
 
-def _told_apart(named: list[tuple[Place, Place]], options: RunOptions) -> list[tuple[Place, Place]]:
+def _told_apart(
+    named: list[tuple[Location, Location]], options: RunOptions
+) -> list[tuple[Location, Location]]:
     """Give results that would have one name the whole names of their photos: IMG.DNG_deblurred.jpg."""
     if names_a_file(options):
         return named
@@ -251,11 +253,11 @@ def learn_kinds(addresses: Sequence[Address]) -> None:
                 address.store.kinds[address] = _held(file)
 
 
-def _is_raw(path: Place) -> bool:
+def _is_raw(path: Location) -> bool:
     return _held(path) == "RAW"
 
 
-def _held(path: Place) -> str | None:
+def _held(path: Location) -> str | None:
     """Return the format of a photo by its bytes, None where they do not tell."""
     if isinstance(path, Address):
         if path not in path.store.kinds:
@@ -267,22 +269,22 @@ def _held(path: Place) -> str | None:
         return None
 
 
-def _format_named(path: Place) -> str | None:
+def _format_named(path: Location) -> str | None:
     try:
         return encode.format_of(path.name)
     except EncodeError:
         return None
 
 
-def _output(photo: Found, options: RunOptions) -> Place:
+def _output(photo: Found, options: RunOptions) -> Location:
     out = options.output
     if out is not None and names_a_file(options):
         return out
-    folder: Place = photo.path.parent if out is None else out / photo.relative.parent
+    folder: Location = photo.path.parent if out is None else out / photo.relative.parent
     return folder / f"{photo.path.stem}{options.suffix}{extension(photo.path, options.format)}"
 
 
-def extension(path: Place, wanted: str | None) -> str:
+def extension(path: Location, wanted: str | None) -> str:
     """Return the suffix of a result: the wanted format's; else that of the photo's, told by its bytes.
 
     The photo's own suffix stays where it means that format (.jpeg), and where the file cannot be read.
@@ -313,11 +315,11 @@ def names_a_file(options: RunOptions) -> bool:
     return named_like_a_picture or (options.is_one_photo and bool(out.suffix))
 
 
-def _is_folder(path: Place) -> bool:
+def _is_folder(path: Location) -> bool:
     return path.is_dir() if isinstance(path, Address) else os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises
 
 
-def result_folder(options: RunOptions) -> Place:
+def result_folder(options: RunOptions) -> Location:
     """Return the folder of the results: the one that -o gives, else that of the first input."""
     if options.output is not None:
         return options.output.parent if names_a_file(options) else options.output
@@ -344,7 +346,7 @@ def check_output(options: RunOptions, folders: int) -> None:
         raise UsageError(f"{out} can only be read; choose another folder with -o")
 
 
-def _check_format(out: Place, wanted: str | None) -> None:
+def _check_format(out: Location, wanted: str | None) -> None:
     try:
         named = encode.format_of(out.name)
     except EncodeError as error:
@@ -356,7 +358,7 @@ def _check_format(out: Place, wanted: str | None) -> None:
 def find_clashes(jobs: Sequence[Job], *, again: bool) -> dict[Job, str]:
     """Return the jobs that would write to an original or to the result of an earlier job, and what to do."""
     originals = {real_path(path) for job in jobs for path in (job.source, *job.sidecars.values())}
-    owner: dict[Place, Place] = {}
+    owner: dict[Location, Location] = {}
     clashes: dict[Job, str] = {}
     for job in jobs:
         for result in job.results.values():
@@ -373,7 +375,7 @@ def find_clashes(jobs: Sequence[Job], *, again: bool) -> dict[Job, str]:
     return clashes
 
 
-def _why_original(result: Place, *, again: bool) -> str:
+def _why_original(result: Location, *, again: bool) -> str:
     if again:
         return (
             f"{result} is itself a photo of this run because of --again; to redo photos with other settings,"

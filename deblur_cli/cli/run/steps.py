@@ -4,8 +4,8 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -34,7 +34,7 @@ from deblur_cli.restoration.deblurrer import untouched
 from deblur_cli.restoration.findings import to_npz
 from deblur_cli.restoration.painted import MaskMode, read_mask
 from deblur_cli.restoration.save import is_copied, save
-from deblur_cli.stores import Place
+from deblur_cli.stores import Location
 
 if TYPE_CHECKING:
     from deblur_cli.cli.run.pipeline import Deblurred
@@ -50,7 +50,7 @@ MOST_AUTOMATIC_JOBS = 8  # more of them than that wait for the disk anyway
 class Listener(Protocol):
     """Whom a run tells how it goes; from any thread, but one call of `report` at a time."""
 
-    def begin(self, job: Job) -> None:
+    def enters(self, job: Job) -> None:
         """A photo is the one in the network now."""
 
     def progress(self, done: int, total: int, phase: str) -> None:
@@ -74,16 +74,27 @@ class Ledger(Protocol):
         """All of them are in place."""
 
 
+@dataclass(frozen=True)
+class Place:
+    """What of a machine some steps may use.
+
+    cores: how many; sharers: how many such steps share its memory; turn: held while the network is used
+    """
+
+    cores: int = os.cpu_count() or 2
+    sharers: int = 1
+    turn: AbstractContextManager[object] = field(default_factory=nullcontext)
+
+
 class Steps:
     """The steps of a pipeline over photos, with one network.
 
     findings: of the one photo, if they need not be detected; page: what pictures for the report go to
+    place: what of this machine they may use
     """
 
     _listener: Listener  # these are set before any photo is read
-    _pipeline: Pipeline
     _copies: Copies
-    _room: float  # megapixels that fit into memory
 
     def __init__(
         self,
@@ -94,6 +105,7 @@ class Steps:
         request: "Request",
         page: Report | None = None,
         findings: "Findings | None" = None,
+        place: Place | None = None,
     ) -> None:
         self._options = options
         self._streams = streams
@@ -102,8 +114,14 @@ class Steps:
         self._request = request
         self._page = page
         self._findings = findings
+        self._place = place or Place()
         self._seconds: defaultdict[Job, float] = defaultdict(float)  # spent on each photo under way
         self._raw = RawOptions(options.raw_white_balance, options.raw_exposure, options.raw_color_space)
+        memory = psutil.virtual_memory().available * MEMORY_SHARE / self._place.sharers
+        self._room = memory / BYTES_PER_PIXEL / 1e6  # megapixels that fit
+        width = options.jobs or automatic_jobs(network.device, self._place.cores)
+        self._budget = Budget(self._room)
+        self._pipeline = Pipeline(self, width, self._budget)
 
     @property
     def weights(self) -> "LoadedWeights":
@@ -118,11 +136,7 @@ class Steps:
     def run(self, jobs: Sequence[Job], listener: Listener) -> None:
         """Work through jobs and tell what comes of each; what the listener raises ends the run."""
         self._listener = listener
-        self._room = psutil.virtual_memory().available * MEMORY_SHARE / BYTES_PER_PIXEL / 1e6
-        width = self._options.jobs or automatic_jobs(self._network.device)
-        budget = Budget(self._room)
-        self._pipeline = Pipeline(self, width, budget)
-        with Copies(self._streams, lambda: budget.is_closed) as self._copies:
+        with Copies(self._streams, lambda: self._budget.is_closed) as self._copies:
             self._pipeline.run(jobs)
 
     def end(self) -> None:
@@ -144,7 +158,7 @@ class Steps:
 
     def begin(self, job: Job) -> None:
         """Note that a photo is the one in the network."""
-        self._listener.begin(job)
+        self._listener.enters(job)
 
     def read(self, job: Job) -> Photo:
         """Read a photo, and check what can be known before deblurring it."""
@@ -163,7 +177,7 @@ class Steps:
     def deblur(self, job: Job, photo: Photo) -> "Deblurred":
         """Detect blur and restore it, as far as that is wanted."""
         network = self._network
-        with self._timed(job), self._copies.named(job):
+        with self._place.turn, self._timed(job), self._copies.named(job):
             request = self._request_for(self._copies.of(job), photo)
             findings = self._findings or network.detect(photo, self._listener.progress)
             if job.restores:
@@ -205,7 +219,7 @@ class Steps:
         overwrite = self._ledger.existing is Existing.replace or job.state is State.again
         here = self._copies.of(job)
         lost: tuple[str, ...] = ()
-        written: list[Place] = []
+        written: list[Location] = []
         new = [place for place in job.missing.values() if not place.exists()]
         try:
             for kind, place in reversed(job.missing.items()):
@@ -281,13 +295,13 @@ class Steps:
             self._listener.report(job, outcome)
 
 
-def automatic_jobs(device: str) -> int:
+def automatic_jobs(device: str, cores: int) -> int:
     """Return how many photos to read, and to write, side by side.
 
     One on a processor, which the network keeps busy anyway; half the cores beside another device, as
     compressing a photo takes longer than deblurring it there.
     """
-    return 1 if device == "cpu" else min(MOST_AUTOMATIC_JOBS, max(1, (os.cpu_count() or 2) // 2))
+    return 1 if device == "cpu" else min(MOST_AUTOMATIC_JOBS, max(1, cores // 2))
 
 
 def _picture(kind: Kind, photo: Photo, result: "Result", *, flow: bool) -> Photo:
