@@ -108,7 +108,7 @@ class Batch:
         how_to_go_on = "; --resume continues from there" if self._journal.is_kept else ""
         return f"finished results are kept{how_to_go_on}"
 
-    def begin(self, job: Job) -> None:
+    def enters(self, job: Job) -> None:
         """Show the photo as the one in the network."""
         self._current = job
         self._bars.begin(job.source.name)
