@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import typer
 
 from deblur_cli.cli.options import check_folder
-from deblur_cli.errors import DeblurError, UsageError
+from deblur_cli.errors import DeblurError, UsageError, printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -39,11 +39,6 @@ PHASES = {"detect": "detecting blur", "restore": "deblurring"}
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM arrived. Stops a run in the same way as Ctrl-C."""
-
-
-def printable(text: str) -> str:
-    """Return text on one line, without characters that would steer a terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def file_size(count: int) -> str:
