@@ -57,9 +57,7 @@ def lines_in(result) -> set[str]:
     return {re.sub(r"\d+\.\d s", "", line) for line in result.stderr.splitlines() if "Traceback" not in line}
 
 
-@pytest.mark.parametrize(
-    "words", [["--mask", "--data", "npz"], ["--only-maps"], ["--strict"], ["--debug", "-v"]]
-)
+@pytest.mark.parametrize("words", ["--mask --data npz", "--only-maps", "--strict", "--debug -v"])
 def test_results_records_and_messages_are_those_of_a_run_without_cluster(ray, photos, tmp_path, words):
     (photos / "text.jpg").write_text("this is no picture")
     make_photo(photos / "crash.png")

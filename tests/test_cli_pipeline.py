@@ -21,7 +21,7 @@ class Trace:
     """Steps that only note what happens; `hooks` are called with the job before a step is over."""
 
     def __init__(self, megapixels=lambda job: 1.0, **hooks):
-        self.megapixels = megapixels
+        self.bring = megapixels
         self.hooks = hooks
         self.events: list[str] = []
         self.reports: list[tuple[str, object]] = []

@@ -46,6 +46,13 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def file_size(count: int) -> str:
+    """Return a number of bytes in the unit that suits it."""
+    if count < 1000:
+        return f"{count} bytes"
+    return f"{count / 1e3:.1f} KB" if count < 100_000 else f"{count / 1e6:.1f} MB"
+
+
 def describe(error: BaseException) -> str:
     """Return one line that tells a user what went wrong."""
     match error:
@@ -156,7 +163,7 @@ class Output:
         return getattr(self._thread, "subject", "")
 
     @contextmanager
-    def about(self, subject: Path) -> Iterator[None]:
+    def about(self, subject: object) -> Iterator[None]:
         """Let the log records of this thread be about a photo."""
         before, self._thread.subject = self.subject, str(subject)
         try:
@@ -168,16 +175,21 @@ class Output:
         """Show a file of ours under the name that the user knows it by."""
         self._names[str(path)] = name
 
+    def forget(self, path: Path) -> None:
+        """Forget a file of ours that is gone."""
+        self._names.pop(str(path), None)
+
     def keep_stdout_free(self) -> None:
         """Write no results to stdout, which is wanted for a photo."""
         self._stdout_is_free = False
 
-    def _renamed(self, text: str) -> str:
-        for path, name in self._names.items():
+    def renamed(self, text: str) -> str:
+        """Return text in which files of ours bear the names that the user knows them by."""
+        for path, name in list(self._names.items()):  # as other threads add and forget some
             text = text.replace(path, name)
         return text
 
-    def result(self, line: str | Path) -> None:
+    def result(self, line: object) -> None:
         """Write one line to stdout, at once, also where a file name is not valid text."""
         if not self._stdout_is_free:
             return
@@ -192,7 +204,7 @@ class Output:
             shutil.copyfileobj(file, self._stdout.buffer)
             self._stdout.buffer.flush()
 
-    def tell(self, record: Mapping[str, object], *lines: str | Path) -> None:
+    def tell(self, record: Mapping[str, object], *lines: object) -> None:
         """Write a result to stdout: as an object where JSON is asked for, else as lines for people."""
         if self.json:
             self.json_line(record)
@@ -203,7 +215,7 @@ class Output:
     def json_line(self, fields: Mapping[str, object]) -> None:
         """Write one JSON object to stdout, on a line of its own."""
         shown = {
-            name: self._renamed(value) if isinstance(value, str) else value for name, value in fields.items()
+            name: self.renamed(value) if isinstance(value, str) else value for name, value in fields.items()
         }
         self.result(json.dumps(shown))
 
@@ -226,7 +238,7 @@ class Output:
         self.console.print(text, markup=False, end="")
 
     def _print(self, line: str, style: str | None = None) -> None:
-        self.console.print(printable(self._renamed(line)), style=style, markup=False)
+        self.console.print(printable(self.renamed(line)), style=style, markup=False)
 
     @contextmanager
     def log_lines(self, *, libraries: bool = True) -> Iterator[None]:
@@ -372,7 +384,7 @@ class _LogLines(logging.Handler):
         self._output = output
 
     def emit(self, record: logging.LogRecord) -> None:
-        text = " ".join(record.getMessage().split())
+        text = self._output.renamed(" ".join(record.getMessage().split()))
         subject = self._output.subject
         line = text if not subject or text.startswith(subject) else f"{subject}: {text}"
         match record.levelno:

@@ -360,6 +360,7 @@ def gathered(
 
     Raises DeblurError where there are none, or they cannot be used.
     """
+    folder = result_folder(options)
     with connected(options.cluster or "auto") as ray:
         kit = Kit(
             options,
@@ -368,7 +369,7 @@ def gathered(
             device="auto" if options.actor_gpus else "cpu",
             cpus=options.actor_cpus or automatic_cpus(ray, options.actor_gpus),
             folder=Path.cwd(),
-            seen=[jobs[0].source, result_folder(options) / LOCK],
+            seen=[jobs[0].source, *([folder / LOCK] if isinstance(folder, Path) else [])],
             page=None if report is None else report.folder,
         )
         pool = RayPool(ray, kit, options, len(jobs))

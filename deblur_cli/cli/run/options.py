@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -12,6 +12,11 @@ from deblur_cli.cli import options as shared
 from deblur_cli.cli.run.patterns import Pattern, parse_include, parse_pattern
 from deblur_cli.cli.run.settings import Settings, apply_settings, read_settings
 from deblur_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from deblur_cli.stores import Location
+else:
+    Location = Any  # as Typer knows no unions; parsers make the values
 
 DEFAULT_SUFFIX = "_deblurred"
 FORMATS = {"jpeg": "JPEG", "jpg": "JPEG", "png": "PNG", "webp": "WEBP", "tiff": "TIFF", "tif": "TIFF"}
@@ -95,22 +100,22 @@ class RunOptions(shared.DeblurOptions):
     """All options of a run. Raises UsageError for those that contradict each other."""
 
     inputs: Annotated[
-        list[Path],
+        list[Location],
         typer.Argument(
             metavar="PHOTO|FOLDER",
-            help="Photos or folders of photos; - reads from stdin.",
+            help="Photos or folders of photos, also by address (s3://...); - reads from stdin.",
             show_default=False,
-            parser=shared.parse_path,
+            parser=shared.parse_location,
         ),
     ]
     output: Annotated[
-        Path | None,
+        Location | None,
         typer.Option(
             "--output",
             "-o",
             metavar="OUT",
             help="Folder for the results, or the name of a single one; - is stdout.",
-            parser=shared.parse_output,
+            parser=shared.parse_output_location,
             rich_help_panel=shared.COMMON,
             show_default="next to each photo",
         ),
@@ -181,12 +186,12 @@ class RunOptions(shared.DeblurOptions):
         ),
     ] = False
     mask_file: Annotated[
-        Path | None,
+        Location | None,
         typer.Option(
             metavar="MASK",
             help="Restore where this gray picture is white, whatever was detected; for several photos, a "
             "folder of masks named like them.",
-            parser=shared.parse_path,
+            parser=shared.parse_location,
             rich_help_panel=shared.RESTORE,
         ),
     ] = None

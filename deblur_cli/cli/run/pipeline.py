@@ -59,6 +59,11 @@ class Budget:
             self._held.pop(turn, None)
             self._changed.notify_all()
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether no more photos are let in."""
+        return self._closed
+
     def close(self) -> None:
         """Let no more photos in."""
         with self._changed:
@@ -110,8 +115,13 @@ class Pipeline:
         _await(writing, at_most=0)
 
     def _read(self, turn: int, job: "Job") -> "Photo":
-        self._budget.take(turn, self._steps.megapixels(job))
         with self._steps.about(job):
+            try:
+                megapixels = self._steps.bring(job)
+            except Exception:
+                self._budget.take(turn, 0)  # as all behind it wait for its turn
+                raise
+            self._budget.take(turn, megapixels)
             return self._steps.read(job)
 
     def _deblur(self, turn: int, job: "Job", reading: Future["Photo"]) -> Callable[[], None]:

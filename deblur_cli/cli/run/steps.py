@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,10 +16,11 @@ from numpy.typing import NDArray
 
 from deblur_cli.cli.output import Output
 from deblur_cli.cli.run.companions import sidecar_for
+from deblur_cli.cli.run.copies import Copies
 from deblur_cli.cli.run.messages import Failure, Outcome, describe_result
 from deblur_cli.cli.run.options import Existing, Kind, RunOptions
 from deblur_cli.cli.run.pipeline import Budget, Pipeline
-from deblur_cli.cli.run.plan import Job, State, check_is_new, check_kind
+from deblur_cli.cli.run.plan import Job, LocalJob, State, check_is_new, check_kind
 from deblur_cli.files import check_target, write_file
 from deblur_cli.photo import encode
 from deblur_cli.photo.decode import decode
@@ -33,6 +35,7 @@ from deblur_cli.restoration.deblurrer import untouched
 from deblur_cli.restoration.findings import to_npz
 from deblur_cli.restoration.painted import MaskMode, read_mask
 from deblur_cli.restoration.save import is_copied, save
+from deblur_cli.stores import Location
 
 if TYPE_CHECKING:
     from deblur_cli.cli.run.pipeline import Deblurred
@@ -91,7 +94,8 @@ class Steps:
     place: what of this machine they may use
     """
 
-    _listener: Listener  # set before any photo is read
+    _listener: Listener  # these are set before any photo is read
+    _copies: Copies
 
     def __init__(
         self,
@@ -113,11 +117,13 @@ class Steps:
         self._findings = findings
         self._place = place or Place()
         self._seconds: defaultdict[Job, float] = defaultdict(float)  # spent on each photo under way
+        self._read_mask = lru_cache(1)(read_mask)  # one mask may be for all photos
         self._raw = RawOptions(options.raw_white_balance, options.raw_exposure, options.raw_color_space)
         memory = psutil.virtual_memory().available * MEMORY_SHARE / self._place.sharers
         self._room = memory / BYTES_PER_PIXEL / 1e6  # megapixels that fit
         width = options.jobs or automatic_jobs(network.device, self._place.cores)
-        self._pipeline = Pipeline(self, width, Budget(self._room))
+        self._budget = Budget(self._room)
+        self._pipeline = Pipeline(self, width, self._budget)
 
     @property
     def weights(self) -> "LoadedWeights":
@@ -132,15 +138,21 @@ class Steps:
     def run(self, jobs: Sequence[Job], listener: Listener) -> None:
         """Work through jobs and tell what comes of each; what the listener raises ends the run."""
         self._listener = listener
-        self._pipeline.run(jobs)
+        with Copies(self._streams, lambda: self._budget.is_closed) as self._copies:
+            self._pipeline.run(jobs)
 
     def end(self) -> None:
         """Begin nothing more. What is being written is finished and reported."""
         self._pipeline.end()
 
-    def megapixels(self, job: Job) -> float:
-        """Return the size of a photo; where its header does not tell, all that there is room for."""
-        return megapixels(job.source) or self._room
+    def bring(self, job: Job) -> float:
+        """Fetch what is elsewhere, and return the megapixels of a photo.
+
+        Where its header does not tell them, that is all that there is room for. Raises DecodeError.
+        """
+        with self._timed(job):
+            here = self._copies.bring(job)
+        return megapixels(here.source) or self._room
 
     def about(self, job: Job) -> AbstractContextManager[None]:
         """Let the log lines of this thread name a photo."""
@@ -152,13 +164,14 @@ class Steps:
 
     def read(self, job: Job) -> Photo:
         """Read a photo, and check what can be known before deblurring it."""
-        with self._timed(job):
-            photo = decode(job.source, self._options.max_megapixels, self._raw)
+        here = self._copies.of(job)
+        with self._timed(job), self._copies.named(job):
+            photo = decode(here.source, self._options.max_megapixels, self._raw)
             check_is_new(photo, job, self._options)
             if self._findings is not None:
                 self._findings.check_fits(photo.height, photo.width)
             if job.restores:
-                out = job.results[Kind.photo]
+                out = here.results[Kind.photo]
                 check_kind(photo, out, self._options)
                 encode.check_fits(photo, out, out.name, self._options.quality)
             return photo
@@ -166,8 +179,8 @@ class Steps:
     def deblur(self, job: Job, photo: Photo) -> "Deblurred":
         """Detect blur and restore it, as far as that is wanted."""
         network = self._network
-        with self._place.turn, self._timed(job):
-            request = self._request_for(job, photo)
+        with self._place.turn, self._timed(job), self._copies.named(job):
+            request = self._request_for(self._copies.of(job), photo)
             findings = self._findings or network.detect(photo, self._listener.progress)
             if job.restores:
                 result = network.restore(photo, findings, request, self._listener.progress)
@@ -175,24 +188,25 @@ class Steps:
             scales = network.scales_for(photo.height, photo.width)
             return findings, untouched(photo, findings, request, scales)
 
-    def _request_for(self, job: Job, photo: Photo) -> "Request":
+    def _request_for(self, job: LocalJob, photo: Photo) -> "Request":
         """Return what is wanted of a photo, with its painted mask. Raises PhotoError."""
         if job.mask is None:
             return self._request
         mode = MaskMode(self._options.mask_mode or MaskMode.only)
         size = (photo.height, photo.width)
-        painted = read_mask(job.mask, *size, self._options.max_megapixels, mode)
+        painted = self._read_mask(job.mask, *size, self._options.max_megapixels, mode)
         return replace(self._request, painted=painted)
 
     def write(self, job: Job, photo: Photo, deblurred: "Deblurred") -> Outcome:
         """Write all results of a photo, noted in the journal before and after."""
         findings, result = deblurred
-        with self._timed(job):
+        with self._timed(job), self._copies.named(job):
+            self._copies.check(job)
             self._ledger.begin(job)
             lost = self._losses(job, photo, result)
             if self._page is not None:  # first: a photo that counts as done has its place there
                 record = self._describe(job, photo, result, lost).record
-                self._page.add(photo, result, record, flow=self._options.flow)
+                self._page.add(photo, job.source, result, record, flow=self._options.flow)
             lost = self._save(job, photo, findings, result) or lost
             self._ledger.finish(job)
         return self._describe(job, photo, result, lost)
@@ -205,28 +219,31 @@ class Steps:
         findings: as they were detected, which given back make the same result
         """
         overwrite = self._ledger.existing is Existing.replace or job.state is State.again
+        here = self._copies.of(job)
         lost: tuple[str, ...] = ()
-        written: list[Path] = []
-        new = [path for path in job.missing.values() if not path.exists()]
+        written: list[Location] = []
+        new = [place for place in job.missing.values() if not place.exists()]
         try:
-            for kind, path in reversed(job.missing.items()):
+            for kind, place in reversed(job.missing.items()):
+                path = here.results[kind]
                 if kind is Kind.photo:
                     lost = self._save_photo(path, photo, result, overwrite=overwrite)
                 elif kind is Kind.data:
                     check_target(path, photo.source, overwrite=overwrite)
                     write_file(path, [to_npz(findings, result.epsilon)], overwrite=overwrite)
-                elif kind in job.sidecars:
-                    check_target(path, job.sidecars[kind], overwrite=overwrite)
-                    copied = self._is_copied(job.results[Kind.photo], photo, result)
-                    content = sidecar_for(photo, job.sidecars[kind], copied=copied)
+                elif kind in here.sidecars:
+                    check_target(path, here.sidecars[kind], overwrite=overwrite)
+                    copied = self._is_copied(here.results[Kind.photo], photo, result)
+                    content = sidecar_for(photo, here.sidecars[kind], copied=copied)
                     write_file(path, [content], overwrite=overwrite)
                 else:
                     picture = _picture(kind, photo, result, flow=self._options.flow)
                     encode.encode(picture, path, format="PNG", overwrite=overwrite)
-                written.append(path)
+                self._copies.put(job, kind, overwrite=overwrite)
+                written.append(place)
         except BaseException:
-            for path in set(written) & set(new):
-                path.unlink(missing_ok=True)
+            for place in set(written) & set(new):
+                place.unlink(missing_ok=True)
             raise
         return lost
 
@@ -248,7 +265,7 @@ class Steps:
 
         Raises EncodeError if that is anything while options are strict.
         """
-        path = job.results.get(Kind.photo)
+        path = self._copies.of(job).results.get(Kind.photo)
         if path is None or self._is_copied(path, photo, result):
             return ()
         strip, strict = self._options.strip_metadata, self._options.strict
@@ -258,7 +275,8 @@ class Steps:
         return is_copied(path, photo, result, strip=self._options.strip_metadata)
 
     def _describe(self, job: Job, photo: Photo, result: "Result", lost: tuple[str, ...]) -> Outcome:
-        copied = job.restores and self._is_copied(job.results[Kind.photo], photo, result)
+        here = self._copies.of(job)
+        copied = job.restores and self._is_copied(here.results[Kind.photo], photo, result)
         return describe_result(job, result, self._network, self._seconds[job], lost, copied=copied)
 
     @contextmanager
@@ -271,6 +289,7 @@ class Steps:
 
     def report(self, job: Job, outcome: Outcome | Exception) -> None:
         """Pass on what came of a photo."""
+        self._copies.drop(job)
         self._seconds.pop(job, None)
         if isinstance(outcome, Exception):
             self._listener.report(job, Failure.of(outcome, debug=self._options.debug))

@@ -28,6 +28,7 @@ from deblur_cli.cli.run.steps import Place, Steps
 from deblur_cli.errors import CanceledError, DeblurError
 from deblur_cli.report import Report
 from deblur_cli.restoration import deblurrer
+from deblur_cli.stores import Location
 from deblur_cli.weights import LoadedWeights
 
 
@@ -47,8 +48,8 @@ class Kit:
     device: str
     cpus: int
     folder: Path
-    seen: Sequence[Path]
-    page: Path | None
+    seen: Sequence[Location]
+    page: Location | None
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class Heard(Output):
         """Keep an error."""
         self._lines[self.subject].append(("error", line))
 
-    def about_now(self, subject: Path) -> list[tuple[str, str]]:
+    def about_now(self, subject: object) -> list[tuple[str, str]]:
         """Return what was said about a photo, and about none, since the last one; (method, line)."""
         return self._lines.pop("", []) + self._lines.pop(str(subject), [])
 
