@@ -29,6 +29,10 @@ class EncodeError(PhotoError):
     """The result cannot be written."""
 
 
+class RefusedError(EncodeError):
+    """A store takes no results: it is full, or nobody may write there."""
+
+
 class WeightsError(DeblurError):
     """Weights are damaged, cannot be downloaded, or do not fit the network."""
 

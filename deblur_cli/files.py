@@ -33,7 +33,7 @@ _ADVICE = {
 }
 
 
-def explain(path: Path, error: OSError) -> EncodeError:
+def explain(path: object, error: OSError) -> EncodeError:
     """One line for a file that could not be written."""
     return EncodeError(f"{path}: cannot be written: {advice(error)}")
 
@@ -135,9 +135,10 @@ class InUseError(UsageError):
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
+def held(folder: Path, name: object = None) -> Iterator[None]:
     """Keep a folder from other runs; it is made, and removed again where nothing was written into it.
 
+    name: what it stands for, if that is not the folder itself
     Raises InUseError where another run holds it, OSError where the folder cannot be written.
     """
     missing = [place for place in (folder, *folder.parents) if not place.exists()]
@@ -148,7 +149,7 @@ def held(folder: Path) -> Iterator[None]:
             lock.acquire(blocking=False)
         except Timeout as error:
             raise InUseError(
-                f"another run is using {folder}; wait until it ends, or choose another folder with -o"
+                f"another run is using {name or folder}; wait until it ends, or choose another folder with -o"
             ) from error
         except NotImplementedError:
             logger.warning(

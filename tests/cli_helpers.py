@@ -24,7 +24,7 @@ from typer.testing import CliRunner, Result
 import deblur_cli
 from deblur_cli import weights
 from deblur_cli.cli.app import app
-from deblur_cli.cli.run import batch
+from deblur_cli.cli.run import steps
 from deblur_cli.errors import EncodeError, OutOfMemoryError, WeightsError
 from deblur_cli.nets import create
 from deblur_cli.photo import encode
@@ -109,7 +109,7 @@ def load(name: str) -> LoadedWeights:
 def install(monkeypatch: pytest.MonkeyPatch) -> None:
     """Put the stand-in network where the command line looks for the real one."""
     monkeypatch.setattr(deblurrer, "Deblurrer", Deblurrer)
-    monkeypatch.setattr(batch, "advice", lambda photo, result: ())  # photos here are nothing but noise
+    monkeypatch.setattr(steps, "advice", lambda photo, result: ())  # photos here are nothing but noise
     monkeypatch.setattr(weights, "load", load)
     monkeypatch.setattr(weights, "sha256", lambda path: "ab" * 32)
     monkeypatch.setattr(weights, "notes_of", lambda name: {})  # the stand-in finds the blur itself

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from cli_helpers import deblur, install, make_photo
 
-from deblur_cli.cli.run import batch
+from deblur_cli.cli.run import steps
 from deblur_cli.cli.run.options import Kind
 from deblur_cli.cli.run.pipeline import Budget, Pipeline
 from deblur_cli.cli.run.plan import Job
@@ -21,7 +21,7 @@ class Trace:
     """Steps that only note what happens; `hooks` are called with the job before a step is over."""
 
     def __init__(self, megapixels=lambda job: 1.0, **hooks):
-        self.megapixels = megapixels
+        self.bring = megapixels
         self.hooks = hooks
         self.events: list[str] = []
         self.reports: list[tuple[str, object]] = []
@@ -164,7 +164,7 @@ def test_log_lines_name_the_photo_of_the_thread_that_they_come_from(tmp_path, mo
 
         return noisily
 
-    monkeypatch.setattr(batch, "decode", noisy(batch.decode, "reading", 0))
+    monkeypatch.setattr(steps, "decode", noisy(steps.decode, "reading", 0))
     monkeypatch.setattr(encode, "encode", noisy(encode.encode, "writing", 1))
     lines = [line for line in deblur("run", tmp_path).stderr.splitlines() if line.startswith("warning: ")]
     assert set(lines) == {

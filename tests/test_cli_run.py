@@ -196,7 +196,7 @@ def test_wrong_usage_is_one_line_and_touches_nothing(photo, tmp_path, monkeypatc
 def test_missing_device_or_weights_fail_before_any_photo_is_opened(
     photo, tmp_path, monkeypatch, words, named
 ):
-    monkeypatch.setattr("deblur_cli.cli.run.batch.decode", lambda *_: pytest.fail("a photo was opened"))
+    monkeypatch.setattr("deblur_cli.cli.run.steps.decode", lambda *_: pytest.fail("a photo was opened"))
     for more in ([], ["--dry-run"]):
         result = deblur("run", photo, *words, *more)
         assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)

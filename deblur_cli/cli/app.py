@@ -31,6 +31,7 @@ from deblur_cli.cli.train import train
 from deblur_cli.cli.ui import ui
 from deblur_cli.cli.weights import app as weights
 from deblur_cli.errors import UsageError
+from deblur_cli.stores import is_address
 
 HELP = "help"  # what many type for --help; no command of its own
 RUN = "run"  # the command that photos without a command mean
@@ -80,7 +81,7 @@ class GuardedGroup(PanelGroup):
     def _check_for_run(self, args: Sequence[str]) -> None:
         """Raise UsageError for words that can hardly be meant for `run`."""
         first = args[0]
-        if first and not first.startswith("-") and not os.path.lexists(first):
+        if first and not first.startswith("-") and not os.path.lexists(first) and not is_address(first):
             like = get_close_matches(first, self.commands, 1)
             hint = f"did you mean `deblur {like[0]}`?" if like else "`deblur --help` shows the commands"
             raise UsageError(f"no such command or file: {first}; {hint}")

@@ -20,6 +20,7 @@ import typer
 from deblur_cli import weights
 from deblur_cli.errors import DeblurError, UsageError, WeightsError
 from deblur_cli.restoration import OVERLAP_RULE, OVERLAPS, SCALES, TILE_RULE, TILE_SIDES, Tiling
+from deblur_cli.stores import Address, Location, is_address, parse
 
 if TYPE_CHECKING:
     from deblur_cli.cli.output import Output
@@ -81,10 +82,18 @@ def wrong_usage(*kinds: type[DeblurError]) -> Iterator[None]:
 
 
 def parse_path(text: str) -> Path:
-    """Return a path. An empty text is refused, since Path("") is the current folder."""
+    """Return a path of this machine. An empty text is refused, since Path("") is the current folder."""
+    place = parse_location(text)
+    if isinstance(place, Address):
+        raise UsageError(f"{place}: only `deblur run` takes addresses, for photos, masks, and results")
+    return place
+
+
+def parse_location(text: str) -> Location:
+    """Return a path or an address. Raises UsageError as `parse_path` does."""
     if not text:
         raise UsageError("a name is empty: give a file or folder, or . for the current folder")
-    return Path(text)
+    return parse(text)
 
 
 class FolderPath(type(Path())):  # type: ignore[misc]  # before Python 3.12, Path itself cannot be a base
@@ -95,6 +104,16 @@ def parse_output(text: str) -> Path:
     """Return where results shall go, as a FolderPath if a slash says so."""
     path = parse_path(text)
     return FolderPath(path) if text.endswith(("/", os.sep)) else path
+
+
+def parse_output_location(text: str) -> Location:
+    """Return the same, or an address."""
+    return parse_location(text) if is_address(text) else parse_output(text)
+
+
+def is_folder_name(place: Location) -> bool:
+    """Tell whether a place was given with a slash at its end."""
+    return place.is_folder if isinstance(place, Address) else isinstance(place, FolderPath)
 
 
 def check_folder(folder: Path, purpose: str) -> None:

@@ -9,9 +9,8 @@ import shutil
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, BinaryIO
@@ -45,6 +44,13 @@ class Terminated(KeyboardInterrupt):
 def printable(text: str) -> str:
     """Return text on one line, without characters that would steer a terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def file_size(count: int) -> str:
+    """Return a number of bytes in the unit that suits it."""
+    if count < 1000:
+        return f"{count} bytes"
+    return f"{count / 1e3:.1f} KB" if count < 100_000 else f"{count / 1e6:.1f} MB"
 
 
 def describe(error: BaseException) -> str:
@@ -147,6 +153,7 @@ class Output:
         self.console: Console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._thread = threading.local()
         self._names: dict[str, str] = {}
+        self._stdout = sys.stdout  # what others print there meanwhile may be sent elsewhere
         self._stdout_is_free = True
         self._bars: Progress | None = None
 
@@ -156,7 +163,7 @@ class Output:
         return getattr(self._thread, "subject", "")
 
     @contextmanager
-    def about(self, subject: Path) -> Iterator[None]:
+    def about(self, subject: object) -> Iterator[None]:
         """Let the log records of this thread be about a photo."""
         before, self._thread.subject = self.subject, str(subject)
         try:
@@ -168,31 +175,36 @@ class Output:
         """Show a file of ours under the name that the user knows it by."""
         self._names[str(path)] = name
 
+    def forget(self, path: Path) -> None:
+        """Forget a file of ours that is gone."""
+        self._names.pop(str(path), None)
+
     def keep_stdout_free(self) -> None:
         """Write no results to stdout, which is wanted for a photo."""
         self._stdout_is_free = False
 
-    def _renamed(self, text: str) -> str:
-        for path, name in self._names.items():
+    def renamed(self, text: str) -> str:
+        """Return text in which files of ours bear the names that the user knows them by."""
+        for path, name in list(self._names.items()):  # as other threads add and forget some
             text = text.replace(path, name)
         return text
 
-    def result(self, line: str | Path) -> None:
+    def result(self, line: object) -> None:
         """Write one line to stdout, at once, also where a file name is not valid text."""
         if not self._stdout_is_free:
             return
         with self._bars_lifted(), _naming_stdout():
-            sys.stdout.flush()
-            sys.stdout.buffer.write(os.fsencode(f"{line}\n"))
-            sys.stdout.flush()
+            self._stdout.flush()
+            self._stdout.buffer.write(os.fsencode(f"{line}\n"))
+            self._stdout.flush()
 
     def send(self, path: Path) -> None:
         """Write a file to stdout."""
         with path.open("rb") as file, _naming_stdout():
-            shutil.copyfileobj(file, sys.stdout.buffer)
-            sys.stdout.buffer.flush()
+            shutil.copyfileobj(file, self._stdout.buffer)
+            self._stdout.buffer.flush()
 
-    def tell(self, record: Mapping[str, object], *lines: str | Path) -> None:
+    def tell(self, record: Mapping[str, object], *lines: object) -> None:
         """Write a result to stdout: as an object where JSON is asked for, else as lines for people."""
         if self.json:
             self.json_line(record)
@@ -203,7 +215,7 @@ class Output:
     def json_line(self, fields: Mapping[str, object]) -> None:
         """Write one JSON object to stdout, on a line of its own."""
         shown = {
-            name: self._renamed(value) if isinstance(value, str) else value for name, value in fields.items()
+            name: self.renamed(value) if isinstance(value, str) else value for name, value in fields.items()
         }
         self.result(json.dumps(shown))
 
@@ -221,16 +233,19 @@ class Output:
         """Write an error to stderr, in quiet runs too."""
         self._print(f"error: {line}", style="red")
 
-    def traceback(self, error: Exception) -> None:
-        """Write the traceback of an error to stderr."""
-        self.console.print("".join(traceback.format_exception(error)), markup=False, end="")
+    def verbatim(self, text: str) -> None:
+        """Write text to stderr as it stands, such as a traceback; nothing for none."""
+        self.console.print(text, markup=False, end="")
 
     def _print(self, line: str, style: str | None = None) -> None:
-        self.console.print(printable(self._renamed(line)), style=style, markup=False)
+        self.console.print(printable(self.renamed(line)), style=style, markup=False)
 
     @contextmanager
-    def log_lines(self) -> Iterator[None]:
-        """Show log records of this package: warnings always, the rest in verbose runs."""
+    def log_lines(self, *, libraries: bool = True) -> Iterator[None]:
+        """Show log records of this package: warnings always, the rest in verbose runs.
+
+        libraries: and what C libraries print, which a process of its own may leave where it is
+        """
         handler = _LogLines(self)
         loggers = [logging.getLogger("deblur_cli")]
         others = [logging.getLogger(name) for name in ("py.warnings", "imagecodecs")]
@@ -247,7 +262,7 @@ class Output:
             silent.setLevel(logging.CRITICAL + 1)
         logging.captureWarnings(True)  # other packages' warnings take several lines each
         try:
-            with _libraries_logged():
+            with libraries_logged() if libraries else nullcontext():
                 yield
         finally:
             logging.captureWarnings(False)
@@ -273,7 +288,7 @@ class Output:
             disable=self.quiet or not self.console.is_terminal,
         )
         all_photos = progress.add_task("photos", total=photos, visible=photos > 1)
-        tiles = progress.add_task("tiles", total=None)
+        tiles = progress.add_task("tiles", total=None, visible=False)
         self._bars = progress
         try:
             with progress:
@@ -284,7 +299,7 @@ class Output:
     @contextmanager
     def _bars_lifted(self) -> Iterator[None]:
         """Take the bars away while stdout is written, where it is the same terminal."""
-        lift = self._bars is not None and not self._bars.disable and sys.stdout.isatty()
+        lift = self._bars is not None and not self._bars.disable and self._stdout.isatty()
         if self._bars is None or not lift:
             yield
             return
@@ -296,7 +311,7 @@ class Output:
 
 
 @contextmanager
-def _libraries_logged() -> Iterator[None]:
+def libraries_logged() -> Iterator[None]:
     """Send what C libraries print to stderr on their own to the log, line by line, apart from our lines."""
     try:
         shared = sys.stderr.fileno() == _STDERR
@@ -341,7 +356,7 @@ class Bars:
     def begin(self, name: str) -> None:
         """Start on a photo."""
         self._name = printable(name)
-        self._progress.reset(self._tiles, total=None, description=f"{self._name}: reading")
+        self._progress.reset(self._tiles, total=None, visible=True, description=f"{self._name}: reading")
 
     def report(self, done: int, total: int, phase: str) -> None:
         """Show how many tiles of the photo are done in a phase."""
@@ -369,7 +384,7 @@ class _LogLines(logging.Handler):
         self._output = output
 
     def emit(self, record: logging.LogRecord) -> None:
-        text = " ".join(record.getMessage().split())
+        text = self._output.renamed(" ".join(record.getMessage().split()))
         subject = self._output.subject
         line = text if not subject or text.startswith(subject) else f"{subject}: {text}"
         match record.levelno:

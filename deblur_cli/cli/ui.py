@@ -137,7 +137,7 @@ def ui(options: UiOptions) -> None:
 def _items(options: RunOptions, warn: Callable[[str], None]) -> "list[Item]":
     """Return the photos that the user names, and where their results go. Raises UsageError for none."""
     from deblur_cli.cli.run.collect import collect
-    from deblur_cli.cli.run.plan import find_clashes, name_results
+    from deblur_cli.cli.run.plan import LocalJob, find_clashes, name_results
     from deblur_cli.ui.session import Item
 
     found = collect(options)
@@ -149,15 +149,16 @@ def _items(options: RunOptions, warn: Callable[[str], None]) -> "list[Item]":
         raise UsageError(clashes[jobs[0]])
     for job, reason in clashes.items():
         warn(f"{job.source}: cannot be opened with the others, as {reason}")
-    named = (job for job in jobs if job not in clashes)
+    named = (LocalJob.of(job) for job in jobs if job not in clashes)
     return [Item(job.source, job.results[Kind.photo], job.results[Kind.gray]) for job in named]
 
 
 def _uploaded(options: RunOptions, photo: Path) -> "Item":
     """Return a photo that a browser sent, and the names of its results beside it."""
     from deblur_cli.cli.run.collect import Found
-    from deblur_cli.cli.run.plan import name_results
+    from deblur_cli.cli.run.plan import LocalJob, name_results
     from deblur_cli.ui.session import Item
 
     (job,) = name_results([Found(photo, Path(photo.name))], replace(options, inputs=[photo], output=None))
+    job = LocalJob.of(job)
     return Item(photo, job.results[Kind.photo], job.results[Kind.gray], is_sent=True)

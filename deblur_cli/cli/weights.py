@@ -9,7 +9,7 @@ import typer
 from deblur_cli.cli import options
 from deblur_cli.cli.help import PanelCommand, PanelGroup
 from deblur_cli.cli.options import bring
-from deblur_cli.cli.output import OK, USAGE
+from deblur_cli.cli.output import OK, USAGE, file_size
 from deblur_cli.cli.sharing import convert, publish
 from deblur_cli.errors import UsageError, WeightsError
 
@@ -100,7 +100,7 @@ def table(entries: list[dict[str, Any]], width: int = PIPED) -> list[str]:
 
 def _row(entry: dict[str, Any]) -> tuple[str, ...]:
     here = "included" if entry["source"] == "embedded" else "yes" if entry["here"] else "no"
-    size = f"{entry['bytes'] / 1e6:.1f} MB" if entry["bytes"] else "unknown"
+    size = file_size(entry["bytes"]) if entry["bytes"] else "unknown"
     scores = "; ".join(f"{words} {value}" for words, value in entry["scores"].items())
     scores = scores or f"learned from {entry['training']}"
     return (

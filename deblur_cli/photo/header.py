@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TypeVar
+from typing import BinaryIO, NamedTuple, Protocol, TypeVar
 
 from PIL import Image, UnidentifiedImageError
 
@@ -89,7 +89,19 @@ _UNREAD = {  # what people give to such a tool, too
 }
 
 
-def is_picture_name(path: Path) -> bool:
+class Named(Protocol):
+    """A path, or what has a name as paths do."""
+
+    @property
+    def name(self) -> str:
+        """The last part."""
+
+    @property
+    def suffix(self) -> str:
+        """The end of the name, with its dot."""
+
+
+def is_picture_name(path: Named) -> bool:
     """Whether a folder walk should take the file: by suffix, in any case, hidden files left out.
 
     Hidden files go since the `._IMG.JPG` that macOS strews over memory cards are no pictures.
@@ -98,7 +110,7 @@ def is_picture_name(path: Path) -> bool:
     return path.suffix.lower() in suffixes and not path.name.startswith(".")
 
 
-def is_unread_name(path: Path) -> bool:
+def is_unread_name(path: Named) -> bool:
     """Whether a file's suffix is that of a picture that no folder is searched for: PSD, GIF, EXR ..."""
     return path.suffix.lower() in _UNREAD_SUFFIXES
 

@@ -15,7 +15,8 @@ import logging
 import os
 import shutil
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path, PurePath
@@ -29,11 +30,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from deblur_cli import __version__
-from deblur_cli.errors import UsageError
+from deblur_cli.errors import EncodeError, UsageError
 from deblur_cli.files import PARTIAL, explain, write_file
 from deblur_cli.photo.photo import rgb_profile, to_eight_bits
 from deblur_cli.pictures import at_scales, blurred, flow_overlay, mask_overlay, trajectory_overlay
 from deblur_cli.pictures.drawing import reduced
+from deblur_cli.stores import Address, Location, read_all
 
 if TYPE_CHECKING:
     from deblur_cli.photo.photo import Photo
@@ -104,15 +106,17 @@ class PageEntry:
 class Report:
     """A report while a run adds to it. Several threads may call `add`, for different photos."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Location) -> None:
         self.folder = folder
         self._failures: dict[str, str] = {}
         self._skipped: dict[str, str] = {}
-        self._added: set[Path] = set()
+        self._added: set[Location] = set()
 
     def prepare(self) -> None:
         """Check that the folder can be written and holds nothing but a report. Raises UsageError."""
-        if not os.path.lexists(self.folder):
+        if isinstance(self.folder, Path) and not os.path.lexists(self.folder):
+            return
+        if isinstance(self.folder, Address) and not self.folder.exists():
             return
         if not self.folder.is_dir():
             raise UsageError(
@@ -125,58 +129,83 @@ class Report:
                 f"{self.folder} holds {min(strangers)}, which is not part of a report; move it away"
             )
         for folder in (self.folder, self.folder / _PHOTOS):
-            if folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
+            if isinstance(folder, Path) and folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
                 raise UsageError(f"cannot write to {folder}; choose another folder with -o")
 
-    def add(self, photo: "Photo", result: "Result", record: Mapping[str, object], *, flow: bool) -> None:
-        """Write the pictures of a photo and what was done. Raises EncodeError."""
-        home = self._home(photo.source)
+    def add(
+        self, photo: "Photo", source: Location, result: "Result", record: Mapping[str, object], *, flow: bool
+    ) -> None:
+        """Write the pictures of a photo and what was done. Raises EncodeError.
+
+        source: where the photo is, which may be a copy
+        """
+        home = self._home(source)
         try:
             (home / _ENTRY).unlink(missing_ok=True)
-            for part in home.glob(PARTIAL):  # of a run that was killed
+            for part in home.glob(PARTIAL) if isinstance(home, Path) else ():  # of a run that was killed
                 part.unlink(missing_ok=True)
         except OSError as error:
             raise explain(home / _ENTRY, error) from error
         self._added.add(home)
         write_pictures(home, photo, result, flow=flow)
-        told = {"source": shown(photo.source), "taken": _text(taken_with(photo.metadata.exif))}
+        told = {"source": shown(source), "taken": _text(taken_with(photo.metadata.exif))}
         entry = {"format": _FORMAT, **told, **_plain(record)}
-        write_file(home / _ENTRY, [json.dumps(entry).encode()], overwrite=True)
+        _write(home / _ENTRY, json.dumps(entry).encode())
 
-    def fail(self, source: Path, reason: str) -> None:
+    def fail(self, source: Location, reason: str) -> None:
         """List a photo among the failures.
 
         What this run added of it goes; what an earlier run added stays, as its results do.
         """
         self._failures[shown(source)] = _text(reason)
         home = self._home(source)
-        if home in self._added:
+        if home not in self._added:
+            return
+        if isinstance(home, Path):
             shutil.rmtree(home, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                (home / _ENTRY).unlink(missing_ok=True)  # without which the rest does not count
 
-    def skip(self, source: Path, why: str) -> None:
+    def skip(self, source: Location, why: str) -> None:
         """List a photo as skipped, unless an earlier run added it."""
         if not (self._home(source) / _ENTRY).is_file():
             self._skipped[shown(source)] = _text(why)
 
-    def finish(self, summary: str) -> Path:
+    def finish(self, summary: str) -> Location:
         """Write the page about all photos of the folder and return its path. Raises EncodeError."""
         failures, skipped = sorted(self._failures.items()), sorted(self._skipped.items())
         page = render(self._entries(), failures, skipped, f"Last run: {summary}")
-        write_file(self.folder / PAGE, [page.encode("utf-8")], overwrite=True)
+        _write(self.folder / PAGE, page.encode("utf-8"))
         return self.folder / PAGE
 
     def _entries(self) -> list[PageEntry]:
         entries = []
-        for path in (self.folder / _PHOTOS).glob(f"*/{_ENTRY}"):
+        for path, content in self._written():
             try:
-                known = json.loads(path.read_bytes())
+                if isinstance(content, OSError):
+                    raise content
+                known = json.loads(content)
                 entries.append(PageEntry.of(f"{_PHOTOS}/{path.parent.name}", known))
             except (OSError, ValueError, KeyError, TypeError) as error:
                 logger.warning("%s: left out of the report (%s)", path, error)
         return sorted(entries, key=lambda entry: entry.source)
 
-    def _home(self, source: Path) -> Path:
-        name = os.fsencode(os.path.realpath(source))
+    def _written(self) -> Iterator[tuple[Location, bytes | OSError]]:
+        photos = self.folder / _PHOTOS
+        if isinstance(photos, Address):
+            photos.forget()
+            photos.list_below()
+            yield from read_all(path for path in photos.files_below() if path.name == _ENTRY)
+            return
+        for path in photos.glob(f"*/{_ENTRY}"):
+            try:
+                yield path, path.read_bytes()
+            except OSError as error:
+                yield path, error
+
+    def _home(self, source: Location) -> Location:
+        name = os.fsencode(str(source) if isinstance(source, Address) else os.path.realpath(source))
         return self.folder / _PHOTOS / hashlib.sha256(name).hexdigest()[:16]
 
 
@@ -207,7 +236,18 @@ def write_comparison(folder: Path, before: "Photo", after: "Photo") -> Path:
     return folder / PAGE
 
 
-def shown(path: Path) -> str:
+def _write(place: Location, content: bytes) -> None:
+    """Write a file whole, over an earlier one. Raises EncodeError."""
+    if isinstance(place, Path):
+        write_file(place, [content], overwrite=True)
+        return
+    try:
+        place.write_bytes(content)
+    except OSError as error:
+        raise EncodeError(f"{place}: cannot be written: {error.strerror}") from error
+
+
+def shown(path: Location) -> str:
     """A path as text, even where it is not valid text."""
     return _text(str(path))
 
@@ -266,7 +306,7 @@ def taken_with(exif: bytes | None) -> str:
     return ", ".join(filter(None, parts))
 
 
-def write_pictures(home: Path, photo: "Photo", result: "Result", *, flow: bool) -> None:
+def write_pictures(home: Location, photo: "Photo", result: "Result", *, flow: bool) -> None:
     """Write a photo before and after (if it changed), mask, motion and thumbnail, all as JPEG.
 
     Raises EncodeError.
@@ -275,7 +315,7 @@ def write_pictures(home: Path, photo: "Photo", result: "Result", *, flow: bool) 
     before, after = to_eight_bits(photo.pixels), to_eight_bits(result.photo.pixels)
 
     def write(name: str, pixels: NDArray[np.uint8], quality: int = _QUALITY) -> None:
-        write_file(home / name, [jpeg(pixels, icc, quality)], overwrite=True)
+        _write(home / name, jpeg(pixels, icc, quality))
 
     write("before.jpg", _shortened(before))
     if result.changed:

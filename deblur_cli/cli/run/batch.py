@@ -1,96 +1,71 @@
-"""Works through the photos of a run, writes what comes of each, and goes on when one of them fails."""
+"""A run over photos: tells what comes of each, counts it, and goes on when one of them fails."""
 
-import os
-import time
-from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-import psutil
-from numpy.typing import NDArray
-
-from deblur_cli.cli.output import FAILED, Bars, Output, describe, exit_code, is_disk_full
+from deblur_cli.cli.output import FAILED, Bars, Output, exit_code
 from deblur_cli.cli.run.collect import Problem
-from deblur_cli.cli.run.companions import sidecar_for
 from deblur_cli.cli.run.journal import Journal
 from deblur_cli.cli.run.messages import (
+    Failure,
     Outcome,
     Tally,
-    describe_result,
     failure_record,
     opening_lines,
     skip_record,
 )
-from deblur_cli.cli.run.options import Existing, Kind, RunOptions
-from deblur_cli.cli.run.pipeline import Budget, Pipeline
-from deblur_cli.cli.run.plan import FormerResultError, Job, Plan, State, check_is_new, check_kind
+from deblur_cli.cli.run.options import RunOptions
+from deblur_cli.cli.run.plan import Job, Plan
 from deblur_cli.errors import EncodeError
-from deblur_cli.files import check_target, write_file
-from deblur_cli.photo import encode
-from deblur_cli.photo.decode import decode
-from deblur_cli.photo.header import megapixels
-from deblur_cli.photo.photo import Photo, rgb_profile, to_eight_bits, white
-from deblur_cli.photo.raw import RawOptions
-from deblur_cli.pictures import flow_overlay, mask_overlay, trajectory_overlay
-from deblur_cli.pictures.drawing import bands
 from deblur_cli.report import Report
-from deblur_cli.restoration.advice import advice
-from deblur_cli.restoration.deblurrer import untouched
-from deblur_cli.restoration.findings import to_npz
-from deblur_cli.restoration.painted import MaskMode, read_mask
-from deblur_cli.restoration.save import is_copied, save
 
 if TYPE_CHECKING:
-    from deblur_cli.cli.run.pipeline import Deblurred
-    from deblur_cli.restoration.deblurrer import Deblurrer, Request, Result
-    from deblur_cli.restoration.findings import Findings
+    from deblur_cli.cli.run.steps import Listener
+    from deblur_cli.weights import LoadedWeights
 
-BYTES_PER_PIXEL = 24  # what a photo takes at most beside the network: 16 bits, its result, and its file
-MEMORY_SHARE = 0.25  # of the free memory, for photos; the tiles in the network need the rest
-MOST_AUTOMATIC_JOBS = 8  # more of them than that wait for the disk anyway
+
+class Executor(Protocol):
+    """What works through the photos of a run: this process, or others."""
+
+    @property
+    def weights(self) -> "LoadedWeights":
+        """What restores the photos."""
+
+    @property
+    def epsilon(self) -> float:
+        """How sure to be before restoring."""
+
+    def run(self, jobs: Sequence[Job], listener: "Listener") -> None:
+        """Work through jobs and tell what comes of each."""
+
+    def end(self) -> None:
+        """Begin nothing more. What is being written is finished and reported."""
 
 
 class Batch:
-    """One run over many photos; the steps of its pipeline.
+    """One run over many photos, and the listener of what works through them.
 
-    findings: of the one photo, if they need not be detected; report: the page to make, if one is wanted
+    report: the page to make, if one is wanted
     """
 
-    _network: "Deblurrer"  # these are set before any photo is read
-    _request: "Request"
-    _bars: Bars
-    _pipeline: Pipeline
-    _room: float  # megapixels that fit into memory
+    _bars: Bars  # these are set before any photo is read
+    _executor: Executor
 
-    def __init__(
-        self,
-        options: RunOptions,
-        streams: Output,
-        journal: Journal,
-        findings: "Findings | None",
-        report: Report | None,
-    ) -> None:
+    def __init__(self, options: RunOptions, streams: Output, journal: Journal, report: Report | None) -> None:
         self._options = options
         self._streams = streams
         self._journal = journal
-        self._findings = findings
         self._page = report
         self._tally = Tally()
-        self._seconds: defaultdict[Job, float] = defaultdict(float)  # spent on each photo under way
         self._current: Job | None = None  # the photo in the network
-        self._raw = RawOptions(options.raw_white_balance, options.raw_exposure, options.raw_color_space)
 
-    def run(self, plan: Plan, network: "tuple[Deblurrer, Request] | None") -> int:
+    def run(self, plan: Plan, executor: Executor | None) -> int:
         """Do what is planned and return the exit code; what goes wrong with a photo is reported.
 
-        network: what deblurs the photos and how, None if there are none.
+        executor: what works through the photos, None if there are none.
         Raises what opening the journal raises, before any photo is opened.
         """
-        self._journal.open(len(plan.jobs), network[0].weights if network else None, self._streams)
+        self._journal.open(len(plan.jobs), executor.weights if executor else None, self._streams)
         finished = False
         try:
             self._tally.counts["not_done"] = len(plan.jobs)
@@ -106,9 +81,9 @@ class Batch:
                 self._streams.say(line)
             for job, why in plan.skipped:
                 self._count_skip(job, why)
-            if network is not None:
-                self._network, self._request = network
-                self._tally.epsilon = self._request.epsilon
+            if executor is not None:
+                self._executor = executor
+                self._tally.epsilon = executor.epsilon
                 with self._streams.log_lines():
                     self._work(plan)
             self._conclude()
@@ -118,12 +93,9 @@ class Batch:
         return self._tally.exit_code
 
     def _work(self, plan: Plan) -> None:
-        self._room = psutil.virtual_memory().available * MEMORY_SHARE / BYTES_PER_PIXEL / 1e6
-        width = self._options.jobs or automatic_jobs(self._network.device)
-        self._pipeline = Pipeline(self, width, Budget(self._room))
         try:
             with self._streams.bars(len(plan.jobs)) as self._bars:
-                self._pipeline.run(plan.jobs)
+                self._executor.run(plan.jobs, self)
         except KeyboardInterrupt as interrupt:
             self._tally.stopped = exit_code(interrupt)
             if not self._tally.counts["not_done"]:
@@ -136,149 +108,25 @@ class Batch:
         how_to_go_on = "; --resume continues from there" if self._journal.is_kept else ""
         return f"finished results are kept{how_to_go_on}"
 
-    def megapixels(self, job: Job) -> float:
-        """Return the size of a photo; where its header does not tell, all that there is room for."""
-        return megapixels(job.source) or self._room
-
-    def about(self, job: Job) -> AbstractContextManager[None]:
-        """Let the log lines of this thread name a photo."""
-        return self._streams.about(job.source)
-
-    def begin(self, job: Job) -> None:
+    def enters(self, job: Job) -> None:
         """Show the photo as the one in the network."""
         self._current = job
         self._bars.begin(job.source.name)
 
-    def read(self, job: Job) -> Photo:
-        """Read a photo, and check what can be known before deblurring it."""
-        with self._timed(job):
-            photo = decode(job.source, self._options.max_megapixels, self._raw)
-            check_is_new(photo, job, self._options)
-            if self._findings is not None:
-                self._findings.check_fits(photo.height, photo.width)
-            if job.restores:
-                out = job.results[Kind.photo]
-                check_kind(photo, out, self._options)
-                encode.check_fits(photo, out, out.name, self._options.quality)
-            return photo
+    def progress(self, done: int, total: int, phase: str) -> None:
+        """Show how many of its tiles are done."""
+        self._bars.report(done, total, phase)
 
-    def deblur(self, job: Job, photo: Photo) -> "Deblurred":
-        """Detect blur and restore it, as far as that is wanted."""
-        network = self._network
-        with self._timed(job):
-            request = self._request_for(job, photo)
-            findings = self._findings or network.detect(photo, self._bars.report)
-            if job.restores:
-                result = network.restore(photo, findings, request, self._bars.report)
-                return findings, replace(result, notes=(*result.notes, *advice(photo, result)))
-            scales = network.scales_for(photo.height, photo.width)
-            return findings, untouched(photo, findings, request, scales)
-
-    def _request_for(self, job: Job, photo: Photo) -> "Request":
-        """Return what is wanted of a photo, with its painted mask. Raises PhotoError."""
-        if job.mask is None:
-            return self._request
-        mode = MaskMode(self._options.mask_mode or MaskMode.only)
-        size = (photo.height, photo.width)
-        painted = read_mask(job.mask, *size, self._options.max_megapixels, mode)
-        return replace(self._request, painted=painted)
-
-    def write(self, job: Job, photo: Photo, deblurred: "Deblurred") -> Outcome:
-        """Write all results of a photo, noted in the journal before and after."""
-        findings, result = deblurred
-        with self._timed(job):
-            self._journal.begin(job)
-            lost = self._losses(job, photo, result)
-            if self._page is not None:  # first: a photo that counts as done has its place there
-                record = self._describe(job, photo, result, lost).record
-                self._page.add(photo, result, record, flow=self._options.flow)
-            lost = self._save(job, photo, findings, result) or lost
-            self._journal.finish(job)
-        return self._describe(job, photo, result, lost)
-
-    def _save(self, job: Job, photo: Photo, findings: "Findings", result: "Result") -> tuple[str, ...]:
-        """Write the results of a job that are missing, and return what the restored photo lacks, as phrases.
-
-        Raises EncodeError, and then leaves no new file.
-        The restored photo comes last, so that where it exists all its companions do.
-        findings: as they were detected, which given back make the same result
-        """
-        overwrite = self._journal.existing is Existing.replace or job.state is State.again
-        lost: tuple[str, ...] = ()
-        written: list[Path] = []
-        new = [path for path in job.missing.values() if not path.exists()]
-        try:
-            for kind, path in reversed(job.missing.items()):
-                if kind is Kind.photo:
-                    lost = self._save_photo(path, photo, result, overwrite=overwrite)
-                elif kind is Kind.data:
-                    check_target(path, photo.source, overwrite=overwrite)
-                    write_file(path, [to_npz(findings, result.epsilon)], overwrite=overwrite)
-                elif kind in job.sidecars:
-                    check_target(path, job.sidecars[kind], overwrite=overwrite)
-                    copied = self._is_copied(job.results[Kind.photo], photo, result)
-                    content = sidecar_for(photo, job.sidecars[kind], copied=copied)
-                    write_file(path, [content], overwrite=overwrite)
-                else:
-                    picture = _picture(kind, photo, result, flow=self._options.flow)
-                    encode.encode(picture, path, format="PNG", overwrite=overwrite)
-                written.append(path)
-        except BaseException:
-            for path in set(written) & set(new):
-                path.unlink(missing_ok=True)
-            raise
-        return lost
-
-    def _save_photo(self, path: Path, photo: Photo, result: "Result", *, overwrite: bool) -> tuple[str, ...]:
-        return save(
-            path,
-            photo,
-            result,
-            self._network.weights.label,
-            quality=self._options.quality,
-            overwrite=overwrite,
-            note=self._options.note,
-            strip=self._options.strip_metadata,
-            strict=self._options.strict,
-        )
-
-    def _losses(self, job: Job, photo: Photo, result: "Result") -> tuple[str, ...]:
-        """Return what of the photo's file its result will lack, as phrases; nothing where it is copied.
-
-        Raises EncodeError if that is anything while options are strict.
-        """
-        path = job.results.get(Kind.photo)
-        if path is None or self._is_copied(path, photo, result):
-            return ()
-        strip, strict = self._options.strip_metadata, self._options.strict
-        return encode.left_out(result.photo, encode.format_of(path.name), strip=strip, strict=strict)
-
-    def _is_copied(self, path: Path, photo: Photo, result: "Result") -> bool:
-        return is_copied(path, photo, result, strip=self._options.strip_metadata)
-
-    def _describe(self, job: Job, photo: Photo, result: "Result", lost: tuple[str, ...]) -> Outcome:
-        copied = job.restores and self._is_copied(job.results[Kind.photo], photo, result)
-        return describe_result(job, result, self._network, self._seconds[job], lost, copied=copied)
-
-    @contextmanager
-    def _timed(self, job: Job) -> Iterator[None]:
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            self._seconds[job] += time.monotonic() - began
-
-    def report(self, job: Job, outcome: Outcome | Exception) -> None:
+    def report(self, job: Job, outcome: Outcome | Failure) -> None:
         """Tell what came of a photo and count it; end the run where no other can be written."""
-        self._seconds.pop(job, None)
         self._tally.counts["not_done"] -= 1
-        if isinstance(outcome, Exception):
+        if isinstance(outcome, Failure):
             self._give_up(job, outcome)
         else:
             self._tell(job, outcome)
         self._bars.done()
         if self._tally.stopped is not None:
-            self._pipeline.end()
+            self._executor.end()
 
     def _tell(self, job: Job, outcome: Outcome) -> None:
         done = "restored" if outcome.changed else "unchanged"
@@ -290,17 +138,16 @@ class Batch:
         self._streams.say(f"{job.source}: {outcome.line}")
         self._streams.tell(outcome.record, *job.missing.values())
 
-    def _give_up(self, job: Job, error: Exception) -> None:
-        if isinstance(error, FormerResultError):
-            self._streams.say(f"{job.source}: {error}")
-            self._count_skip(job, str(error))
+    def _give_up(self, job: Job, failure: Failure) -> None:
+        if failure.is_former:
+            self._streams.say(f"{job.source}: {failure.reason}")
+            self._count_skip(job, failure.reason)
             return
-        if self._options.debug:
-            self._streams.traceback(error)
-        problem = Problem(job.source, describe(error))
+        self._streams.verbatim(failure.traceback)
+        problem = Problem(job.source, failure.reason)
         self._streams.error(str(problem))
         self._count_failure(problem)
-        if is_disk_full(error) and self._tally.stopped is None:
+        if failure.is_disk_full and self._tally.stopped is None:
             self._tally.stopped = FAILED
             self._streams.error(f"the disk is full, so the run ends here; {self._what_stays()}")
 
@@ -332,34 +179,3 @@ class Batch:
             self._tally.stopped = self._tally.stopped or FAILED
             return
         self._streams.tell({"type": "report", "path": str(path)}, path)
-
-
-def automatic_jobs(device: str) -> int:
-    """Return how many photos to read, and to write, side by side.
-
-    One on a processor, which the network keeps busy anyway; half the cores beside another device, as
-    compressing a photo takes longer than deblurring it there.
-    """
-    return 1 if device == "cpu" else min(MOST_AUTOMATIC_JOBS, max(1, (os.cpu_count() or 2) // 2))
-
-
-def _picture(kind: Kind, photo: Photo, result: "Result", *, flow: bool) -> Photo:
-    if kind is Kind.gray:
-        return Photo(pixels=selection(photo, result), source=photo.source, format="PNG")
-    seen = to_eight_bits(photo.pixels)
-    if kind is Kind.mask:
-        pixels = mask_overlay(seen, result.findings, result.epsilon, share=result.blurred_share)
-    else:
-        draw = flow_overlay if flow else trajectory_overlay
-        pixels = draw(seen, result.findings, result.epsilon, legend=True)
-    return Photo(pixels=pixels, source=photo.source, format="PNG", metadata=rgb_profile(photo))
-
-
-def selection(photo: Photo, result: "Result") -> NDArray[np.generic]:
-    """Return how strongly restored pixels are laid over the photo: H W 1, white is fully, as deep as it."""
-    largest = white(photo.pixels)
-    drawn = np.empty((photo.height, photo.width, 1), photo.pixels.dtype)
-    for top, bottom in bands(photo.height):
-        weights = result.weights(slice(top, bottom), slice(0, photo.width))
-        drawn[top:bottom, :, 0] = np.rint(weights * largest)
-    return drawn

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from deblur_cli.cli.run.options import DEFAULT_SUFFIX, ENDINGS, RunOptions
 from deblur_cli.cli.run.patterns import Pattern
 from deblur_cli.errors import UsageError
 from deblur_cli.photo.header import is_picture_name, is_unread_name
+from deblur_cli.stores import Address, Location, survey
 
 SHEET_ENDING = "_epsilon.png"
 _MAP_ENDINGS = (*(ending for ending in ENDINGS.values() if ending.endswith(".png")), SHEET_ENDING)
@@ -29,7 +30,7 @@ _SYSTEM_FOLDERS = frozenset(
 class Found:
     """A photo to work on. `relative` is its path below the folder that was given, or its bare name."""
 
-    path: Path
+    path: Location
     relative: Path
 
 
@@ -40,7 +41,7 @@ class Problem:
     is_nothing: whether there is no photo at all rather than one that fails
     """
 
-    path: Path
+    path: Location
     reason: str
     is_nothing: bool = False
 
@@ -68,11 +69,11 @@ class LeftOut:
     pairs: how many photos there are in the format that --prefer prefers, too
     """
 
-    photos: set[Path] = field(default_factory=set)
-    folders: set[Path] = field(default_factory=set)
-    others: set[Path] = field(default_factory=set)
+    photos: set[Location] = field(default_factory=set)
+    folders: set[Location] = field(default_factory=set)
+    others: set[Location] = field(default_factory=set)
     results: int = 0
-    system_folders: set[Path] = field(default_factory=set)
+    system_folders: set[Location] = field(default_factory=set)
     pairs: int = 0
 
     def __str__(self) -> str:
@@ -120,8 +121,8 @@ class Collection:
 
     photos: list[Found] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
-    unread: list[Path] = field(default_factory=list)
-    among_results: list[Path] = field(default_factory=list)
+    unread: list[Location] = field(default_factory=list)
+    among_results: list[Location] = field(default_factory=list)
     left_out: LeftOut = field(default_factory=LeftOut)
     patterns: Sequence[Pattern] = ()
     wanted: Sequence[Pattern] = ()
@@ -147,7 +148,7 @@ class Collection:
         self.used |= matching
         return bool(matching) or not self.wanted
 
-    def leaves_out(self, photo: Path, path: Path) -> bool:
+    def leaves_out(self, photo: Location, path: Path) -> bool:
         """Tell whether a photo is not to be taken, and count it then. path: below the folder given"""
         if self.excludes(path):
             self.left_out.photos.add(identity(photo))
@@ -178,7 +179,8 @@ def collect(options: RunOptions) -> Collection:
     collection = Collection(patterns=options.exclude, wanted=options.include)
     for name in {"exclude", "include"} & options.from_file:  # of all runs, not each matches something
         collection.used.update(getattr(options, name))
-    seen: set[Path] = set()
+    seen: set[Location] = set()
+    survey(options.inputs)
     for given in options.inputs:
         for item in _photos_of(given, options, collection):
             path = identity(item.path)
@@ -201,41 +203,43 @@ def collect(options: RunOptions) -> Collection:
 
 def _in_short(problems: Sequence[Problem]) -> str:
     """Say on one line what is wrong with several inputs; of those that share a reason the first is named."""
-    alike: dict[str, list[Path]] = defaultdict(list)
+    alike: dict[str, list[Location]] = defaultdict(list)
     for problem in problems:
         alike[problem.reason].append(problem.path)
     more = {reason: f" and {len(paths) - 1} more" if paths[1:] else "" for reason, paths in alike.items()}
     return "; ".join(f"{paths[0]}{more[reason]}: {reason}" for reason, paths in alike.items())
 
 
-def _kinds(paths: Sequence[Path]) -> str:
+def _kinds(paths: Sequence[Location]) -> str:
     return ", ".join(sorted({path.suffix.lower() for path in paths}))
 
 
-def _photos_of(given: Path, options: RunOptions, collection: Collection) -> list[Found | Problem]:
+def _photos_of(given: Location, options: RunOptions, collection: Collection) -> list[Found | Problem]:
     try:
         if given.is_dir():
             collection.folders += 1
             before = collection.passed_over
-            found = list(_Walk(given, options, collection).pictures(given))
+            strange = given.list_below() if isinstance(given, Address) and options.recursive else []
+            unusable = [Problem(given, f"no folder can hold {name}; rename it") for name in strange]
+            found = unusable + list(_Walk(given, options, collection).pictures(given))
             return found or _why_none(given, options, collection, before)
         if given.is_file():
             name = Path(given.name)
             return [] if collection.leaves_out(given, name) else [Found(given, name)]
-        exists = os.path.lexists(given)
+        exists = is_there(given)
         return [Problem(given, IRREGULAR if exists else _why_gone(given, options), is_nothing=not exists)]
     except OSError as error:  # a folder on the way may not be entered, or the name is too long
         return [Problem(given, f"cannot be reached: {error.strerror}")]
 
 
-def _why_gone(given: Path, options: RunOptions) -> str:
+def _why_gone(given: Location, options: RunOptions) -> str:
     why, first = "no such file or folder", options.inputs[0]
     is_like_a_result = len(options.inputs) == 2 and options.output is None and is_picture_name(given)
     return f"{why}; to name the result, use -o {given}" if is_like_a_result and first.is_file() else why
 
 
 def _why_none(
-    folder: Path, options: RunOptions, collection: Collection, before: Counter[str]
+    folder: Location, options: RunOptions, collection: Collection, before: Counter[str]
 ) -> list[Found | Problem]:
     """Return the problem of a folder without a photo to work on; none where the user wants it so.
 
@@ -260,22 +264,22 @@ def _why_none(
 class _Walk:
     """The way through a folder given and those below it."""
 
-    def __init__(self, root: Path, options: RunOptions, collection: Collection) -> None:
+    def __init__(self, root: Location, options: RunOptions, collection: Collection) -> None:
         self._root = root
         self._options = options
         self._collection = collection
-        self._visited: set[Path] = set()  # real folders, since links can form loops
+        self._visited: set[Location] = set()  # real folders, since links can form loops
 
-    def pictures(self, folder: Path) -> Iterator[Found | Problem]:
+    def pictures(self, folder: Location) -> Iterator[Found | Problem]:
         """Yield the pictures of a folder, then those of the folders inside it."""
         self._visited.add(real_path(folder))
         try:
-            entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith(REPORT_FOLDER))
+            entries = ordered(one for one in folder.iterdir() if not one.name.startswith(REPORT_FOLDER))
         except OSError as error:
             yield Problem(folder, f"cannot read this folder: {error.strerror}")
             return
         known = {name for entry in entries if is_picture_name(entry) for name in (entry.stem, entry.name)}
-        folders: list[Path] = []
+        folders: list[Location] = []
         for entry in entries:
             try:
                 if entry.is_dir():
@@ -289,9 +293,9 @@ class _Walk:
             if self._enters(entry):
                 yield from self.pictures(entry)
 
-    def _picture(self, path: Path, known: set[str]) -> Found | Problem | None:
+    def _picture(self, path: Location, known: set[str]) -> Found | Problem | None:
         """Return a file if it is a picture to work on. `known`: as of `is_former_result`"""
-        relative = path.relative_to(self._root)
+        relative = below(path, self._root)
         if is_unread_name(path) and not path.name.startswith("."):
             if not self._collection.excludes(relative) and self._collection.includes(relative):
                 self._collection.unread.append(path)
@@ -305,7 +309,7 @@ class _Walk:
             return None
         return Found(path, relative) if path.is_file() else Problem(path, IRREGULAR)
 
-    def _enters(self, folder: Path) -> bool:
+    def _enters(self, folder: Location) -> bool:
         """Tell whether a folder is to be searched; if not, note why."""
         real, output = real_path(folder), self._options.output
         if real in self._visited:
@@ -313,7 +317,7 @@ class _Walk:
         if is_system_folder(folder.name):
             self._collection.left_out.system_folders.add(identity(folder))
             return False
-        if self._collection.excludes(folder.relative_to(self._root), is_folder=True):
+        if self._collection.excludes(below(folder, self._root), is_folder=True):
             self._collection.left_out.folders.add(identity(folder))
             return False
         if output is not None and real == real_path(output):
@@ -323,13 +327,17 @@ class _Walk:
         return True
 
 
-def _photos_among_results(folder: Path, suffix: str) -> list[Path]:
+def _photos_among_results(folder: Location, suffix: str) -> list[Location]:
     """Return the pictures in the folder of results that are not named like results."""
     if not suffix:  # then results are named like their photos
         return []
     endings = (DEFAULT_SUFFIX, suffix, *(ending.removesuffix(".png") for ending in _MAP_ENDINGS))
-    files = (Path(name, file) for name, _, names in os.walk(folder) for file in names)
-    return sorted(path for path in files if is_picture_name(path) and not path.stem.endswith(endings))
+    files: Iterable[Location]
+    if isinstance(folder, Address):
+        files = folder.files_below()
+    else:
+        files = (Path(name, file) for name, _, names in os.walk(folder) for file in names)
+    return ordered(path for path in files if is_picture_name(path) and not path.stem.endswith(endings))
 
 
 def is_former_result(name: str, known: set[str], suffix: str) -> bool:
@@ -360,11 +368,30 @@ def is_system_folder(name: str) -> bool:
     return name.startswith(".") or name.lower() in _SYSTEM_FOLDERS
 
 
-def real_path(path: Path) -> Path:
+def real_path(path: Location) -> Location:
     """Return the path without links; unlike Path.resolve this works for links that lead round in a circle."""
-    return Path(os.path.realpath(path))
+    return path if isinstance(path, Address) else Path(os.path.realpath(path))
 
 
-def identity(path: Path) -> Path:
+def identity(path: Location) -> Location:
     """Return one path for all ways to name a file; a link that is the file itself stays one."""
-    return real_path(path.parent) / path.name
+    return path if isinstance(path, Address) else real_path(path.parent) / path.name
+
+
+def is_there(path: Location) -> bool:
+    """Tell whether there is anything of this name, even a link that leads nowhere."""
+    return path.exists() if isinstance(path, Address) else os.path.lexists(path)
+
+
+def below(path: Location, folder: Location) -> Path:
+    """Return the path from a folder to what is in it."""
+    if isinstance(path, Address):
+        assert isinstance(folder, Address)
+        return path.relative_to(folder)
+    assert isinstance(folder, Path)
+    return path.relative_to(folder)
+
+
+def ordered(places: Iterable[Location]) -> list[Location]:
+    """Return places by name, folder by folder."""
+    return sorted(places, key=lambda place: place.parts)

@@ -18,11 +18,13 @@ from deblur_cli.errors import DeblurError, DecodeError, PhotoError, UsageError
 
 if TYPE_CHECKING:
     from deblur_cli.cli.output import Output
+    from deblur_cli.cli.run.copies import Copies
     from deblur_cli.cli.run.journal import Journal
-    from deblur_cli.cli.run.plan import Job, Plan
+    from deblur_cli.cli.run.plan import LocalJob, Plan
     from deblur_cli.photo.photo import Photo
     from deblur_cli.restoration.deblurrer import Deblurrer, Request
     from deblur_cli.restoration.findings import Findings
+    from deblur_cli.weights import LoadedWeights
 
 DASH = Path("-")
 _PIECE = 1 << 16  # bytes; what a pipe holds
@@ -69,6 +71,7 @@ def run(options: RunOptions) -> None:
 
 def _keep_others_out(options: RunOptions, stack: ExitStack) -> None:
     """Hold the folder of journal and report until the run ends. Raises UsageError where another run does."""
+    from deblur_cli.cli.run.journal import home_of
     from deblur_cli.cli.run.plan import names_a_file, result_folder
     from deblur_cli.files import InUseError, held
 
@@ -76,7 +79,7 @@ def _keep_others_out(options: RunOptions, stack: ExitStack) -> None:
         return  # then there is neither
     folder = result_folder(options)
     try:
-        stack.enter_context(held(folder))
+        stack.enter_context(held(home_of(folder), folder))
     except InUseError:
         if not options.is_one_photo or options.report or options.resume:
             raise  # else it has neither, too
@@ -99,8 +102,18 @@ def deblur(
     report = Report(result_folder(options) / REPORT_FOLDER) if options.report else None
     if report is not None:
         report.prepare()
-    batch = Batch(options, streams, journal, findings, report)  # here its time begins
-    return batch.run(plan, load(options, streams) if plan.jobs else None)
+    batch = Batch(options, streams, journal, report)  # here its time begins
+    if not plan.jobs:
+        return batch.run(plan, None)
+    if options.cluster is None:
+        with interrupts_held():
+            from deblur_cli.cli.run.steps import Steps
+        return batch.run(plan, Steps(options, streams, journal, *load(options, streams), report, findings))
+    with interrupts_held():
+        from deblur_cli.cli.run.cluster import gathered
+    network = load_network(options, streams)
+    with gathered(plan.jobs, options, network, journal, streams, report) as cluster:
+        return batch.run(plan, cluster)
 
 
 def _read_findings(options: RunOptions) -> "tuple[RunOptions, Findings | None]":
@@ -125,9 +138,17 @@ def _check_kept(path: Path | None, plan: "Plan") -> None:
 
 def load(options: RunOptions, streams: "Output") -> "tuple[Deblurrer, Request]":
     """Return what deblurs the photos of a run, and what it shall do with each."""
+    loaded, request = load_network(options, streams)
+    from deblur_cli.restoration.deblurrer import Deblurrer
+
+    return Deblurrer(loaded, options.device, options.precision, options.tiling, options.scales), request
+
+
+def load_network(options: RunOptions, streams: "Output") -> "tuple[LoadedWeights, Request]":
+    """Return the weights of a run, not yet on any device, and what they shall do with each photo."""
     with interrupts_held():
         from deblur_cli.cli.options import epsilon_for, load_weights
-        from deblur_cli.restoration.deblurrer import Deblurrer, Request
+        from deblur_cli.restoration.deblurrer import Request
 
     loaded = load_weights(options.weights, options.detector, streams)
     if Kind.trajectory in options.kinds and not loaded.network.traces:
@@ -141,12 +162,20 @@ def load(options: RunOptions, streams: "Output") -> "tuple[Deblurrer, Request]":
         options.strength / 100,
         options.thorough,
     )
-    place = (options.device, options.precision)
-    return Deblurrer(loaded, *place, options.tiling, options.scales), request
+    return loaded, request
 
 
 def dry_run(plan: "Plan", options: RunOptions, findings: "Findings | None", streams: "Output") -> int:
     """Open every photo and tell what would be done with it; return the exit code to expect."""
+    from deblur_cli.cli.run.copies import Copies
+
+    with Copies(streams) as copies:
+        return _dry_run(plan, options, findings, copies, streams)
+
+
+def _dry_run(
+    plan: "Plan", options: RunOptions, findings: "Findings | None", copies: "Copies", streams: "Output"
+) -> int:
     from deblur_cli.cli.run import messages
     from deblur_cli.cli.run.collect import Problem
     from deblur_cli.cli.run.plan import FormerResultError
@@ -159,7 +188,8 @@ def dry_run(plan: "Plan", options: RunOptions, findings: "Findings | None", stre
     planned = []
     for job in plan.jobs:
         try:
-            size, lost, is_certain = _opened(job, options, findings)
+            with copies.brought(job) as here:
+                size, lost, is_certain = _opened(here, options, findings)
         except FormerResultError as error:
             lines.append(f"{job.source}: {error}")
             skipped.append(job)
@@ -197,7 +227,7 @@ def dry_run(plan: "Plan", options: RunOptions, findings: "Findings | None", stre
 
 
 def _opened(
-    job: "Job", options: RunOptions, findings: "Findings | None"
+    job: "LocalJob", options: RunOptions, findings: "Findings | None"
 ) -> "tuple[tuple[int, int], tuple[str, ...], bool]":
     """Return width and height of a photo, what its result would lack, and whether it surely would.
 
@@ -221,7 +251,7 @@ def _opened(
     return (photo.width, photo.height), *_losses(job, photo, options)
 
 
-def _losses(job: "Job", photo: "Photo", options: RunOptions) -> tuple[tuple[str, ...], bool]:
+def _losses(job: "LocalJob", photo: "Photo", options: RunOptions) -> tuple[tuple[str, ...], bool]:
     """Return what the result of a photo would lack, and whether it surely would.
 
     It would not where nothing in the photo is restored and its file is copied. Raises EncodeError where it
@@ -306,7 +336,7 @@ def _connected(options: RunOptions, streams: "Output") -> Iterator[RunOptions]:
             streams.call(output, "stdout")
             streams.keep_stdout_free()
         yield replace(options, inputs=[source], output=output)
-        if output is not None and options.output == DASH:
+        if isinstance(output, Path) and options.output == DASH:
             streams.send(output)
 
 

@@ -7,12 +7,13 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deblur_cli.cli.run.collect import Found, identity
+from deblur_cli.cli.run.collect import Found, identity, ordered
 from deblur_cli.cli.run.options import Kind, RunOptions
 from deblur_cli.errors import DecodeError, UsageError
 from deblur_cli.photo.header import HEIC_SUFFIXES, RAW_SUFFIXES, is_picture_name
 from deblur_cli.photo.places import turn_places
 from deblur_cli.photo.xmp import BrokenXmpError, upright_xmp
+from deblur_cli.stores import Location
 
 if TYPE_CHECKING:
     from deblur_cli.photo.photo import Photo
@@ -30,7 +31,7 @@ _ORDERS = {
 }
 
 
-def shot(photo: Path) -> Path:
+def shot(photo: Location) -> Location:
     """Return what the photos of one shot have in common: folder and name, without ending and case."""
     return identity(photo.with_name(photo.stem.casefold()))
 
@@ -41,7 +42,7 @@ def choose(photos: Sequence[Found], prefer: str) -> tuple[list[Found], list[Foun
     if not order:
         return list(photos), []
     named = [(photo, shot(photo.path), photo.path.suffix.lower()) for photo in photos]
-    suffixes: dict[Path, set[str]] = defaultdict(set)
+    suffixes: dict[Location, set[str]] = defaultdict(set)
     for _, name, suffix in named:
         suffixes[name].add(suffix)
     taken: list[Found] = []
@@ -53,13 +54,13 @@ def choose(photos: Sequence[Found], prefer: str) -> tuple[list[Found], list[Foun
     return taken, others
 
 
-def sidecars_of(photos: Iterable[Path]) -> dict[Path, dict[Kind, Path]]:
+def sidecars_of(photos: Iterable[Location]) -> dict[Location, dict[Kind, Location]]:
     """Return the XMP files beside each photo: IMG.xmp as Adobe names it, IMG.DNG.xmp as darktable does.
 
     One that several photos could own belongs to the RAW among them, which needs it most, else to the first.
     """
-    owned: set[Path] = set()
-    found: dict[Path, dict[Kind, Path]] = {}
+    owned: set[Location] = set()
+    found: dict[Location, dict[Kind, Location]] = {}
     for photo in sorted(photos, key=lambda path: path.suffix.lower() not in RAW_SUFFIXES):
         names = {Kind.sidecar: photo.stem, Kind.long_sidecar: photo.name}
         there = {
@@ -73,7 +74,7 @@ def sidecars_of(photos: Iterable[Path]) -> dict[Path, dict[Kind, Path]]:
     return found
 
 
-def copies_of(sidecars: Mapping[Kind, Path], result: Path) -> dict[Kind, Path]:
+def copies_of(sidecars: Mapping[Kind, Location], result: Location) -> dict[Kind, Location]:
     """Return the names of sidecars next to a result; not of one that stands there already."""
     names = {Kind.sidecar: f"{result.stem}{_SIDECARS[0]}", Kind.long_sidecar: f"{result.name}{_SIDECARS[0]}"}
     copies = {kind: result.with_name(names[kind]) for kind in sidecars}
@@ -102,7 +103,9 @@ def sidecar_for(photo: "Photo", sidecar: Path, *, copied: bool) -> bytes:
     return turned
 
 
-def masks_of(photos: Sequence[Found], options: RunOptions) -> tuple[dict[Path, Path], dict[Path, str]]:
+def masks_of(
+    photos: Sequence[Found], options: RunOptions
+) -> tuple[dict[Location, Location], dict[Location, str]]:
     """The mask of each photo that has one, and what is wrong with others: none is theirs, or not clearly.
 
     --mask-file gives one for all photos, or a folder of masks named like them. Raises UsageError where there
@@ -128,7 +131,9 @@ def masks_of(photos: Sequence[Found], options: RunOptions) -> tuple[dict[Path, P
     return masks, wrong
 
 
-def _mask_of(photo: Found, given: Path, in_folder: Callable[[Path], dict[str, Path]]) -> Path | None:
+def _mask_of(
+    photo: Found, given: Location, in_folder: Callable[[Location], dict[str, Location]]
+) -> Location | None:
     """The mask of a photo, which may lie below the folder of masks as the photo does below its own."""
     if not given.is_dir():
         return given
@@ -136,11 +141,17 @@ def _mask_of(photo: Found, given: Path, in_folder: Callable[[Path], dict[str, Pa
         pictures = in_folder(folder) if folder.is_dir() else {}
         for ending in _MASK_ENDINGS:
             for name in (photo.path.name, photo.path.stem):
-                if (mask := pictures.get(name + ending)) and not mask.samefile(photo.path):
+                if (mask := pictures.get(name + ending)) and not _is_same(mask, photo.path):
                     return mask
     return None
 
 
-def _pictures_in(folder: Path) -> dict[str, Path]:
+def _is_same(mask: Location, photo: Location) -> bool:
+    if isinstance(mask, Path) and isinstance(photo, Path):
+        return mask.samefile(photo)
+    return mask == photo
+
+
+def _pictures_in(folder: Location) -> dict[str, Location]:
     """The pictures in a folder by their names without suffixes."""
-    return {entry.stem: entry for entry in sorted(folder.iterdir()) if is_picture_name(entry)}
+    return {entry.stem: entry for entry in ordered(folder.iterdir()) if is_picture_name(entry)}

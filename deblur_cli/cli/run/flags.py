@@ -8,6 +8,7 @@ from pathlib import Path
 from typer.core import TyperOption
 
 from deblur_cli.errors import UsageError
+from deblur_cli.stores import is_address
 
 MASK = "--mask"
 _MEANT = {
@@ -32,7 +33,7 @@ def check_flags(args: Sequence[str], options: Sequence[TyperOption]) -> None:
         if flag in flags and equals:
             raise _no_value(flag, value)
     for before, word, after in _in_turn(args, valued):
-        if before in flags and word != "-" and not os.path.lexists(word) and not _is_picture(word):
+        if before in flags and word != "-" and not _may_be_photos(word):
             raise _no_value(before, word)
         is_last = not after or after.startswith("-")
         if before == MASK and has_photos and is_last and _is_picture(word):
@@ -41,9 +42,15 @@ def check_flags(args: Sequence[str], options: Sequence[TyperOption]) -> None:
         has_photos = True
 
 
+def _may_be_photos(word: str) -> bool:
+    return os.path.lexists(word) or is_address(word) or _is_picture(word)
+
+
 def _no_value(flag: str, value: str) -> UsageError:
     """Return what to say of a flag with a value, and which option may be meant."""
-    if flag == MASK and _is_picture(value):
+    if is_address(value):
+        value = "ADDRESS"  # which may hold a password
+    if flag == MASK and (_is_picture(value) or value == "ADDRESS"):
         return UsageError(f"{MASK} takes no file; did you mean --mask-file {value}?")
     if meant := _MEANT.get((flag, value.lower())):
         return UsageError(f"{flag} takes no value; did you mean {meant} {value}?")

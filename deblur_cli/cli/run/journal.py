@@ -6,13 +6,17 @@ first line holds the settings. Before any file of a photo is put in place a line
 `done` once all of them are; each line is on the disk before work goes on. What is begun and not done
 may thus be replaced, and what is done is known by the size and time of its files. A run that comes to
 its end removes its journal. Other runs are kept out of the folder meanwhile.
+
+Where other processes do the work, a line says `begin` before they get a photo, and `withdrawn` if it
+failed before any of its files was written.
 """
 
 import errno
+import hashlib
 import json
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from io import FileIO
@@ -27,6 +31,7 @@ from deblur_cli.cli.run.options import Existing, RunOptions
 from deblur_cli.cli.run.plan import Job, State, names_a_file, result_folder
 from deblur_cli.errors import DeblurError, UsageError
 from deblur_cli.files import PARTIAL, explain
+from deblur_cli.stores import Address, Location, Stamp, is_address
 
 if TYPE_CHECKING:
     from deblur_cli.weights import LoadedWeights
@@ -51,6 +56,9 @@ _IDLE = frozenset(
             "resume",
             "dry_run",
             "jobs",
+            "cluster",
+            "actor_cpus",
+            "actor_gpus",
         ),
         *(
             "max_megapixels",
@@ -67,16 +75,14 @@ _IDLE = frozenset(
     }
 )
 
-Stamp = tuple[int, int]  # size in bytes, time of last change in nanoseconds
-
 
 @dataclass(frozen=True)
 class Trace:
     """What a journal says of one photo. `results` are those it was going to write; stamps once done."""
 
-    results: tuple[Path, ...]
+    results: tuple[str, ...]
     source: Stamp | None
-    stamps: Mapping[Path, Stamp] | None = None
+    stamps: Mapping[str, Stamp] | None = None
 
 
 @dataclass
@@ -85,7 +91,7 @@ class Past:
 
     settings: Mapping[str, Any]
     existing: Existing
-    traces: dict[Path, Trace] = field(default_factory=dict)
+    traces: dict[str, Trace] = field(default_factory=dict)
     length: int = 0
 
 
@@ -114,13 +120,15 @@ def read(path: Path) -> Past | None:
     return past
 
 
-def _add(traces: dict[Path, Trace], record: Mapping[str, Any]) -> None:
-    photo = Path(record["photo"])
+def _add(traces: dict[str, Trace], record: Mapping[str, Any]) -> None:
+    photo = str(record["photo"])
     if record["event"] == "begin":
         source = record["source"]
-        traces[photo] = Trace(tuple(map(Path, record["results"])), source and tuple(source))
+        traces[photo] = Trace(tuple(record["results"]), source and tuple(source))
+    elif record["event"] == "withdrawn":
+        traces.pop(photo, None)
     else:
-        stamps = {Path(name): (size, time) for name, (size, time) in record["results"].items()}
+        stamps = {name: (size, mark) for name, (size, mark) in record["results"].items()}
         traces[photo] = Trace(tuple(stamps), traces[photo].source, stamps)
 
 
@@ -128,7 +136,8 @@ class Journal:
     """What an earlier run left to go on with, and the record of this one."""
 
     def __init__(self, options: RunOptions) -> None:
-        self._path = None if names_a_file(options) else result_folder(options) / NAME
+        self._folder = result_folder(options)  # as the user knows it
+        self._path = None if names_a_file(options) else home_of(self._folder) / NAME
         self._options = options
         self._settings = settings_of(options)
         self._past: Past | None = None
@@ -164,14 +173,14 @@ class Journal:
             raise DeblurError(f"{self._path} cannot be read: {error.strerror}") from error
         if past is None:
             if resume:
-                streams.warn(f"there is no unfinished run in {self._path.parent}; existing results are kept")
+                streams.warn(f"there is no unfinished run in {self._folder}; existing results are kept")
         elif not resume:
             streams.warn(f"{self._path} is left from an unfinished run, which --resume would continue")
         else:
             changes = differences(past.settings, self._settings | hashes_of(self._options))
             if changes:
                 raise UsageError(
-                    f"the unfinished run in {self._path.parent} had different settings "
+                    f"the unfinished run in {self._folder} had different settings "
                     f"({'; '.join(changes)}); repeat them, or start over with --overwrite instead of --resume"
                 )
             self._past = past
@@ -180,24 +189,24 @@ class Journal:
         """Leave out what the earlier run wrote; `*.jpg` finds that too, once results lie beside photos."""
         traces = self._past.traces.values() if self._past else ()
         results = {result for trace in traces for result in trace.results}
-        return [photo for photo in photos if identity(photo.path) not in results]
+        return [photo for photo in photos if str(identity(photo.path)) not in results]
 
     def judge(self, job: Job) -> Job:
         """Set how far the earlier run came with a photo, and which of its files stay."""
-        trace = self._past.traces.get(identity(job.source)) if self._past else None
+        trace = self._past.traces.get(str(identity(job.source))) if self._past else None
         if trace is None:
             return job
         results = job.results.values()
-        foreign = {path for path in results if identity(path) not in trace.results and path.exists()}
+        foreign = {path for path in results if str(identity(path)) not in trace.results and path.exists()}
         again = replace(job, present=frozenset(foreign), state=State.again)
         if trace.stamps is None:
             return again
-        now = {path: stamp(identity(path)) for path in results}
-        then = {path: trace.stamps.get(identity(path)) for path in results}
+        now = {path: stamp(identity(path), known=True) for path in results}
+        then = {path: trace.stamps.get(str(identity(path))) for path in results}
         altered = {path for path in now if now[path] and then[path] and not is_same(now[path], then[path])}
         if altered:
             return replace(job, present=frozenset(results) - altered, state=State.altered)
-        whole = all(now.values()) and is_same(stamp(job.source), trace.source)
+        whole = all(now.values()) and is_same(stamp(job.source, known=True), trace.source)
         return replace(job, state=State.finished) if whole else again
 
     def open(self, photos: int, weights: "LoadedWeights | None", streams: Output) -> None:
@@ -212,7 +221,7 @@ class Journal:
         with ExitStack() as on_failure:
             try:
                 file = on_failure.enter_context(FileIO(self._path, "a"))
-                _remove_parts(read(self._path))
+                _remove_parts(_folders_of_unfinished(read(self._path)))
                 file.truncate(self._past.length if self._past else 0)
                 if self._past is None:
                     _append(file, {"settings": settings, "existing": self.existing.value})
@@ -227,22 +236,26 @@ class Journal:
 
     def begin(self, job: Job) -> None:
         """Note that the missing results of a photo are about to be put in place."""
-        results = [str(identity(path)) for path in job.missing.values()]
-        self._note("begin", job, source=stamp(job.source), results=results)
+        self.note(begun(job, stamp(job.source)))
 
     def finish(self, job: Job) -> None:
         """Note that all of them are in place."""
-        self._note("done", job, results={str(identity(path)): stamp(path) for path in job.missing.values()})
+        self.note(finished(job))
 
-    def _note(self, event: str, job: Job, **facts: object) -> None:
-        """Write a line. Safe to call from several threads. Raises EncodeError."""
-        if self._file is None or self._path is None:
+    def note(self, *records: Mapping[str, object]) -> None:
+        """Write lines. Safe to call from several threads. Raises EncodeError."""
+        if self._file is None or self._path is None or not records:
             return
         with self._lock:
             try:
-                _append(self._file, {"event": event, "photo": str(identity(job.source)), **facts})
+                _append(self._file, *records)
             except OSError as error:
                 raise explain(self._path, error) from error
+
+    def clear_up(self, jobs: Iterable[Job]) -> None:
+        """Remove what other processes left behind that wrote results of these jobs and died."""
+        results = (identity(path) for job in jobs for path in job.missing.values())
+        _remove_parts({path.parent for path in results if isinstance(path, Path)})
 
     def close(self, *, finished: bool) -> None:
         """Leave the journal as it is, or remove it where the run came to its end."""
@@ -253,11 +266,35 @@ class Journal:
             self._path.unlink(missing_ok=True)
 
 
-def _append(file: FileIO, record: Mapping[str, object]) -> None:
-    """Add a line that is on the disk when this returns; where that fails, no part of it stays."""
+def begun(job: Job, source: Stamp | None = None) -> dict[str, object]:
+    """Return what says that the missing results of a photo are about to be put in place.
+
+    source: None before the photo is read
+    """
+    results = [str(identity(path)) for path in job.missing.values()]
+    return _record("begin", job, source=source, results=results)
+
+
+def finished(job: Job) -> dict[str, object]:
+    """Return what says that all of them are in place."""
+    results = {str(identity(path)): stamp(path) for path in job.missing.values()}
+    return _record("done", job, results=results)
+
+
+def withdrawn(job: Job) -> dict[str, object]:
+    """Return what says that none of them was ever put in place, after all."""
+    return _record("withdrawn", job)
+
+
+def _record(event: str, job: Job, **facts: object) -> dict[str, object]:
+    return {"event": event, "photo": str(identity(job.source)), **facts}
+
+
+def _append(file: FileIO, *records: Mapping[str, object]) -> None:
+    """Add lines that are on the disk when this returns; where that fails, no part of them stays."""
     end = file.seek(0, os.SEEK_END)
     try:
-        line = json.dumps(record).encode() + b"\n"
+        line = b"".join(json.dumps(record).encode() + b"\n" for record in records)
         while line:
             line = line[file.write(line) :]
         os.fsync(file.fileno())
@@ -276,17 +313,39 @@ def _sync(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _remove_parts(past: Past | None) -> None:
-    """Remove what the writing of unfinished photos left behind."""
+def _folders_of_unfinished(past: Past | None) -> set[Path]:
     unfinished = [trace.results for trace in past.traces.values() if not trace.stamps] if past else []
-    for folder in {path.parent for results in unfinished for path in results}:
+    return {Path(name).parent for results in unfinished for name in results if not is_address(name)}
+
+
+def _remove_parts(folders: Iterable[Path]) -> None:
+    """Remove what the writing of unfinished photos left behind."""
+    for folder in folders:
         for part in folder.glob(PARTIAL):
             part.unlink(missing_ok=True)
 
 
-def stamp(path: Path) -> Stamp | None:
-    """Return size and time of a file; None where there is none."""
+def home_of(folder: Location) -> Path:
+    """Return where journal and lock of a folder of results are: in it, or on this machine for an address.
+
+    Stores cannot append to a file, nor lock one.
+    """
+    if isinstance(folder, Path):
+        return folder
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state) / "deblur" / hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+
+
+def stamp(path: Location, *, known: bool = False) -> Stamp | None:
+    """Return what tells a file from other versions: size and time, or an etag; None where there is none.
+
+    known: an answer from before will do
+    """
     try:
+        if isinstance(path, Address):
+            if not known:
+                return path.stamp()
+            return None if (entry := path.entry()) is None else entry.stamp
         status = path.stat()
     except OSError:
         return None
@@ -297,7 +356,9 @@ def is_same(now: Stamp | None, then: Stamp | None) -> bool:
     """Tell whether a file is as it was, as far as size and time tell."""
     if now is None or then is None:
         return now == then
-    return now[0] == then[0] and abs(now[1] - then[1]) <= CLOCK
+    if isinstance(now[1], int) and isinstance(then[1], int):
+        return now[0] == then[0] and abs(now[1] - then[1]) <= CLOCK
+    return now == then
 
 
 def settings_of(options: RunOptions) -> dict[str, Any]:

@@ -1,14 +1,15 @@
 """What a run says about its photos: a line for people, a JSON record for programs."""
 
 import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from deblur_cli.cli.output import FAILED, OK
+from deblur_cli.cli.output import FAILED, OK, describe, is_disk_full
 from deblur_cli.cli.run.collect import LeftOut, Problem, counted
 from deblur_cli.cli.run.options import Kind
-from deblur_cli.cli.run.plan import EXISTS, USE_OVERWRITE, Job, Plan
+from deblur_cli.cli.run.plan import EXISTS, USE_OVERWRITE, FormerResultError, Job, Plan
 
 if TYPE_CHECKING:
     from deblur_cli.restoration.deblurrer import Deblurrer, Result
@@ -36,6 +37,28 @@ class Outcome:
     left_out: tuple[str, ...]
     line: str
     record: dict[str, object]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why nothing came of a photo.
+
+    is_former: it is a result itself, so it counts as skipped; is_disk_full: no other can be written either
+    traceback: for --debug, else empty
+    """
+
+    reason: str
+    is_former: bool = False
+    is_disk_full: bool = False
+    traceback: str = ""
+
+    @classmethod
+    def of(cls, error: Exception, *, debug: bool) -> "Failure":
+        """Describe an error. debug: where in the code it occurred, too"""
+        is_former = isinstance(error, FormerResultError)
+        reason = str(error) if is_former else describe(error)
+        where = "".join(traceback.format_exception(error)) if debug and not is_former else ""
+        return cls(reason, is_former, is_disk_full(error), where)
 
 
 def describe_result(

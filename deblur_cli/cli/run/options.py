@@ -1,9 +1,10 @@
 """The options of `deblur run`, checked as they are read; one object that goes wherever they count."""
 
+import re
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -11,6 +12,11 @@ from deblur_cli.cli import options as shared
 from deblur_cli.cli.run.patterns import Pattern, parse_include, parse_pattern
 from deblur_cli.cli.run.settings import Settings, apply_settings, read_settings
 from deblur_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from deblur_cli.stores import Location
+else:
+    Location = Any  # as Typer knows no unions; parsers make the values
 
 DEFAULT_SUFFIX = "_deblurred"
 FORMATS = {"jpeg": "JPEG", "jpg": "JPEG", "png": "PNG", "webp": "WEBP", "tiff": "TIFF", "tif": "TIFF"}
@@ -67,6 +73,20 @@ def parse_prefer(text: str) -> str:
     return name
 
 
+_ADDRESS = re.compile(r"([^\s:/\[\]]+|\[[0-9a-fA-F:]+\]):[0-9]{1,5}")
+
+
+def parse_cluster(text: str) -> str:
+    """Return which cluster is meant."""
+    if text.startswith("ray://"):
+        raise UsageError(
+            f"--cluster cannot be {text}: give the command on a machine of the cluster, with --cluster auto"
+        )
+    if text not in ("auto", "local") and not _ADDRESS.fullmatch(text):
+        raise UsageError(f"--cluster must be auto, local, or an address such as 10.0.0.1:6379, not {text!r}")
+    return text
+
+
 def parse_strength(text: str) -> float:
     """Return percents, with or without their sign."""
     parse = shared.number(
@@ -80,22 +100,22 @@ class RunOptions(shared.DeblurOptions):
     """All options of a run. Raises UsageError for those that contradict each other."""
 
     inputs: Annotated[
-        list[Path],
+        list[Location],
         typer.Argument(
             metavar="PHOTO|FOLDER",
-            help="Photos or folders of photos; - reads from stdin.",
+            help="Photos or folders of photos, also by address (s3://...); - reads from stdin.",
             show_default=False,
-            parser=shared.parse_path,
+            parser=shared.parse_location,
         ),
     ]
     output: Annotated[
-        Path | None,
+        Location | None,
         typer.Option(
             "--output",
             "-o",
             metavar="OUT",
             help="Folder for the results, or the name of a single one; - is stdout.",
-            parser=shared.parse_output,
+            parser=shared.parse_output_location,
             rich_help_panel=shared.COMMON,
             show_default="next to each photo",
         ),
@@ -166,12 +186,12 @@ class RunOptions(shared.DeblurOptions):
         ),
     ] = False
     mask_file: Annotated[
-        Path | None,
+        Location | None,
         typer.Option(
             metavar="MASK",
             help="Restore where this gray picture is white, whatever was detected; for several photos, a "
             "folder of masks named like them.",
-            parser=shared.parse_path,
+            parser=shared.parse_location,
             rich_help_panel=shared.RESTORE,
         ),
     ] = None
@@ -371,6 +391,44 @@ class RunOptions(shared.DeblurOptions):
             rich_help_panel=shared.BATCH,
         ),
     ] = shared.AUTO
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|local|ADDRESS",
+            help="Let a Ray cluster do the work: auto finds the one running here, local starts one on this "
+            "machine, and HOST:PORT is the address of another.",
+            parser=parse_cluster,
+            rich_help_panel=shared.MACHINE,
+            show_default="none, this process does it",
+        ),
+    ] = None
+    actor_cpus: Annotated[
+        int | None,
+        typer.Option(
+            metavar="auto|N",
+            help="Processors of each worker in the cluster; auto is 1, or beside a GPU its share of them.",
+            parser=shared.number(
+                int,
+                "--actor-cpus must be auto or a number from 1 to 256",
+                lambda cpus: 1 <= cpus <= 256,
+                auto=True,
+            ),
+            rich_help_panel=shared.MACHINE,
+        ),
+    ] = shared.AUTO
+    actor_gpus: Annotated[
+        float,
+        typer.Option(
+            metavar="F",
+            help="GPUs of each worker in the cluster, or the share of one, such as 0.5.",
+            parser=shared.number(
+                float,
+                "--actor-gpus must be a share from 0 to 1, or a whole number",
+                lambda gpus: 0 <= gpus <= 1 or (gpus <= 64 and gpus.is_integer()),
+            ),
+            rich_help_panel=shared.MACHINE,
+        ),
+    ] = 0.0
     max_megapixels: shared.MaxMegapixels = shared.DEFAULT_MAX_MEGAPIXELS
     dry_run: Annotated[
         bool,
@@ -426,6 +484,23 @@ class RunOptions(shared.DeblurOptions):
         shared.exclude("--mask-file", self.mask_file is not None, "--no-keep-sharp", not self.keep_sharp)
         if self.findings is not None and not self.is_one_photo:
             raise UsageError(f"--findings {self.findings} describes one photo: give exactly that photo")
+        self._check_cluster()
+
+    def _check_cluster(self) -> None:
+        if self.cluster is None:
+            for name, given in {"cpus": self.actor_cpus is not None, "gpus": self.actor_gpus > 0}.items():
+                if given:
+                    raise UsageError(f"--actor-{name} is about the workers of a cluster: add --cluster")
+            return
+        if Path("-") in (*self.inputs, self.output):
+            raise UsageError("--cluster cannot go with - for stdin or stdout, which workers cannot reach")
+        if self.is_one_photo:
+            raise UsageError("--cluster has no use for one photo: leave it out, or give several or a folder")
+        if self.device.startswith(("cuda", "mps")):
+            raise UsageError(
+                f"--device {self.device} cannot go with --cluster: --actor-gpus 1 gives each worker a GPU"
+            )
+        shared.exclude("--device cpu", self.device == "cpu", "--actor-gpus", self.actor_gpus > 0)
 
     @property
     def is_one_photo(self) -> bool:

@@ -12,9 +12,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from deblur_cli.cli.run.batch import Batch
     from deblur_cli.cli.run.messages import Outcome
     from deblur_cli.cli.run.plan import Job
+    from deblur_cli.cli.run.steps import Steps
     from deblur_cli.photo.photo import Photo
     from deblur_cli.restoration.deblurrer import Result
     from deblur_cli.restoration.findings import Findings
@@ -59,6 +59,11 @@ class Budget:
             self._held.pop(turn, None)
             self._changed.notify_all()
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether no more photos are let in."""
+        return self._closed
+
     def close(self) -> None:
         """Let no more photos in."""
         with self._changed:
@@ -67,12 +72,12 @@ class Budget:
 
 
 class Pipeline:
-    """Takes photos through the steps of a batch; `width` are read, and as many written, side by side.
+    """Takes photos through their steps; `width` are read, and as many written, side by side.
 
     What `read`, `deblur` or `write` raises is what came of the photo; what `report` raises ends the run.
     """
 
-    def __init__(self, steps: "Batch", width: int, budget: Budget) -> None:
+    def __init__(self, steps: "Steps", width: int, budget: Budget) -> None:
         self._steps = steps
         self._width = width
         self._budget = budget
@@ -110,8 +115,13 @@ class Pipeline:
         _await(writing, at_most=0)
 
     def _read(self, turn: int, job: "Job") -> "Photo":
-        self._budget.take(turn, self._steps.megapixels(job))
         with self._steps.about(job):
+            try:
+                megapixels = self._steps.bring(job)
+            except Exception:
+                self._budget.take(turn, 0)  # as all behind it wait for its turn
+                raise
+            self._budget.take(turn, megapixels)
             return self._steps.read(job)
 
     def _deblur(self, turn: int, job: "Job", reading: Future["Photo"]) -> Callable[[], None]:

@@ -7,21 +7,24 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum, auto
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from deblur_cli.cli.options import FolderPath, check_folder
-from deblur_cli.cli.run.collect import Collection, Found, LeftOut, Problem, identity, real_path
+from deblur_cli.cli.options import check_folder, is_folder_name
+from deblur_cli.cli.run.collect import Collection, Found, LeftOut, Problem, identity, is_there, real_path
 from deblur_cli.cli.run.companions import choose, copies_of, masks_of, sidecars_of
 from deblur_cli.cli.run.options import ENDINGS, Existing, Kind, RunOptions
 from deblur_cli.errors import DecodeError, EncodeError, PhotoError, UsageError
 from deblur_cli.photo import encode
-from deblur_cli.photo.header import identify, is_picture_name, is_unread_name
+from deblur_cli.photo.header import RAW_SUFFIXES, identify, is_picture_name, is_unread_name
+from deblur_cli.stores import Address, Location, heads, survey
 
 if TYPE_CHECKING:
     from deblur_cli.photo.photo import Photo
 
 EXISTS = "already exists"
 USE_OVERWRITE = "; use --overwrite or --skip-existing"
+AT_ONCE = 512  # photos of whose first bytes are in memory
 _LOSSLESS = frozenset({"PNG", "TIFF"})
 
 
@@ -43,11 +46,11 @@ class Job:
     mask: the picture that says where the photo is restored, None for none
     """
 
-    source: Path
-    results: Mapping[Kind, Path]
-    sidecars: Mapping[Kind, Path] = field(default_factory=dict)
-    mask: Path | None = None
-    present: frozenset[Path] = frozenset()
+    source: Location
+    results: Mapping[Kind, Location]
+    sidecars: Mapping[Kind, Location] = field(default_factory=dict)
+    mask: Location | None = None
+    present: frozenset[Location] = frozenset()
     state: State = State.new
 
     @property
@@ -56,14 +59,43 @@ class Job:
         return Kind.photo in self.results
 
     @property
-    def main(self) -> Path:
+    def main(self) -> Location:
         """The file that stands for all."""
         return next(iter(self.results.values()))
 
     @property
-    def missing(self) -> dict[Kind, Path]:
+    def missing(self) -> dict[Kind, Location]:
         """The files to write."""
         return {kind: path for kind, path in self.results.items() if path not in self.present}
+
+
+def local_path(place: Location) -> Path:
+    """Return the path of what must be on this machine. Raises UsageError for an address."""
+    if isinstance(place, Address):
+        raise UsageError(f"{place}: only `deblur run` takes addresses")
+    return place
+
+
+@dataclass(frozen=True, eq=False)
+class LocalJob(Job):
+    """A job whose files are all on this machine."""
+
+    source: Path
+    results: Mapping[Kind, Path]
+    sidecars: Mapping[Kind, Path] = field(default_factory=dict)
+    mask: Path | None = None
+
+    @classmethod
+    def of(cls, job: Job, file: Callable[[Location], Path] = local_path) -> "LocalJob":
+        """Return what a job is on this machine. file: gives the private copy of what is elsewhere"""
+        return cls(
+            file(job.source),
+            {kind: file(place) for kind, place in job.results.items()},
+            {kind: file(place) for kind, place in job.sidecars.items()},
+            None if job.mask is None else file(job.mask),
+            frozenset(map(file, job.present)),
+            job.state,
+        )
 
 
 @dataclass(frozen=True)
@@ -89,7 +121,10 @@ def make_plan(
     judge: sets the state of a job that an earlier run had too
     """
     photos, others = choose(found.photos, options.prefer)
+    if options.format is None:
+        learn_kinds([photo.path for photo in photos if isinstance(photo.path, Address)])
     named = name_results(photos, options)
+    survey(place for job in named for place in job.results.values())
     masks, without_mask = masks_of(photos, options)
     named = [replace(job, mask=masks.get(job.source)) for job in named]
     clashes = find_clashes(named, again=options.again)
@@ -120,7 +155,7 @@ def _settled(job: Job, existing: Existing) -> Job:
     """Let results that exist stay where they are to be skipped."""
     if existing is not Existing.skip or job.state is State.again:
         return job
-    return replace(job, present=frozenset(filter(os.path.lexists, job.results.values())))
+    return replace(job, present=frozenset(filter(is_there, job.results.values())))
 
 
 def name_results(photos: Sequence[Found], options: RunOptions) -> list[Job]:
@@ -146,7 +181,9 @@ def name_results(photos: Sequence[Found], options: RunOptions) -> list[Job]:
     return jobs
 
 
-def _told_apart(named: list[tuple[Path, Path]], options: RunOptions) -> list[tuple[Path, Path]]:
+def _told_apart(
+    named: list[tuple[Location, Location]], options: RunOptions
+) -> list[tuple[Location, Location]]:
     """Give results that would have one name the whole names of their photos: IMG.DNG_deblurred.jpg."""
     if names_a_file(options):
         return named
@@ -200,37 +237,54 @@ def _without_effect(jobs: Sequence[Job], options: RunOptions, folders: int) -> I
         yield "--sidecars: no effect, as no photo has an XMP file beside it"
 
 
-def _is_raw(path: Path) -> bool:
-    try:
-        return identify(path) == "RAW"
-    except (DecodeError, OSError):
-        return False
+def learn_kinds(addresses: Sequence[Address]) -> None:
+    """Find out by their first bytes what photos are that are elsewhere, many at once.
+
+    A TIFF that describes itself farther behind is taken for what its name says.
+    """
+    with TemporaryDirectory(prefix="deblur-") as folder:
+        for start in range(0, len(addresses), AT_ONCE):
+            piece = addresses[start : start + AT_ONCE]
+            found = heads(piece)
+            for address in piece:
+                suffix = address.suffix if address.suffix.lower() in RAW_SUFFIXES else ""
+                file = Path(folder) / f"head{suffix}"
+                file.write_bytes(found.get(address, b""))
+                address.store.kinds[address] = _held(file)
 
 
-def _held(path: Path) -> str | None:
+def _is_raw(path: Location) -> bool:
+    return _held(path) == "RAW"
+
+
+def _held(path: Location) -> str | None:
     """Return the format of a photo by its bytes, None where they do not tell."""
+    if isinstance(path, Address):
+        if path not in path.store.kinds:
+            learn_kinds([path])
+        return path.store.kinds[path]
     try:
         return identify(path)
     except (DecodeError, OSError):
         return None
 
 
-def _format_named(path: Path) -> str | None:
+def _format_named(path: Location) -> str | None:
     try:
         return encode.format_of(path.name)
     except EncodeError:
         return None
 
 
-def _output(photo: Found, options: RunOptions) -> Path:
+def _output(photo: Found, options: RunOptions) -> Location:
     out = options.output
     if out is not None and names_a_file(options):
         return out
-    folder = photo.path.parent if out is None else out / photo.relative.parent
+    folder: Location = photo.path.parent if out is None else out / photo.relative.parent
     return folder / f"{photo.path.stem}{options.suffix}{extension(photo.path, options.format)}"
 
 
-def extension(path: Path, wanted: str | None) -> str:
+def extension(path: Location, wanted: str | None) -> str:
     """Return the suffix of a result: the wanted format's; else that of the photo's, told by its bytes.
 
     The photo's own suffix stays where it means that format (.jpeg), and where the file cannot be read.
@@ -255,13 +309,17 @@ def names_a_file(options: RunOptions) -> bool:
     Of one photo, any name with a suffix is: a mistyped one must not become a folder.
     """
     out = options.output
-    if out is None or isinstance(out, FolderPath) or os.path.isdir(out):  # noqa: PTH112 - Path.is_dir raises
+    if out is None or is_folder_name(out) or _is_folder(out):
         return False
     named_like_a_picture = is_unread_name(out) or is_picture_name(Path("any" + out.suffix))
     return named_like_a_picture or (options.is_one_photo and bool(out.suffix))
 
 
-def result_folder(options: RunOptions) -> Path:
+def _is_folder(path: Location) -> bool:
+    return path.is_dir() if isinstance(path, Address) else os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises
+
+
+def result_folder(options: RunOptions) -> Location:
     """Return the folder of the results: the one that -o gives, else that of the first input."""
     if options.output is not None:
         return options.output.parent if names_a_file(options) else options.output
@@ -282,10 +340,13 @@ def check_output(options: RunOptions, folders: int) -> None:
             raise UsageError(f"{out} names one file, but there may be several photos; give -o a folder")
         _check_format(out, options.format)
         out = out.parent
-    check_folder(out, "the folder for the results")
+    if isinstance(out, Path):
+        check_folder(out, "the folder for the results")
+    elif out.store.backend.is_web:
+        raise UsageError(f"{out} can only be read; choose another folder with -o")
 
 
-def _check_format(out: Path, wanted: str | None) -> None:
+def _check_format(out: Location, wanted: str | None) -> None:
     try:
         named = encode.format_of(out.name)
     except EncodeError as error:
@@ -297,7 +358,7 @@ def _check_format(out: Path, wanted: str | None) -> None:
 def find_clashes(jobs: Sequence[Job], *, again: bool) -> dict[Job, str]:
     """Return the jobs that would write to an original or to the result of an earlier job, and what to do."""
     originals = {real_path(path) for job in jobs for path in (job.source, *job.sidecars.values())}
-    owner: dict[Path, Path] = {}
+    owner: dict[Location, Location] = {}
     clashes: dict[Job, str] = {}
     for job in jobs:
         for result in job.results.values():
@@ -314,7 +375,7 @@ def find_clashes(jobs: Sequence[Job], *, again: bool) -> dict[Job, str]:
     return clashes
 
 
-def _why_original(result: Path, *, again: bool) -> str:
+def _why_original(result: Location, *, again: bool) -> str:
     if again:
         return (
             f"{result} is itself a photo of this run because of --again; to redo photos with other settings,"
@@ -338,14 +399,18 @@ def _obstacles(job: Job, existing: Existing) -> Iterator[str]:
     for kind, result in job.missing.items():
         if job.mask is not None and identity(result) == identity(job.mask):
             yield f"{result} is the mask to read, so it is not written; use another -o or mask"
-        if _is_too_long(result):
+        if isinstance(result, Address) and result.store.backend.is_web:
+            yield f"{result} cannot be written, as web addresses can only be read; choose a folder with -o"
+        if isinstance(result, Path) and _is_too_long(result):
             other = "use a shorter --suffix, or run this photo alone with -o FILE"
             advice = other if kind is Kind.photo else "give the photo a shorter name"
             yield f"{result} cannot be written, as its name is too long; {advice}"
         elif result.is_dir():
             yield f"{result} is a folder, so no result can have that name"
-        elif refused and os.path.lexists(result):
+        elif refused and is_there(result):
             yield f"{result} {state}{USE_OVERWRITE}"
+        if isinstance(result, Address):
+            continue
         folder = _nearest_existing(result.parent)
         if not folder.is_dir():
             yield f"{folder} is a file, so {result.name} cannot be written below it"

@@ -1,0 +1,543 @@
+"""Photos in buckets and on servers, by address (`s3://bucket/album/dog.jpg`). Alone knows fsspec.
+
+An `Address` answers what a run asks of a path: its name, what lies beside it, whether it exists. Answers
+are kept from one listing of a folder, so that planning a run over many photos takes few requests; what
+counts at the moment, `stamp`, `fetch` and `put`, always asks the store. A copy in another process begins
+without answers. Every error is an OSError whose `strerror` is a few words without any credentials.
+"""
+
+import errno
+import os
+import re
+import secrets
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
+from urllib.parse import unquote
+
+from deblur_cli.errors import UsageError, how_to_install
+from deblur_cli.files import PARTIAL
+
+HEAD = 4096  # bytes at the start of a photo that tell its kind
+_FEW = 8  # files of a folder that are asked for one by one; where there are more, it is listed
+_AT_ONCE = 8  # threads that ask
+_PIECE = 64  # heads that one of them asks for together
+_SILENCE = 60  # seconds until a server counts as gone
+_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+)://(.*)", re.IGNORECASE | re.DOTALL)  # C:\ is a disk
+# What tells versions of a file apart, the best first: hashes, then times
+_MARKS = ("ETag", "etag", "LastModified", "last_modified", "Last-Modified", "updated", "mtime", "created")
+_STATUS = {401: errno.EACCES, 403: errno.EACCES, 404: errno.ENOENT, 410: errno.ENOENT, 507: errno.ENOSPC}
+_WORDS = {
+    errno.EACCES: "access is refused; check the credentials in the environment",
+    errno.ENOENT: "no such file or folder",
+    errno.EEXIST: "already exists",
+    errno.ENOSPC: "the store is full or its quota used up",
+    errno.ETIMEDOUT: "the server does not answer",
+}
+_OWN = (
+    errno.EROFS,
+    errno.ENOTSUP,
+    errno.EINTR,
+    errno.ENOSPC,
+    errno.EDQUOT,
+)  # raised here, or by our own disk
+_FULL = re.compile(r"quota|storage.?full|insufficient.?storage|no space", re.IGNORECASE)
+_SECRET_NAME = re.compile(r"KEY|SECRET|TOKEN|PASSW|CREDENTIAL|CONNECTION_STRING")
+
+T = TypeVar("T")
+R = TypeVar("R")
+Stamp = tuple[int, int | str]  # size in bytes, and a time in nanoseconds, or what else tells versions apart
+
+
+@dataclass(frozen=True)
+class Backend:
+    """What reaches stores of a kind.
+
+    package: to be installed for it; extra: of deblur that brings it; has_folders: not only names with
+    slashes, and files are renamed rather than put whole; is_web: it can be read only, and not listed
+    """
+
+    package: str
+    extra: str | None = None
+    has_folders: bool = False
+    is_web: bool = False
+
+
+_S3, _GS, _AZ = Backend("s3fs", "remote"), Backend("gcsfs"), Backend("adlfs")
+_SFTP, _WEB = Backend("paramiko", has_folders=True), Backend("aiohttp", "remote", is_web=True)
+BACKENDS: Mapping[str, Backend] = {
+    **{"s3": _S3, "s3a": _S3, "gs": _GS, "gcs": _GS, "az": _AZ, "abfs": _AZ, "abfss": _AZ},
+    **{"sftp": _SFTP, "ssh": _SFTP, "http": _WEB, "https": _WEB, "memory": Backend("fsspec", "remote")},
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file, or a folder, of a store."""
+
+    is_folder: bool
+    stamp: Stamp
+
+
+@dataclass(frozen=True)
+class Store:
+    """A bucket, or a server.
+
+    shown: its address as anybody may see it; url: the same with a password, if there is one
+    folders, entries: what is known of it; kinds: what its files are, as others found out
+    """
+
+    scheme: str
+    shown: str
+    url: str = field(repr=False)
+    folders: dict[PurePosixPath, dict[str, Entry]] = field(default_factory=dict, compare=False, repr=False)
+    entries: dict[PurePosixPath, Entry | None] = field(default_factory=dict, compare=False, repr=False)
+    kinds: dict["Address", str | None] = field(default_factory=dict, compare=False, repr=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Store, (self.scheme, self.shown, self.url)
+
+    @property
+    def backend(self) -> Backend:
+        """What reaches it."""
+        return BACKENDS[self.scheme]
+
+    def reach(self) -> tuple[Any, str]:
+        """Return fsspec's file system, which it keeps, and what its paths there begin with.
+
+        Raises UsageError where a package is missing.
+        """
+        backend = self.backend
+        try:
+            from fsspec.core import url_to_fs
+
+            options = _OPTIONS.get(backend, dict)()
+            system, start = url_to_fs(f"{self.url}/", **options)
+        except ImportError as error:
+            how = how_to_install(backend.extra) if backend.extra else f"pip install {backend.package}"
+            raise UsageError(f"{self.scheme}:// needs {backend.package}: {how}") from error
+        return system, str(start).rstrip("/")
+
+
+def _web_options() -> dict[str, Any]:
+    from aiohttp import ClientTimeout
+
+    return {"client_kwargs": {"timeout": ClientTimeout(total=None, sock_connect=30, sock_read=_SILENCE)}}
+
+
+def _sftp_options() -> dict[str, Any]:
+    """Trust the servers that ssh knows; fsspec would trust any."""
+    from paramiko import HostKeys, MissingHostKeyPolicy, SSHException
+
+    class Known(MissingHostKeyPolicy):  # type: ignore[misc]  # has no types
+        def missing_host_key(self, _: object, hostname: str, key: object) -> None:
+            with suppress(OSError):
+                if HostKeys(os.path.expanduser("~/.ssh/known_hosts")).check(hostname, key):  # noqa: PTH111
+                    return
+            raise SSHException("the server is not among ~/.ssh/known_hosts; connect with ssh once")
+
+    return {"host_key_policy": Known, "timeout": _SILENCE}
+
+
+_OPTIONS: Mapping[Backend, Callable[[], dict[str, Any]]] = {
+    **dict.fromkeys((_S3, _GS, _AZ), partial(dict, use_listings_cache=False)),
+    _SFTP: _sftp_options,
+    _WEB: _web_options,
+}
+
+
+@dataclass(frozen=True)
+class Address:
+    """A file or folder of a store; as text it holds no credentials.
+
+    path: below the store; query: what follows the path of a web address, often a token
+    is_folder: it was given with a slash at its end
+    """
+
+    store: Store
+    path: PurePosixPath
+    query: str = field(default="", repr=False)
+    is_folder: bool = field(default=False, compare=False)
+
+    def __str__(self) -> str:
+        return f"{self.store.shown}/{self.path}" if self.path.parts else f"{self.store.shown}/"
+
+    def __truediv__(self, below: str | Path) -> "Address":
+        return Address(self.store, self.path / PurePosixPath(*Path(below).parts))
+
+    @property
+    def name(self) -> str:
+        """The last part, which of a web address is decoded if it can be the name of a file."""
+        if (
+            self.store.backend.is_web
+            and (plain := unquote(self.path.name)).isprintable()
+            and "/" not in plain
+        ):
+            return plain if plain not in (".", "..") else self.path.name
+        return self.path.name
+
+    @property
+    def stem(self) -> str:
+        """The name without its suffix."""
+        return PurePosixPath(self.name).stem
+
+    @property
+    def suffix(self) -> str:
+        """The end of the name, with its dot."""
+        return PurePosixPath(self.name).suffix
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The names of the folders and of the file."""
+        return (self.store.shown, *self.path.parts)
+
+    @property
+    def parent(self) -> "Address":
+        """The folder that it is in."""
+        return Address(self.store, self.path.parent)
+
+    def with_name(self, name: str) -> "Address":
+        """Return a neighbor."""
+        return self.parent / name
+
+    def relative_to(self, folder: "Address") -> Path:
+        """Return the path from a folder to here."""
+        return Path(*self.path.relative_to(folder.path).parts)
+
+    def entry(self) -> Entry | None:
+        """Return what is here, as far as it is known, else as the store says; None for nothing."""
+        store = self.store
+        siblings = store.folders.get(self.path.parent) if self.path.parts else None
+        if siblings is not None:
+            return siblings.get(self.path.name)
+        if self.path not in store.entries:
+            store.entries[self.path] = self._ask()
+        return store.entries[self.path]
+
+    def _ask(self) -> Entry | None:
+        if self.store.backend.is_web:
+            return Entry(self.is_folder, (0, ""))  # whether it is there is seen when it is fetched
+        try:
+            with self._reached() as (system, path):
+                return _entry(system.info(path))
+        except FileNotFoundError:
+            return None
+
+    def exists(self) -> bool:
+        """Tell whether there is anything of this name."""
+        return self.entry() is not None
+
+    def is_file(self) -> bool:
+        """Tell whether it is a file."""
+        return (found := self.entry()) is not None and not found.is_folder
+
+    def is_dir(self) -> bool:
+        """Tell whether it is a folder, of which there is none that is empty in a bucket."""
+        if not self.is_folder or self.store.backend.is_web:
+            return (found := self.entry()) is not None and found.is_folder
+        try:
+            return bool(self.iterdir()) or self.store.backend.has_folders
+        except FileNotFoundError:
+            return False
+
+    def iterdir(self) -> list["Address"]:
+        """List the folder, each file and folder in it. Raises OSError."""
+        folders = self.store.folders
+        if self.path not in folders:
+            if self.store.backend.is_web:
+                raise OSError(errno.ENOTSUP, "web servers list no folders; give the address of each photo")
+            with self._reached() as (system, path):
+                found = {_below(path, info["name"]): _entry(info) for info in system.ls(path, detail=True)}
+            folders[self.path] = {name: entry for name, entry in found.items() if name not in ("", ".", "..")}
+        return [self / name for name in folders[self.path]]
+
+    def list_below(self) -> list[str]:
+        """List all that is below a folder at once, where that takes fewer requests; later answers know it.
+
+        Returns the names that no folder could hold, which are left out. Raises OSError.
+        """
+        if self.store.backend.has_folders or self.store.backend.is_web:
+            return []
+        with self._reached() as (system, path):
+            found = system.find(path, detail=True)
+        strange = []
+        folders: dict[PurePosixPath, dict[str, Entry]] = {self.path: {}}
+        for name, info in found.items():
+            if info["type"] == "directory" or name.endswith("/"):
+                continue
+            parts = _below(path, name).split("/")
+            if not {"", ".", ".."}.isdisjoint(parts):
+                strange.append(f"{self}/{'/'.join(parts)}")
+                continue
+            place = self.path.joinpath(*parts)
+            folders.setdefault(place.parent, {})[place.name] = _entry(info)
+            for folder in place.parents:
+                if folder == self.path:
+                    break
+                folders.setdefault(folder.parent, {}).setdefault(folder.name, Entry(True, (0, "")))
+        self.store.folders.update(folders)
+        return strange
+
+    def files_below(self) -> Iterator["Address"]:
+        """Yield the files of a folder and of those inside it."""
+        for one in self.iterdir():
+            if one.is_dir():
+                yield from one.files_below()
+            else:
+                yield one
+
+    def stamp(self) -> Stamp | None:
+        """Ask for what tells this version of a file from others; None where there is none. Raises OSError."""
+        try:
+            with self._reached() as (system, path):
+                return _entry(system.info(path)).stamp
+        except FileNotFoundError:
+            return None
+
+    def read_bytes(self) -> bytes:
+        """Return the content of a small file. Raises OSError."""
+        with self._reached() as (system, path):
+            return bytes(system.cat_file(path))
+
+    def read_head(self) -> bytes | None:
+        """Return the first bytes of a file on the web; None where that fails."""
+        try:
+            with self._reached() as (system, path), system.open(path, block_size=0) as file:
+                return bytes(file.read(HEAD))
+        except OSError:
+            return None
+
+    def fetch(self, to: Path, is_unwanted: Callable[[], bool] = lambda: False) -> None:
+        """Copy the file to a path of this machine. Raises OSError; InterruptedError once it is unwanted."""
+        with self._reached() as (system, path):
+            from fsspec import Callback
+
+            class Watched(Callback):  # type: ignore[misc]  # has no types
+                def call(self, *_: object, **__: object) -> None:
+                    if is_unwanted():
+                        raise InterruptedError(errno.EINTR, "is no longer wanted")
+
+            system.get_file(path, str(to), callback=Watched())
+
+    def put(self, file: Path, *, overwrite: bool) -> None:
+        """Copy a file of this machine here, where it appears whole or not at all.
+
+        Raises FileExistsError where something is here that may not be replaced, and OSError.
+        """
+        if self.store.backend.is_web:
+            raise OSError(errno.EROFS, "web addresses can only be read")
+        mode = "overwrite" if overwrite else "create"
+        with self._reached() as (system, path):
+            if self.store.scheme == "memory":  # in pieces, `put_file` would show it before it is whole
+                system.pipe_file(path, file.read_bytes(), mode=mode)
+            elif self.store.backend.has_folders:
+                self._put_by_name(system, path, file, overwrite=overwrite)
+            else:
+                system.put_file(str(file), path, mode=mode)
+
+    def _put_by_name(self, system: Any, path: str, file: Path, *, overwrite: bool) -> None:
+        part = f"{path.rpartition('/')[0]}/{PARTIAL.replace('*', secrets.token_hex(8))}"
+        try:
+            system.put_file(str(file), part)
+            if not overwrite and system.exists(path):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+            system.mv(part, path)
+        except BaseException:
+            with suppress(OSError):
+                system.rm_file(part)
+            raise
+
+    def write_bytes(self, content: bytes) -> None:
+        """Put a small file here, over an earlier one. Raises OSError."""
+        from tempfile import TemporaryDirectory
+
+        with TemporaryDirectory(prefix="deblur-") as folder:
+            file = Path(folder) / self.path.name
+            file.write_bytes(content)
+            self.put(file, overwrite=True)
+
+    def forget(self) -> None:
+        """Forget what is known of a folder and of all below it."""
+        for known in (self.store.folders, self.store.entries):
+            for path in [path for path in known if path.is_relative_to(self.path)]:
+                known.pop(path, None)
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        """Delete the file. Raises OSError."""
+        try:
+            with self._reached() as (system, path):
+                system.rm_file(path)
+        except FileNotFoundError:
+            if not missing_ok:
+                raise
+
+    @contextmanager
+    def _reached(self) -> Iterator[tuple[Any, str]]:
+        """Give fsspec's file system and the path there; what it raises becomes a plain OSError."""
+        system, start = self.store.reach()
+        path = f"{start}/{self.path}" if self.path.parts else start or "/"
+        try:
+            yield system, path + self.query
+        except Exception as error:  # noqa: BLE001 - each backend has errors of its own
+            # without the cause, as tracebacks would show addresses with keys and tokens in them
+            raise _failure(error, (self.store.url, self.query)) from None
+
+
+Location = Path | Address  # where a photo or a result is
+
+
+def _below(folder: str, name: str) -> str:
+    """The part of a name behind its folder; "" for the folder itself, which buckets may list."""
+    return name.lstrip("/").removeprefix(folder.lstrip("/")).removeprefix("/").removesuffix("/")
+
+
+def _entry(info: Mapping[str, Any]) -> Entry:
+    mark = next((str(info[name]) for name in _MARKS if info.get(name)), "")
+    return Entry(info["type"] == "directory", (int(info.get("size") or 0), mark))
+
+
+def _failure(error: Exception, secret: Iterable[str]) -> OSError:
+    """Say in a few words what went wrong."""
+    text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    statuses = (getattr(error, name, None) for name in ("status", "status_code", "code"))
+    number = next((_STATUS[one] for one in statuses if isinstance(one, int) and one in _STATUS), None)
+    if number is None:
+        match error:
+            case FileNotFoundError():
+                number = errno.ENOENT
+            case FileExistsError():
+                number = errno.EEXIST
+            case PermissionError():
+                number = errno.EACCES
+            case TimeoutError():
+                number = errno.ETIMEDOUT
+            case _ if _FULL.search(text):
+                number = errno.ENOSPC
+            case _ if "Credential" in text or "Authentication" in text:
+                number = errno.EACCES
+            case _:
+                number = getattr(error, "errno", None) or errno.EIO
+    if number in _OWN and isinstance(error, OSError) and error.errno == number:
+        return OSError(number, error.strerror)
+    return OSError(number, _WORDS.get(number) or _without_secrets(text, secret))
+
+
+def _without_secrets(text: str, secret: Iterable[str]) -> str:
+    """Take addresses out of what a backend says, and whatever else is nobody's business."""
+    text = re.sub(r"\S+://\S+", "...", text)
+    known = [*secret, *(value for name, value in os.environ.items() if _SECRET_NAME.search(name.upper()))]
+    for word in sorted((word for word in known if len(word) > 3), key=len, reverse=True):
+        text = text.replace(word, "...")
+    return text[:200]
+
+
+def is_address(text: str) -> bool:
+    """Tell whether text names something elsewhere; `file://` is no such address, nor is a Windows disk."""
+    found = _ADDRESS.match(text)
+    return found is not None and found[1].lower() != "file"
+
+
+def parse(text: str) -> Location:
+    """Return the place that a path or address names. Raises UsageError, without the text of the address."""
+    found = _ADDRESS.match(text)
+    if found is None:
+        return Path(text)
+    scheme, rest = found[1].lower(), found[2]
+    if scheme == "file":
+        return _local(rest)
+    if scheme not in BACKENDS:
+        *names, last = sorted(BACKENDS.keys() - {"memory"})
+        raise UsageError(f"{scheme}:// is unknown; addresses begin with {', '.join(names)} or {last}")
+    backend, query = BACKENDS[scheme], ""
+    if backend.is_web:
+        rest, mark, query = rest.partition("#")[0].partition("?")
+        query = mark + query
+    host, _, path = rest.partition("/")
+    login, at, bare = host.rpartition("@")
+    if not (backend.is_web or backend.has_folders):
+        bare = host
+        if ":" in host or (at and backend is not _AZ):
+            raise UsageError(f"{scheme}:// takes a bucket, and no keys; put those into the environment")
+    if not re.fullmatch(r"[^:]+(:[0-9]{1,5})?", bare):
+        raise UsageError(f"{scheme}://: needs the name of a bucket or server behind it, and perhaps a port")
+    is_folder = path.endswith("/") or not path
+    parts = path.removesuffix("/").split("/") if path else []
+    if not {"", ".", ".."}.isdisjoint(parts):
+        raise UsageError(f"{scheme}://{bare}: no part of its path may be empty, . or ..")
+    user = login.partition(":")[0]
+    shown = f"{scheme}://{user}@{bare}" if user and backend.has_folders else f"{scheme}://{bare}"
+    return Address(Store(scheme, shown, f"{scheme}://{host}"), PurePosixPath(*parts), query, is_folder)
+
+
+def _local(rest: str) -> Path:
+    from urllib.request import url2pathname
+
+    host, _, path = rest.partition("/")
+    if host not in ("", "localhost"):
+        raise UsageError(f"file://{host}: is on another machine; write file:/// and a path")
+    return Path(url2pathname(f"/{path}"))
+
+
+def survey(places: Iterable[Location]) -> None:
+    """Find out which of many files exist in few requests; `exists` and its like know it then."""
+    folders: dict[Address, list[Address]] = defaultdict(list)
+    for place in places:
+        if isinstance(place, Address) and not place.store.backend.is_web:
+            folders[place.parent].append(place)
+    single = []
+    for folder, members in folders.items():
+        if len(members) <= _FEW:
+            single += members
+            continue
+        try:
+            folder.iterdir()
+        except FileNotFoundError:
+            folder.store.folders[folder.path] = {}
+    _at_once(Address.exists, single)
+
+
+def heads(addresses: Iterable[Address]) -> dict[Address, bytes]:
+    """Return the first bytes of files, many at once, as far as they can be read."""
+    stores: dict[Store, list[Address]] = defaultdict(list)
+    for address in addresses:
+        stores[address.store].append(address)
+    pieces = [
+        members[start : start + _PIECE]
+        for members in stores.values()
+        for start in range(0, len(members), _PIECE)
+    ]
+    return dict(pair for pairs in _at_once(_heads, pieces) for pair in pairs)
+
+
+def read_all(addresses: Iterable[Address]) -> list[tuple[Address, bytes | OSError]]:
+    """Return the contents of small files, and errors in the place of those that cannot be read."""
+
+    def read(address: Address) -> tuple[Address, bytes | OSError]:
+        try:
+            return address, address.read_bytes()
+        except OSError as error:
+            return address, error
+
+    return _at_once(read, list(addresses))
+
+
+def _at_once(ask: Callable[[T], R], about: Sequence[T]) -> list[R]:
+    from concurrent.futures import ThreadPoolExecutor
+
+    if not about:
+        return []
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return list(pool.map(ask, about))
+
+
+def _heads(addresses: list[Address]) -> list[tuple[Address, bytes]]:
+    first = addresses[0]
+    if first.store.backend.is_web:  # of which some send all, whatever they are asked for
+        return [(one, head) for one in addresses if (head := one.read_head()) is not None]
+    system, start = first.store.reach()
+    found = system.cat_ranges([f"{start}/{one.path}" for one in addresses], 0, HEAD, on_error="return")
+    return [(one, bytes(head)) for one, head in zip(addresses, found, strict=True) if isinstance(head, bytes)]
