@@ -257,7 +257,7 @@ class Output:
             silent.setLevel(logging.CRITICAL + 1)
         logging.captureWarnings(True)  # other packages' warnings take several lines each
         try:
-            with _libraries_logged() if libraries else nullcontext():
+            with libraries_logged() if libraries else nullcontext():
                 yield
         finally:
             logging.captureWarnings(False)
@@ -306,7 +306,7 @@ class Output:
 
 
 @contextmanager
-def _libraries_logged() -> Iterator[None]:
+def libraries_logged() -> Iterator[None]:
     """Send what C libraries print to stderr on their own to the log, line by line, apart from our lines."""
     try:
         shared = sys.stderr.fileno() == _STDERR
