@@ -3,6 +3,8 @@
 import sys
 from pathlib import Path
 
+import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -13,6 +15,7 @@ from deblur_cli.restoration.device import (
     choose_precision,
     free_memory,
     keep_freed_memory,
+    return_freed_memory,
     to_cpu,
     to_device,
     whole_float32,
@@ -96,6 +99,20 @@ def test_glibc_is_told_to_keep_freed_memory(monkeypatch):
     assert keep_freed_memory() is True
     monkeypatch.setattr(sys, "platform", "darwin")
     assert keep_freed_memory() is False
+    assert return_freed_memory() is False
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc is found on Linux")
+def test_what_glibc_kept_goes_back_to_the_system():
+    if not keep_freed_memory():
+        pytest.skip("not glibc")
+    pieces = [np.ones(1 << 18) for _ in range(200)]  # 2 MiB each
+    top = np.ones(1 << 16)  # else all of them would be one piece at the end of the heap
+    del pieces
+    before = psutil.Process().memory_info().rss
+    assert return_freed_memory()
+    assert before - psutil.Process().memory_info().rss > 300 << 20
+    assert top.all()
 
 
 def test_what_torch_keeps_on_a_gpu_counts_as_free(monkeypatch):

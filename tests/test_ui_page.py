@@ -86,7 +86,7 @@ def share(page):
 
 def move(page, name, key, times):
     """Move a slider with the keyboard."""
-    page.get_by_label(name).locator("[tabindex='0']").focus()
+    page.get_by_role("slider", name=name).focus()
     for _ in range(times):
         page.keyboard.press(key)
 
@@ -181,7 +181,8 @@ def test_keys_alone_look_paint_and_restore(browser, address):
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(18, 18, 18)"
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         # Chromium would ask its maker how to fill in fields for text
-        assert page.locator("input:not([type=checkbox], [type=file]), textarea, select").count() == 0
+        fields = "input:not([type=checkbox], [type=file], [type=range]), textarea, select"
+        assert page.locator(fields).count() == 0
 
 
 @needs_browser

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import typer
 
 from deblur_cli.cli.options import check_folder
-from deblur_cli.errors import DeblurError, UsageError
+from deblur_cli.errors import DeblurError, UsageError, printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -39,11 +39,6 @@ PHASES = {"detect": "detecting blur", "restore": "deblurring"}
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM arrived. Stops a run in the same way as Ctrl-C."""
-
-
-def printable(text: str) -> str:
-    """Return text on one line, without characters that would steer a terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def file_size(count: int) -> str:
@@ -270,7 +265,7 @@ class Output:
             silent.setLevel(logging.CRITICAL + 1)
         logging.captureWarnings(True)  # other packages' warnings take several lines each
         try:
-            with _libraries_logged() if libraries else nullcontext():
+            with libraries_logged() if libraries else nullcontext():
                 yield
         finally:
             logging.captureWarnings(False)
@@ -319,7 +314,7 @@ class Output:
 
 
 @contextmanager
-def _libraries_logged() -> Iterator[None]:
+def libraries_logged() -> Iterator[None]:
     """Send what C libraries print to stderr on their own to the log, line by line, apart from our lines."""
     try:
         shared = sys.stderr.fileno() == _STDERR

@@ -159,6 +159,23 @@ def keep_freed_memory() -> bool:
     return all(mallopt(option, KEEP) == 1 for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD))
 
 
+def return_freed_memory() -> bool:
+    """Give back to the system what `keep_freed_memory` kept; false where the allocator is not glibc's.
+
+    Each thread keeps its own, in pieces that tiles of another size do not fit into, so that it grows from
+    photo to photo. The next layers take about 0.1 s longer.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError):
+        logger.info("the C library has no malloc_trim: freed buffers stay with this process")
+        return False
+    trim(ctypes.c_size_t(0))
+    return True
+
+
 @contextmanager
 def memory_errors() -> Iterator[None]:
     """Turn the ways in which Python and torch say "out of memory" into one."""

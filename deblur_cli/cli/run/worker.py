@@ -27,7 +27,7 @@ from deblur_cli.cli.run.plan import Job
 from deblur_cli.cli.run.steps import Place, Steps
 from deblur_cli.errors import CanceledError, DeblurError
 from deblur_cli.report import Report
-from deblur_cli.restoration.deblurrer import Deblurrer, Request
+from deblur_cli.restoration import deblurrer
 from deblur_cli.stores import Location
 from deblur_cli.weights import LoadedWeights
 
@@ -43,7 +43,7 @@ class Kit:
 
     options: RunOptions
     weights: LoadedWeights
-    request: Request
+    request: deblurrer.Request
     existing: Existing
     device: str
     cpus: int
@@ -160,7 +160,7 @@ class Worker:
     """One network, and what is done with it. Its methods run side by side, in threads of an actor."""
 
     _kit: Kit  # these are set by `load`
-    _deblurrer: Deblurrer
+    _deblurrer: deblurrer.Deblurrer
     _sharers: int
 
     def __init__(self) -> None:
@@ -191,7 +191,7 @@ class Worker:
                 )
         self._kit, self._sharers = kit, sharers
         how = (kit.device, kit.options.precision, kit.options.tiling, kit.options.scales)
-        self._deblurrer = Deblurrer(kit.weights, *how)
+        self._deblurrer = deblurrer.Deblurrer(kit.weights, *how)
         self._page = Report(kit.page) if kit.page else None
         self._heard = Heard(quiet=kit.options.quiet, verbose=kit.options.verbose)
         self._stack.enter_context(self._heard.log_lines(libraries=False))  # until the process ends
