@@ -53,8 +53,9 @@ def test_a_gpu_works_out_the_cues_of_a_tile_at_once(monkeypatch):
         return plain(*words)
 
     monkeypatch.setattr(detector, "strip_sums", strip_sums)
-    cues = detector.motion_cues(torch.empty(1, 3, 1024, 1024, device="meta"))
-    assert cues.shape == (1, detector.CHANNELS, 128, 128)
+    for scale in detector.SCALES:
+        sums = detector.sums_of(torch.empty(1, 1024, 1024, device="meta"), scale)
+        detector.write_cues(torch.empty(1, 128, 128, scale.channels, device="meta"), sums, scale)
     assert len(strips) == len(detector.SCALES)
 
 
