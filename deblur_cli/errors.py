@@ -49,6 +49,10 @@ class DeviceError(DeblurError):
     exit_code = 2
 
 
+class SelfCheckError(DeblurError):
+    """The device computes something else than it should."""
+
+
 class CanceledError(DeblurError):
     """The user no longer wants what was being done."""
 

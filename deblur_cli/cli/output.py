@@ -48,6 +48,14 @@ def file_size(count: int) -> str:
     return f"{count / 1e3:.1f} KB" if count < 100_000 else f"{count / 1e6:.1f} MB"
 
 
+def columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Lay rows out in columns, each as wide as its widest cell."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+
+
 def describe(error: BaseException) -> str:
     """Return one line that tells a user what went wrong."""
     match error:

@@ -8,6 +8,7 @@ photo pixels, at full and at half size, for the detector to read. No gradient ru
 """
 
 import math
+import sys
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -25,7 +26,7 @@ DIRECTIONS = 12  # 15 degrees apart
 SMOOTHING = 5  # cells over whose square the statistics are averaged
 NOISE = 1e-5  # added to each energy; what quantization to 8 bits leaves of a flat area
 LARGEST = 4.0  # cues are clamped to this
-STRIP = 1 << 17  # pixels worked on at once, so that they stay in the processor's cache
+STRIP = 1 << 17  # pixels that a CPU works on at once, so that they stay in its cache
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def write_cues(cues: Tensor, sums: Tensor, scale: Scale) -> None:
     """
     rows, columns = sums.shape[-2:]
     each = 1 + len(scale.radii)
-    high = max(1, STRIP // (columns * each))
+    high = max(1, strip_on(sums.device) // (columns * each))
     for top in range(0, rows, high):
         bottom = min(rows, top + high)
         energy = smoothed(sums[:, :1], top, bottom).div_(scale.cell**2).add_(NOISE)
@@ -129,7 +130,7 @@ def sums_of(luma: Tensor, scale: Scale) -> Tensor:
     down, right = luma[:, 2:] - luma[:, :-2], luma[:, :, 2:] - luma[:, :, :-2]  # central differences
     down = F.pad(down, (margin, margin, margin + 1, margin + 1))
     right = F.pad(right, (margin + 1, margin + 1, margin, margin))
-    rows = max(1, STRIP // (width * scale.cell)) * scale.cell
+    rows = max(1, strip_on(luma.device) // (width * scale.cell)) * scale.cell
     strips = []
     for one in range(batch):
         for top in range(0, height, rows):
@@ -137,6 +138,11 @@ def sums_of(luma: Tensor, scale: Scale) -> Tensor:
             strips.append(strip_sums(down[one, strip], right[one, strip], scale))
     count = -(-height // rows)
     return torch.stack([torch.cat(strips[n : n + count], 1) for n in range(0, len(strips), count)])
+
+
+def strip_on(device: torch.device) -> int:
+    """Pixels worked on at once: all of a tile on a GPU, which begins too slowly for many small strips."""
+    return STRIP if device.type == "cpu" else sys.maxsize
 
 
 def strip_sums(down: Tensor, right: Tensor, scale: Scale) -> Tensor:
