@@ -7,7 +7,7 @@ from networks import guided_by, lively, lively_detector
 from restoration_helpers import RESTORERS, deblurrer_of, guided, photo_of, picture, run
 from torch.profiler import ProfilerActivity, profile
 
-from deblur_cli.nets import RichardsonLucy, RichardsonLucyConfig, motion
+from deblur_cli.nets import RichardsonLucy, RichardsonLucyConfig, detector, motion
 
 WAITS = {"aten::_local_scalar_dense", "aten::nonzero"}  # a number, or a size, that Python needs of the device
 
@@ -44,6 +44,21 @@ def test_a_tensor_without_a_device_would_be_noticed(monkeypatch):
         motion.tap_positions(start, end)
 
 
+def test_a_gpu_works_out_the_cues_of_a_tile_at_once(monkeypatch):
+    """A device other than the CPU; "meta" is one that computes nothing."""
+    strips, plain = [], detector.strip_sums
+
+    def strip_sums(*words):
+        strips.append(words)
+        return plain(*words)
+
+    monkeypatch.setattr(detector, "strip_sums", strip_sums)
+    for scale in detector.SCALES:
+        sums = detector.sums_of(torch.empty(1, 1024, 1024, device="meta"), scale)
+        detector.write_cues(torch.empty(1, 128, 128, scale.channels, device="meta"), sums, scale)
+    assert len(strips) == len(detector.SCALES)
+
+
 def waits(action):
     """How often Python waits for a number or a size."""
     with profile(activities=[ProfilerActivity.CPU], acc_events=True) as records:
@@ -55,8 +70,8 @@ def waits(action):
 def test_a_tile_hardly_waits_for_the_device(kind, most):
     """Looking at it never does; restoring asks which pixels are blurred, for blocks and to undo blur."""
     deblurrer, image = deblurrer_of(guided(kind)), torch.rand(1, 3, 128, 160)
-    detector, restorer = deblurrer.detector, deblurrer.restorer
-    assert waits(lambda: detector.detect_tile(detector.network, image)) == 0
+    finder, restorer = deblurrer.detector, deblurrer.restorer
+    assert waits(lambda: finder.detect_tile(finder.network, image)) == 0
     maps = torch.zeros(1, 6, 16, 20)
     maps[:, :2, 4:9, 3:12], maps[:, 4:, 4:9, 3:12] = 1, 5
     finished = waits(lambda: restorer.restore_part(restorer.network, image, maps, 0.5))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import typer
 
 from deblur_cli.cli.options import check_folder
-from deblur_cli.errors import DeblurError, UsageError
+from deblur_cli.errors import DeblurError, UsageError, printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -41,16 +41,19 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM arrived. Stops a run in the same way as Ctrl-C."""
 
 
-def printable(text: str) -> str:
-    """Return text on one line, without characters that would steer a terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 def file_size(count: int) -> str:
     """Return a number of bytes in the unit that suits it."""
     if count < 1000:
         return f"{count} bytes"
     return f"{count / 1e3:.1f} KB" if count < 100_000 else f"{count / 1e6:.1f} MB"
+
+
+def columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Lay rows out in columns, each as wide as its widest cell."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
 
 
 def describe(error: BaseException) -> str:

@@ -110,7 +110,8 @@ class Session:
     """What one window shows. Another thread may call `cancel`, `render`, and the settings while it works.
 
     epsilon, strength: as in `Request`
-    progress: what is being done, "detect" or "restore", and how much of it is done, 0-1; None for nothing
+    progress: what is being done, and how much of it is done, 0-1; None for nothing. "detect", "restore", or
+    "wait" while another window uses the network
     """
 
     def __init__(self, bench: Workbench) -> None:
@@ -198,9 +199,10 @@ class Session:
             check(canceled)
             self.progress = phase, done / max(total, 1)
 
-        self.progress = phase, 0.0
+        self.progress = "wait", 0.0
         try:
             with self.bench.turn(canceled) as deblurrer:
+                self.progress = phase, 0.0
                 yield deblurrer, step
         finally:
             self.progress = None
