@@ -1,4 +1,4 @@
-"""Every error that deblur raises on purpose. Imports nothing."""
+"""Every error that deblur raises on purpose, and how its text is shown. Imports nothing."""
 
 
 class DeblurError(Exception):
@@ -49,6 +49,10 @@ class DeviceError(DeblurError):
     exit_code = 2
 
 
+class SelfCheckError(DeblurError):
+    """The device computes something else than it should."""
+
+
 class CanceledError(DeblurError):
     """The user no longer wants what was being done."""
 
@@ -76,3 +80,8 @@ class UnreadableError(EvaluationError):
 def how_to_install(extra: str) -> str:
     """Return the command that adds an extra of the package, as the README installs it."""
     return f'pip install ".[{extra}]" in your clone of deblur'
+
+
+def printable(text: str) -> str:
+    """Return text on one line, without characters that would steer a terminal or turn text around."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -3,6 +3,7 @@
 import torch
 import torch.nn.functional as F
 
+from deblur_cli.benchmark.fast_paths import randomize
 from deblur_cli.nets import Detection, Guided, create, create_detector, create_lmd_vit
 from deblur_cli.nets.blocks import MaskPredictor
 from deblur_cli.weights import LoadedWeights
@@ -79,18 +80,6 @@ def detects(network, probability):
         last.weight.zero_()
         last.bias.copy_(torch.stack([logit, torch.zeros(())]))
     return network
-
-
-def randomize(network, generator):
-    """Random parameters, residual scales far from zero."""
-    for name, parameter in network.named_parameters():
-        noise = torch.randn(parameter.shape, generator=generator)
-        if name.endswith(("beta", "gamma")):
-            parameter.copy_(0.3 * noise)
-        elif parameter.dim() > 1:
-            parameter.copy_(noise / parameter[0].numel() ** 0.5)
-        else:
-            parameter.copy_(0.1 * noise + name.endswith("weight"))  # those of norms are about one
 
 
 def lively_lmd_vit(embed=4, depths=(1, 3, 2, 3, 2), heads=(1, 2, 2, 2, 1), window=4, seed=0):

@@ -239,6 +239,8 @@ def test_the_catalog_names_the_detector_of_the_default_weights(photo):
     entries = [json.loads(line) for line in deblur("weights", "list", "--json").stdout.splitlines()]
     detectors = {entry["name"]: entry["detector"] for entry in entries}
     assert (detectors["m2aenet-guided"], detectors["detector-small"]) == ("detector-small", None)
+    sizes = [line.split()[2:4] for line in deblur("weights", "list").stdout.splitlines()]
+    assert ["104", "bytes"] in sizes and ["4.0", "MB"] in sizes
 
 
 def test_verify_notices_a_detector_that_computes_something_else(tmp_path):

@@ -128,7 +128,7 @@ def test_a_photo_that_is_replaced_while_it_waits_is_not_written(tmp_path, monkey
     monkeypatch.setattr(Journal, "begin", replaced_before)
     result = deblur("run", photo)
     assert result.exit_code == 1
-    assert "was changed while the run worked on it" in " ".join(result.stderr.split())
+    assert "was changed after it was read" in " ".join(result.stderr.split())
     assert not (tmp_path / "a_deblurred.png").exists()
 
 

@@ -7,6 +7,7 @@ import pytest
 from cli_helpers import Deblurrer, deblur, install, make_photo
 from PIL import Image
 
+from deblur_cli.cli.run import steps
 from deblur_cli.restoration.painted import MaskMode
 
 
@@ -69,6 +70,16 @@ def test_one_mask_counts_for_every_photo_of_its_shape(tmp_path):
     foretold = deblur("run", "in", "-o", "new", "--mask-file", "brush.png", "--dry-run", "--json")
     states = [json.loads(line).get("status") for line in foretold.stdout.splitlines()]
     assert states.count("planned") == states.count("failed") == 1
+
+
+def test_a_mask_for_all_photos_is_read_once(tmp_path, monkeypatch):
+    for name in ("a", "b", "c"):
+        make_photo(tmp_path / f"in/{name}.png", (96, 64))
+    read, plain = [], steps.read_mask
+    monkeypatch.setattr(steps, "read_mask", lambda *words: read.append(words) or plain(*words))
+    result = deblur("run", "in", "-o", "out", "--mask-file", paint(tmp_path / "brush.png"))
+    assert result.exit_code == 0, result.stderr
+    assert len(read) == 1 and len(list(tmp_path.glob("out/*"))) == 3
 
 
 def test_masks_in_folders_belong_to_photos_in_folders(tmp_path):

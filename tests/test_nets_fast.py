@@ -5,13 +5,15 @@ from functools import cache
 
 import pytest
 import torch
+import torch.nn.functional as F
 import vectors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import detection_of, lively, lively_detector, lively_lmd_vit, seeded, told
 
 from deblur_cli.nets import Guided, accelerate, place
-from deblur_cli.nets.fast import KeptWindowBlock
+from deblur_cli.nets.blocks import Average, NAFBlock
+from deblur_cli.nets.fast import CellAverage, KeptWindowBlock, cell_for
 from deblur_cli.nets.lmd_vit import KeptWindows, WindowBlock, WindowGrid
 
 RESTORERS = {
@@ -153,6 +155,23 @@ def test_a_detector_finds_the_same(pooling):
     torch.testing.assert_close(after.end, before.end, atol=1e-4, rtol=1e-3)
 
 
+@given(window=st.sampled_from([18, 27, 36, 48]), height=st.integers(97, 150), width=st.integers(97, 150))
+@settings(max_examples=20)
+def test_means_of_cells_are_close_to_those_of_pixels_up_to_the_border(window, height, width):
+    coarse, fine = (torch.rand(1, 3, *size, generator=seeded(width)) for size in ((6, 6), (height, width)))
+    x = F.interpolate(coarse, size=(height, width), mode="bilinear") + fine
+    exact, cells = Average(window)(x), CellAverage(window, cell_for(window))
+    near = cells.enlarge(cells(x), height, width)
+    assert cells.cell > 1
+    assert (near - exact).abs().mean() < 0.2 * (exact - x.mean()).abs().mean()
+
+
+def test_a_detector_pools_in_cells():
+    network = fast(lively_detector(pooling=288), exact=False)
+    averages = [block.sca[0] for block in network.modules() if isinstance(block, NAFBlock)]
+    assert {(average.window, average.cell) for average in averages} == {(36, 4), (18, 2)}
+
+
 @pytest.mark.parametrize("kind", [*RESTORERS, *OTHERS])
 @torch.no_grad()
 def test_in_half_precision_it_is_as_near_to_float32_as_the_plain_network(kind):
@@ -193,7 +212,7 @@ def test_it_is_the_network_that_was_given_ready_for_inference_and_a_second_time_
 def test_pooling_in_cells_is_close_to_exact_local_pooling(kind):
     rows = torch.linspace(0, 1, 200).view(1, 1, -1, 1)
     image = (rows * torch.rand(1, 3, 200, 168) + 1 - rows) / 2  # averages that change across the picture
-    network, everywhere = RESTORERS[kind](pooling=64), RESTORERS[kind]()
+    network, everywhere = RESTORERS[kind](pooling=72), RESTORERS[kind]()
     answers = (
         each.restore(begun(each, image), -1.0).image
         for each in (network, fast(network), fast(network, exact=False), everywhere)

@@ -3,6 +3,8 @@
 import sys
 from pathlib import Path
 
+import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -11,7 +13,12 @@ from deblur_cli.restoration import device
 from deblur_cli.restoration.device import (
     choose_device,
     choose_precision,
+    free_memory,
     keep_freed_memory,
+    return_freed_memory,
+    to_cpu,
+    to_device,
+    whole_float32,
 )
 
 
@@ -92,3 +99,47 @@ def test_glibc_is_told_to_keep_freed_memory(monkeypatch):
     assert keep_freed_memory() is True
     monkeypatch.setattr(sys, "platform", "darwin")
     assert keep_freed_memory() is False
+    assert return_freed_memory() is False
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc is found on Linux")
+def test_what_glibc_kept_goes_back_to_the_system():
+    if not keep_freed_memory():
+        pytest.skip("not glibc")
+    pieces = [np.ones(1 << 18) for _ in range(200)]  # 2 MiB each
+    top = np.ones(1 << 16)  # else all of them would be one piece at the end of the heap
+    del pieces
+    before = psutil.Process().memory_info().rss
+    assert return_freed_memory()
+    assert before - psutil.Process().memory_info().rss > 300 << 20
+    assert top.all()
+
+
+def test_what_torch_keeps_on_a_gpu_counts_as_free(monkeypatch):
+    """Otherwise tiles would be smaller, and results others, for every photo but the first."""
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda name: (1000, 9000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda name: 700)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda name: 200)
+    assert free_memory("cuda:0") == 1500
+
+
+def test_cuda_fetches_values_from_pinned_memory(monkeypatch):
+    done, plain, values = [], torch.Tensor.to, torch.rand(3)
+
+    def to(self, device, **how):
+        done.append((device, how))
+        return plain(self, "cpu")
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: done.append("pinned") or self)
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    assert torch.equal(to_device(values, "cuda:1"), values)
+    assert done == ["pinned", ("cuda:1", {"non_blocking": True})]
+    assert torch.equal(to_device(values, "cpu"), values) and "pinned" not in done[2:]
+    assert to_cpu(values) is values
+
+
+def test_float32_on_cuda_is_not_rounded_to_tf32_while_a_network_runs():
+    before = torch.backends.cudnn.allow_tf32
+    with whole_float32():
+        assert not torch.backends.cudnn.allow_tf32 and torch.backends.cudnn.enabled
+    assert torch.backends.cudnn.allow_tf32 == before

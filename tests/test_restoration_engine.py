@@ -27,6 +27,7 @@ from deblur_cli.restoration.engine import Engine
 ERRORS = {
     "python": MemoryError(),
     "cuda": torch.OutOfMemoryError("CUDA"),
+    "cudnn": RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
     "cpu": RuntimeError("DefaultCPUAllocator: not enough memory"),
 }
 

@@ -10,6 +10,7 @@ from skimage.measure import label
 from deblur_cli.restoration.mask import (
     covered_share,
     feather_weights,
+    grow,
     interpolated_weights,
     region_confidence,
 )
@@ -92,3 +93,14 @@ def test_the_covered_share_is_counted_in_pixels(height, width, seed):
     mask = np.random.default_rng(seed).random((-(-height // 8), -(-width // 8))).astype(np.float32)
     pixels = mask.repeat(8, axis=0).repeat(8, axis=1)[:height, :width]
     assert covered_share(mask, height, width) == pytest.approx(float(pixels.mean()), abs=1e-6)
+
+
+@pytest.mark.parametrize("density", [0.1, 0.3, 0.45, 0.6, 0.9])
+def test_seeds_grow_through_their_parts_of_the_region_alone(density):
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        shape = rng.integers(1, 30, 2)
+        region, seeds = rng.random(shape) < density, rng.random(shape) < 0.03
+        parts = label(region, connectivity=2)
+        expected = region & np.isin(parts, np.unique(parts[seeds]))
+        np.testing.assert_array_equal(grow(seeds, region), expected)

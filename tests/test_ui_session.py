@@ -201,6 +201,7 @@ def test_canceled_work_ends_and_the_photo_stays_open(bench, tmp_path):
         thread = threading.Thread(target=work)
         thread.start()
         time.sleep(0.2)
+        assert session.progress == ("wait", 0.0)
         session.cancel()
         thread.join(5)
     assert failed
@@ -234,12 +235,16 @@ def test_two_windows_do_not_disturb_each_other(bench, tmp_path):
 def test_nothing_of_a_photo_stays_when_the_next_one_is_open(bench, tmp_path):
     session = opened(bench, tmp_path / "a.png")
     session.paint([(20.0, 20.0)], 8, add=True)
+    session.restore_part(View((100.0, 80.0)))
+    derived = session.restore()
     session.save(tmp_path / "b.png")
     session.render(View())
-    left = [weakref.ref(one) for one in (session.photo, session.photo.pixels, session.findings)]
+    kept = (session.photo, session.photo.pixels, session.findings, derived, derived.whole, derived.full)
+    left = [weakref.ref(one) for one in (*kept, derived.full.photo.pixels, derived.small, derived.part[2])]
+    del derived, kept
     session.open(tmp_path / "b.png")
     gc.collect()
-    assert [one() for one in left] == [None] * 3
+    assert [one() for one in left] == [None] * len(left)
     assert not session.undo()
 
 

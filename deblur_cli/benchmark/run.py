@@ -1,11 +1,9 @@
 """Times every way to run the network over one photo, in one run, and how that grows with the photo."""
 
 import copy
-import ctypes
 import logging
 import platform
 import statistics
-import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -24,7 +22,7 @@ from deblur_cli.photo.decode import decode
 from deblur_cli.photo.encode import encode
 from deblur_cli.pictures.plots import Curve, Diagram
 from deblur_cli.restoration.deblurrer import Deblurrer, untouched
-from deblur_cli.restoration.device import clock, memory_errors
+from deblur_cli.restoration.device import clock, memory_errors, return_freed_memory
 from deblur_cli.restoration.findings import everywhere
 from deblur_cli.restoration.forecast import Part, dense_macs, detection_macs, parts_macs, restored_parts
 from deblur_cli.restoration.scales import ScaledPhoto, pyramid
@@ -337,12 +335,11 @@ def begin_memory(device: str) -> int | None:
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(device)
         return int(torch.cuda.memory_allocated(device))
-    if not sys.platform.startswith("linux"):
+    if not return_freed_memory():  # what the allocator kept of the action before
         return None
     try:
-        ctypes.CDLL(None).malloc_trim(0)  # what the allocator kept of the action before
         Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM, see proc(5)
-    except (OSError, AttributeError) as error:
+    except OSError as error:
         logger.info("peak memory is not measured: %s", error)
         return None
     return int(psutil.Process().memory_info().rss)

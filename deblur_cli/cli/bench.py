@@ -1,4 +1,4 @@
-"""`deblur bench`: what a photo costs on this machine."""
+"""`deblur bench`: what a photo costs on this machine, and whether it computes what it should."""
 
 import re
 from dataclasses import asdict, dataclass
@@ -9,13 +9,14 @@ import typer
 
 from deblur_cli.cli import options as shared
 from deblur_cli.cli.options import takes
-from deblur_cli.cli.output import Output, check_plot, save_plot, terminate_like_interrupt
-from deblur_cli.errors import UsageError
+from deblur_cli.cli.output import Output, check_plot, columns, save_plot, terminate_like_interrupt
+from deblur_cli.errors import SelfCheckError, UsageError
 
 if TYPE_CHECKING:
     from deblur_cli.benchmark.profiling import Profile, Share
     from deblur_cli.benchmark.run import Benchmark, Sweep, Timing
     from deblur_cli.benchmark.scene import Setting
+    from deblur_cli.benchmark.self_check import SelfCheck
 
 SWEPT = {"megapixels": "0.75,1.5,3,6,12", "blurred": "0,0.1,0.25,0.5,0.75,1"}
 SHOWN_OPERATORS = 15
@@ -87,10 +88,18 @@ class BenchOptions(shared.NetworkOptions):
     profile: Annotated[
         bool, typer.Option("--profile", help="Show instead where the time goes, by operator and part.")
     ] = False
+    self_check: Annotated[
+        bool,
+        typer.Option(
+            "--self-check", help="Check instead that every fast path here computes what the plain one does."
+        ),
+    ] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _ = self.swept  # raises UsageError
+        for name, given in (("--profile", self.profile), ("--sweep", self.sweep), ("--only", self.only)):
+            shared.exclude("--self-check", self.self_check, name, bool(given))
         shared.exclude("--profile", self.profile, "--sweep", self.sweep is not None)
         shared.exclude("--only", bool(self.only), "--profile", self.profile)
         shared.exclude("--only", bool(self.only), "--sweep", self.sweep is not None)
@@ -126,6 +135,9 @@ def bench(options: BenchOptions) -> None:
 
     streams = Output(quiet=options.quiet, json=options.json)
     network = load_weights(options.weights, options.detector, streams)
+    if options.self_check:
+        check_itself(Setting(network, options.tiling, options.device, options.precision), streams)
+        return
     if not any(True for _ in restorer_of(network.network).parameters()):
         raise UsageError(f"{network.name} has no layers that could run densely: choose other weights")
     setting = Setting(network, options.tiling, options.device, options.precision)
@@ -133,6 +145,18 @@ def bench(options: BenchOptions) -> None:
         time_it = run_profile if options.profile else run_sweep if options.sweep else run_variants
         facts, lines = time_it(options, setting, streams)
     streams.tell(facts, *lines)
+
+
+def check_itself(setting: "Setting", streams: Output) -> None:
+    """Check every fast path, and show how near it came. Raises SelfCheckError where one came too far off."""
+    from deblur_cli.benchmark.self_check import run_self_check
+
+    with streams.log_lines(), terminate_like_interrupt():
+        found = run_self_check(setting, lambda name: streams.say(f"checking: {name}"))
+    facts = {**asdict(found), "passed": not found.failed}
+    streams.tell(facts, *check_lines(found))
+    if found.failed:
+        raise SelfCheckError(found.advice)
 
 
 Timed = tuple[dict[str, object], list[str]]  # for programs, and for people
@@ -228,6 +252,27 @@ def timing_line(name: str, timing: "Timing", ratio: float | None = None) -> str:
     text += "" if ratio is None else f", {ratio:5.2f} x"
     text += "" if timing.macs is None else f", {timing.macs / 1e9:7.1f} GMACs"
     return text + ("" if timing.memory is None else f", {timing.memory / 1e9:.2f} GB")
+
+
+def check_lines(found: "SelfCheck") -> list[str]:
+    """A row for each check, then why those that failed must not, and where all was run."""
+    rows = [("PATH", "PRECISION", "ERROR", "LIMIT", "VERDICT", "SECONDS")]
+    for check in found.checks:
+        error = "none" if check.error is None else f"{check.error:.1e}"
+        verdict = "ok" if check.passed else "FAILED"
+        row = (check.what, check.precision, error, f"{check.limit:.1e}", verdict, f"{check.seconds:.2f}")
+        rows.append(row)
+    lines = columns(rows)
+    for check in found.failed:
+        why = check.problem or f"the error may be at most {check.limit:.1e} ({check.reason})"
+        lines.append(f"FAILED: {check.what}, {check.precision}: {why}")
+    count, seconds = len(found.checks), sum(check.seconds for check in found.checks)
+    return [
+        *lines,
+        f"{count - len(found.failed)} of {count} checks passed in {seconds:.0f} s",
+        f"weights        {found.weights}, {found.device}",
+        f"machine        {found.machine}",
+    ]
 
 
 def sweep_lines(found: "Sweep") -> list[str]:

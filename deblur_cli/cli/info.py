@@ -7,6 +7,7 @@ from typing import Any
 
 from deblur_cli import __version__
 from deblur_cli.cli import options
+from deblur_cli.cli.output import file_size
 from deblur_cli.errors import WeightsError, how_to_install
 
 EXTRAS = (  # name, what it adds, the module that it installs, and the format that needs it
@@ -154,7 +155,7 @@ def _weights_line(entry: dict[str, Any]) -> str:
     mark = ", the default" if entry["default"] else ""
     missing = "file is missing" if entry["embedded"] else f"run `deblur weights pull {entry['name']}`"
     where = entry["path"] or missing
-    size = f"{entry['bytes'] / 1e6:.1f} MB" if entry["bytes"] else "size unknown"
+    size = file_size(entry["bytes"]) if entry["bytes"] else "size unknown"
     return f"{entry['name']} ({entry['architecture']}, {size}{mark}): {where}"
 
 

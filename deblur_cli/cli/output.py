@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import typer
 
 from deblur_cli.cli.options import check_folder
-from deblur_cli.errors import DeblurError, UsageError
+from deblur_cli.errors import DeblurError, UsageError, printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -41,9 +41,19 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM arrived. Stops a run in the same way as Ctrl-C."""
 
 
-def printable(text: str) -> str:
-    """Return text on one line, without characters that would steer a terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+def file_size(count: int) -> str:
+    """Return a number of bytes in the unit that suits it."""
+    if count < 1000:
+        return f"{count} bytes"
+    return f"{count / 1e3:.1f} KB" if count < 100_000 else f"{count / 1e6:.1f} MB"
+
+
+def columns(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Lay rows out in columns, each as wide as its widest cell."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
 
 
 def describe(error: BaseException) -> str:
@@ -255,7 +265,7 @@ class Output:
             silent.setLevel(logging.CRITICAL + 1)
         logging.captureWarnings(True)  # other packages' warnings take several lines each
         try:
-            with _libraries_logged() if libraries else nullcontext():
+            with libraries_logged() if libraries else nullcontext():
                 yield
         finally:
             logging.captureWarnings(False)
@@ -304,7 +314,7 @@ class Output:
 
 
 @contextmanager
-def _libraries_logged() -> Iterator[None]:
+def libraries_logged() -> Iterator[None]:
     """Send what C libraries print to stderr on their own to the log, line by line, apart from our lines."""
     try:
         shared = sys.stderr.fileno() == _STDERR

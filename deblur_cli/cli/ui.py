@@ -101,6 +101,7 @@ class UiOptions(shared.NetworkOptions):
             overlap=self.overlap,
             scales=self.scales,
             max_megapixels=self.max_megapixels,
+            actor_cpus=None,
         )
 
 

@@ -9,7 +9,7 @@ import typer
 from deblur_cli.cli import options
 from deblur_cli.cli.help import PanelCommand, PanelGroup
 from deblur_cli.cli.options import bring
-from deblur_cli.cli.output import OK, USAGE
+from deblur_cli.cli.output import OK, USAGE, columns, file_size
 from deblur_cli.cli.sharing import convert, publish
 from deblur_cli.errors import UsageError, WeightsError
 
@@ -87,11 +87,11 @@ def describe(entry: "CatalogEntry") -> dict[str, Any]:
 def table(entries: list[dict[str, Any]], width: int = PIPED) -> list[str]:
     """Lay entries out in columns; where they do not fit the width, detector and scores go below."""
     rows = [("NAME", "NETWORK", "SIZE", "HERE", "LICENSE", "DETECTOR", "SCORES"), *map(_row, entries)]
-    lines = _columns(rows)
+    lines = columns(rows)
     if all(len(line) <= width for line in lines):
         return lines
     lines = []
-    for line, row in zip(_columns([row[:_FIRST] for row in rows]), rows, strict=True):
+    for line, row in zip(columns([row[:_FIRST] for row in rows]), rows, strict=True):
         lines += wrap(line, width)
         below = "; ".join(filter(None, row[_FIRST:])) if row is not rows[0] else ""
         lines += wrap(below, width, initial_indent="  ", subsequent_indent="  ")
@@ -100,20 +100,13 @@ def table(entries: list[dict[str, Any]], width: int = PIPED) -> list[str]:
 
 def _row(entry: dict[str, Any]) -> tuple[str, ...]:
     here = "included" if entry["source"] == "embedded" else "yes" if entry["here"] else "no"
-    size = f"{entry['bytes'] / 1e6:.1f} MB" if entry["bytes"] else "unknown"
+    size = file_size(entry["bytes"]) if entry["bytes"] else "unknown"
     scores = "; ".join(f"{words} {value}" for words, value in entry["scores"].items())
     scores = scores or f"learned from {entry['training']}"
     return (
         *(entry["name"], entry["architecture"], size, here, entry["license"]),
         *(entry["detector"] or "", scores),
     )
-
-
-def _columns(rows: list[tuple[str, ...]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
 
 
 @app.command(cls=PanelCommand, short_help="Download weights, and show their paths.")

@@ -167,9 +167,11 @@ class PruningPlan:
         return len(self.blurred) > DENSE_FROM * math.prod(self.shape)
 
 
-def plan_pruning(mask: Tensor) -> PruningPlan:
-    """Gathering plan of a 0/1 mask B 1 H W."""
+def plan_pruning(mask: Tensor) -> PruningPlan | None:
+    """Gathering plan of a 0/1 mask B 1 H W; None where all of it is one."""
     blurred = mask.reshape(-1).nonzero().squeeze(1)
+    if len(blurred) == mask.numel():
+        return None
     dilated = dilate(mask).reshape(-1).nonzero().squeeze(1)
     batch, _, height, width = mask.shape
     position = torch.full((batch * height * width,), len(dilated), device=mask.device)
@@ -199,7 +201,7 @@ class Guidance:
     @cached_property
     def pruning(self) -> PruningPlan | None:
         """The mask as a gathering plan, for blocks that compute blurred pixels alone; None if all are."""
-        return None if self.mask is None or self.mask.all() else plan_pruning(self.mask)
+        return None if self.mask is None else plan_pruning(self.mask)
 
 
 class MotionBlock(NAFBlock):

@@ -8,6 +8,7 @@ photo pixels, at full and at half size, for the detector to read. No gradient ru
 """
 
 import math
+import sys
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -25,7 +26,7 @@ DIRECTIONS = 12  # 15 degrees apart
 SMOOTHING = 5  # cells over whose square the statistics are averaged
 NOISE = 1e-5  # added to each energy; what quantization to 8 bits leaves of a flat area
 LARGEST = 4.0  # cues are clamped to this
-STRIP = 1 << 17  # pixels worked on at once, so that they stay in the processor's cache
+STRIP = 1 << 17  # pixels that a CPU works on at once, so that they stay in its cache
 
 
 @dataclass(frozen=True)
@@ -50,15 +51,20 @@ CHANNELS = sum(scale.channels for scale in SCALES)
 
 @torch.no_grad()
 def motion_cues(image: Tensor) -> Tensor:
-    """Cues of a picture B 3 H W in 0-1, sides whole multiples of 8: B CHANNELS H/8 W/8, float32.
+    """Cues of a picture B 3 H W in 0-1, sides whole multiples of 8: B CHANNELS H/8 W/8 in float32.
 
     For each scale the logarithm of the derivatives' energy, then for each direction its share of that energy
     and its autocorrelation at each radius, all averaged over 5 x 5 cells. Outside the picture there are no
     derivatives.
     """
+    batch, _, height, width = image.shape
+    cues = torch.empty(batch, height // CELL, width // CELL, CHANNELS, device=image.device)
     with torch.autocast(image.device.type, enabled=False):
-        luma = image.float().mean(1)
-        return torch.cat([cues_at(sums_of(luma, scale), scale) for scale in SCALES], 1)
+        luma, first = image.float().mean(1), 0
+        for scale in SCALES:
+            write_cues(cues[..., first : first + scale.channels], sums_of(luma, scale), scale)
+            first += scale.channels
+    return cues.permute(0, 3, 1, 2)  # B H/8 W/8 CHANNELS -> B CHANNELS H/8 W/8
 
 
 class MotionCues(nn.Module):
@@ -68,28 +74,49 @@ class MotionCues(nn.Module):
         return motion_cues(x)
 
 
-def cues_at(sums: Tensor, scale: Scale) -> Tensor:
-    """Cues of one scale from its products summed over cells: B n h w -> B n h w."""
-    sums = smoothed(sums) / scale.cell**2
-    energy = sums[:, :1] + NOISE
-    batch, _, rows, columns = sums.shape
-    products = sums[:, 1:].view(batch, DIRECTIONS, 1 + len(scale.radii), rows, columns)
-    along = products[:, :, :1] + NOISE
-    share = 2 * along / energy.unsqueeze(1) - 1
-    alike = products[:, :, 1:] / along
-    cues = torch.cat([share, alike], 2).flatten(1, 2)
-    return torch.cat([energy.log() / 5, cues], 1).clamp(-LARGEST, LARGEST)
+def write_cues(cues: Tensor, sums: Tensor, scale: Scale) -> None:
+    """Work out the cues of one scale, B h w n, from its products summed over cells, B n h w.
+
+    Goes by direction and by strips of cells, so that what it works on stays in the processor's cache.
+    """
+    rows, columns = sums.shape[-2:]
+    each = 1 + len(scale.radii)
+    high = max(1, strip_on(sums.device) // (columns * each))
+    for top in range(0, rows, high):
+        bottom = min(rows, top + high)
+        energy = smoothed(sums[:, :1], top, bottom).div_(scale.cell**2).add_(NOISE)
+        cues[:, top:bottom, :, 0] = (energy.log() / 5).clamp_(-LARGEST, LARGEST)[:, 0]
+        for first in range(1, scale.channels, each):
+            found = smoothed(sums[:, first : first + each], top, bottom).div_(scale.cell**2)
+            along = found[:, :1].add_(NOISE).clone()
+            found[:, :1].mul_(2).div_(energy).sub_(1)
+            found[:, 1:].div_(along)
+            cues[:, top:bottom, :, first : first + each] = found.clamp_(-LARGEST, LARGEST).permute(0, 2, 3, 1)
 
 
-def smoothed(cells: Tensor) -> Tensor:
-    """Means of B n h w over 5 x 5 cells, as far as those lie in the picture."""
-    for _ in range(2):
-        cells = cells.transpose(-2, -1)  # down the columns first, then along the rows
-        side, reach = cells.shape[-1], SMOOTHING // 2
-        padded, place = F.pad(cells, (reach, reach)), torch.arange(side, device=cells.device)
-        count = (place + reach).clamp(max=side - 1) - (place - reach).clamp(min=0) + 1
-        cells = sum(padded[..., offset : offset + side] for offset in range(SMOOTHING)) / count
-    return cells
+def smoothed(cells: Tensor, top: int, bottom: int) -> Tensor:
+    """Means of B n h w over 5 x 5 cells, as far as those are in the picture, in rows from top to bottom."""
+    rows, columns = cells.shape[-2:]
+    reach = SMOOTHING // 2
+    above, below = min(reach, top), min(reach, rows - bottom)
+    padding = (reach, reach, reach - above, reach - below)
+    padded = F.pad(cells[..., top - above : bottom + below, :], padding)
+    down = sum_along(padded, bottom - top, -2).div_(places(top, bottom, rows, cells.device).view(-1, 1))
+    return sum_along(down, columns, -1).div_(places(0, columns, columns, cells.device))
+
+
+def sum_along(padded: Tensor, count: int, axis: int) -> Tensor:
+    """Sums of `SMOOTHING` neighbors along an axis, `count` of them."""
+    total = padded.narrow(axis, 0, count) + padded.narrow(axis, 1, count)
+    for offset in range(2, SMOOTHING):
+        total += padded.narrow(axis, offset, count)
+    return total
+
+
+def places(first: int, last: int, count: int, device: torch.device) -> Tensor:
+    """How many of the `SMOOTHING` neighbors of the cells from first to last, of `count`, there are."""
+    place, reach = torch.arange(first, last, device=device), SMOOTHING // 2
+    return (place + reach).clamp(max=count - 1) - (place - reach).clamp(min=0) + 1
 
 
 def sums_of(luma: Tensor, scale: Scale) -> Tensor:
@@ -103,7 +130,7 @@ def sums_of(luma: Tensor, scale: Scale) -> Tensor:
     down, right = luma[:, 2:] - luma[:, :-2], luma[:, :, 2:] - luma[:, :, :-2]  # central differences
     down = F.pad(down, (margin, margin, margin + 1, margin + 1))
     right = F.pad(right, (margin + 1, margin + 1, margin, margin))
-    rows = max(1, STRIP // (width * scale.cell)) * scale.cell
+    rows = max(1, strip_on(luma.device) // (width * scale.cell)) * scale.cell
     strips = []
     for one in range(batch):
         for top in range(0, height, rows):
@@ -111,6 +138,11 @@ def sums_of(luma: Tensor, scale: Scale) -> Tensor:
             strips.append(strip_sums(down[one, strip], right[one, strip], scale))
     count = -(-height // rows)
     return torch.stack([torch.cat(strips[n : n + count], 1) for n in range(0, len(strips), count)])
+
+
+def strip_on(device: torch.device) -> int:
+    """Pixels worked on at once: all of a tile on a GPU, which begins too slowly for many small strips."""
+    return STRIP if device.type == "cpu" else sys.maxsize
 
 
 def strip_sums(down: Tensor, right: Tensor, scale: Scale) -> Tensor:
@@ -250,7 +282,8 @@ class Detector(Network):
 
     def pad(self, x: Tensor) -> Tensor:
         """A picture continued below and to the right up to whole multiples of what the network halves."""
-        return F.pad(x, (0, -x.shape[-1] % self.multiple, 0, -x.shape[-2] % self.multiple), mode="replicate")
+        right, below = (-side % self.multiple for side in (x.shape[-1], x.shape[-2]))
+        return F.pad(x, (0, right, 0, below), mode="replicate") if right or below else x
 
     def restore(self, *_: Any, **__: Any) -> Restoration:
         """Raises RuntimeError: a detector restores nothing."""

@@ -3,8 +3,6 @@
 Each fast class computes what its plain parent does, from the same parameters and submodules.
 """
 
-from typing import cast
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,7 +10,9 @@ from torch import Tensor, nn
 from deblur_cli.nets.blocks import Average, Guidance, MotionBlock, NAFBlock, PruningPlan, kernel_of
 from deblur_cli.nets.lmd_vit import KeptWindows, WindowBlock, WindowLayer
 from deblur_cli.nets.m2aenet import M2AENet
-from deblur_cli.nets.network import CELL, N, Network
+from deblur_cli.nets.network import N, Network
+
+ODD, EVEN = 9, 24  # cells that a window of local pooling is at least wide; its means change that slowly
 
 
 def accelerate(network: N, *, exact: bool = False) -> N:
@@ -24,13 +24,13 @@ def accelerate(network: N, *, exact: bool = False) -> N:
       trailing blocks that return their input are left out;
       masked blocks compute blurred pixels alone, by a plan that the blocks of a stage share;
       LMD-ViT computes kept windows alone.
-    Approximate, and left out with `exact`: local pooling takes its means for cells of 8 x 8 photo pixels.
+    Approximate, and left out with `exact`: local pooling takes a mean for each of some cells.
     """
     for module in list(network.modules()):
         if isinstance(module, M2AENet):
             skip_identity_blocks(module)
-            if not exact:
-                pool_in_cells(module)
+        if isinstance(module, NAFBlock) and not exact:
+            pool_in_cells(module)
         if type(module) in FASTER:
             if isinstance(module, NAFBlock):
                 fold_scales(module)
@@ -55,14 +55,20 @@ def fold_scales(block: NAFBlock) -> None:
         bias.mul_(scale.view(-1))
 
 
-def pool_in_cells(network: M2AENet) -> None:
-    """Let channel attention with a local window take one mean for every 8 x 8 pixels of the photo."""
-    for block in network.modules():
-        average = block.sca[0] if isinstance(block, NAFBlock) else None
-        if type(average) is Average and average.window and network.config.pooling:
-            cell = CELL * average.window // network.config.pooling  # in pixels of this layer
-            if cell > 1:
-                cast(NAFBlock, block).sca[0] = CellAverage(average.window, cell)
+def pool_in_cells(block: NAFBlock) -> None:
+    """Let channel attention with a local window take one mean for each cell of several pixels."""
+    average = block.sca[0]
+    if type(average) is Average and average.window and (cell := cell_for(average.window)) > 1:
+        block.sca[0] = CellAverage(average.window, cell)
+
+
+def cell_for(window: int) -> int:
+    """The side of the largest cells that a window of local pooling may be made of, in its pixels.
+
+    The middle of an even number of cells is not that of a cell, so there have to be more of them.
+    """
+    counts = ((side, window // side) for side in range(window, 0, -1) if window % side == 0)
+    return next(side for side, count in counts if side == 1 or count >= (ODD if count % 2 else EVEN))
 
 
 class CellAverage(Average):
@@ -77,7 +83,14 @@ class CellAverage(Average):
         self.cell = cell
 
     def local(self, x: Tensor, window: int) -> Tensor:
-        return super().local(F.avg_pool2d(x, self.cell, ceil_mode=True), window // self.cell)
+        means, across = F.avg_pool2d(x, self.cell, ceil_mode=True), window // self.cell
+        height, width = (side / self.cell for side in x.shape[-2:])
+        if height % 1 == width % 1 == 0:
+            return super().local(means, across)
+        share = means.new_ones(1, 1, *means.shape[-2:])  # the last cells hold less, so they count less
+        share[..., -1, :] *= height % 1 or 1
+        share[..., -1] *= width % 1 or 1
+        return super().local(means * share, across) / super().local(share, across)
 
     def enlarge(self, values: Tensor, height: int, width: int) -> Tensor:
         """Values of cells, or of the image, at its pixels: interpolated, B C height width, or B C 1 1."""

@@ -143,11 +143,17 @@ def displacements_at(field: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
 
     Interpolated as `enlarge` does. A motion that is no number counts as none.
     """
-    size = torch.tensor(field.shape[1:], device=field.device) * CELL
-    grid = ((2 * pixels + 1) / size - 1).flip(1).view(1, 1, -1, 2)  # pixels (y, x) -> -1..1 (x, y)
+    height, width = (CELL * side for side in field.shape[1:])
+    grid = to_grid(pixels, (height, width))[None, None]
     values = F.grid_sample(field[None], grid, padding_mode="border", align_corners=False)
     start, end = from_double_angle(values.nan_to_num(0, 0, 0) * CELL)  # 1 2 1 P
     return start[0, :, 0].t(), end[0, :, 0].t()
+
+
+def to_grid(pixels: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Pixels P 2, (y, x), of a picture of that shape as positions of `grid_sample`: P 2, (x, y) in -1..1."""
+    y, x = pixels.unbind(1)
+    return torch.stack([(2 * x + 1) / shape[1] - 1, (2 * y + 1) / shape[0] - 1], 1)
 
 
 def cut_box(image: Tensor, blurred: Tensor, reach: Tensor) -> tuple[Tensor, Tensor]:
@@ -155,10 +161,9 @@ def cut_box(image: Tensor, blurred: Tensor, reach: Tensor) -> tuple[Tensor, Tens
 
     blurred: P 2, (y, x); reach: P 2, how far each of them looks. Returns 3 h w and P 2.
     """
-    limits = torch.tensor(image.shape[1:], device=image.device) - 1
-    margin = reach.amax(0).ceil().minimum(limits).long()
-    first, last = (blurred.amin(0) - margin).clamp(min=0), (blurred.amax(0) + margin).minimum(limits)
-    (top, left), (bottom, right) = first.tolist(), (last + 1).tolist()
+    margin = reach.amax(0).ceil().clamp(max=max(image.shape[1:])).long()
+    first, last = (blurred.amin(0) - margin).clamp(min=0), blurred.amax(0) + margin
+    (top, left), (bottom, right) = torch.stack([first, last + 1]).tolist()  # the only wait for the device
     return to_linear(image[:, top:bottom, left:right]), blurred - first
 
 
@@ -169,8 +174,7 @@ def sampling_grids(
 
     places, start, end: P 2, (y, x). Gives positions of `grid_sample`, 1 1 P 2 each, kept within the picture.
     """
-    size = torch.tensor(shape, device=places.device).flip(0)
-    center = (2 * places.flip(1) + 1) / size - 1  # (y, x) in pixels -> -1..1 (x, y)
+    size, center = torch.tensor(shape, device=places.device).flip(0), to_grid(places, shape)
     paths = trajectory(2 * start.flip(1) / size, 2 * end.flip(1) / size, INSTANTS)
     moving, limit = [path[None, None] for path in (*paths[:REST], *paths[REST + 1 :])], 1 - 1 / size
     before = [(center - path).clamp(-limit, limit) for path in moving]

@@ -138,7 +138,8 @@ def check_source(photo: Photo) -> None:
 
 def _changed(photo: Photo) -> EncodeError:
     return EncodeError(
-        f"{photo.source}: was changed while the run worked on it, so no result is written; run it again"
+        f"{photo.source}: was changed after it was read, so no result is written; "
+        "start over with the photo as it is now"
     )
 
 

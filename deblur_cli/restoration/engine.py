@@ -18,7 +18,14 @@ from deblur_cli.nets import Detection, Network, accelerate, place
 from deblur_cli.nets.motion import TURNS, turn_back, turn_field, turn_picture
 from deblur_cli.nets.network import CELL, cells_of, fit
 from deblur_cli.restoration import ALIGNMENT, Tiling
-from deblur_cli.restoration.device import Precision, free_memory, memory_errors
+from deblur_cli.restoration.device import (
+    Precision,
+    free_memory,
+    memory_errors,
+    to_cpu,
+    to_device,
+    whole_float32,
+)
 from deblur_cli.restoration.tiles import Grid, Tile, cell_weights, round_up
 
 logger = logging.getLogger(__name__)
@@ -147,6 +154,7 @@ class Engine:
             result = run(self.exact)
         return result
 
+    @whole_float32()
     @torch.inference_mode()
     def detect_tile(self, network: Network, image: Tensor) -> Floats | None:
         """What is detected in a tile 1 3 h w (float32, on the CPU): 1 or 5 h/8 w/8, displacements in cells.
@@ -155,7 +163,7 @@ class Engine:
         """
         detection = network.detect(self.upload(image, network).to(network.input_dtype))
         parts = (detection.probability, detection.start, detection.end)
-        maps = torch.cat([part.float() for part in parts if part is not None], 1)[0].cpu().numpy()
+        maps = to_cpu(torch.cat([part.float() for part in parts if part is not None], 1))[0].numpy()
         return np.asarray(maps) if np.isfinite(maps).all() else None
 
     def restore(
@@ -203,6 +211,7 @@ class Engine:
             total += turn_back(restored, turn)
         return total[..., :height, :width] / TURNS
 
+    @whole_float32()
     @torch.inference_mode()
     def restore_part(self, network: Network, image: Tensor, maps: Tensor, epsilon: float) -> Tensor | None:
         """One run on a part 1 3 h w, in 0-1 on the CPU; None where the result cannot be trusted.
@@ -213,14 +222,15 @@ class Engine:
         exact = self.upload(image, network)
         seen = exact.to(network.input_dtype)
         size = (exact.shape[-2], exact.shape[-1])
-        maps = fit(maps.to(self.device), cells_of(size))
+        moves = bool(maps[:, 2:].any())  # asked before the device has to be waited for
+        maps = fit(to_device(maps, self.device), cells_of(size))
         mask, probability, motion = maps[:, :1], maps[:, 1:2], maps[:, 2:] / CELL
-        start, end = (motion[:, :2], motion[:, 2:]) if motion.any() else (None, None)
+        start, end = (motion[:, :2], motion[:, 2:]) if moves else (None, None)
         followed = network.follow(seen, Detection(seen, size, probability, start, end), epsilon)
         if not network.guided:  # which has seen the exact picture already
             followed = replace(followed, image=exact)  # the change is added to it, in float32
         result = network.restore(followed, epsilon, mask=mask if network.masks else None)
-        restored = result.image[..., : image.shape[-2], : image.shape[-1]].float().cpu()
+        restored = to_cpu(result.image[..., : image.shape[-2], : image.shape[-1]].float())
         if not restored.isfinite().all() or drift(restored, image) > DRIFT_LIMIT:
             return None
         return restored.clamp(0, 1)
@@ -232,7 +242,7 @@ class Engine:
         """
         multiple = network.multiple
         padding = (0, -image.shape[-1] % multiple, 0, -image.shape[-2] % multiple)
-        padded = F.pad(image.to(self.device), padding, mode="replicate")
+        padded = F.pad(to_device(image, self.device), padding, mode="replicate")
         return padded.contiguous(memory_format=torch.channels_last)
 
 

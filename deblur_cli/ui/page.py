@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import os
+import re
 import secrets
 import tempfile
 from collections.abc import Callable, Sequence
@@ -13,14 +14,18 @@ from typing import TypeVar
 
 from nicegui import events, run, ui
 
-from deblur_cli.errors import CanceledError, DeblurError
+from deblur_cli.errors import CanceledError, DeblurError, printable
 from deblur_cli.nets.network import CELL
 from deblur_cli.pictures import blurred
 from deblur_cli.report.report import jpeg, shown
+from deblur_cli.ui.controls import KEYS, ROOM, SHOW_ACTIVE, STYLE, Slider
 from deblur_cli.ui.session import Item, Point, Session, View, Workbench
 
 QUALITY = 92  # of the JPEG that is shown
-PHASES = {"detect": "Detecting blur", "restore": "Restoring"}
+PHASES = {"detect": "Detecting blur", "restore": "Restoring", "wait": "Waiting for another window"}
+REPLACE = "Replace existing results"
+OVERWRITE = "already exists; allow replacing it with --overwrite or choose another name"  # without a page
+KEPT = f"already exists; check “{REPLACE}” to save over it"
 LOOK, BRUSH, ERASER = "Look", "Brush", "Eraser"
 PAINTS = {BRUSH: "#ff7800", ERASER: "#3aa0ff"}
 SIZES = (8, 400)  # pixels of the photo: the radius of the brush
@@ -29,32 +34,7 @@ NEAR = 100  # photos before and after the open one in the list, which grows slow
 LEAST = 64  # pixels of the photo that are shown across and down, however small the window
 STEP = 0.25  # of what is shown, by which an arrow key moves the view
 ARROWS = {"ArrowLeft": (-1, 0), "ArrowRight": (1, 0), "ArrowUp": (0, -1), "ArrowDown": (0, 1)}
-# Keys that the photo takes for itself; all others go on to the browser.
-KEYS = """(event) => {
-    const own = ["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "Enter", " ", "z"];
-    if (own.includes(event.key) && !event.ctrlKey && !event.metaKey && !event.altKey) {
-        event.preventDefault();
-        emit({key: event.key});
-    }
-}"""
-ROOM = "(size) => emit(size.width, window.innerHeight, window.devicePixelRatio)"
-STYLE = """
-.nicegui-content { padding: 0 }
-.stage:focus-visible, .stage:focus { outline: 3px solid var(--q-primary); outline-offset: 2px }
-.chooser .q-btn__content { flex-wrap: nowrap }
-.chooser .block { overflow: hidden; text-overflow: ellipsis; white-space: nowrap }
-.stage { touch-action: none; line-height: 0 }
-.frame { position: relative; overflow: hidden; padding: 5px }
-.body--dark .q-btn.text-primary { color: #f09a55 !important }
-.below { margin: 0 5px; max-width: calc(100% - 10px) }
-"""
 T = TypeVar("T")
-
-
-class Slider(ui.slider):
-    """A slider that is not set back to where it was a moment ago, while it is moved."""
-
-    LOOPBACK = False
 
 
 class Page:
@@ -77,8 +57,10 @@ class Page:
         self.sent = tempfile.TemporaryDirectory(prefix="deblur-ui-")
         self.turn = asyncio.Lock()  # one job at a time
         self.is_waiting = False  # for a photo that is being read
+        self.is_busy = False
         self.is_drawing = self.is_stale = self.is_following = self.is_outdated = False
         self.points: list[Point] = []  # of the stroke under way, in pixels of the photo
+        self.is_keyed = False  # whether it is drawn with keys
         self.density = 1.0  # pixels of the screen for each of the page's
         self.cursor: Point | None = None  # of brush and keyboard
 
@@ -93,13 +75,14 @@ class Page:
         """Fill the window, and open the first photo."""
         ui.add_css(STYLE)
         ui.colors(primary="#c2570c")
-        ui.context.client.on_exception(lambda error: self.say(self.describe(error)))
+        ui.context.client.on_exception(lambda error: self.say(self.explain(error)))
         with ui.row(wrap=True).classes("w-full gap-4 p-4 items-start"):
             with ui.column().classes("gap-2").style("flex: 1 1 32rem; min-width: min(100%, 20rem)"):
                 self.build_files()
                 self.build_stage()
             with ui.column().classes("gap-1").style("flex: 0 1 22rem; min-width: min(100%, 18rem)"):
                 self.build_controls()
+        ui.keyboard(self.typed, repeating=False, ignore=[])
         ui.timer(0.2, self.tick)
         ui.timer(0.0, lambda: self.open(0), once=True)
 
@@ -111,6 +94,7 @@ class Page:
             # no field for text, of which Chromium would ask its maker how to fill it in
             self.chooser = ui.dropdown_button("Photo", auto_close=True).props("outline no-caps")
             self.chooser.classes("chooser").style("flex: 1 1 0; min-width: 8rem")
+            self.chooser.on("show", js_handler=SHOW_ACTIVE)
             self.forth = ui.button(icon="chevron_right", on_click=lambda: self.open(self.number + 1))
             self.forth.props('flat dense aria-label="Next photo"')
             self.upload = ui.upload(label="Open another photo", auto_upload=True, on_upload=self.uploaded)
@@ -127,20 +111,21 @@ class Page:
                 events=["pointerdown", "pointermove", "pointerup", "pointerleave"],
                 sanitize=False,  # only numbers of ours are drawn
             )
+            self.again = ui.button("Open again", icon="refresh", on_click=lambda: self.open(self.number))
+            self.again.props("outline no-caps")
         self.stage.classes("stage").props(
             'tabindex=0 role=application aria-label="Photo. Arrow keys move the view or the brush, '
-            'Enter paints, Z switches to 100 percent."'
+            'with Shift the brush draws a line, Enter paints a dot, Z switches to 100 percent."'
         )
-        self.stage.on("keydown", self.pressed, ["key"], js_handler=KEYS)
-        self.split = Slider(min=0, max=100, value=50, on_change=self.looked)
-        self.split.classes("below").props(
-            'aria-label="Before and after: percent of the width that shows the photo as it was"'
-        )
+        self.stage.on("keydown", self.pressed, js_handler=KEYS)
+        name = "Before and after: percent of the width that shows the photo as it was"
+        self.split = Slider(name, (0, 100), 50, self.looked)
+        self.split.classes("below")
         self.captions = ui.row().classes("below justify-between text-caption")
         with self.captions:
             ui.label("Before")
             self.facts = ui.label("")
-            ui.label("After")
+            self.after = ui.label("After")
 
     def build_controls(self) -> None:
         """All that can be set and done."""
@@ -150,38 +135,42 @@ class Page:
             self.motion = ui.switch("Motion", on_change=self.looked)
             self.full = ui.switch("100%", on_change=self.zoomed)
         self.epsilon_text = ui.label()
-        self.epsilon = Slider(min=0, max=1, step=0.01, value=session.epsilon, on_change=self.moved)
-        self.epsilon.props('aria-label="Epsilon: how sure to be before restoring; lower restores more"')
+        name, begin = "Epsilon: how sure to be before restoring; lower restores more", session.epsilon
+        self.epsilon = Slider(name, (0, 1), begin, self.moved, step=0.01, on_release=self.follow)
         self.strength_text = ui.label()
-        self.strength = Slider(min=0, max=150, step=1, value=100 * session.strength, on_change=self.moved)
-        self.strength.props('aria-label="Strength: percent of the change"')
-        for slider in (self.epsilon, self.strength):
-            slider.on("change", self.follow, [])
+        name, begin = "Strength: percent of the change", 100 * session.strength
+        self.strength = Slider(name, (0, 150), begin, self.moved, on_release=self.follow)
         with ui.row(wrap=True).classes("items-center gap-3"):
             self.tool = ui.toggle([LOOK, BRUSH, ERASER], value=LOOK, on_change=self.draw_cursor).props(
                 "no-caps"
             )
             ui.button("Undo", icon="undo", on_click=self.undo).props("flat dense no-caps")
         ui.label("Brush size")
-        self.size = Slider(min=SIZES[0], max=SIZES[1], value=48, on_change=self.draw_cursor)
-        self.size.props('aria-label="Radius of the brush in pixels of the photo"')
+        self.size = Slider("Radius of the brush in pixels of the photo", SIZES, 48, self.draw_cursor)
         with ui.row(wrap=True).classes("items-center gap-2"):
             self.actions = [
                 ui.button("Restore all", on_click=self.restore).props("outline no-caps"),
                 ui.button("Save", icon="save", on_click=self.save).props("no-caps"),
                 ui.button("Save mask", on_click=self.save_mask).props("flat no-caps"),
             ]
-        self.overwrite = ui.checkbox("Replace existing results")
+        self.overwrite = ui.checkbox(REPLACE)
         with ui.row().classes("w-full items-center gap-2 no-wrap"):
             self.progress = ui.linear_progress(0.0, show_value=False).props('aria-label="Progress"')
             self.cancel = ui.button("Cancel", on_click=session.cancel).props("flat dense no-caps")
         self.status = ui.label().classes("w-full").style("white-space: pre-line; overflow-wrap: anywhere")
         self.status.props("role=status aria-live=polite")
         self.label_settings()
+        self.allow(True)
 
     def say(self, line: str) -> None:
         """Show one line on what came of something."""
         self.status.set_text(line)
+
+    def explain(self, error: BaseException) -> str:
+        """One line for an error, in the words of the page."""
+        line = self.describe(error).replace(OVERWRITE, KEPT)
+        line = re.sub(re.escape(self.sent.name) + r"[\\/]\w+[\\/]", "", line)  # the user knows the name alone
+        return f"{line} (options of deblur ui)" if re.search(r" --?[a-z]", line) else line
 
     def label_settings(self) -> None:
         """Name the values of the sliders."""
@@ -203,11 +192,11 @@ class Page:
         if progress is not None:
             phase, share = progress
             self.progress.set_value(round(share, 3))
-            self.facts.set_text(f"{PHASES[phase]} … {share:.0%}")
+            self.facts.set_text(f"{PHASES[phase]} …" + (f" {share:.0%}" if phase != "wait" else ""))
 
     # Jobs
 
-    async def job(self, task: Callable[[], T]) -> T | None:
+    async def job(self, task: Callable[[], T], canceled: str = "Canceled.") -> T | None:
         """Do something that takes a while, one thing at a time; what goes wrong is said in one line."""
         if self.is_following:  # which nobody asked for
             self.session.cancel()
@@ -217,19 +206,24 @@ class Page:
                 done: T | None = await run.io_bound(task)
                 return done
             except CanceledError:
-                self.say("Canceled.")
+                self.say(canceled)
             except (DeblurError, MemoryError, OSError) as error:
-                self.say(self.describe(error))
+                self.say(self.explain(error))
             finally:
-                self.allow(True)
                 self.show_progress()
                 self.show_facts()
+                self.allow(True)
         return None
 
     def allow(self, is_allowed: bool) -> None:
-        """Let the user start further jobs, or not."""
+        """Let the user start further jobs, as far as there is a photo, or not."""
+        self.is_busy = not is_allowed
+        session = self.session
         for button in self.actions:
-            button.set_enabled(is_allowed)
+            button.set_enabled(is_allowed and session.findings is not None)
+        self.again.set_visibility(is_allowed and session.photo is None and bool(self.items))
+        for element in (self.stage, self.split, self.captions):
+            element.set_visibility(session.photo is not None or self.is_busy)
 
     async def open(self, number: int) -> None:
         """Open a photo of the list."""
@@ -243,7 +237,8 @@ class Page:
         self.forth.set_enabled(self.number < len(self.items) - 1)
         self.view, self.points, self.cursor = replace(self.view, center=None), [], None
         self.full.set_value(False)
-        self.say(f"Opening {shown(Path(item.source.name))} …")
+        name = named(Path(item.source.name))
+        self.say(f"Opening {name} …")
         self.stage.set_source("")
         self.is_waiting = True
         self.session.cancel()
@@ -252,7 +247,7 @@ class Page:
             if item is self.items[self.number]:  # the user may have gone on meanwhile
                 self.session.open(item.source)
 
-        await self.job(read)
+        await self.job(read, f"Opening {name} was canceled.")
         self.is_waiting = False
         await self.refresh()
         if self.session.findings is not None:
@@ -262,12 +257,14 @@ class Page:
 
     def list_photos(self) -> None:
         """Offer the photos around the one that is open."""
-        self.chooser.set_text(shown(Path(self.items[self.number].source.name)))
+        self.chooser.set_text(named(Path(self.items[self.number].source.name)))
         self.chooser.clear()
         first = max(0, self.number - NEAR)
         with self.chooser:
             for place, item in enumerate(self.items[first : self.number + NEAR + 1], first):
-                ui.item(shown(Path(item.source.name)), on_click=partial(self.open, place))
+                line = ui.item(named(Path(item.source.name)), on_click=partial(self.open, place))
+                if place == self.number:
+                    line.props("active aria-current=true")
 
     async def uploaded(self, event: events.UploadEventArguments) -> None:
         """Open a photo that the browser sends."""
@@ -291,7 +288,7 @@ class Page:
         item, overwrite = self.items[self.number], self.overwrite.value
         if self.session.findings is None or self.is_there(item.result):
             return
-        self.say("")
+        self.say(f"Saving {named(Path(item.result.name))} …")
         lost = await self.job(lambda: self.session.save(item.result, overwrite=overwrite or item.is_sent))
         if lost is not None:
             await self.refresh()
@@ -304,7 +301,7 @@ class Page:
         item, overwrite = self.items[self.number], self.overwrite.value
         if self.session.findings is None or self.is_there(item.mask):
             return
-        self.say("")
+        self.say(f"Saving {named(Path(item.mask.name))} …")
 
         def write() -> bool:
             self.session.save_mask(item.mask, overwrite=overwrite or item.is_sent)
@@ -317,14 +314,14 @@ class Page:
         """Whether a result exists that may not be replaced, which is said."""
         kept = os.path.lexists(path) and not self.overwrite.value and not self.items[self.number].is_sent
         if kept:
-            self.say(f"{shown(path)} already exists; check “Replace existing results” to save over it.")
+            self.say(f"{named(path)}: {KEPT}.")
         return kept
 
     def deliver(self, path: Path, item: Item) -> None:
         """Say where a result is, or send it to the browser that sent the photo."""
         if item.is_sent:
             ui.download.file(path, shown(Path(path.name)))
-        self.say(f"Saved {shown(Path(path.name) if item.is_sent else path)}")
+        self.say(f"Saved {named(Path(path.name) if item.is_sent else path)}")
 
     # Looking
 
@@ -369,9 +366,7 @@ class Page:
         if room != self.view.room:
             self.view = replace(self.view, room=room)
             if self.view.center is not None:
-                self.view = self.session.centered(self.view.center, self.view)
-                await self.refresh()
-                await self.follow()
+                await self.look_at(self.view.center)
 
     def picture(self, view: View) -> str | None:
         """What is shown, as a JPEG in a data URL; None for nothing."""
@@ -382,12 +377,15 @@ class Page:
 
     def show_facts(self) -> None:
         """Say how much is marked, and whether what is shown is restored."""
-        if self.session.photo is None or self.session.findings is None:
-            self.facts.set_text("")
-            return
-        share = self.session.blurred_share
-        state = "" if self.session.has_after(self.view) else ", not restored yet"
-        self.facts.set_text(f"{blurred(share)}{state}" if share else "Nothing is marked")
+        session, known = self.session, self.session.findings is not None
+        share = session.blurred_share if known else 0.0
+        self.facts.set_text("" if not known else blurred(share) if share else "Nothing is marked")
+        if not known or not share or session.has_after(self.view):
+            self.after.set_text("After")
+        else:
+            self.after.set_text(
+                "After: " + ("not restored yet" if self.is_following else "press “Restore all”")
+            )
 
     async def looked(self) -> None:
         """Show what the switches say."""
@@ -457,7 +455,7 @@ class Page:
         here, down = self.place(event.image_x, event.image_y), event.type == "pointerdown"
         paints = self.tool.value in PAINTS
         if down and event.button == 0:
-            self.points = [here]
+            self.points, self.is_keyed = [here], False
         elif self.points and event.type == "pointermove" and event.buttons:
             if paints:
                 self.points.append(here)
@@ -500,6 +498,15 @@ class Page:
             await self.refresh()
             await self.follow()
 
+    async def typed(self, event: events.KeyEventArguments) -> None:
+        """End a stroke that is drawn with keys, and undo, wherever the focus is."""
+        if event.action.keyup and event.key.shift and self.is_keyed:
+            points, self.points, self.is_keyed = self.points, [], False
+            await self.paint(points)
+        held, is_z = event.modifiers, event.key.name.lower() == "z"
+        if event.action.keydown and is_z and (held.ctrl or held.meta) and not held.shift:
+            await self.undo()
+
     async def pressed(self, event: events.GenericEventArguments) -> None:
         """Do with keys what the pointer does."""
         photo, key = self.session.photo, event.args["key"]
@@ -508,27 +515,42 @@ class Page:
         if key == "z":
             self.full.set_value(not self.full.value)
         elif self.tool.value in PAINTS:
-            x, y = self.cursor or self.view.center or (photo.width / 2, photo.height / 2)
+            middle = self.view.center or (photo.width / 2, photo.height / 2)
+            x, y = begin = self.cursor if self.cursor and self.is_in_view(self.cursor) else middle
             if key in ARROWS:
                 right, below = ARROWS[key]
                 x, y = x + right * self.size.value, y + below * self.size.value
                 self.cursor = max(0.0, min(x, photo.width)), max(0.0, min(y, photo.height))
+                if event.args["shift"]:
+                    self.points, self.is_keyed = [*(self.points or [begin]), self.cursor], True
                 self.draw_cursor()
+                if not self.is_in_view(self.cursor):
+                    await self.look_at(self.cursor)
             else:
                 await self.paint([(x, y)])
         elif key in ARROWS and self.view.center is not None:
             right, below = ARROWS[key]
             x, y = self.view.center
             rows, columns = self.view.room
-            self.view = self.session.centered(
-                (x + right * STEP * columns, y + below * STEP * rows), self.view
-            )
-            await self.refresh()
-            await self.follow()
+            await self.look_at((x + right * STEP * columns, y + below * STEP * rows))
+
+    def is_in_view(self, place: Point) -> bool:
+        """Whether a place in the photo is shown."""
+        rows, columns = self.session.window(self.view)
+        x, y = place
+        return bool(columns.start <= x <= columns.stop and rows.start <= y <= rows.stop)
+
+    async def look_at(self, center: Point) -> None:
+        """Move the view at 100%, and restore what is in it."""
+        self.view = self.session.centered(center, self.view)
+        await self.refresh()
+        await self.follow()
 
     def draw_cursor(self) -> None:
-        """Draw the brush, and the stroke under way."""
+        """Draw the brush, and the stroke under way. A finger that can do neither scrolls the page."""
         color = PAINTS.get(self.tool.value)
+        scrolls = color is None and self.view.center is None
+        self.stage.style(f"touch-action: {'pan-y pinch-zoom' if scrolls else 'none'}")
         if color is None or self.session.photo is None or self.cursor is None:
             self.stage.set_content("")
             return
@@ -546,3 +568,8 @@ class Page:
                 f'stroke-width="{2 * radius:.1f}" stroke-linecap="round" stroke-linejoin="round"/>'
             )
         self.stage.set_content(drawn)
+
+
+def named(path: Path) -> str:
+    """A path or a name as the page shows it: on one line, whatever is in it."""
+    return printable(shown(path))

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import uvicorn
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
+from fastapi.responses import PlainTextResponse
 from nicegui import app as pages
 from nicegui import ui
 
@@ -76,6 +77,7 @@ def serve(
             leave(page)
 
     ui.page(path)(show)
+    pages.add_exception_handler(AttributeError, refuse_text)
     pages.on_startup(lambda: announce(f"http://{HOST}:{port}{path}"))
     pages.on_shutdown(leave_all)
     site = FastAPI(openapi_url=None)
@@ -120,6 +122,13 @@ class Guard:
             and (origin is None or origin.removeprefix("http://") in self._hosts)
             and (site in ("none", "same-origin") or headers.get("sec-fetch-mode") == "navigate")
         )
+
+
+async def refuse_text(request: Request, error: Exception) -> PlainTextResponse:
+    """Answer a form that holds text instead of a file, which NiceGUI's upload takes for one."""
+    if request.method == "POST" and "/upload/" in request.url.path:
+        return PlainTextResponse("deblur takes files alone here\n", 400)
+    raise error
 
 
 async def refuse(scope: Scope, receive: Receive, send: Send) -> None:

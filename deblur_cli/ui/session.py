@@ -18,6 +18,7 @@ from deblur_cli.photo.photo import Photo, rgb_profile, to_eight_bits
 from deblur_cli.pictures import trajectory_overlay
 from deblur_cli.pictures.drawing import reduced, tinted, upsample
 from deblur_cli.restoration.deblurrer import Deblurrer, Request, Restoration, Result
+from deblur_cli.restoration.device import return_freed_memory
 from deblur_cli.restoration.engine import Progress
 from deblur_cli.restoration.findings import Findings
 from deblur_cli.restoration.mask import covered_share, interpolated_weights
@@ -109,7 +110,8 @@ class Session:
     """What one window shows. Another thread may call `cancel`, `render`, and the settings while it works.
 
     epsilon, strength: as in `Request`
-    progress: what is being done, "detect" or "restore", and how much of it is done, 0-1; None for nothing
+    progress: what is being done, and how much of it is done, 0-1; None for nothing. "detect", "restore", or
+    "wait" while another window uses the network
     """
 
     def __init__(self, bench: Workbench) -> None:
@@ -175,6 +177,7 @@ class Session:
         self._closed = True
         self.cancel()
         self._forget()
+        return_freed_memory()
 
     def cancel(self) -> None:
         """End the work under way, soon: where it is done raises CanceledError."""
@@ -196,12 +199,14 @@ class Session:
             check(canceled)
             self.progress = phase, done / max(total, 1)
 
-        self.progress = phase, 0.0
+        self.progress = "wait", 0.0
         try:
             with self.bench.turn(canceled) as deblurrer:
+                self.progress = phase, 0.0
                 yield deblurrer, step
         finally:
             self.progress = None
+            return_freed_memory()
 
     # The mask
 
@@ -232,7 +237,8 @@ class Session:
         assert self.findings is not None
         derived = self._derived
         if derived.opacity is None:
-            derived.opacity = self.request.decide(self.findings)[1]
+            painted = self.request.painted
+            derived.opacity = painted.opacity if painted else self.request.decide(self.findings)[1]
         return derived.opacity
 
     @property
@@ -305,7 +311,9 @@ class Session:
         assert derived.whole is not None
         result = derived.full if strength == 1 else derived.whole.with_strength(strength)
         assert result is not None
-        return save(path, self.photo, result, self.bench.deblurrer.weights.label, overwrite=overwrite)
+        lost = save(path, self.photo, result, self.bench.deblurrer.weights.label, overwrite=overwrite)
+        return_freed_memory()
+        return lost
 
     def save_mask(self, path: Path, *, overwrite: bool = False) -> None:
         """Write what is marked as a gray PNG of the photo's size, for --mask-file. Raises EncodeError."""

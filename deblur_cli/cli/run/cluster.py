@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deblur_cli import __version__
-from deblur_cli.cli.output import Output, describe, interrupts_held
+from deblur_cli.cli.output import Output, describe, interrupts_held, libraries_logged
 from deblur_cli.cli.run.collect import counted
 from deblur_cli.cli.run.dispatch import AHEAD, Arrival, Death, Dispatcher, Done, Event, Numbered, Reported
 from deblur_cli.cli.run.journal import Journal
@@ -67,7 +67,7 @@ def connected(cluster: str) -> Iterator[Any]:
     except ImportError as error:
         raise UsageError(f"--cluster needs Ray: run {how_to_install('cluster')}") from error
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    with redirect_stdout(_Logged()):
+    with redirect_stdout(_Logged()), libraries_logged():
         try:
             _connect(ray, cluster)
             for number, handler in handlers.items():  # Ray sets its own

@@ -6,10 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from deblur_cli.cli.output import printable
 from deblur_cli.cli.run.options import DEFAULT_SUFFIX, ENDINGS, RunOptions
 from deblur_cli.cli.run.patterns import Pattern
-from deblur_cli.errors import UsageError
+from deblur_cli.errors import UsageError, printable
 from deblur_cli.photo.header import is_picture_name, is_unread_name
 from deblur_cli.stores import Address, Location, survey
 

@@ -122,6 +122,7 @@ class Dispatcher:
         self._suspects: deque[int] = deque()  # to be done alone
         self._held: dict[int, dict[int, set[int]]] = {}  # by worker and block: what is not reported yet
         self._deaths: Counter[int] = Counter()  # of workers that had one photo alone, by its number
+        self._events: deque[Event] = deque()
         self._blocks = 0
         self._left = len(jobs)
         self._ending = False
@@ -148,8 +149,9 @@ class Dispatcher:
     def _go_on(self) -> None:
         self._pool.wait(TURN)
         with interrupts_held():  # a row that is taken is told
-            for event in self._pool.events(self._left):
-                self._take(event)
+            self._events.extend(self._pool.events(self._left))
+            while self._events:  # what telling one raises leaves the others for `_drain`
+                self._take(self._events.popleft())
 
     def _drain(self) -> None:
         until = time.monotonic() + PATIENCE
