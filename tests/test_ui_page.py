@@ -15,11 +15,13 @@ from browsing import needs_browser
 from cli_helpers import deblur, process_environment
 from PIL import Image
 
+from deblur_cli.errors import printable
+
 pytest.importorskip("nicegui", reason="the extra ui is not installed")
 playwright = pytest.importorskip("playwright.sync_api")
 expect = playwright.expect
 
-EVIL = "b<img src=x onerror=document.title='caught'>.png"
+EVIL = "b\u202e<img src=x onerror=document.title='caught'>.png"
 SLOW = 60_000  # milliseconds that a loaded machine may take
 
 
@@ -154,12 +156,14 @@ def test_names_are_shown_as_they_are_and_damage_is_said(browser, address):
         move(page, "Strength", "ArrowLeft", 10)
         page.get_by_role("button", name="Next photo").click()
         settled(page)
-        expect(page.locator(".chooser")).to_contain_text(EVIL)
+        expect(page.locator(".chooser")).to_contain_text(printable(EVIL))
         expect(page.get_by_text("Strength 90%")).to_be_visible()  # settings stay
         page.get_by_role("button", name="Next photo").click()
         said(page, "c.jpg: ")
-        expect(page.get_by_role("button", name="Next photo")).to_be_disabled()
+        for name in ("Next photo", "Save", "Save mask", "Restore all"):
+            expect(page.get_by_role("button", name=name, exact=True)).to_be_disabled()
         page.locator(".chooser").click()
+        expect(page.locator("[aria-current=true]")).to_have_text("c.jpg")
         page.get_by_role("listitem").filter(has_text="a.jpg").click()
         settled(page)
         expect(page.locator(".chooser")).to_contain_text("a.jpg")
@@ -177,7 +181,21 @@ def test_keys_alone_look_paint_and_restore(browser, address):
         page.locator(".stage").focus()
         for key in ("ArrowDown", "ArrowRight", "Enter"):
             page.keyboard.press(key)
+        more = changes(page, found)
+        assert more > found
+        page.keyboard.press("Control+z")
+        assert changes(page, more) == found
+        shown = page.locator(".stage img").first.get_attribute("src")
+        page.keyboard.down("Shift")
+        for _ in range(12):  # 576 pixels: beyond the view, up to the border of the photo
+            page.keyboard.press("ArrowRight")
+        page.keyboard.up("Shift")
         assert changes(page, found) > found
+        assert page.locator(".stage img").first.get_attribute("src") != shown
+        page.keyboard.press("Meta+z")  # the whole line at once
+        expect(page.get_by_text(f"{found}% blurred")).to_be_visible(timeout=SLOW)
+        page.keyboard.press("Shift+Z")
+        expect(page.get_by_role("switch", name="100%")).not_to_be_checked()
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(18, 18, 18)"
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         # Chromium would ask its maker how to fill in fields for text
@@ -205,6 +223,41 @@ def test_at_100_percent_a_pixel_of_the_photo_is_one_of_the_screen(browser, addre
 
 
 @needs_browser
+def test_at_100_percent_nothing_is_cut_off(browser, address):
+    with window(browser, address, viewport={"width": 240, "height": 600}) as page:
+        page.get_by_role("switch", name="100%").click()
+        page.wait_for_function("document.querySelector('.stage img').clientWidth >= 190")
+        assert page.evaluate("document.querySelector('.frame').scrollWidth <= 208")
+
+
+@needs_browser
+def test_a_finger_paints_drags_and_scrolls(browser, address):
+    sizes = {"viewport": {"width": 390, "height": 500}, "device_scale_factor": 2}
+    with window(browser, address, **sizes, has_touch=True, is_mobile=True) as page:
+        touch = page.context.new_cdp_session(page)
+
+        def swipe(*places):
+            """Through places in shares of the photo's width and height."""
+            page.evaluate("scrollTo(0, 0)")
+            box = page.locator(".stage").bounding_box()
+            for number, (x, y) in enumerate(places):
+                point = {"x": box["x"] + x * box["width"], "y": box["y"] + y * box["height"]}
+                kind = "touchMove" if number else "touchStart"
+                touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [point]})
+            touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+
+        up = [(0.1, y / 10) for y in range(9, 1, -1)]
+        found = share(page)
+        swipe(*up)
+        page.wait_for_function("scrollY > 0")
+        assert share(page) == found
+        page.get_by_role("button", name="Brush").tap()
+        swipe(*up)
+        assert changes(page, found) > found
+        assert page.evaluate("scrollY") == 0
+
+
+@needs_browser
 def test_windows_do_not_disturb_each_other(browser, address):
     with window(browser, address) as one, window(browser, address) as other:
         found = share(one)
@@ -220,13 +273,20 @@ def test_a_photo_from_the_browser_goes_back_to_it(browser, address, folder, tmp_
             page.get_by_role("button", name="Open …").click()
         photo = tmp_path / "mine.png"
         Image.fromarray(np.full((64, 96, 3), 90, np.uint8)).save(photo)
-        chooser.value.set_files(photo)
+        with page.expect_request(lambda asked: "/upload/" in asked.url) as sent:
+            chooser.value.set_files(photo)
         expect(page.locator(".chooser")).to_contain_text("mine.png")
         settled(page)
         with page.expect_download() as download:
             page.get_by_role("button", name="Save", exact=True).click()
         assert download.value.suggested_filename == "mine_deblurred.png"
         assert download.value.path().read_bytes() == photo.read_bytes()  # nothing in it is blurred
+        assert page.request.post(sent.value.url, multipart={"text": "no file"}).status == 400
+        with page.expect_file_chooser() as chooser:
+            page.get_by_role("button", name="Open …").click()
+        chooser.value.set_files({"name": "bad.png", "mimeType": "image/png", "buffer": b"no picture"})
+        said(page, "bad.png: ")
+        assert page.get_by_role("status").inner_text().startswith("bad.png: ")  # and no folder of ours
 
 
 @needs_browser
@@ -240,8 +300,20 @@ def test_the_whole_photo_is_restored_with_a_bar_that_can_be_canceled(browser, tm
         expect(page.get_by_role("button", name="Save", exact=True)).to_be_disabled()
         page.get_by_role("button", name="Cancel").click()
         said(page, "Canceled.")
-        expect(page.get_by_text("not restored yet")).to_be_visible(timeout=SLOW)
+        expect(page.get_by_text("After: press “Restore all”")).to_be_visible(timeout=SLOW)
         expect(page.get_by_role("progressbar")).to_be_hidden(timeout=SLOW)
+        page.reload()
+        page.get_by_role("button", name="Cancel").click()
+        said(page, "Opening large.jpg was canceled.")
+        expect(page.locator(".stage")).to_be_hidden()
+        page.get_by_role("button", name="Open again").click()
+        settled(page)
+        (tmp_path / "large.jpg").touch()
+        (tmp_path / "large.jpg").write_bytes(b"another photo")
+        page.get_by_role("button", name="Save", exact=True).click()
+        said(page, "Saving large_deblurred.jpg …")
+        expect(page.get_by_role("button", name="Save mask")).to_be_disabled()
+        said(page, "was changed after it was read")
 
 
 def answer(address, path=None, **headers):

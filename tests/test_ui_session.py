@@ -201,6 +201,7 @@ def test_canceled_work_ends_and_the_photo_stays_open(bench, tmp_path):
         thread = threading.Thread(target=work)
         thread.start()
         time.sleep(0.2)
+        assert session.progress == ("wait", 0.0)
         session.cancel()
         thread.join(5)
     assert failed

@@ -24,10 +24,9 @@ STYLE = f"""
 .chooser .block {{ overflow: hidden; text-overflow: ellipsis; white-space: nowrap }}
 .stage {{ line-height: 0 }}
 .frame {{ position: relative; overflow: hidden; padding: {MARGIN}px }}
-.body--dark .q-btn.text-primary {{ color: #f09a55 !important }}
+.body--dark .q-btn.text-primary, .body--dark input[type=range] {{ --q-primary: #f09a55 }}
 .below {{ margin: 0 {MARGIN}px; max-width: calc(100% - {2 * MARGIN}px) }}
-input[type=range] {{ width: 100%; height: 1.75rem; accent-color: var(--q-primary); touch-action: pan-y }}
-.body--dark input[type=range] {{ color-scheme: dark }}
+input[type=range] {{ width: 100%; height: 1.75rem; accent-color: var(--q-primary) }}
 """
 
 

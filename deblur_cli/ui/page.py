@@ -117,7 +117,7 @@ class Page:
             'tabindex=0 role=application aria-label="Photo. Arrow keys move the view or the brush, '
             'with Shift the brush draws a line, Enter paints a dot, Z switches to 100 percent."'
         )
-        self.stage.on("keydown", self.pressed, ["key"], js_handler=KEYS)
+        self.stage.on("keydown", self.pressed, js_handler=KEYS)
         name = "Before and after: percent of the width that shows the photo as it was"
         self.split = Slider(name, (0, 100), 50, self.looked)
         self.split.classes("below")
@@ -383,8 +383,9 @@ class Page:
         if not known or not share or session.has_after(self.view):
             self.after.set_text("After")
         else:
-            advice = "" if self.is_following else ": press “Restore all”"
-            self.after.set_text(f"After: not restored yet{advice}")
+            self.after.set_text(
+                "After: " + ("not restored yet" if self.is_following else "press “Restore all”")
+            )
 
     async def looked(self) -> None:
         """Show what the switches say."""

@@ -133,7 +133,12 @@ def make_plan(
     problems = [*found.problems, *(Problem(job.source, reason) for job, reason in clashes.items())]
     jobs: list[Job] = []
     skipped: list[tuple[Job, str]] = []
-    for job in (_settled(judge(job), existing) for job in named if job not in clashes):
+    for one in (job for job in named if job not in clashes):
+        try:
+            job = _settled(judge(one), existing)
+        except OSError as error:
+            problems.append(Problem(one.source, f"{one.main} cannot be reached: {error.strerror}"))
+            continue
         if job.state is State.finished:
             skipped.append((job, f"finished before, {job.main}"))
         elif not job.missing:
@@ -295,12 +300,16 @@ def extension(path: Location, wanted: str | None) -> str:
     return path.suffix if _format_named(path) == held else encode.output_suffix(held)
 
 
-def check_kind(photo: "Photo", result: Path, options: RunOptions) -> None:
+def check_kind(photo: "Photo", job: Job, options: RunOptions) -> None:
     """Let no file that took a photo's place be written as that would have been. Raises DecodeError."""
     if options.format is not None or names_a_file(options):
         return
-    if encode.format_of(result.name) != encode.format_of(encode.output_suffix(photo.format)):
-        raise DecodeError(f"{photo.source}: was changed since the run began; run it again")
+    planned = encode.format_of(job.results[Kind.photo].name)
+    if planned == encode.format_of(encode.output_suffix(photo.format)):
+        return
+    if isinstance(job.source, Address):
+        raise DecodeError(f"{job.source}: was taken for another kind of picture; name a format with --format")
+    raise DecodeError(f"{job.source}: was changed since the run began; run it again")
 
 
 def names_a_file(options: RunOptions) -> bool:
