@@ -1,4 +1,4 @@
-"""What reaches buckets and servers: packages behind fsspec, how they are set up, and what their errors mean."""
+"""What reaches buckets and servers: packages behind fsspec, how they are set up, what their errors mean."""
 
 import errno
 import os
