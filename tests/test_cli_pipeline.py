@@ -10,7 +10,7 @@ from cli_helpers import deblur, install, make_photo
 
 from deblur_cli.cli.run import steps
 from deblur_cli.cli.run.options import Kind
-from deblur_cli.cli.run.pipeline import Budget, Pipeline
+from deblur_cli.cli.run.pipeline import Budget, Pipeline, Threads
 from deblur_cli.cli.run.plan import Job
 from deblur_cli.photo import encode
 
@@ -50,8 +50,12 @@ class Trace:
         self.reports.append((str(job.source), outcome))
 
     def run(self, *, width=1, room=100.0):
-        self.pipeline = Pipeline(self, width, Budget(room))
-        self.pipeline.run(JOBS)
+        threads = Threads(width)
+        self.pipeline = Pipeline(self, threads, Budget(room))
+        try:
+            self.pipeline.run(JOBS)
+        finally:
+            threads.close()
         return self.reports
 
 

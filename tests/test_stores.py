@@ -95,17 +95,6 @@ def test_names_come_back_as_they_were(names, tmp_path_factory):
     assert {str(one.relative_to(again)) for one in again.files_below()} == set(names)
 
 
-def test_what_no_folder_could_hold_is_named(memory):
-    for key in ("a.jpg", "x//b.jpg", "x/../c.jpg", "x/d.jpg"):
-        memory.store[f"/album/{key}"] = memory.open(f"/album/{key}", "wb", data=b"1") and memory.store.get(
-            f"/album/{key}"
-        )
-    album = parse("memory://album")
-    strange = album.list_below()
-    assert {str(one) for one in album.files_below()} == {"memory://album/a.jpg", "memory://album/x/d.jpg"}
-    assert strange == [] or all(".." in one or "//" in one for one in strange)
-
-
 def test_nothing_is_replaced_unless_that_is_asked_for(tmp_path, memory):
     file = tmp_path / "file"
     file.write_bytes(b"new")

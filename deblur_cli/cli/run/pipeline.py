@@ -71,16 +71,32 @@ class Budget:
             self._changed.notify_all()
 
 
+class Threads:
+    """Threads of a pipeline: `width` that read, and as many that write. They may serve several in turn."""
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+        self.readers = ThreadPoolExecutor(width)
+        self.writers = ThreadPoolExecutor(width)
+
+    def close(self) -> None:
+        """End them, once they have done what they were told."""
+        self.readers.shutdown()
+        self.writers.shutdown()
+
+
 class Pipeline:
-    """Takes photos through their steps; `width` are read, and as many written, side by side.
+    """Takes photos through their steps, as many side by side as there are threads.
 
     What `read`, `deblur` or `write` raises is what came of the photo; what `report` raises ends the run.
     """
 
-    def __init__(self, steps: "Steps", width: int, budget: Budget) -> None:
+    def __init__(self, steps: "Steps", threads: Threads, budget: Budget) -> None:
         self._steps = steps
-        self._width = width
+        self._threads = threads
         self._budget = budget
+        self._reading: deque[Future[Photo]] = deque()
+        self._writing: set[Future[None]] = set()
         self._ending = threading.Event()
         self._turnstile = threading.Lock()
         self._waiting: dict[int, tuple[Job, Outcome | Exception]] = {}
@@ -92,27 +108,36 @@ class Pipeline:
 
     def run(self, jobs: Sequence["Job"]) -> None:
         """Take all jobs through. When it returns or raises, what came out of the network is written."""
-        with ThreadPoolExecutor(self._width) as readers, ThreadPoolExecutor(self._width) as writers:
-            try:
-                self._pass_through(jobs, readers, writers)
-            finally:
-                self._budget.close()
-                readers.shutdown(wait=False, cancel_futures=True)
+        try:
+            self._pass_through(jobs)
+        finally:
+            self._budget.close()
+            for reading in self._reading:
+                reading.cancel()
+            wait(self._reading)
+            wait(self._writing)
 
-    def _pass_through(
-        self, jobs: Sequence["Job"], readers: ThreadPoolExecutor, writers: ThreadPoolExecutor
-    ) -> None:
-        reading: deque[Future[Photo]] = deque()
-        writing: set[Future[None]] = set()
+    def _pass_through(self, jobs: Sequence["Job"]) -> None:
+        width, reading = self._threads.width, self._reading
         for turn, job in enumerate(jobs):
-            for ahead in range(turn + len(reading), min(turn + self._width + 1, len(jobs))):
-                reading.append(readers.submit(self._read, ahead, jobs[ahead]))
-            writing = _await(writing, at_most=self._width)
+            for ahead in range(turn + len(reading), min(turn + width + 1, len(jobs))):
+                reading.append(self._threads.readers.submit(self._read, ahead, jobs[ahead]))
+            self._await(at_most=width)
             if self._ending.is_set():
                 break
             self._steps.begin(job)
-            writing.add(writers.submit(self._deblur(turn, job, reading.popleft())))
-        _await(writing, at_most=0)
+            self._writing.add(self._threads.writers.submit(self._deblur(turn, job, reading.popleft())))
+        self._await(at_most=0)
+
+    def _await(self, at_most: int) -> None:
+        """Wait until no more than so many are being written. Raises what reporting raised."""
+        while True:
+            timeout = None if len(self._writing) > at_most else 0
+            done, self._writing = wait(self._writing, timeout, FIRST_COMPLETED)
+            for future in done:
+                future.result()
+            if timeout == 0:
+                return
 
     def _read(self, turn: int, job: "Job") -> "Photo":
         with self._steps.about(job):
@@ -153,14 +178,3 @@ class Pipeline:
             while self._reported in self._waiting:
                 self._reported += 1
                 self._steps.report(*self._waiting.pop(self._reported - 1))
-
-
-def _await(writing: set[Future[None]], at_most: int) -> set[Future[None]]:
-    """Wait until no more than so many are being written. Raises what reporting raised."""
-    while True:
-        timeout = None if len(writing) > at_most else 0
-        done, writing = wait(writing, timeout, FIRST_COMPLETED)
-        for future in done:
-            future.result()
-        if timeout == 0:
-            return writing

@@ -19,7 +19,7 @@ from deblur_cli.cli.run.companions import sidecar_for
 from deblur_cli.cli.run.copies import Copies
 from deblur_cli.cli.run.messages import Failure, Outcome, describe_result
 from deblur_cli.cli.run.options import Existing, Kind, RunOptions
-from deblur_cli.cli.run.pipeline import Budget, Pipeline
+from deblur_cli.cli.run.pipeline import Budget, Pipeline, Threads
 from deblur_cli.cli.run.plan import Job, LocalJob, State, check_is_new, check_kind
 from deblur_cli.files import check_target, write_file
 from deblur_cli.photo import encode
@@ -79,10 +79,11 @@ class Ledger(Protocol):
 class Place:
     """What of a machine some steps may use.
 
-    cores: how many; sharers: how many such steps share its memory; turn: held while the network is used
+    threads: that read and write, and stay; None for some of their own
+    sharers: how many such steps share its memory; turn: held while the network is used
     """
 
-    cores: int = os.cpu_count() or 2
+    threads: Threads | None = None
     sharers: int = 1
     turn: AbstractContextManager[object] = field(default_factory=nullcontext)
 
@@ -121,9 +122,9 @@ class Steps:
         self._raw = RawOptions(options.raw_white_balance, options.raw_exposure, options.raw_color_space)
         memory = psutil.virtual_memory().available * MEMORY_SHARE / self._place.sharers
         self._room = memory / BYTES_PER_PIXEL / 1e6  # megapixels that fit
-        width = options.jobs or automatic_jobs(network.device, self._place.cores)
+        self._threads = self._place.threads or Threads(options.jobs or automatic_jobs(network.device))
         self._budget = Budget(self._room)
-        self._pipeline = Pipeline(self, width, self._budget)
+        self._pipeline = Pipeline(self, self._threads, self._budget)
 
     @property
     def weights(self) -> "LoadedWeights":
@@ -138,8 +139,12 @@ class Steps:
     def run(self, jobs: Sequence[Job], listener: Listener) -> None:
         """Work through jobs and tell what comes of each; what the listener raises ends the run."""
         self._listener = listener
-        with Copies(self._streams, lambda: self._budget.is_closed) as self._copies:
-            self._pipeline.run(jobs)
+        try:
+            with Copies(self._streams, lambda: self._budget.is_closed) as self._copies:
+                self._pipeline.run(jobs)
+        finally:
+            if self._place.threads is None:
+                self._threads.close()
 
     def end(self) -> None:
         """Begin nothing more. What is being written is finished and reported."""
@@ -172,7 +177,7 @@ class Steps:
                 self._findings.check_fits(photo.height, photo.width)
             if job.restores:
                 out = here.results[Kind.photo]
-                check_kind(photo, out, self._options)
+                check_kind(photo, job, self._options)
                 encode.check_fits(photo, out, out.name, self._options.quality)
             return photo
 
@@ -297,13 +302,13 @@ class Steps:
             self._listener.report(job, outcome)
 
 
-def automatic_jobs(device: str, cores: int) -> int:
-    """Return how many photos to read, and to write, side by side.
+def automatic_jobs(device: str, cores: int | None = None) -> int:
+    """Return how many photos to read, and to write, side by side. cores: None for all of this machine
 
     One on a processor, which the network keeps busy anyway; half the cores beside another device, as
     compressing a photo takes longer than deblurring it there.
     """
-    return 1 if device == "cpu" else min(MOST_AUTOMATIC_JOBS, max(1, cores // 2))
+    return 1 if device == "cpu" else min(MOST_AUTOMATIC_JOBS, max(1, (cores or os.cpu_count() or 2) // 2))
 
 
 def _picture(kind: Kind, photo: Photo, result: "Result", *, flow: bool) -> Photo:

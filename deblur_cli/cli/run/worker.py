@@ -23,8 +23,9 @@ from deblur_cli.cli.run.dispatch import AHEAD, Numbered, Row
 from deblur_cli.cli.run.journal import begun, finished, stamp, withdrawn
 from deblur_cli.cli.run.messages import Failure, Outcome
 from deblur_cli.cli.run.options import Existing, RunOptions
+from deblur_cli.cli.run.pipeline import Threads
 from deblur_cli.cli.run.plan import Job
-from deblur_cli.cli.run.steps import Place, Steps
+from deblur_cli.cli.run.steps import Place, Steps, automatic_jobs
 from deblur_cli.errors import CanceledError, DeblurError
 from deblur_cli.report import Report
 from deblur_cli.restoration import deblurrer
@@ -166,7 +167,8 @@ class Worker:
     def __init__(self) -> None:
         self._ending = threading.Event()
         self._turn = threading.Lock()  # one photo at a time is in the network
-        self._threads = ThreadPoolExecutor(AHEAD)  # that stay, as torch keeps threads of its own for each
+        self._lanes: queue.SimpleQueue[Threads] = queue.SimpleQueue()  # threads stay: torch and stores keep
+        self._networks = ThreadPoolExecutor(AHEAD)  # things for each that take a while to make
         self._under_way: set[Steps] = set()
         self._stack = ExitStack()
 
@@ -193,12 +195,15 @@ class Worker:
         how = (kit.device, kit.options.precision, kit.options.tiling, kit.options.scales)
         self._deblurrer = deblurrer.Deblurrer(kit.weights, *how)
         self._page = Report(kit.page) if kit.page else None
+        for _ in range(AHEAD):
+            self._lanes.put(Threads(kit.options.jobs or automatic_jobs(self._deblurrer.device, kit.cpus)))
         self._heard = Heard(quiet=kit.options.quiet, verbose=kit.options.verbose)
         self._stack.enter_context(self._heard.log_lines(libraries=False))  # until the process ends
         return Skill(self._deblurrer.device.split(":")[0], self._deblurrer.precision, torch.__version__)
 
     def work(self, jobs: Sequence[Numbered]) -> Iterator[Row]:
         """Take the photos of a block through all steps, and yield what comes of each once it is known."""
+        threads = self._lanes.get()
         rows = Rows(jobs, self._kit, self._heard, self._page, self._ending)
         steps = Steps(
             self._kit.options,
@@ -207,15 +212,16 @@ class Worker:
             self._deblurrer,
             self._kit.request,
             self._page,
-            place=Place(self._kit.cpus, self._sharers * AHEAD, self._turn),
+            place=Place(threads, self._sharers * AHEAD, self._turn),
         )
         self._under_way.add(steps)
         if self._ending.is_set():
             return
-        done = self._threads.submit(rows.collect, steps)
+        done = self._networks.submit(rows.collect, steps)
         yield from rows
         done.result()
         self._under_way.discard(steps)
+        self._lanes.put(threads)
 
     def end(self) -> None:
         """Begin nothing more, and give up the photo in the network at its next tile."""
