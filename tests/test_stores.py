@@ -115,10 +115,35 @@ def test_many_questions_take_one_listing(memory, monkeypatch):
     asked = []
     monkeypatch.setattr(type(memory), "info", lambda self, path, **_: asked.append(path))
     album = parse("memory://album/")
-    wanted = [album / f"{number}.jpg" for number in range(40)]
+    wanted = [album / f"{number}.jpg" for number in range(20)]
+    wanted += [parse(f"memory://album/{number}.jpg") for number in range(20, 40)]
     stores.survey(wanted)
     assert [one.exists() for one in wanted] == [number < 20 for number in range(40)]
     assert not asked
+
+
+@pytest.mark.parametrize("count", [3, 30])
+def test_a_store_that_does_not_answer_is_not_asked_by_each_photo(count, memory, monkeypatch):
+    asked = []
+
+    def silent(self, path, **_):
+        asked.append(path)
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(type(memory), "ls", silent)
+    monkeypatch.setattr(type(memory), "info", silent)
+    wanted = [parse("memory://album/") / f"{number}.jpg" for number in range(count)]
+    stores.survey(wanted)
+    for one in wanted:
+        with pytest.raises(OSError, match="no route to host"):
+            one.exists()
+    assert len(asked) <= min(count, 8)
+
+
+def test_a_photo_that_is_no_longer_wanted_is_not_fetched(memory, tmp_path):
+    memory.pipe("/album/a.jpg", b"1" * 1000)
+    with pytest.raises(InterruptedError):
+        parse("memory://album/a.jpg").fetch(tmp_path / "a.jpg", lambda: True)
 
 
 def test_an_address_goes_to_other_processes_without_what_was_learned(memory):
