@@ -162,18 +162,26 @@ def test_an_address_goes_to_other_processes_without_what_was_learned(memory):
         (FileNotFoundError("https://me:hush@host/"), errno.ENOENT),
         (TimeoutError("hush"), errno.ETIMEDOUT),
         (RuntimeError("QuotaExceeded for hush"), errno.ENOSPC),
-        (RuntimeError("cannot connect to https://me:hush@host/x?sig=hush now, hush"), errno.EIO),
+        (RuntimeError("cannot connect to https://me:hush@host/x?sig=hush now, hush-hush"), errno.EIO),
         (OSError(errno.ENOSPC, "No space left on device"), errno.ENOSPC),
     ],
 )
 def test_what_a_backend_says_is_told_without_secrets(error, number, monkeypatch):
-    monkeypatch.setenv("SOME_SECRET_KEY", "hush")
+    monkeypatch.setenv("SOME_SECRET_KEY", "hush-hush")
     address = parse("memory://album/a.jpg")
     with pytest.raises(OSError, match=r".") as caught, address._reached():
         raise error
     assert caught.value.errno == number
     assert "hush" not in f"{caught.value} {caught.value.strerror}"
     assert caught.value.__suppress_context__
+
+
+def test_the_password_of_an_address_is_told_by_nobody():
+    address = parse("https://me:p%40ss@host/a.jpg")
+    for words in ("login as me with p@ss failed", "p%40ss"):
+        with pytest.raises(OSError, match=r"RuntimeError") as caught, address.store.reached(address):
+            raise RuntimeError(words)
+        assert "ss" not in caught.value.strerror
 
 
 def test_a_missing_package_is_named(monkeypatch):
