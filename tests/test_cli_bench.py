@@ -2,6 +2,8 @@ import json
 import os
 import signal
 import time
+from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from typer.testing import CliRunner
 
 from deblur_cli import weights as catalog
 from deblur_cli.benchmark import profiling, run, scene
+from deblur_cli.benchmark.profiling import Share
 from deblur_cli.benchmark.run import Timing
 from deblur_cli.cli.app import app
 from deblur_cli.nets.macs import count_detection, count_restoration
@@ -166,7 +169,53 @@ def test_the_profile_names_operators_and_parts(weights_file):
     assert shares == sorted(shares, reverse=True)
     assert sum(shares) <= 1 + 1e-6
     assert any("conv" in operator["name"] for operator in facts["operators"])
-    assert "encoder stage 4" in bench(weights_file, "--profile").stdout
+    first, *lines = bench(weights_file, "--profile").stdout.splitlines()
+    assert first.startswith("where most of ") and "all else" in lines[5]
+    assert any("encoder stage 4" in line for line in lines)
+
+
+def test_the_pieces_of_the_tool_add_up_to_its_time():
+    weights = guided_by(lively_detector(), lively(pooling=64, **TOLD))
+    found = profiling.profile_run(setting_of(weights), (640, 256), 0.3, 10)
+    names = [piece.name for piece in found.pieces]
+    for name in ("motion cues, full size", "motion cues, 1/2", "detector's layers, 1/4", "masked blocks"):
+        assert name in names
+    assert {"stem and first stages", "decoder", "Richardson-Lucy", "laying over", "pyramid"} < set(names)
+    assert 0.5 < sum(piece.share for piece in found.pieces) <= 1
+    assert sum(piece.seconds for piece in found.pieces) <= found.seconds
+
+
+@dataclass
+class Event:
+    """What the profiler tells of a name."""
+
+    key: str
+    place: str = "CPU"
+    cpu_time_total: float = 0
+    device_time_total: float = 0
+    self_device_time_total: float = 0
+    count: int = 1
+
+    @property
+    def device_type(self):
+        return SimpleNamespace(name=self.place)
+
+
+def test_a_gpu_is_profiled_by_its_own_time_and_the_rest_by_that_of_the_cpu():
+    events = [
+        Event("whole run", cpu_time_total=10e6, device_time_total=5e6),
+        Event("piece: decoder", cpu_time_total=1e6, device_time_total=4e6),
+        Event("piece: decoder", "CUDA", device_time_total=4e6),  # the same on the GPU's own line
+        Event("piece: laying over", cpu_time_total=3e6),
+        Event("part: middle", cpu_time_total=1e6, device_time_total=3e6),
+        Event("aten::conv", cpu_time_total=1e6, device_time_total=4e6, self_device_time_total=4e6),
+        Event("volta_gemm", "CUDA", device_time_total=4e6, self_device_time_total=4e6),
+    ]
+    found = profiling.summed_up(events, on_gpu=True)
+    assert found.seconds == 10
+    assert found.pieces == (Share("decoder", 4, 0.4, 1), Share("laying over", 3, 0.3, 1))
+    assert found.operators == (Share("aten::conv", 4, 1, 1),)
+    assert found.parts == (Share("middle", 3, 0.75, 1),)
 
 
 @pytest.mark.parametrize(

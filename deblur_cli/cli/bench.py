@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from deblur_cli.benchmark.self_check import SelfCheck
 
 SWEPT = {"megapixels": "0.75,1.5,3,6,12", "blurred": "0,0.1,0.25,0.5,0.75,1"}
-SHOWN_OPERATORS = 15
+SHOWN_PIECES, SHOWN_OPERATORS = 5, 15
 SIDES = range(8, 65501)  # pixels; the photo is a JPEG, and libjpeg writes no more
 LARGEST_MEGAPIXELS = 1000
 LONGEST_BLUR = 1000  # pixels
@@ -197,11 +197,12 @@ def run_sweep(options: BenchOptions, setting: "Setting", streams: Output) -> Tim
     return asdict(found), sweep_lines(found)
 
 
-def run_profile(options: BenchOptions, setting: "Setting", _streams: Output) -> Timed:
+def run_profile(options: BenchOptions, setting: "Setting", streams: Output) -> Timed:
     """Say where the time goes."""
     from deblur_cli.benchmark.profiling import profile_run
 
-    found = profile_run(setting, options.size, options.blurred, options.length)
+    with streams.log_lines():  # the profiler's own library writes to stderr
+        found = profile_run(setting, options.size, options.blurred, options.length)
     return asdict(found), profile_lines(found)
 
 
@@ -287,8 +288,15 @@ def sweep_lines(found: "Sweep") -> list[str]:
 
 
 def profile_lines(found: "Profile") -> list[str]:
-    """The longest operators, then all parts of the network."""
-    lines = ["operators, without what they call:", *map(share_line, found.operators[:SHOWN_OPERATORS])]
+    """The longest pieces at a glance, the longest operators, then all parts of the network."""
+    shown = found.pieces[:SHOWN_PIECES]
+    rest = max(0.0, 1 - sum(piece.share for piece in shown))
+    lines = [
+        f"where most of {found.seconds:.2f} s goes:",
+        *map(share_line, shown),
+        f"{rest:6.1%} {rest * found.seconds:8.3f} s            all else",
+    ]
+    lines += ["operators, without what they call:", *map(share_line, found.operators[:SHOWN_OPERATORS])]
     return [*lines, "parts of the network:", *map(share_line, found.parts)]
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from deblur_cli.nets.motion import from_double_angle, to_double_angle, trajectory
 from deblur_cli.nets.network import CELL, Detection, Network, Restoration, cells_of, fit
+from deblur_cli.nets.pieces import piece
 
 STEPS = 5  # more of them sharpen noise and errors of the motion
 MOST_STEPS = 9.0  # of the restorer, in a picture without noise
@@ -41,6 +42,7 @@ def to_encoded(linear: Tensor) -> Tensor:
     )
 
 
+@piece("Richardson-Lucy")
 @torch.no_grad()
 def richardson_lucy(
     image: Tensor, probability: Tensor, start: Tensor, end: Tensor, steps: float = STEPS

@@ -29,8 +29,8 @@ from exifread.core.exceptions import ExifError
 from numpy.typing import NDArray
 from PIL import Image
 
-from deblur_cli import __version__
-from deblur_cli.errors import EncodeError, UsageError
+from deblur_cli import __version__, stores
+from deblur_cli.errors import UsageError
 from deblur_cli.files import PARTIAL, explain, write_file
 from deblur_cli.photo.photo import rgb_profile, to_eight_bits
 from deblur_cli.pictures import at_scales, blurred, flow_overlay, mask_overlay, trajectory_overlay
@@ -116,8 +116,13 @@ class Report:
         """Check that the folder can be written and holds nothing but a report. Raises UsageError."""
         if isinstance(self.folder, Path) and not os.path.lexists(self.folder):
             return
-        if isinstance(self.folder, Address) and not self.folder.exists():
-            return
+        if isinstance(self.folder, Address):
+            try:
+                self.folder.list_below()
+                if not self.folder.exists():
+                    return
+            except OSError as error:
+                raise UsageError(f"{self.folder} cannot be listed: {error.strerror}") from error
         if not self.folder.is_dir():
             raise UsageError(
                 f"{self.folder} is a file where the report would go; choose another folder with -o"
@@ -244,7 +249,7 @@ def _write(place: Location, content: bytes) -> None:
     try:
         place.write_bytes(content)
     except OSError as error:
-        raise EncodeError(f"{place}: cannot be written: {error.strerror}") from error
+        raise stores.explain(place, error) from error
 
 
 def shown(path: Location) -> str:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from deblur_cli.errors import UsageError
 from deblur_cli.nets import Guided, restorer_of
 from deblur_cli.nets.network import CELL, cells_of
+from deblur_cli.nets.pieces import piece
 from deblur_cli.photo.color import replace_pixels
 from deblur_cli.photo.photo import Photo, white
 from deblur_cli.restoration import SCALES, Tiling
@@ -134,6 +135,7 @@ class Result:
         return (self.opacity > 0).astype(np.float32)
 
 
+@piece("deciding the mask")
 def untouched(photo: Photo, findings: Findings, request: Request, scales: Sequence[int] = SCALES) -> Result:
     """The photo as it is, and what a run would restore of it at each of the scales."""
     confidence, opacity = request.decide(findings)
@@ -310,6 +312,7 @@ class Restoration:
         sizes = {scale: (-(-height // scale), -(-width // scale)) for scale in self.shares}
         return {scale: self.parts(scale, self.engine.grid(*size)) for scale, size in sizes.items()}
 
+    @piece("choosing parts of tiles")
     def parts(self, scale: int, grid: Grid) -> list[tuple[Tile, Tile]]:
         """The tiles in which something is restored, and the part of each: without keep_sharp, all of it."""
         if (scale, grid) not in self.known_parts:
@@ -373,6 +376,7 @@ class Restoration:
         finish(self.photo.height)
         return pixels
 
+    @piece("laying over")
     def add_changes(
         self, pixels: NDArray[np.generic], rows: slice, columns: slice, changes: Mapping[int, Floats]
     ) -> None:

@@ -17,6 +17,7 @@ from deblur_cli.errors import OutOfMemoryError
 from deblur_cli.nets import Detection, Network, accelerate, place
 from deblur_cli.nets.motion import TURNS, turn_back, turn_field, turn_picture
 from deblur_cli.nets.network import CELL, cells_of, fit
+from deblur_cli.nets.pieces import piece
 from deblur_cli.restoration import ALIGNMENT, Tiling
 from deblur_cli.restoration.device import (
     Precision,
@@ -235,6 +236,7 @@ class Engine:
             return None
         return restored.clamp(0, 1)
 
+    @piece("bringing tiles to the device")
     def upload(self, image: Tensor, network: Network) -> Tensor:
         """A part on the device, channels-last, still in float32.
 

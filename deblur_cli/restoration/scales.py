@@ -21,6 +21,7 @@ from torch import Tensor
 
 from deblur_cli.nets.motion import from_double_angle, to_double_angle
 from deblur_cli.nets.network import cells_of
+from deblur_cli.nets.pieces import piece
 from deblur_cli.photo.photo import white
 from deblur_cli.restoration.findings import Findings
 from deblur_cli.restoration.mask import enlarge_window, surroundings
@@ -51,6 +52,7 @@ class ScaledPhoto:
         """Height and width in its own pixels."""
         return self.pixels.shape[0], self.pixels.shape[1]
 
+    @piece("cutting tiles")
     def cut(self, tile: Tile) -> Tensor:
         """A tile as a network sees it: 1 3 h w in 0-1, float32."""
         window = self.pixels[tile.index]
@@ -64,6 +66,7 @@ def usable_scales(scales: tuple[int, ...], height: int, width: int) -> tuple[int
     return tuple(scale for scale in sorted(scales) if scale <= largest)
 
 
+@piece("pyramid")
 def pyramid(pixels: NDArray[np.generic], scales: tuple[int, ...]) -> list[ScaledPhoto]:
     """The photo at each of the scales, the finest first. pixels: H W C, uint8 or uint16."""
     photos, scale = [], 1
@@ -87,6 +90,7 @@ def halved(pixels: NDArray[np.generic]) -> NDArray[np.generic]:
     return (total >> 2).astype(pixels.dtype)
 
 
+@piece("merging scales")
 def merge_scales(detected: Mapping[int, Floats], size: tuple[int, int]) -> Findings:
     """One map of what was detected at several scales in a photo of height x width pixels.
 

@@ -18,6 +18,7 @@ from deblur_cli.cli.run.options import RunOptions
 from deblur_cli.cli.run.plan import Job, Plan
 from deblur_cli.errors import EncodeError
 from deblur_cli.report import Report
+from deblur_cli.stores import Address
 
 if TYPE_CHECKING:
     from deblur_cli.cli.run.steps import Listener
@@ -147,9 +148,12 @@ class Batch:
         problem = Problem(job.source, failure.reason)
         self._streams.error(str(problem))
         self._count_failure(problem)
-        if failure.is_disk_full and self._tally.stopped is None:
+        output = self._options.output
+        is_refused = failure.is_refused and isinstance(output, Address)  # else another store may take more
+        if (failure.is_disk_full or is_refused) and self._tally.stopped is None:
             self._tally.stopped = FAILED
-            self._streams.error(f"the disk is full, so the run ends here; {self._what_stays()}")
+            why = f"{output} takes no results" if is_refused else "the disk is full"
+            self._streams.error(f"{why}, so the run ends here; {self._what_stays()}")
 
     def _count_failure(self, problem: Problem) -> None:
         self._tally.counts["failed"] += 1

@@ -1,6 +1,5 @@
 """Private copies of what is elsewhere: fetched when a photo's turn comes, put in place when complete."""
 
-import errno
 import re
 import shutil
 import threading
@@ -15,10 +14,9 @@ from typing import Self
 from deblur_cli.cli.output import Output
 from deblur_cli.cli.run.options import Kind
 from deblur_cli.cli.run.plan import Job, LocalJob
-from deblur_cli.errors import DeblurError, DecodeError, EncodeError, RefusedError
-from deblur_cli.stores import Address, Location, Stamp
+from deblur_cli.errors import DeblurError, DecodeError, EncodeError
+from deblur_cli.stores import Address, Location, Stamp, explain
 
-_REFUSALS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT})
 _LONGEST = 60  # characters of a name that any disk takes
 
 
@@ -120,13 +118,8 @@ class Copies:
         file = self.of(job).results[kind]
         try:
             target.put(file, overwrite=overwrite)
-        except FileExistsError as error:
-            raise EncodeError(
-                f"{target}: already exists; allow replacing it with --overwrite or choose another name"
-            ) from error
         except OSError as error:
-            refused = RefusedError if error.errno in _REFUSALS else EncodeError
-            raise refused(f"{target}: cannot be written: {error.strerror}") from error
+            raise explain(target, error) from error
         file.unlink()
 
     @contextmanager

@@ -10,6 +10,7 @@ from deblur_cli.cli.output import FAILED, OK, describe, is_disk_full
 from deblur_cli.cli.run.collect import LeftOut, Problem, counted
 from deblur_cli.cli.run.options import Kind
 from deblur_cli.cli.run.plan import EXISTS, USE_OVERWRITE, FormerResultError, Job, Plan
+from deblur_cli.errors import RefusedError
 
 if TYPE_CHECKING:
     from deblur_cli.restoration.deblurrer import Deblurrer, Result
@@ -44,12 +45,13 @@ class Failure:
     """Why nothing came of a photo.
 
     is_former: it is a result itself, so it counts as skipped; is_disk_full: no other can be written either
-    traceback: for --debug, else empty
+    is_refused: nor can one to the same store; traceback: for --debug, else empty
     """
 
     reason: str
     is_former: bool = False
     is_disk_full: bool = False
+    is_refused: bool = False
     traceback: str = ""
 
     @classmethod
@@ -58,7 +60,8 @@ class Failure:
         is_former = isinstance(error, FormerResultError)
         reason = str(error) if is_former else describe(error)
         where = "".join(traceback.format_exception(error)) if debug and not is_former else ""
-        return cls(reason, is_former, is_disk_full(error), where)
+        is_refused = isinstance(error, RefusedError)
+        return cls(reason, is_former, is_disk_full(error) and not is_refused, is_refused, where)
 
 
 def describe_result(

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum, auto
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from deblur_cli.cli.options import check_folder, is_folder_name
@@ -16,7 +15,7 @@ from deblur_cli.cli.run.companions import choose, copies_of, masks_of, sidecars_
 from deblur_cli.cli.run.options import ENDINGS, Existing, Kind, RunOptions
 from deblur_cli.errors import DecodeError, EncodeError, PhotoError, UsageError
 from deblur_cli.photo import encode
-from deblur_cli.photo.header import RAW_SUFFIXES, identify, is_picture_name, is_unread_name
+from deblur_cli.photo.header import identify, identify_head, is_picture_name, is_unread_name
 from deblur_cli.stores import Address, Location, heads, survey
 
 if TYPE_CHECKING:
@@ -133,7 +132,12 @@ def make_plan(
     problems = [*found.problems, *(Problem(job.source, reason) for job, reason in clashes.items())]
     jobs: list[Job] = []
     skipped: list[tuple[Job, str]] = []
-    for job in (_settled(judge(job), existing) for job in named if job not in clashes):
+    for one in (job for job in named if job not in clashes):
+        try:
+            job = _settled(judge(one), existing)
+        except OSError as error:
+            problems.append(Problem(one.source, f"{one.main} cannot be reached: {error.strerror}"))
+            continue
         if job.state is State.finished:
             skipped.append((job, f"finished before, {job.main}"))
         elif not job.missing:
@@ -242,15 +246,15 @@ def learn_kinds(addresses: Sequence[Address]) -> None:
 
     A TIFF that describes itself farther behind is taken for what its name says.
     """
-    with TemporaryDirectory(prefix="deblur-") as folder:
-        for start in range(0, len(addresses), AT_ONCE):
-            piece = addresses[start : start + AT_ONCE]
-            found = heads(piece)
-            for address in piece:
-                suffix = address.suffix if address.suffix.lower() in RAW_SUFFIXES else ""
-                file = Path(folder) / f"head{suffix}"
-                file.write_bytes(found.get(address, b""))
-                address.store.kinds[address] = _held(file)
+    for start in range(0, len(addresses), AT_ONCE):
+        piece = addresses[start : start + AT_ONCE]
+        found = heads(piece)
+        for address in piece:
+            try:
+                kind = identify_head(address.name, found.get(address, b""))
+            except (DecodeError, OSError):
+                kind = None
+            address.store.kinds[address] = kind
 
 
 def _is_raw(path: Location) -> bool:
@@ -295,12 +299,16 @@ def extension(path: Location, wanted: str | None) -> str:
     return path.suffix if _format_named(path) == held else encode.output_suffix(held)
 
 
-def check_kind(photo: "Photo", result: Path, options: RunOptions) -> None:
+def check_kind(photo: "Photo", job: Job, options: RunOptions) -> None:
     """Let no file that took a photo's place be written as that would have been. Raises DecodeError."""
     if options.format is not None or names_a_file(options):
         return
-    if encode.format_of(result.name) != encode.format_of(encode.output_suffix(photo.format)):
-        raise DecodeError(f"{photo.source}: was changed since the run began; run it again")
+    planned = encode.format_of(job.results[Kind.photo].name)
+    if planned == encode.format_of(encode.output_suffix(photo.format)):
+        return
+    if isinstance(job.source, Address):
+        raise DecodeError(f"{job.source}: was taken for another kind of picture; name a format with --format")
+    raise DecodeError(f"{job.source}: was changed since the run began; run it again")
 
 
 def names_a_file(options: RunOptions) -> bool:

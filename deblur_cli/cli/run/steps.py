@@ -177,7 +177,7 @@ class Steps:
                 self._findings.check_fits(photo.height, photo.width)
             if job.restores:
                 out = here.results[Kind.photo]
-                check_kind(photo, out, self._options)
+                check_kind(photo, job, self._options)
                 encode.check_fits(photo, out, out.name, self._options.quality)
             return photo
 
