@@ -41,7 +41,7 @@ _WORDS = {
     errno.ETIMEDOUT: "the server does not answer",
 }
 _SECRET_NAME = re.compile(r"KEY|SECRET|TOKEN|PASSW|CREDENTIAL|CONNECTION_STRING")  # of environment variables
-_SHORTEST_SECRET = 4  # characters; shorter ones are parts of common words
+_SHORTEST_SECRET = 6  # characters, of a variable; shorter ones are "true" and the like
 _LONGEST = 200  # characters of what a backend says
 
 
@@ -119,7 +119,8 @@ def _without_secrets(text: str, url: str, query: str) -> str:
     text = re.sub(r"\S+://\S+", "...", text)
     password = url.partition("://")[2].rpartition("@")[0].partition(":")[2]
     words = [password, unquote(password), *re.split("[?&=]", query)]
-    words += [value for name, value in os.environ.items() if _SECRET_NAME.search(name.upper())]
-    for word in sorted((word for word in words if len(word) >= _SHORTEST_SECRET), key=len, reverse=True):
+    named = (value for name, value in os.environ.items() if _SECRET_NAME.search(name.upper()))
+    words += [value for value in named if len(value) >= _SHORTEST_SECRET]
+    for word in sorted(filter(None, words), key=len, reverse=True):
         text = text.replace(word, "...")
     return text[:_LONGEST]

@@ -48,7 +48,7 @@ class Store:
     """A bucket, or a server.
 
     shown: its address as anybody may see it; url: the same with a password, if there is one
-    folders, entries: what is known of it; whole: folders below which all is known
+    folders, entries: what is known of it, errors too; whole: folders below which all is known
     kinds: what its files are, as others found out
     """
 
@@ -56,7 +56,9 @@ class Store:
     shown: str
     url: str = field(repr=False)
     folders: dict[PurePosixPath, dict[str, Entry]] = field(default_factory=dict, compare=False, repr=False)
-    entries: dict[PurePosixPath, Entry | None] = field(default_factory=dict, compare=False, repr=False)
+    entries: dict[PurePosixPath, Entry | OSError | None] = field(
+        default_factory=dict, compare=False, repr=False
+    )
     whole: set[PurePosixPath] = field(default_factory=set, compare=False, repr=False)
     kinds: dict["Address", str | None] = field(default_factory=dict, compare=False, repr=False)
 
@@ -141,7 +143,10 @@ class Address:
         return Path(*self.path.relative_to(folder.path).parts)
 
     def entry(self) -> Entry | None:
-        """Return what is here, as far as it is known, else as the store says; None for nothing."""
+        """Return what is here, as far as it is known, else as the store says; None for nothing.
+
+        Raises OSError, and the same for whoever asks again, as finding out that nobody answers takes long.
+        """
         store = self.store
         siblings = store.folders.get(self.path.parent) if self.path.parts else None
         if siblings is not None:
@@ -150,9 +155,12 @@ class Address:
             return None
         if self.path not in store.entries:
             store.entries[self.path] = self._ask()
-        return store.entries[self.path]
+        found = store.entries[self.path]
+        if isinstance(found, OSError):
+            raise OSError(found.errno, found.strerror, str(self))
+        return found
 
-    def _ask(self) -> Entry | None:
+    def _ask(self) -> Entry | OSError | None:
         if self.store.backend.is_web:
             return Entry(self.is_folder, (0, ""))  # whether it is there is seen when it is fetched
         try:
@@ -160,6 +168,8 @@ class Address:
                 return _entry(system.info(path))
         except FileNotFoundError:
             return None
+        except OSError as error:
+            return error
 
     def exists(self) -> bool:
         """Tell whether there is anything of this name."""
@@ -402,18 +412,24 @@ def survey(places: Iterable[Location]) -> None:
         if len(members) <= _FEW:
             single += members
             continue
+        answer = None
         try:
             folder.iterdir()
         except FileNotFoundError:
             folder.store.folders[folder.path] = {}
-        except OSError:
-            continue  # who asks for one of them will hear of it
-    _at_once(_learn, single if single[1:] else [])
+        except OSError as error:
+            answer = error
+        for one in members:  # given one by one, they know nothing of each other
+            if answer is not None:
+                one.store.entries[one.path] = answer
+            else:
+                one.store.folders[folder.path] = folder.store.folders[folder.path]
+    _at_once(_learn, single)
 
 
 def _learn(address: Address) -> None:
-    with suppress(OSError):  # as above
-        address.exists()
+    with suppress(OSError):  # who asks for it will hear of it
+        address.entry()
 
 
 def heads(addresses: Iterable[Address]) -> dict[Address, bytes]:
