@@ -1,4 +1,4 @@
-"""Photos in buckets and on servers, by address (`s3://bucket/album/dog.jpg`). Alone knows fsspec.
+"""Photos in buckets and on servers, by address: `s3://bucket/album/dog.jpg`.
 
 An `Address` answers what a run asks of a path: its name, what lies beside it, whether it exists. Answers
 are kept from one listing of a folder, so that planning a run over many photos takes few requests; what
@@ -15,67 +15,24 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
-from importlib import import_module
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
-from deblur_cli.errors import DeblurError, EncodeError, RefusedError, UsageError, how_to_install
+from deblur_cli.backends import AZURE, BACKENDS, REFUSALS, Backend, reach, told
+from deblur_cli.errors import DeblurError, EncodeError, RefusedError, UsageError
 from deblur_cli.files import PARTIAL
 
 HEAD = 4096  # bytes at the start of a photo that tell its kind
 _FEW = 8  # files of a folder that are asked for one by one; where there are more, it is listed
 _AT_ONCE = 8  # threads that ask
 _PIECE = 64  # heads that one of them asks for together
-_SILENCE = 60  # seconds until a server counts as gone
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+)://(.*)", re.IGNORECASE | re.DOTALL)  # C:\ is a disk
 # What tells versions of a file apart, the best first: hashes, then times
 _MARKS = ("ETag", "etag", "LastModified", "last_modified", "Last-Modified", "updated", "mtime", "created")
-_STATUS = {401: errno.EACCES, 403: errno.EACCES, 404: errno.ENOENT, 410: errno.ENOENT, 507: errno.ENOSPC}
-_WORDS = {
-    errno.EACCES: "access is refused; check the credentials in the environment",
-    errno.ENOENT: "no such file or folder",
-    errno.EEXIST: "already exists",
-    errno.ENOSPC: "the store is full or its quota used up",
-    errno.ETIMEDOUT: "the server does not answer",
-}
-_OWN = (
-    errno.EROFS,
-    errno.ENOTSUP,
-    errno.EINTR,
-    errno.ENOSPC,
-    errno.EDQUOT,
-)  # raised here, or by our own disk
-_REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)  # of a store, not of a file
-_FULL = re.compile(r"quota|storage.?full|insufficient.?storage|no space", re.IGNORECASE)
-_SECRET_NAME = re.compile(r"KEY|SECRET|TOKEN|PASSW|CREDENTIAL|CONNECTION_STRING")
-
 T = TypeVar("T")
 R = TypeVar("R")
 Stamp = tuple[int, int | str]  # size in bytes, and a time in nanoseconds, or what else tells versions apart
-
-
-@dataclass(frozen=True)
-class Backend:
-    """What reaches stores of a kind.
-
-    package: to be installed for it; extra: of deblur that brings it; has_folders: not only names with
-    slashes, and files are renamed rather than put whole; is_web: it can be read only, and not listed
-    """
-
-    package: str
-    extra: str | None = None
-    has_folders: bool = False
-    is_web: bool = False
-
-
-_S3, _GS, _AZ = Backend("s3fs", "remote"), Backend("gcsfs"), Backend("adlfs")
-_SFTP, _WEB = Backend("sshfs", has_folders=True), Backend("aiohttp", "remote", is_web=True)
-BACKENDS: Mapping[str, Backend] = {
-    **{"s3": _S3, "s3a": _S3, "gs": _GS, "gcs": _GS, "az": _AZ, "abfs": _AZ, "abfss": _AZ},
-    **{"sftp": _SFTP, "ssh": _SFTP, "http": _WEB, "https": _WEB, "memory": Backend("fsspec", "remote")},
-}
 
 
 @dataclass(frozen=True)
@@ -91,7 +48,7 @@ class Store:
     """A bucket, or a server.
 
     shown: its address as anybody may see it; url: the same with a password, if there is one
-    folders, entries: what is known of it; whole: folders below which all is known
+    folders, entries: what is known of it, errors too; whole: folders below which all is known
     kinds: what its files are, as others found out
     """
 
@@ -99,7 +56,9 @@ class Store:
     shown: str
     url: str = field(repr=False)
     folders: dict[PurePosixPath, dict[str, Entry]] = field(default_factory=dict, compare=False, repr=False)
-    entries: dict[PurePosixPath, Entry | None] = field(default_factory=dict, compare=False, repr=False)
+    entries: dict[PurePosixPath, Entry | OSError | None] = field(
+        default_factory=dict, compare=False, repr=False
+    )
     whole: set[PurePosixPath] = field(default_factory=set, compare=False, repr=False)
     kinds: dict["Address", str | None] = field(default_factory=dict, compare=False, repr=False)
 
@@ -118,41 +77,13 @@ class Store:
         address: what this is about
         """
         try:
-            yield self._system()
+            yield reach(self.scheme, self.url)
         except DeblurError:
             raise
         except Exception as error:  # noqa: BLE001 - each backend has errors of its own
             # without the cause, as tracebacks would show addresses with keys and tokens in them
-            raise _failure(error, address) from None
-
-    def _system(self) -> tuple[Any, str]:
-        """Return what `reached` gives; fsspec keeps it. Raises UsageError where a package is missing."""
-        backend = self.backend
-        try:
-            from fsspec.core import url_to_fs
-
-            import_module(backend.package)  # as fsspec knows several for sftp
-            options = _OPTIONS.get(backend, dict)()
-            system, start = url_to_fs(f"{self.url}/", **options)
-        except ImportError as error:
-            how = how_to_install(backend.extra) if backend.extra else f"pip install {backend.package}"
-            raise UsageError(f"{self.scheme}:// needs {backend.package}: {how}") from error
-        return system, str(start).rstrip("/")
-
-
-def _web_options() -> dict[str, Any]:
-    from aiohttp import ClientTimeout
-
-    return {"client_kwargs": {"timeout": ClientTimeout(total=None, sock_connect=30, sock_read=_SILENCE)}}
-
-
-_OPTIONS: Mapping[Backend, Callable[[], dict[str, Any]]] = {
-    **dict.fromkeys((_S3, _GS, _AZ), partial(dict, use_listings_cache=False)),
-    _SFTP: partial(
-        dict, known_hosts=(), timeout=_SILENCE
-    ),  # only those that ssh knows; sshfs would trust any
-    _WEB: _web_options,
-}
+            number, words = told(error, address.store.url, address.query)
+            raise OSError(number, words, str(address)) from None
 
 
 @dataclass(frozen=True)
@@ -177,13 +108,11 @@ class Address:
     @property
     def name(self) -> str:
         """The last part, which of a web address is decoded if it can be the name of a file."""
-        if (
-            self.store.backend.is_web
-            and (plain := unquote(self.path.name)).isprintable()
-            and "/" not in plain
-        ):
-            return plain if plain not in (".", "..") else self.path.name
-        return self.path.name
+        if not self.store.backend.is_web:
+            return self.path.name
+        plain = unquote(self.path.name)
+        is_name = plain.isprintable() and "/" not in plain and plain not in (".", "..")
+        return plain if is_name else self.path.name
 
     @property
     def stem(self) -> str:
@@ -214,7 +143,10 @@ class Address:
         return Path(*self.path.relative_to(folder.path).parts)
 
     def entry(self) -> Entry | None:
-        """Return what is here, as far as it is known, else as the store says; None for nothing."""
+        """Return what is here, as far as it is known, else as the store says; None for nothing.
+
+        Raises OSError, and the same for whoever asks again, as finding out that nobody answers takes long.
+        """
         store = self.store
         siblings = store.folders.get(self.path.parent) if self.path.parts else None
         if siblings is not None:
@@ -223,9 +155,12 @@ class Address:
             return None
         if self.path not in store.entries:
             store.entries[self.path] = self._ask()
-        return store.entries[self.path]
+        found = store.entries[self.path]
+        if isinstance(found, OSError):
+            raise OSError(found.errno, found.strerror, str(self))
+        return found
 
-    def _ask(self) -> Entry | None:
+    def _ask(self) -> Entry | OSError | None:
         if self.store.backend.is_web:
             return Entry(self.is_folder, (0, ""))  # whether it is there is seen when it is fetched
         try:
@@ -233,6 +168,8 @@ class Address:
                 return _entry(system.info(path))
         except FileNotFoundError:
             return None
+        except OSError as error:
+            return error
 
     def exists(self) -> bool:
         """Tell whether there is anything of this name."""
@@ -408,48 +345,12 @@ def _entry(info: Mapping[str, Any]) -> Entry:
     return Entry(info["type"] == "directory", (int(info.get("size") or 0), str(mark)))
 
 
-def _failure(error: Exception, address: Address) -> OSError:
-    """Say in a few words what went wrong."""
-    text = f"{type(error).__name__}: {' '.join(str(error).split())}"
-    statuses = (getattr(error, name, None) for name in ("status", "status_code", "code"))
-    number = next((_STATUS[one] for one in statuses if isinstance(one, int) and one in _STATUS), None)
-    if number is None:
-        match error:
-            case FileNotFoundError():
-                number = errno.ENOENT
-            case FileExistsError():
-                number = errno.EEXIST
-            case PermissionError():
-                number = errno.EACCES
-            case TimeoutError():
-                number = errno.ETIMEDOUT
-            case _ if _FULL.search(text):
-                number = errno.ENOSPC
-            case _ if "Credential" in text or "Authentication" in text:
-                number = errno.EACCES
-            case _:
-                number = getattr(error, "errno", None) or errno.EIO
-    if number in _OWN and isinstance(error, OSError) and error.errno == number:
-        return OSError(number, error.strerror, str(address))
-    words = _WORDS.get(number) or _without_secrets(text, (address.store.url, address.query))
-    return OSError(number, words, str(address))
-
-
-def _without_secrets(text: str, secret: Iterable[str]) -> str:
-    """Take addresses out of what a backend says, and whatever else is nobody's business."""
-    text = re.sub(r"\S+://\S+", "...", text)
-    known = [*secret, *(value for name, value in os.environ.items() if _SECRET_NAME.search(name.upper()))]
-    for word in sorted((word for word in known if len(word) > 3), key=len, reverse=True):
-        text = text.replace(word, "...")
-    return text[:200]
-
-
 def explain(address: Address, error: OSError) -> EncodeError:
     """One line for a file that could not be put."""
     if error.errno == errno.EEXIST:
         how = "allow replacing it with --overwrite or choose another name"
         return EncodeError(f"{address}: already exists; {how}")
-    refused = RefusedError if error.errno in _REFUSALS else EncodeError
+    refused = RefusedError if error.errno in REFUSALS else EncodeError
     return refused(f"{address}: cannot be written: {error.strerror}")
 
 
@@ -478,7 +379,7 @@ def parse(text: str) -> Location:
     login, at, bare = host.rpartition("@")
     if not (backend.is_web or backend.has_folders):
         bare = host
-        if ":" in host or (at and backend is not _AZ):
+        if ":" in host or (at and backend is not AZURE):
             raise UsageError(f"{scheme}:// takes a bucket, and no keys; put those into the environment")
     if not re.fullmatch(r"[^:]+(:[0-9]{1,5})?", bare):
         raise UsageError(f"{scheme}://: needs the name of a bucket or server behind it, and perhaps a port")
@@ -511,18 +412,24 @@ def survey(places: Iterable[Location]) -> None:
         if len(members) <= _FEW:
             single += members
             continue
+        answer = None
         try:
             folder.iterdir()
         except FileNotFoundError:
             folder.store.folders[folder.path] = {}
-        except OSError:
-            continue  # who asks for one of them will hear of it
-    _at_once(_learn, single if single[1:] else [])
+        except OSError as error:
+            answer = error
+        for one in members:  # given one by one, they know nothing of each other
+            if answer is not None:
+                one.store.entries[one.path] = answer
+            else:
+                one.store.folders[folder.path] = folder.store.folders[folder.path]
+    _at_once(_learn, single)
 
 
 def _learn(address: Address) -> None:
-    with suppress(OSError):  # as above
-        address.exists()
+    with suppress(OSError):  # who asks for it will hear of it
+        address.entry()
 
 
 def heads(addresses: Iterable[Address]) -> dict[Address, bytes]:

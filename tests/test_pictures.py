@@ -7,6 +7,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
+from restoration_helpers import picture
 from skimage.color import rgb2lab
 
 from deblur_cli.pictures import (
@@ -309,3 +311,10 @@ def test_long_motion_in_a_large_photo_is_drawn_as_long_as_it_is():
         assert drawn_length < width < drawn_length + 16  # with its round ends
         assert abs((columns.max() + columns.min()) / 2 - 250.5 * 8) < 8
         assert np.ptp(rows) < 25
+
+
+def test_a_whole_picture_is_tinted_as_its_pixels_are():
+    pixels = picture(40, 60)
+    tint = np.asarray(drawing.tinted_picture(Image.fromarray(pixels), (255, 120, 0), 0.45)).astype(int)
+    exact = drawing.tinted(pixels.astype(np.float32), np.array([255, 120, 0], np.float32), 0.45)
+    assert np.abs(tint - exact).max() <= 1.5

@@ -115,10 +115,35 @@ def test_many_questions_take_one_listing(memory, monkeypatch):
     asked = []
     monkeypatch.setattr(type(memory), "info", lambda self, path, **_: asked.append(path))
     album = parse("memory://album/")
-    wanted = [album / f"{number}.jpg" for number in range(40)]
+    wanted = [album / f"{number}.jpg" for number in range(20)]
+    wanted += [parse(f"memory://album/{number}.jpg") for number in range(20, 40)]
     stores.survey(wanted)
     assert [one.exists() for one in wanted] == [number < 20 for number in range(40)]
     assert not asked
+
+
+@pytest.mark.parametrize("count", [3, 30])
+def test_a_store_that_does_not_answer_is_not_asked_by_each_photo(count, memory, monkeypatch):
+    asked = []
+
+    def silent(self, path, **_):
+        asked.append(path)
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(type(memory), "ls", silent)
+    monkeypatch.setattr(type(memory), "info", silent)
+    wanted = [parse("memory://album/") / f"{number}.jpg" for number in range(count)]
+    stores.survey(wanted)
+    for one in wanted:
+        with pytest.raises(OSError, match="no route to host"):
+            one.exists()
+    assert len(asked) <= min(count, 8)
+
+
+def test_a_photo_that_is_no_longer_wanted_is_not_fetched(memory, tmp_path):
+    memory.pipe("/album/a.jpg", b"1" * 1000)
+    with pytest.raises(InterruptedError):
+        parse("memory://album/a.jpg").fetch(tmp_path / "a.jpg", lambda: True)
 
 
 def test_an_address_goes_to_other_processes_without_what_was_learned(memory):
@@ -137,18 +162,26 @@ def test_an_address_goes_to_other_processes_without_what_was_learned(memory):
         (FileNotFoundError("https://me:hush@host/"), errno.ENOENT),
         (TimeoutError("hush"), errno.ETIMEDOUT),
         (RuntimeError("QuotaExceeded for hush"), errno.ENOSPC),
-        (RuntimeError("cannot connect to https://me:hush@host/x?sig=hush now, hush"), errno.EIO),
+        (RuntimeError("cannot connect to https://me:hush@host/x?sig=hush now, hush-hush"), errno.EIO),
         (OSError(errno.ENOSPC, "No space left on device"), errno.ENOSPC),
     ],
 )
 def test_what_a_backend_says_is_told_without_secrets(error, number, monkeypatch):
-    monkeypatch.setenv("SOME_SECRET_KEY", "hush")
+    monkeypatch.setenv("SOME_SECRET_KEY", "hush-hush")
     address = parse("memory://album/a.jpg")
     with pytest.raises(OSError, match=r".") as caught, address._reached():
         raise error
     assert caught.value.errno == number
     assert "hush" not in f"{caught.value} {caught.value.strerror}"
     assert caught.value.__suppress_context__
+
+
+def test_the_password_of_an_address_is_told_by_nobody():
+    address = parse("https://me:p%40ss@host/a.jpg")
+    for words in ("login as me with p@ss failed", "p%40ss"):
+        with pytest.raises(OSError, match=r"RuntimeError") as caught, address.store.reached(address):
+            raise RuntimeError(words)
+        assert "ss" not in caught.value.strerror
 
 
 def test_a_missing_package_is_named(monkeypatch):

@@ -3,6 +3,7 @@
 To read a new format: name its signature here in `_kind`, its suffixes above, and its reader in `decode.py`.
 """
 
+import io
 import struct
 import warnings
 from collections.abc import Callable, Iterator
@@ -122,27 +123,36 @@ def identify(path: Path) -> str:
     Raises DecodeError, with the true kind of the file, for what deblur does not read or cannot follow,
     and OSError.
     """
+    return _identified(path, lambda: path.open("rb"))
+
+
+def identify_head(name: str, head: bytes) -> str:
+    """The same by the first bytes of a file, which may not go far enough for DecodeError to be right."""
+    return _identified(Path(name), lambda: io.BytesIO(head))
+
+
+def _identified(path: Path, open_file: Callable[[], BinaryIO]) -> str:
     try:
-        return _identified(path)
+        with open_file() as file:
+            return _identified_by(path, file)
     except OSError:
         raise
     except DAMAGE as error:
         raise _unfollowed(path, error) from error
 
 
-def _identified(path: Path) -> str:
-    with path.open("rb") as file:
-        header = read_header(file)
-        kind = _kind(header)
-        if kind == "TIFF":
-            return "RAW" if _is_raw_tiff(path, file, header) else "TIFF"
-        if kind is None and path.suffix.lower() in RAW_SUFFIXES:
-            return "RAW"
-        if kind is None:
-            raise _unread(path, header)
-        if kind == "JPEG" and codestream.rare_jpeg_frame(file) is not None:
-            return "LJPEG"
-        return kind
+def _identified_by(path: Path, file: BinaryIO) -> str:
+    header = read_header(file)
+    kind = _kind(header)
+    if kind == "TIFF":
+        return "RAW" if _is_raw_tiff(path, file, header) else "TIFF"
+    if kind is None and path.suffix.lower() in RAW_SUFFIXES:
+        return "RAW"
+    if kind is None:
+        raise _unread(path, header)
+    if kind == "JPEG" and codestream.rare_jpeg_frame(file) is not None:
+        return "LJPEG"
+    return kind
 
 
 def _kind(header: bytes) -> str | None:

@@ -149,6 +149,13 @@ def tinted(photo: Floats, color: Floats, strength: float) -> Floats:
     return pixels
 
 
+def tinted_picture(picture: Image.Image, color: tuple[int, int, int], strength: float) -> Image.Image:
+    """`tinted` for a whole picture in one color: several times as fast, and off by one at most."""
+    light = picture.convert("L")
+    bands = (light.point([round(value * (0.6 + 0.4 / 255 * step)) for step in range(256)]) for value in color)
+    return Image.blend(picture, Image.merge("RGB", list(bands)), strength)
+
+
 def _from_oklab(lightness: Values, a: Values, b: Values) -> Floats:
     roots = [
         lightness + 0.3963377774 * a + 0.2158037573 * b,

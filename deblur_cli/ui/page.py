@@ -156,7 +156,7 @@ class Page:
         self.overwrite = ui.checkbox(REPLACE)
         with ui.row().classes("w-full items-center gap-2 no-wrap"):
             self.progress = ui.linear_progress(0.0, show_value=False).props('aria-label="Progress"')
-            self.cancel = ui.button("Cancel", on_click=session.cancel).props("flat dense no-caps")
+            self.cancel = ui.button("Cancel", on_click=self.stop).props("flat dense no-caps")
         self.status = ui.label().classes("w-full").style("white-space: pre-line; overflow-wrap: anywhere")
         self.status.props("role=status aria-live=polite")
         self.label_settings()
@@ -214,6 +214,11 @@ class Page:
                 self.show_facts()
                 self.allow(True)
         return None
+
+    def stop(self) -> None:
+        """End what is being done, after the tile at hand."""
+        self.session.cancel()
+        self.say("Canceling …")
 
     def allow(self, is_allowed: bool) -> None:
         """Let the user start further jobs, as far as there is a photo, or not."""
@@ -419,6 +424,7 @@ class Page:
             self.session.cancel()
             return
         self.is_following = True
+        self.show_facts()
         try:
             while self.needs_part():
                 view, self.is_outdated = self.view, False
@@ -428,11 +434,11 @@ class Page:
                 except CanceledError:
                     if not self.is_outdated:  # the user wants no more
                         self.say("Canceled.")
-                        self.show_facts()
                         return
                 await self.refresh()
         finally:
             self.is_following = False
+            self.show_facts()
 
     def needs_part(self) -> bool:
         """Whether the view shows pixels that are not restored as the mask is now."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from deblur_cli.errors import CanceledError
 from deblur_cli.files import check_target
@@ -16,7 +17,7 @@ from deblur_cli.photo import encode
 from deblur_cli.photo.decode import decode
 from deblur_cli.photo.photo import Photo, rgb_profile, to_eight_bits
 from deblur_cli.pictures import trajectory_overlay
-from deblur_cli.pictures.drawing import reduced, tinted, upsample
+from deblur_cli.pictures.drawing import reduced, tinted_picture, upsample
 from deblur_cli.restoration.deblurrer import Deblurrer, Request, Restoration, Result
 from deblur_cli.restoration.device import return_freed_memory
 from deblur_cli.restoration.engine import Progress
@@ -29,7 +30,7 @@ WHOLE = 1400  # pixels, the longer side of the whole photo as it is shown
 DETAIL = (720, 1152)  # rows and columns of the photo that are shown at their own size, unless told otherwise
 AROUND = 16  # cells around what is shown that are restored with it, since they shape what becomes of it
 STROKES = 100  # that can be undone
-TINT = np.array([255, 120, 0], np.float32)
+TINT = (255, 120, 0)
 STRENGTH_OF_TINT = 0.45
 RIM = 2  # pixels of the line around what is marked
 
@@ -373,7 +374,7 @@ class Session:
         if self.findings is not None and view.motion:
             shown = self._with_motion(shown, view)
         if self.findings is not None and view.mask:
-            self._add_mask(shown, view)
+            shown = self._with_mask(shown, view)
         if after is not None and 0 < column < shown.shape[1]:
             shown[:, column - 1 : column + 1] = 255
         return shown
@@ -405,8 +406,8 @@ class Session:
             derived.small = reduced(to_eight_bits(pixels), WHOLE)[0]
         return derived.small
 
-    def _add_mask(self, shown: Pixels8, view: View) -> None:
-        """Tint what is marked, and draw a line around it, in place."""
+    def _with_mask(self, shown: Pixels8, view: View) -> Pixels8:
+        """What is shown with what is marked tinted, and a line around it."""
         if view.center is None:
             values = upsample(self.opacity, (0, shown.shape[0]), shown.shape[1], self.scale(view))
         else:
@@ -417,9 +418,10 @@ class Session:
         inner[:-RIM] &= marked[RIM:]
         inner[:, RIM:] &= marked[:, :-RIM]
         inner[:, :-RIM] &= marked[:, RIM:]
-        color = np.broadcast_to(TINT, (int(marked.sum()), 3))
-        shown[marked] = np.rint(tinted(shown[marked].astype(np.float32), color, STRENGTH_OF_TINT))
-        shown[marked & ~inner] = 255
+        picture = Image.fromarray(shown)
+        picture.paste(tinted_picture(picture, TINT, STRENGTH_OF_TINT), mask=Image.fromarray(marked))
+        picture.paste((255, 255, 255), mask=Image.fromarray(marked & ~inner))
+        return np.array(picture)
 
     def _with_motion(self, shown: Pixels8, view: View) -> Pixels8:
         """Paths along which what is marked moved, over what is shown."""

@@ -78,12 +78,16 @@ def _keep_others_out(options: RunOptions, stack: ExitStack) -> None:
     if names_a_file(options) and not options.report:
         return  # then there is neither
     folder = result_folder(options)
+    home = home_of(folder)
     try:
-        stack.enter_context(held(home_of(folder), folder))
+        stack.enter_context(held(home, folder))
     except InUseError:
         if not options.is_one_photo or options.report or options.resume:
             raise  # else it has neither, too
     except OSError as error:
+        if home != folder:
+            how = "name another folder with XDG_STATE_HOME"
+            raise UsageError(f"cannot keep a journal in {home}: {error.strerror}; {how}") from error
         if options.output is not None or options.report:
             raise UsageError(f"cannot write to {folder}: {error.strerror}; choose another folder") from error
         # else it is one of several, perhaps, and its photos fail alone

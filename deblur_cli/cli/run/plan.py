@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum, auto
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from deblur_cli.cli.options import check_folder, is_folder_name
@@ -16,7 +15,7 @@ from deblur_cli.cli.run.companions import choose, copies_of, masks_of, sidecars_
 from deblur_cli.cli.run.options import ENDINGS, Existing, Kind, RunOptions
 from deblur_cli.errors import DecodeError, EncodeError, PhotoError, UsageError
 from deblur_cli.photo import encode
-from deblur_cli.photo.header import RAW_SUFFIXES, identify, is_picture_name, is_unread_name
+from deblur_cli.photo.header import identify, identify_head, is_picture_name, is_unread_name
 from deblur_cli.stores import Address, Location, heads, survey
 
 if TYPE_CHECKING:
@@ -247,15 +246,15 @@ def learn_kinds(addresses: Sequence[Address]) -> None:
 
     A TIFF that describes itself farther behind is taken for what its name says.
     """
-    with TemporaryDirectory(prefix="deblur-") as folder:
-        for start in range(0, len(addresses), AT_ONCE):
-            piece = addresses[start : start + AT_ONCE]
-            found = heads(piece)
-            for address in piece:
-                suffix = address.suffix if address.suffix.lower() in RAW_SUFFIXES else ""
-                file = Path(folder) / f"head{suffix}"
-                file.write_bytes(found.get(address, b""))
-                address.store.kinds[address] = _held(file)
+    for start in range(0, len(addresses), AT_ONCE):
+        piece = addresses[start : start + AT_ONCE]
+        found = heads(piece)
+        for address in piece:
+            try:
+                kind = identify_head(address.name, found.get(address, b""))
+            except (DecodeError, OSError):
+                kind = None
+            address.store.kinds[address] = kind
 
 
 def _is_raw(path: Location) -> bool:
