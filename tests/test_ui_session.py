@@ -248,6 +248,17 @@ def test_nothing_of_a_photo_stays_when_the_next_one_is_open(bench, tmp_path):
     assert not session.undo()
 
 
+def test_each_step_gives_memory_back(bench, tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr("deblur_cli.ui.session.return_freed_memory", lambda: given.append(True))
+    session = opened(bench, tmp_path / "a.png")
+    steps = (session.restore, lambda: session.restore_part(View((100.0, 80.0))), session.close)
+    for number, step in enumerate((lambda: session.save(tmp_path / "b.png"), *steps)):
+        given.clear()
+        step()
+        assert given, number
+
+
 def test_a_closed_window_holds_no_photo(bench, tmp_path):
     session = opened(bench, tmp_path / "a.png")
     session.restore()

@@ -115,7 +115,7 @@ class _Hand:
     """
 
     actor: Any
-    machine: str = "the cluster"
+    machine: str = "one machine"
     node: str = ""
     skill: Skill | None = None
     under_way: dict[Any, int | None] = field(default_factory=dict)
@@ -288,7 +288,8 @@ class RayPool:
             self._failed += 1
             if self._failed >= MOST_FAILED_STARTS:
                 raise DeblurError(f"workers of the cluster die as they start{why}: {_line(error)[:500]}")
-        self._happened.append(Death(number, hand.machine, why))
+        else:
+            self._happened.append(Death(number, hand.machine, why))
 
 
 def rooms(ray: Any, cpus: int, gpus: float) -> dict[str, int]:
