@@ -22,7 +22,7 @@ from deblur_cli.photo.decode import decode
 from deblur_cli.photo.encode import encode
 from deblur_cli.pictures.plots import Curve, Diagram
 from deblur_cli.restoration.deblurrer import Deblurrer, untouched
-from deblur_cli.restoration.device import clock, memory_errors, return_freed_memory
+from deblur_cli.restoration.device import clock, memory_errors, return_freed_memory, whole_float32
 from deblur_cli.restoration.findings import everywhere
 from deblur_cli.restoration.forecast import Part, dense_macs, detection_macs, parts_macs, restored_parts
 from deblur_cli.restoration.scales import ScaledPhoto, pyramid
@@ -190,6 +190,7 @@ def baseline_network(network: M2AENet, device: str) -> M2AENet:
     return create("nafnet", **asdict(replace(network.config, guided=False))).to(device).eval()
 
 
+@whole_float32()
 @torch.inference_mode()
 def run_dense(network: Network, level: ScaledPhoto, tiles: Iterable[Tile]) -> None:
     """A whole network over tiles, densely."""

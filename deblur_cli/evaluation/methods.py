@@ -31,7 +31,7 @@ from deblur_cli.nets.macs import count_detection, count_restoration, count_spare
 from deblur_cli.nets.network import CELL, cells_of, fit
 from deblur_cli.photo.photo import Photo
 from deblur_cli.restoration.deblurrer import Deblurrer, Request, Result
-from deblur_cli.restoration.device import memory_errors
+from deblur_cli.restoration.device import memory_errors, whole_float32
 from deblur_cli.restoration.findings import Findings
 from deblur_cli.restoration.forecast import dense_macs, detection_macs, parts_macs, restored_parts
 from deblur_cli.restoration.mask import feather_weights, region_confidence
@@ -76,6 +76,7 @@ class Whole:
         network = accelerate(copy.deepcopy(deblurrer.weights.network), exact=True)
         self.network = place(network, self.device, deblurrer.restorer.precision.dtype)
 
+    @whole_float32()
     @torch.inference_mode()
     def detect(self, pixels: NDArray[np.uint8]) -> Detection:
         image = torch.from_numpy(pixels).permute(2, 0, 1)[None].to(self.device)  # H W 3 -> 1 3 H W
@@ -84,6 +85,7 @@ class Whole:
         with advice():
             return self.network.detect(image)
 
+    @whole_float32()
     @torch.inference_mode()
     def restore(self, found: Detection, epsilon: float) -> Outcome:
         found = self.network.at(found, epsilon)

@@ -229,7 +229,8 @@ class WindowAttention(nn.Module):
 
     def forward(self, x: Tensor, barrier: Tensor | None = None) -> Tensor:
         """barrier: n n or K 1 n n, added to the attention."""
-        bias = self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)  # heads n n
+        bias = self.relative_position_bias_table[self.relative_position_index]
+        bias = bias.permute(2, 0, 1).contiguous()  # n n heads -> heads n n; kernels of CUDA want it in order
         if barrier is not None:
             bias = bias + barrier.to(bias.dtype)
         query, key, value = self.qkv(x)

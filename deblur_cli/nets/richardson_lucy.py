@@ -165,7 +165,7 @@ def cut_box(image: Tensor, blurred: Tensor, reach: Tensor) -> tuple[Tensor, Tens
     """
     margin = reach.amax(0).ceil().clamp(max=max(image.shape[1:])).long()
     first, last = (blurred.amin(0) - margin).clamp(min=0), blurred.amax(0) + margin
-    (top, left), (bottom, right) = torch.stack([first, last + 1]).tolist()  # the only wait for the device
+    (top, left), (bottom, right) = torch.stack([first, last + 1]).tolist()  # one wait for all four
     return to_linear(image[:, top:bottom, left:right]), blurred - first
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 EXISTS = "already exists"
 USE_OVERWRITE = "; use --overwrite or --skip-existing"
-AT_ONCE = 512  # photos of whose first bytes are in memory
+HEADS = 512  # photos whose first bytes are in memory at once
 _LOSSLESS = frozenset({"PNG", "TIFF"})
 
 
@@ -246,8 +246,8 @@ def learn_kinds(addresses: Sequence[Address]) -> None:
 
     A TIFF that describes itself farther behind is taken for what its name says.
     """
-    for start in range(0, len(addresses), AT_ONCE):
-        piece = addresses[start : start + AT_ONCE]
+    for start in range(0, len(addresses), HEADS):
+        piece = addresses[start : start + HEADS]
         found = heads(piece)
         for address in piece:
             try:
