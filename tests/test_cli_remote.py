@@ -3,6 +3,7 @@
 import asyncio
 import http.server
 import json
+import logging
 import os
 import shutil
 import signal
@@ -291,6 +292,42 @@ def test_what_cannot_be_done_is_said_in_one_line(words, line, album, monkeypatch
     assert result.exit_code != 0
     assert line in result.stderr
     assert "hush" not in result.output
+
+
+def test_warnings_name_the_address_once(album, monkeypatch):
+    detect = Deblurrer.detect
+
+    def warning(self, photo, *rest):
+        logging.getLogger("deblur_cli.photo").warning("%s: is odd", photo.source)
+        logging.getLogger("deblur_cli.photo").warning("nothing is even")
+        return detect(self, photo, *rest)
+
+    monkeypatch.setattr(Deblurrer, "detect", warning)
+    result = deblur("run", "memory://album/a.jpg", "-o", "memory://sharp/")
+    assert result.stderr.splitlines()[:2] == [
+        "warning: memory://album/a.jpg: is odd",
+        "warning: memory://album/a.jpg: nothing is even",
+    ]
+
+
+def test_a_journal_that_cannot_be_kept_is_named(album, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(album / "a.jpg"))
+    result = deblur("run", "memory://album/", "-o", "memory://sharp/")
+    assert (result.exit_code, "name another folder with XDG_STATE_HOME" in result.stderr) == (2, True)
+
+
+def test_kinds_are_asked_for_together(album, monkeypatch):
+    asked = []
+    ranges = MemoryFileSystem.cat_ranges
+
+    def counting(self, paths, *rest, **how):
+        asked.append(len(paths))
+        return ranges(self, paths, *rest, **how)
+
+    monkeypatch.setattr(MemoryFileSystem, "cat_ranges", counting)
+    result = deblur("run", "memory://album/", "-r", "-o", "memory://sharp/", "--raw-exposure", "1")
+    assert "no effect, as no photo is camera RAW" in result.stderr
+    assert asked == [len(ALBUM) + 2]
 
 
 def test_other_commands_take_no_addresses(album):
