@@ -188,7 +188,7 @@ def test_of_a_shot_in_two_formats_the_preferred_one_is_taken(tmp_path, prefer, t
     for name in (*names, "raw/b.dng"):  # in another folder it is no pair
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    options = RunOptions(inputs=[tmp_path], recursive=True, prefer=prefer, tile=None)
+    options = RunOptions(inputs=[tmp_path], recursive=True, prefer=prefer, tile=None, actor_cpus=None)
     plan = make_plan(collect(options), options, Existing.replace)
     assert {str(job.source.relative_to(tmp_path)) for job in plan.jobs} == {*taken, "raw/b.dng"}
     assert plan.left_out.record()["other_of_pair"] == len(names - taken)

@@ -256,7 +256,7 @@ def test_planned_results_are_unique_and_never_an_original(names, suffix, form, o
             (root / name).touch()
         out = Path(folder) / "out" if elsewhere else None
         where = {"inputs": [root], "recursive": True, "output": out, "suffix": suffix, "format": form}
-        options = RunOptions(**where, mask=overlays, trajectory=overlays, tile=None)
+        options = RunOptions(**where, mask=overlays, trajectory=overlays, tile=None, actor_cpus=None)
         try:
             found = collect(options)
             plan = make_plan(found, options, Existing.replace)

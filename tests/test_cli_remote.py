@@ -3,6 +3,7 @@
 import asyncio
 import http.server
 import json
+import logging
 import os
 import shutil
 import signal
@@ -100,7 +101,7 @@ def test_results_are_those_of_folders(album, tmp_path):
 
 
 def test_photos_and_results_may_be_in_different_places(album, tmp_path):
-    assert deblur("run", "memory://album/a.jpg", "-o", tmp_path / "out").exit_code == 0
+    assert deblur("memory://album/a.jpg", "-o", tmp_path / "out").exit_code == 0  # `run` may be left out
     assert deblur("run", album / "a.jpg", "memory://album/b.png", "-o", "memory://out/").exit_code == 0
     assert deblur("run", "memory://album/calm.jpg", "-o", "memory://out/renamed.png").exit_code == 0
     assert content_of("memory://out").keys() == {"a_deblurred.jpg", "b_deblurred.png", "renamed.png"}
@@ -293,6 +294,42 @@ def test_what_cannot_be_done_is_said_in_one_line(words, line, album, monkeypatch
     assert "hush" not in result.output
 
 
+def test_warnings_name_the_address_once(album, monkeypatch):
+    detect = Deblurrer.detect
+
+    def warning(self, photo, *rest):
+        logging.getLogger("deblur_cli.photo").warning("%s: is odd", photo.source)
+        logging.getLogger("deblur_cli.photo").warning("nothing is even")
+        return detect(self, photo, *rest)
+
+    monkeypatch.setattr(Deblurrer, "detect", warning)
+    result = deblur("run", "memory://album/a.jpg", "-o", "memory://sharp/")
+    assert result.stderr.splitlines()[:2] == [
+        "warning: memory://album/a.jpg: is odd",
+        "warning: memory://album/a.jpg: nothing is even",
+    ]
+
+
+def test_a_journal_that_cannot_be_kept_is_named(album, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(album / "a.jpg"))
+    result = deblur("run", "memory://album/", "-o", "memory://sharp/")
+    assert (result.exit_code, "name another folder with XDG_STATE_HOME" in result.stderr) == (2, True)
+
+
+def test_kinds_are_asked_for_together(album, monkeypatch):
+    asked = []
+    ranges = MemoryFileSystem.cat_ranges
+
+    def counting(self, paths, *rest, **how):
+        asked.append(len(paths))
+        return ranges(self, paths, *rest, **how)
+
+    monkeypatch.setattr(MemoryFileSystem, "cat_ranges", counting)
+    result = deblur("run", "memory://album/", "-r", "-o", "memory://sharp/", "--raw-exposure", "1")
+    assert "no effect, as no photo is camera RAW" in result.stderr
+    assert asked == [len(ALBUM) + 2]
+
+
 def test_other_commands_take_no_addresses(album):
     result = deblur("epsilon", "s3://bucket/a.jpg")
     assert "only `deblur run` takes addresses" in result.output
@@ -359,12 +396,13 @@ def bucket(s3):
 
 def test_a_bucket_gives_the_results_of_a_folder(album, bucket, tmp_path):
     upload(album, "s3://photos/album")
-    bucket.pipe_file("photos/album/x//odd.jpg", b"1")
+    for key in ("x//odd.jpg", "x/../odd.jpg", "x//notes.txt"):
+        bucket.pipe_file(f"photos/album/{key}", b"1")
     bucket.pipe_file("photos/album/", b"")  # what consoles make for a folder
     words = ("-r", "--data", "npz", "--report")
     assert deblur("run", album, "-o", tmp_path / "sharp", *words).exit_code == 1
     result = deblur("run", "s3://photos/album/", "-o", "s3://photos/sharp", *words)
-    assert "no folder can hold s3://photos/album/x//odd.jpg; rename it" in result.stderr
+    assert "no folder can hold a file named s3://photos/album/x/../odd.jpg and 1 more" in result.stderr
     pictures = {
         name: content for name, content in content_of("s3://photos/sharp").items() if "report" not in name
     }
@@ -477,15 +515,19 @@ def test_on_a_server_with_folders_a_result_gets_its_name_last(album, sftp, tmp_p
     (folder / "out" / "day" / "c_deblurred.jpg").write_bytes(b"mine")
     words = (f"sftp://me:hush@{host}/album/", "-r", "-o", f"sftp://me:hush@{host}/out/")
     result = deblur("run", *words, "--skip-existing")
+    reported = deblur("run", *words, "--skip-existing", "--report")
+    page = (folder / "out" / "deblur_report" / "index.html").read_text()
+    assert f"sftp://me@{host}/album/a.jpg" in page
+    assert f"sftp://me@{host}/out/deblur_report/index.html" in reported.stdout
+    shutil.rmtree(folder / "out" / "deblur_report")
     deblur("run", album, "-r", "-o", tmp_path / "out")
     expected = local_content_of(tmp_path / "out") | {"day/c_deblurred.jpg": b"mine"}
+    names = {Path(name).name for name in expected}
     assert local_content_of(folder / "out") == expected
     assert f"sftp://me@{host}/out/a_deblurred.jpg" in result.stdout
-    assert {Path(new).name for _, new in named} == {Path(name).name for name in expected} - {
-        "c_deblurred.jpg"
-    }
+    assert {Path(new).name for _, new in named} - {"index.html"} == names - {"c_deblurred.jpg"}
     assert all(Path(old).match(PARTIAL) for old, _ in named)
-    assert "hush" not in result.output
+    assert "hush" not in result.output + reported.output + page
     refused = deblur("run", f"sftp://me:wrong-hush@{host}/album/", "-o", tmp_path / "none")
     assert "access is refused" in refused.output
     assert "hush" not in refused.output

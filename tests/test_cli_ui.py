@@ -9,7 +9,7 @@ from deblur_cli.cli.options import FolderPath
 from deblur_cli.cli.run.options import RunOptions
 from deblur_cli.cli.ui import _items
 
-PLAIN = {"epsilon": None, "tile": None, "scales": (1,), "jobs": None}
+PLAIN = {"epsilon": None, "tile": None, "scales": (1,), "jobs": None, "actor_cpus": None}
 
 
 def test_without_the_extra_it_is_named(monkeypatch, tmp_path):

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from deblur_cli import __version__, stores
-from deblur_cli.errors import UsageError
+from deblur_cli.errors import EncodeError, UsageError
 from deblur_cli.files import PARTIAL, explain, write_file
 from deblur_cli.photo.photo import rgb_profile, to_eight_bits
 from deblur_cli.pictures import at_scales, blurred, flow_overlay, mask_overlay, trajectory_overlay
@@ -142,7 +142,7 @@ class Report:
     ) -> None:
         """Write the pictures of a photo and what was done. Raises EncodeError.
 
-        source: where the photo is, which may be a copy
+        source: where the photo comes from, of which `photo` may be a copy
         """
         home = self._home(source)
         try:
@@ -199,9 +199,7 @@ class Report:
     def _written(self) -> Iterator[tuple[Location, bytes | OSError]]:
         photos = self.folder / _PHOTOS
         if isinstance(photos, Address):
-            photos.forget()
-            photos.list_below()
-            yield from read_all(path for path in photos.files_below() if path.name == _ENTRY)
+            yield from read_all(_entries_of(photos))
             return
         for path in photos.glob(f"*/{_ENTRY}"):
             try:
@@ -239,6 +237,18 @@ def write_comparison(folder: Path, before: "Photo", after: "Photo") -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     return folder / PAGE
+
+
+def _entries_of(photos: Address) -> list[Address]:
+    """The files of a page elsewhere that tell of its photos, as there are now. Raises EncodeError."""
+    photos.forget()
+    try:
+        photos.list_below()
+        return [path for path in photos.files_below() if path.name == _ENTRY]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise EncodeError(f"{photos}: cannot be listed: {error.strerror}") from error
 
 
 def _write(place: Location, content: bytes) -> None:

@@ -4,7 +4,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from deblur_cli.cli.run.options import DEFAULT_SUFFIX, ENDINGS, RunOptions
 from deblur_cli.cli.run.patterns import Pattern
@@ -219,8 +219,7 @@ def _photos_of(given: Location, options: RunOptions, collection: Collection) -> 
             collection.folders += 1
             before = collection.passed_over
             strange = given.list_below() if isinstance(given, Address) and options.recursive else []
-            unusable = [Problem(given, f"no folder can hold {name}; rename it") for name in strange]
-            found = unusable + list(_Walk(given, options, collection).pictures(given))
+            found = [*_unusable(given, strange), *_Walk(given, options, collection).pictures(given)]
             return found or _why_none(given, options, collection, before)
         if given.is_file():
             name = Path(given.name)
@@ -229,6 +228,14 @@ def _photos_of(given: Location, options: RunOptions, collection: Collection) -> 
         return [Problem(given, IRREGULAR if exists else _why_gone(given, options), is_nothing=not exists)]
     except OSError as error:  # a folder on the way may not be entered, or the name is too long
         return [Problem(given, f"cannot be reached: {error.strerror}")]
+
+
+def _unusable(folder: Location, names: Sequence[str]) -> Iterator[Problem]:
+    """Yield a problem where photos of a store have names that no folder can hold."""
+    pictures = sorted(name for name in names if is_picture_name(PurePosixPath(name)))
+    if pictures:
+        more = f" and {len(pictures) - 1} more" if pictures[1:] else ""
+        yield Problem(folder, f"no folder can hold a file named {pictures[0]}{more}; rename it there")
 
 
 def _why_gone(given: Location, options: RunOptions) -> str:

@@ -343,7 +343,7 @@ def stamp(path: Location, *, known: bool = False) -> Stamp | None:
     """
     try:
         if isinstance(path, Address):
-            if not known:
+            if not known or path.store.backend.is_web:  # nothing is known of the web
                 return path.stamp()
             return None if (entry := path.entry()) is None else entry.stamp
         status = path.stat()

@@ -103,7 +103,7 @@ class RunOptions(shared.DeblurOptions):
         list[Location],
         typer.Argument(
             metavar="PHOTO|FOLDER",
-            help="Photos or folders of photos, also by address (s3://...); - reads from stdin.",
+            help="Photos, folders, or addresses (s3://...); - is stdin.",
             show_default=False,
             parser=shared.parse_location,
         ),

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 EXISTS = "already exists"
 USE_OVERWRITE = "; use --overwrite or --skip-existing"
-AT_ONCE = 512  # photos of whose first bytes are in memory
+HEADS = 512  # photos whose first bytes are in memory at once
 _LOSSLESS = frozenset({"PNG", "TIFF"})
 
 
@@ -234,6 +234,8 @@ def _without_effect(jobs: Sequence[Job], options: RunOptions, folders: int) -> I
     asked = [one for one in fields(options) if one.name.startswith("raw_")]
     asked = [one for one in asked if getattr(options, one.name) != one.default]
     asked = [one for one in asked if one.name not in options.from_file]
+    if asked:
+        learn_kinds([job.source for job in jobs if isinstance(job.source, Address)])
     if asked and not any(_is_raw(job.source) for job in jobs):
         names = " and ".join(f"--{one.name.replace('_', '-')}" for one in asked)
         yield f"{names}: no effect, as no photo is camera RAW"
@@ -246,8 +248,9 @@ def learn_kinds(addresses: Sequence[Address]) -> None:
 
     A TIFF that describes itself farther behind is taken for what its name says.
     """
-    for start in range(0, len(addresses), AT_ONCE):
-        piece = addresses[start : start + AT_ONCE]
+    unknown = [address for address in addresses if address not in address.store.kinds]
+    for start in range(0, len(unknown), HEADS):
+        piece = unknown[start : start + HEADS]
         found = heads(piece)
         for address in piece:
             try:
@@ -264,8 +267,7 @@ def _is_raw(path: Location) -> bool:
 def _held(path: Location) -> str | None:
     """Return the format of a photo by its bytes, None where they do not tell."""
     if isinstance(path, Address):
-        if path not in path.store.kinds:
-            learn_kinds([path])
+        learn_kinds([path])
         return path.store.kinds[path]
     try:
         return identify(path)

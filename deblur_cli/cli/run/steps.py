@@ -1,5 +1,6 @@
 """The steps that take a photo of a run from its file to its results; how a run works in this process."""
 
+import logging
 import os
 import time
 from collections import defaultdict
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
     from deblur_cli.restoration.deblurrer import Deblurrer, Request, Result
     from deblur_cli.restoration.findings import Findings
     from deblur_cli.weights import LoadedWeights
+
+logger = logging.getLogger(__name__)
 
 BYTES_PER_PIXEL = 24  # what a photo takes at most beside the network: 16 bits, its result, and its file
 MEMORY_SHARE = 0.25  # of the free memory, for photos; the tiles in the network need the rest
@@ -248,7 +251,7 @@ class Steps:
                 written.append(place)
         except BaseException:
             for place in set(written) & set(new):
-                place.unlink(missing_ok=True)
+                _remove(place)
             raise
         return lost
 
@@ -300,6 +303,13 @@ class Steps:
             self._listener.report(job, Failure.of(outcome, debug=self._options.debug))
         else:
             self._listener.report(job, outcome)
+
+
+def _remove(place: Location) -> None:
+    try:
+        place.unlink(missing_ok=True)
+    except OSError as error:
+        logger.warning("%s: is left, as it cannot be removed (%s)", place, error.strerror)
 
 
 def automatic_jobs(device: str, cores: int | None = None) -> int:
