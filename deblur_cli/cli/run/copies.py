@@ -58,8 +58,8 @@ class Copies:
 
     def bring(self, job: Job) -> LocalJob:
         """Fetch what a job reads, and return what the job is on this machine. Raises DecodeError."""
-        inputs = [job.source, *job.sidecars.values(), *([job.mask] if job.mask else [])]
-        away = [place for place in (*inputs, *job.results.values()) if isinstance(place, Address)]
+        inputs = {job.source, *job.sidecars.values(), *([job.mask] if job.mask else [])}
+        away = {place for place in (*inputs, *job.results.values()) if isinstance(place, Address)}
         if not away:
             self._copies[job] = _Copy(LocalJob.of(job))
             return self.of(job)
@@ -73,7 +73,7 @@ class Copies:
         copy = _Copy(LocalJob.of(job, lambda place: place if isinstance(place, Path) else files[place]))
         copy.folder, copy.files = folder, files
         self._copies[job] = copy
-        for address in (one for one in away if one in inputs):
+        for address in away & inputs:
             try:
                 if address == job.source:
                     copy.stamp = address.stamp()
