@@ -28,7 +28,7 @@ from deblur_cli.weights import LoadedWeights
 CELLS = (24, 32)  # of the picture that all see, high and wide
 REACH = 0.7  # cells, standard deviation of the motion that networks are told
 SEED = 2026
-SUMMATION = 1e-4  # more than another order of summation costs float32, and less than TF32 does
+SUMMATION = 1e-3  # more than another order of summation costs a network in float32, and less than TF32
 ROUNDINGS = 32  # of the number format, one upon the other, through the layers of a network
 BLUR = 13  # pixels that a disc in the picture moved, which covers this share of it:
 BLURRED = 0.15
@@ -36,9 +36,7 @@ BLURRED = 0.15
 exactly = partial(accelerate, exact=True)
 
 M = TypeVar("M", bound=nn.Module)
-Put = Callable[
-    [Tensor], Tensor
-]  # brings float32 of the CPU to where, and in the layout in which, a path runs
+Put = Callable[[Tensor], Tensor]  # brings float32 of the CPU to where a path runs, in its layout
 
 
 @dataclass(frozen=True)
