@@ -60,6 +60,7 @@ def test_formats_that_need_an_extra_are_told_with_what_to_install(monkeypatch):
         'reading HEIC; to add it, run pip install ".[heif]" in your clone of deblur',
         'reading JPEG XL; to add it, run pip install ".[jxl]" in your clone of deblur',
         'drawing plots; to add it, run pip install ".[plot]" in your clone of deblur',
+        'photos in buckets and on the web; to add it, run pip install ".[remote]" in your clone of deblur',
         '`deblur run --cluster`; to add it, run pip install ".[cluster]" in your clone of deblur',
         'the page of `deblur ui`; to add it, run pip install ".[ui]" in your clone of deblur',
     ):

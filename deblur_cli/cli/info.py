@@ -14,6 +14,7 @@ EXTRAS = (  # name, what it adds, the module that it installs, and the format th
     ("heif", "reading HEIC", "pillow_heif", "HEIF"),
     ("jxl", "reading JPEG XL", "pillow_jxl", "JXL"),
     ("plot", "drawing plots", "matplotlib", None),
+    ("remote", "photos in buckets and on the web", "s3fs", None),
     ("cluster", "`deblur run --cluster`", "ray", None),
     ("ui", "the page of `deblur ui`", "nicegui", None),
 )
