@@ -175,6 +175,16 @@ def test_another_version_on_a_machine_ends_the_run_before_any_photo(ray, photos,
     assert not (tmp_path / "out").exists()
 
 
+def test_workers_that_cannot_start_end_the_run_with_what_they_died_of(ray, photos, tmp_path, monkeypatch):
+    def missing(told, number):
+        raise made_up_ray.RayError("The actor died.\nModuleNotFoundError: No module named 'deblur_cli'")
+
+    monkeypatch.setattr(ray, "greeting", missing)
+    result = run(photos, "-o", tmp_path / "out")
+    assert (result.exit_code, (tmp_path / "out").exists()) == (1, False)
+    assert "die as they start (ModuleNotFoundError: No module named 'deblur_cli')" in result.stderr
+
+
 def test_a_machine_that_does_not_see_the_photos_is_told_in_one_line(ray, photos, tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "LOCK", "not there")
     result = run(photos, "-o", tmp_path / "out")

@@ -1,4 +1,5 @@
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,14 @@ def test_commands_have_the_options_that_documents_show(page):
             command = command.commands[name]
         shown = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}
         assert shown <= option_names(command), line
+
+
+def test_the_tables_of_costs_are_what_the_script_prints():
+    script = runpy.run_path(str(ROOT / "examples" / "scale.py"))
+    page = (ROOT / "docs" / "SCALE.md").read_text("utf-8")
+    for lines in (script["cpu_table"](), script["limits_table"]()):
+        assert "\n".join(lines) in page
+    assert f"For T = 0.5 that would be {script['gpu_lines'](0.5)[0].rpartition(' ')[2]}." in page
 
 
 def test_modules_that_the_architecture_names_exist():

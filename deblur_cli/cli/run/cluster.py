@@ -97,7 +97,9 @@ def _connect(ray: Any, cluster: str) -> None:
             raise UsageError(
                 "no Ray cluster runs here: start one with `ray start --head`, or use --cluster local"
             ) from error
-        raise UsageError(f"cannot join the cluster at {cluster}: {_line(error)}") from error
+        raise UsageError(
+            f"cannot join the cluster at {cluster}: {_line(error)}; RAY_AUTH_MODE=token may be missing"
+        ) from error
     except (RuntimeError, ValueError) as error:
         raise UsageError(f"cannot join the cluster at {cluster}: {_line(error)}") from error
 
@@ -287,7 +289,10 @@ class RayPool:
         if hand.skill is None:
             self._failed += 1
             if self._failed >= MOST_FAILED_STARTS:
-                raise DeblurError(f"workers of the cluster die as they start{why}: {_line(error)[:500]}")
+                last = str(error).strip().splitlines()[-1][:300]
+                raise DeblurError(
+                    f"workers of the cluster die as they start ({last}); is deblur installed there as here?"
+                )
         else:
             self._happened.append(Death(number, hand.machine, why))
 

@@ -220,12 +220,12 @@ class Dispatcher:
         self.lost.update(held)
         if self._ending:
             return
-        again = f"; {counted(len(held), 'photo')} it had not reported will be done alone" if held else ""
-        self._streams.warn(f"a worker on {death.name} died{death.why}{again}")
         if len(held) == 1:
             self._deaths[held[0]] += 1
-        for number in held:
-            if self._deaths[number] < MOST_DEATHS:
-                self._suspects.append(number)
-            else:
-                self._settle(number, Failure(SET_ASIDE))
+        fatal = [number for number in held if self._deaths[number] >= MOST_DEATHS]
+        again = [number for number in held if number not in fatal]
+        then = f"; {counted(len(again), 'photo')} it had not reported will be done alone" if again else ""
+        self._streams.warn(f"a worker on {death.name} died{death.why}{then}")
+        self._suspects += again
+        for number in fatal:
+            self._settle(number, Failure(SET_ASIDE))

@@ -187,7 +187,11 @@ class Worker:
         with suppress(OSError):  # then names that are relative are missed below
             os.chdir(kit.folder)
         for path in kit.seen:
-            if not path.exists():
+            try:
+                is_seen = path.exists()
+            except OSError as error:
+                raise DeblurError(f"{path} cannot be reached: {error.strerror}") from error
+            if not is_seen:
                 raise DeblurError(
                     f"{path} is not there; photos and results must be where all machines see them"
                 )
