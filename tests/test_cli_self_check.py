@@ -28,12 +28,20 @@ def test_all_is_well_here():
     facts = json.loads(result.stdout)
     assert facts["passed"] and facts["weights"] == "m2aenet-guided + detector-small"
     checks = {(check["what"], check["precision"]): check for check in facts["checks"]}
-    assert {precision for _, precision in checks} == {"fp32", "bf16", "fp16"}
+    assert {precision for _, precision in checks} == {"fp32", "bf16"}
     for what in ("detector", "restorer", "NAFNet", "LMD-ViT", "tiles", *TOOL):
-        assert all((what, precision) in checks for precision in ("fp32", "bf16", "fp16"))
+        assert all((what, precision) in checks for precision in ("fp32", "bf16"))
     assert all(check["error"] <= check["limit"] and check["reason"] for check in facts["checks"])
     assert checks["Richardson-Lucy", "fp32"]["error"] > 0  # it is not the plain way itself
     assert checks["tool, picture, mean", "bf16"]["error"] > 0
+
+
+def test_half_precision_is_checked_where_it_is_asked_for():
+    expected = {}
+    for path in fast_paths(weights()):
+        check = check_path(path, "cpu", "fp16", expected)
+        assert check.passed, check
+        assert check.precision == ("fp32" if path.always_float32 else "fp16")
 
 
 def wrong(plain):
