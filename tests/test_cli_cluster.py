@@ -185,6 +185,21 @@ def test_workers_that_cannot_start_end_the_run_with_what_they_died_of(ray, photo
     assert "die as they start (ModuleNotFoundError: No module named 'deblur_cli')" in result.stderr
 
 
+def test_a_worker_that_dies_as_it_starts_is_replaced(ray, photos, tmp_path, monkeypatch):
+    greet = ray.greeting
+
+    def die_first(told, number):
+        if number == 0:
+            raise made_up_ray.RayError("The actor died.")
+        return greet(told, number)
+
+    monkeypatch.setattr(ray, "greeting", die_first)
+    monkeypatch.setattr(cluster, "PATROL", 0)
+    ray.resources = {"CPU": 1.0, "memory": 8e9}
+    assert run(photos, "-o", tmp_path / "out", "--actor-cpus", "1").exit_code == 0
+    assert len(names_in(tmp_path / "out")) == 10
+
+
 def test_a_machine_that_does_not_see_the_photos_is_told_in_one_line(ray, photos, tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "LOCK", "not there")
     result = run(photos, "-o", tmp_path / "out")

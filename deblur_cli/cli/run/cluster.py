@@ -98,7 +98,8 @@ def _connect(ray: Any, cluster: str) -> None:
                 "no Ray cluster runs here: start one with `ray start --head`, or use --cluster local"
             ) from error
         raise UsageError(
-            f"cannot join the cluster at {cluster}: {_line(error)}; RAY_AUTH_MODE=token may be missing"
+            f"cannot join the cluster at {cluster} ({_line(error)}); if it asks for a token, set "
+            "RAY_AUTH_MODE=token"
         ) from error
     except (RuntimeError, ValueError) as error:
         raise UsageError(f"cannot join the cluster at {cluster}: {_line(error)}") from error
@@ -153,6 +154,7 @@ class RayPool:
             raise UsageError(
                 f"no machine of the cluster has the {need} of a worker: lower --actor-cpus or --actor-gpus"
             )
+        self._most = most
         self._patrol(most)
 
     @property
@@ -163,7 +165,7 @@ class RayPool:
     def gather(self, streams: Output) -> None:
         """Wait for the workers that have room, and a while for further ones. Raises DeblurError."""
         began, told = time.monotonic(), False
-        while len(self.skills) < len(self._hands):
+        while not self.skills or len(self.skills) < len(self._hands):
             waited = time.monotonic() - began
             if waited > GREETING and self.skills:
                 break
@@ -172,6 +174,7 @@ class RayPool:
                 told = True
             self.wait(1.0)
             self._collect()
+            self._patrol(self._most)
         machines = {hand.node for hand in self._hands.values() if hand.skill}
         kinds = sorted(set(map(str, self.skills)))
         workers = f"{counted(len(self.skills), 'worker')} on {counted(len(machines), 'machine')}"
