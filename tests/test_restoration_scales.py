@@ -144,6 +144,12 @@ def test_a_region_is_restored_at_the_scale_that_sees_it_surely_with_the_best_len
     assert findings.probability[:8].max() < 0.2
 
 
+def test_finer_scales_that_half_believe_in_blur_do_not_hide_what_a_coarse_one_is_sure_of():
+    found = {scale: seen(SIZE, scale, inside=0.35, length=BEST_LENGTH) for scale in (1, 2)}
+    found[4] = seen(SIZE, 4, inside=0.95, length=BEST_LENGTH)
+    assert (merge_scales(found, SIZE).probability[MIDDLE] > 0.85).all()
+
+
 def test_short_blur_is_restored_in_the_photo_itself():
     found = {scale: seen(SIZE, scale, **DOUBT) for scale in SCALES}
     found[1] = seen(SIZE, 1, inside=0.97, length=BEST_LENGTH / 2, outside=0.01)

@@ -68,7 +68,7 @@ def test_what_moved_becomes_sharper_and_the_rest_stays(deblurrer, length, angle,
     differs = (pixels != blurred).any(axis=2)
     assert differs[mask].mean() > 0.5
     far = ~binary_dilation(mask, iterations=40)
-    assert differs[far].mean() < 0.02
+    assert differs[far].mean() < 0.03
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

@@ -30,6 +30,7 @@ from deblur_cli.restoration.tiles import Tile
 SMALLEST_SIDE = 64  # pixels; scales at which the shorter side would be less are left out
 BEST_LENGTH = 11.0  # pixels of blur, at the scale that is restored, that are restored best
 SMOOTHING = 5  # cells; neighbors move alike, and one scale should not end where the next cell begins
+SUREST = 3  # power of its confidence by which a scale counts for that of all; a large one takes the surest
 SURE = 1e-3  # confidence that counts for nothing beside any other
 BLURRED = 0.5  # confidence from which a cell counts towards a shake of the photo
 BLOCKS, WIDELY = 4, 0.75  # a shake shows in that share of 4 x 4 blocks of the photo
@@ -97,6 +98,7 @@ def merge_scales(detected: Mapping[int, Floats], size: tuple[int, int]) -> Findi
     detected: by scale, probability, start and end, 5 h w, displacements in pixels of the photo at that scale
     Scales lie over each other like layers, the finest in front: each counts as far as it is sure and no finer
     one is, since finer ones measure motion better and coarser ones see blur that is too long for finer ones.
+    The confidence is nearly that of the surest scale: finer ones that half believe in blur do not lower it.
     A cell is restored at the scale that makes its motion BEST_LENGTH long.
     """
     cells = cells_of(size)
@@ -104,7 +106,8 @@ def merge_scales(detected: Mapping[int, Floats], size: tuple[int, int]) -> Findi
     probability = torch.cat([layer[:, :1] for layer in layers], 1)  # 1 s h w, the finest scale first
     fields = torch.stack([layer[:, 1:] for layer in layers], 1)  # 1 s 4 h w
     weight = layer_weights(probability)
-    sure, field = (weight * probability).sum(1, keepdim=True), (weight[:, :, None] * fields).sum(1)
+    field = (weight[:, :, None] * fields).sum(1)
+    sure = joint_confidence(weight, probability)
     sure = sure * outstanding_share(sure, 2 * field[:, :2])
     length = (weight * 2 * fields[:, :, :2].norm(dim=2)).sum(1, keepdim=True)
     moved = smooth(length * sure) / smooth(sure).clamp(min=SURE)
@@ -120,6 +123,12 @@ def layer_weights(probability: Tensor) -> Tensor:
     through = torch.cat([torch.ones_like(through[:, :1]), through[:, :-1]], 1)
     weight = probability * through + SURE * probability + SURE**2
     return weight / weight.sum(1, keepdim=True)
+
+
+def joint_confidence(weight: Tensor, probability: Tensor) -> Tensor:
+    """The mean confidence of all scales, 1 s h w each, in which sure ones count most: 1 1 h w."""
+    weight = weight * probability.clamp(min=SURE) ** SUREST
+    return (weight * probability).sum(1, keepdim=True) / weight.sum(1, keepdim=True)
 
 
 def outstanding_share(sure: Tensor, motion: Tensor) -> Tensor:
