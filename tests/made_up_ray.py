@@ -3,6 +3,7 @@
 Workers are real, and so is their work; they die of photos whose names hold `poison`.
 """
 
+import pickle
 import sys
 from itertools import count
 from types import ModuleType, SimpleNamespace
@@ -52,6 +53,7 @@ class Method:
 
     def remote(self, *words):
         call = getattr(self.actor.worker, self.name)
+        words = pickle.loads(pickle.dumps(words))  # as they go to another process
         if self.name != "work":
             return Answer(lambda: call(*words))
         return Rows(self.actor, self.until_poison(call, *words))

@@ -6,6 +6,7 @@ import re
 import sys
 from pathlib import Path
 
+import fsspec
 import made_up_ray
 import pytest
 import torch
@@ -14,6 +15,7 @@ from cli_helpers import deblur, errors_in, install, make_photo, names_in, stop_a
 from deblur_cli.cli.run import batch, cluster, journal
 from deblur_cli.cli.run.journal import NAME
 from deblur_cli.errors import how_to_install
+from deblur_cli.stores import parse
 
 
 @pytest.fixture(autouse=True)
@@ -101,6 +103,22 @@ def test_the_report_is_that_of_a_run_without_cluster(ray, photos, tmp_path):
     assert names_in(tmp_path / "out") == names_in(tmp_path / "alone")
     page = (tmp_path / "out" / "deblur_report" / "index.html").read_text()
     assert "text.jpg" in page and "a.png" in page
+
+
+def test_photos_in_a_bucket_need_no_folder_that_machines_share(ray, photos, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    files = fsspec.filesystem("memory")
+    files.store.clear()
+    make_photo(photos / "poison.png")
+    for name in names_in(photos):
+        (parse("memory://album") / name).put(photos / name, overwrite=True)
+    result = run("memory://album/", "-o", "memory://sharp/", "--report")
+    assert [line.split(": ")[1] for line in errors_in(result)] == ["memory://album/poison.png"]
+    (photos / "poison.png").unlink()
+    deblur("run", photos, "-o", tmp_path / "alone")
+    made = {path.rpartition("/")[2]: files.cat(path) for path in files.find("/sharp") if "report" not in path}
+    assert made == files_in(tmp_path / "alone")
+    assert b"poison.png" in files.cat("/sharp/deblur_report/index.html")
 
 
 def test_a_driver_that_dies_leaves_what_resume_goes_on_with(ray, photos, tmp_path, monkeypatch):
