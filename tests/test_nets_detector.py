@@ -59,6 +59,14 @@ def test_cues_are_those_of_the_plain_way_in_strips_of_any_height(rows, columns, 
     torch.testing.assert_close(found, detector.cues_reference(picture), atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_pixels_of_a_cell_are_channels_as_after_an_unshuffle(layout):
+    picture = torch.rand(2, 3, 48, 80).contiguous(memory_format=layout)
+    cells = detector.cells_as_channels(picture)
+    assert torch.equal(cells, F.pixel_unshuffle(picture, CELL))
+    assert cells.is_contiguous(memory_format=torch.channels_last)
+
+
 @pytest.mark.parametrize("direction", [0, 3, 6, 9])
 def test_along_the_motion_the_picture_is_least_like_itself_at_the_length_of_the_blur(direction):
     full = detector.SCALES[1]

@@ -242,10 +242,11 @@ class Engine:
 
         Its last row and column are repeated up to whole multiples of what the network halves.
         """
-        multiple = network.multiple
-        padding = (0, -image.shape[-1] % multiple, 0, -image.shape[-2] % multiple)
-        padded = F.pad(to_device(image, self.device), padding, mode="replicate")
-        return padded.contiguous(memory_format=torch.channels_last)
+        right, below = (-side % network.multiple for side in (image.shape[-1], image.shape[-2]))
+        uploaded = to_device(image, self.device)
+        if right or below:
+            uploaded = F.pad(uploaded, (0, right, 0, below), mode="replicate")
+        return uploaded.contiguous(memory_format=torch.channels_last)
 
 
 def drift(restored: Tensor, image: Tensor) -> float:
