@@ -13,7 +13,7 @@ IO_CORE_SECONDS = 0.18 + 0.28  # reading and writing a JPEG of that size (docs/b
 MEGABYTES = 5  # of a photo, and of its result
 READS, WRITES = 6, 1  # requests per photo: one GET, four HEAD, and one LIST; one PUT
 PREFIX_READS, PREFIX_WRITES = 5500, 3500  # per second that S3 serves for one prefix, as AWS says
-PLANNED, REPORTED = 3000, 380  # photos per second that the driver plans and notes
+PLANNED, REPORTED = 3000, 1000  # photos per second that the driver plans and notes
 PLANNED_KB = 2.4  # memory of the driver for each photo
 
 

@@ -16,14 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deblur_cli import __version__
 from deblur_cli.cli.output import Output, describe, interrupts_held, libraries_logged
 from deblur_cli.cli.run.collect import counted
 from deblur_cli.cli.run.dispatch import AHEAD, Arrival, Death, Dispatcher, Done, Event, Numbered, Reported
 from deblur_cli.cli.run.journal import Journal
 from deblur_cli.cli.run.options import RunOptions
 from deblur_cli.cli.run.plan import Job, result_folder
-from deblur_cli.cli.run.worker import Kit, Skill, Worker
+from deblur_cli.cli.run.worker import Kit, Skill, Worker, version_of_code
 from deblur_cli.errors import DeblurError, UsageError, how_to_install
 from deblur_cli.files import LOCK
 
@@ -133,6 +132,7 @@ class RayPool:
     def __init__(self, ray: Any, kit: Kit, options: RunOptions, most: int) -> None:
         self._ray = ray
         self._kit = ray.put(kit)
+        self._version = version_of_code()
         self._gpus = options.actor_gpus
         self._cpus = kit.cpus
         self._actor = ray.remote(Worker).options(
@@ -263,10 +263,10 @@ class RayPool:
             self._happened.append(Arrival(number))
             return
         hand.machine, hand.node = told.machine, told.node
-        if told.version != __version__:
+        if told.version != self._version:
             raise DeblurError(
-                f"{hand.machine} has deblur {told.version}, and this machine {__version__}: install the same "
-                "on all machines"
+                f"{hand.machine} has deblur {told.version}, and this machine {self._version}: install the "
+                "same on all machines"
             )
         sharers = max(1, self._rooms.get(hand.node, 1))
         hand.under_way[hand.actor.load.remote(self._kit, sharers)] = None

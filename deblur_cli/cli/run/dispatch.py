@@ -10,6 +10,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, Protocol
 
 from deblur_cli.cli.output import Output, interrupts_held
@@ -122,7 +123,7 @@ class Dispatcher:
         self._suspects: deque[int] = deque()  # to be done alone
         self._held: dict[int, dict[int, set[int]]] = {}  # by worker and block: what is not reported yet
         self._deaths: Counter[int] = Counter()  # of workers that had one photo alone, by its number
-        self._events: deque[Event] = deque()
+        self._events: deque[tuple[Event, Failure | None]] = deque()
         self._blocks = 0
         self._left = len(jobs)
         self._ending = False
@@ -149,9 +150,10 @@ class Dispatcher:
     def _go_on(self) -> None:
         self._pool.wait(TURN)
         with interrupts_held():  # a row that is taken is told
-            self._events.extend(self._pool.events(self._left))
+            events = self._pool.events(self._left)
+            self._events += zip(events, repeat(self._note(events)), strict=False)
             while self._events:  # what telling one raises leaves the others for `_drain`
-                self._take(self._events.popleft())
+                self._take(*self._events.popleft())
 
     def _drain(self) -> None:
         until = time.monotonic() + PATIENCE
@@ -188,27 +190,28 @@ class Dispatcher:
         share = max(1, len(self._fresh) // (SHARES * len(self._held)))
         return [self._fresh.popleft() for _ in range(min(BLOCK, share, len(self._fresh)))]
 
-    def _take(self, event: Event) -> None:
+    def _note(self, events: Sequence[Event]) -> Failure | None:
+        """Take down what is reported, all at once, and return why that could not be done."""
+        rows = [event.row for event in events if isinstance(event, Reported)]
+        try:
+            self._journal.note(*(record for row in rows for record in row.records))
+        except EncodeError as error:
+            return Failure.of(error, debug=False)
+        return None
+
+    def _take(self, event: Event, refusal: Failure | None) -> None:
         match event:
             case Arrival():
                 self._held[event.worker] = {}
             case Reported():
                 self._held[event.worker][event.block].discard(event.row.number)
-                self._report(event.row)
+                for method, line in event.row.lines:
+                    getattr(self._streams, method)(line)
+                self._settle(event.row.number, refusal or event.row.outcome)
             case Done():
                 del self._held[event.worker][event.block]
             case Death():
                 self._bury(event)
-
-    def _report(self, row: Row) -> None:
-        for method, line in row.lines:
-            getattr(self._streams, method)(line)
-        try:
-            self._journal.note(*row.records)
-        except EncodeError as error:
-            self._settle(row.number, Failure.of(error, debug=False))
-        else:
-            self._settle(row.number, row.outcome)
 
     def _settle(self, number: int, outcome: Outcome | Failure) -> None:
         self._left -= 1

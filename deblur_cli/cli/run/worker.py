@@ -3,6 +3,7 @@
 What a run without a cluster would say and note at once is kept with each photo and goes back with it.
 """
 
+import hashlib
 import os
 import queue
 import socket
@@ -17,7 +18,7 @@ from typing import Any
 
 import torch
 
-from deblur_cli import __version__
+import deblur_cli
 from deblur_cli.cli.output import Output
 from deblur_cli.cli.run.dispatch import AHEAD, Numbered, Row
 from deblur_cli.cli.run.journal import begun, finished, stamp, withdrawn
@@ -72,6 +73,15 @@ class Skill:
 
     def __str__(self) -> str:
         return f"{self.device}, {self.precision}, torch {self.torch}"
+
+
+def version_of_code() -> str:
+    """Return the version with a hash of the package's code, as clones of one version may differ."""
+    package = Path(deblur_cli.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes())
+    return f"{deblur_cli.__version__} (code {digest.hexdigest()[:8]})"
 
 
 class Heard(Output):
@@ -176,7 +186,7 @@ class Worker:
         """Say who this is: before `load`, whose arguments another version may not understand."""
         import ray
 
-        return Greeting(__version__, socket.gethostname(), ray.get_runtime_context().get_node_id())
+        return Greeting(version_of_code(), socket.gethostname(), ray.get_runtime_context().get_node_id())
 
     def load(self, kit: Kit, sharers: int) -> Skill:
         """Get ready for blocks. sharers: how many workers this machine has room for
