@@ -62,9 +62,10 @@ class Backend:
 _S3, _GS, AZURE = Backend("s3fs", "remote"), Backend("gcsfs"), Backend("adlfs")
 _SFTP, _WEB = Backend("sshfs", has_folders=True), Backend("aiohttp", "remote", is_web=True)
 BACKENDS: Mapping[str, Backend] = {
-    **{"s3": _S3, "s3a": _S3, "gs": _GS, "gcs": _GS, "az": AZURE, "abfs": AZURE, "abfss": AZURE},
-    **{"sftp": _SFTP, "ssh": _SFTP, "http": _WEB, "https": _WEB, "memory": Backend("fsspec", "remote")},
+    **{"s3": _S3, "gs": _GS, "az": AZURE, "sftp": _SFTP, "http": _WEB, "https": _WEB},
+    "memory": Backend("fsspec", "remote"),
 }
+ALIASES = {"s3a": "s3", "gcs": "gs", "abfs": "az", "abfss": "az", "ssh": "sftp"}  # other names of schemes
 
 
 def _web_options() -> dict[str, Any]:

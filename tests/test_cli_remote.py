@@ -396,13 +396,13 @@ def bucket(s3):
 
 def test_a_bucket_gives_the_results_of_a_folder(album, bucket, tmp_path):
     upload(album, "s3://photos/album")
-    for key in ("x//odd.jpg", "x/../odd.jpg", "x//notes.txt"):
+    for key in ("x//odd.jpg", "x/../odd.jpg", "x//notes.txt", "a.jpg/hidden.jpg"):
         bucket.pipe_file(f"photos/album/{key}", b"1")
     bucket.pipe_file("photos/album/", b"")  # what consoles make for a folder
     words = ("-r", "--data", "npz", "--report")
     assert deblur("run", album, "-o", tmp_path / "sharp", *words).exit_code == 1
     result = deblur("run", "s3://photos/album/", "-o", "s3://photos/sharp", *words)
-    assert "no folder can hold a file named s3://photos/album/x/../odd.jpg and 1 more" in result.stderr
+    assert "no folder can hold a file named s3://photos/album/a.jpg/hidden.jpg and 2 more" in result.stderr
     pictures = {
         name: content for name, content in content_of("s3://photos/sharp").items() if "report" not in name
     }
@@ -430,6 +430,19 @@ def test_a_bucket_puts_nothing_in_the_place_of_another_result(album, bucket, mon
     assert "s3://photos/out/a_deblurred.jpg: already exists" in errors_in(result)[0]
     assert bucket.cat_file("photos/out/a_deblurred.jpg") == b"mine"
     assert deblur("run", "s3://nobody/a.jpg", "-o", "s3://photos/out/").exit_code == 2
+
+
+def test_an_original_is_one_by_whatever_address(album, bucket):
+    upload(album, "s3://photos/album")
+    before = content_of("s3://photos/album")
+    words = ("run", "s3://photos/album/", "--overwrite")
+    result = deblur(*words, "-o", "s3a://photos/album", "--suffix", "")
+    assert "is an original and is never written" in result.stderr
+    words = ("run", album / "a.jpg", "--overwrite", "--mask-file", "s3://photos/album/b.png")
+    assert "is the mask to read" in deblur(*words, "-o", "s3a://photos/album/b.png").stderr
+    assert content_of("s3://photos/album").items() >= before.items()
+    once = deblur("run", "s3://photos/album/a.jpg", "s3a://photos/album/a.jpg", "--dry-run")
+    assert once.stdout.count("a_deblurred.jpg") == 1
 
 
 def test_a_run_over_a_bucket_is_interrupted_and_resumed(album, bucket, tmp_path):
@@ -531,6 +544,15 @@ def test_on_a_server_with_folders_a_result_gets_its_name_last(album, sftp, tmp_p
     refused = deblur("run", f"sftp://me:wrong-hush@{host}/album/", "-o", tmp_path / "none")
     assert "access is refused" in refused.output
     assert "hush" not in refused.output
+
+
+def test_another_user_of_a_server_replaces_no_original(album, sftp):
+    host, folder, _ = sftp
+    shutil.copytree(album, folder / "mine")
+    words = ("-o", f"ssh://you:hush@{host}/mine/", "--suffix", "", "--overwrite")
+    result = deblur("run", f"sftp://me:hush@{host}/mine/", *words)
+    assert "is an original and is never written" in result.stderr
+    assert local_content_of(folder / "mine").items() >= local_content_of(album).items()
 
 
 def test_nothing_is_imported_for_photos_of_this_machine(tmp_path):

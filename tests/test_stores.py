@@ -49,7 +49,7 @@ def test_a_file_address_is_a_path():
         ("https://host/..%2F..%2Fa.jpg", "https://host/..%2F..%2Fa.jpg", "..%2F..%2Fa.jpg"),
         (
             "abfs://box@account.dfs.core.windows.net/a.jpg",
-            "abfs://box@account.dfs.core.windows.net/a.jpg",
+            "az://box@account.dfs.core.windows.net/a.jpg",
             "a.jpg",
         ),
     ],
@@ -65,13 +65,46 @@ def test_an_address_shows_no_credentials(text, shown, name):
     [
         *("s3://AKIAKEY:hush/hush@bucket/a.jpg", "s3://hush@bucket/a.jpg", "gs://hush:x/a.jpg"),
         *("sftp://me:hush/hush@host/a.jpg", "gopher://me:hush@host/", "s3://", "s3://bucket//hush.jpg"),
-        *("s3://bucket/../hush.jpg", "https://"),
+        *("s3://bucket/../hush.jpg", "https://", "s3://bucket?X-Amz-Signature=hush"),
+        *(
+            "s3://bucket/a.jpg?X-Amz-Signature=hush",
+            "gs://b/a.jpg?x=1&Signature=hush",
+            "s3://b/a?versionId=hush",
+        ),
     ],
 )
 def test_an_address_that_cannot_be_used_is_refused_without_being_quoted(text):
     with pytest.raises(UsageError) as refused:
         parse(text)
     assert "hush" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("s3://bucket/a.jpg", "S3A://bucket/a.jpg"),
+        ("gs://bucket/a.jpg", "gcs://bucket/a.jpg"),
+        ("az://box/a.jpg", "abfss://box/a.jpg"),
+        ("sftp://host/a.jpg", "ssh://host/a.jpg"),
+        ("https://host/a.jpg", "https://HOST:443/a.jpg"),
+        ("http://host/a.jpg", "http://host:80/a.jpg"),
+    ],
+)
+def test_one_file_has_one_address(one, other):
+    assert parse(one) == parse(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("sftp://me@host/a.jpg", "ssh://you:pass@HOST:22/a.jpg"),
+        ("az://box/a.jpg", "abfs://box@account.dfs.core.windows.net/a.jpg"),
+    ],
+)
+def test_what_may_be_one_file_is_told(one, other):
+    assert parse(one) != parse(other)
+    assert parse(one).anyhow == parse(other).anyhow
+    assert parse(one).anyhow != parse("sftp://host:2222/a.jpg").anyhow
 
 
 def test_addresses_of_one_name_and_two_queries_differ():

@@ -375,8 +375,11 @@ def is_system_folder(name: str) -> bool:
 
 
 def real_path(path: Location) -> Location:
-    """Return the path without links; unlike Path.resolve this works for links that lead round in a circle."""
-    return path if isinstance(path, Address) else Path(os.path.realpath(path))
+    """Return the path without links; unlike Path.resolve this works for links that lead round in a circle.
+
+    Of an address it is one that other ways to name the file have, too: only for comparing.
+    """
+    return path.anyhow if isinstance(path, Address) else Path(os.path.realpath(path))
 
 
 def identity(path: Location) -> Location:

@@ -376,13 +376,18 @@ def find_clashes(jobs: Sequence[Job], *, again: bool) -> dict[Job, str]:
                 by_again = again and real_path(result) != real_path(job.source)
                 clashes[job] = _why_original(result, again=by_again)
                 break
-            first = owner.get(identity(result), job.source)
+            first = owner.get(_claimed(result), job.source)
             if first != job.source:
                 clashes[job] = f"{first} has the same result {result}; run this photo alone, with another -o"
                 break
         else:
-            owner |= {identity(result): job.source for result in job.results.values()}
+            owner |= {_claimed(result): job.source for result in job.results.values()}
     return clashes
+
+
+def _claimed(result: Location) -> Location:
+    """Return what a result takes: where it is put elsewhere, or its name here, even if that is a link."""
+    return real_path(result) if isinstance(result, Address) else identity(result)
 
 
 def _why_original(result: Location, *, again: bool) -> str:
@@ -407,7 +412,7 @@ def _obstacles(job: Job, existing: Existing) -> Iterator[str]:
     refused = altered or (existing is Existing.refuse and job.state is not State.again)
     state = "was changed since it was finished" if altered else EXISTS
     for kind, result in job.missing.items():
-        if job.mask is not None and identity(result) == identity(job.mask):
+        if job.mask is not None and real_path(result) == real_path(job.mask):
             yield f"{result} is the mask to read, so it is not written; use another -o or mask"
         if isinstance(result, Address) and result.store.backend.is_web:
             yield f"{result} cannot be written, as web addresses can only be read; choose a folder with -o"
