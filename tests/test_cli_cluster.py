@@ -1,6 +1,7 @@
 """`deblur run --cluster`: what it says and leaves behind, with workers in this process."""
 
 import json
+import logging
 import os
 import re
 import socket
@@ -31,7 +32,13 @@ def network(monkeypatch):
 
 @pytest.fixture
 def ray(monkeypatch):
-    return made_up_ray.install(monkeypatch)
+    """Its workers share this process, and each changes loggers as if it were alone in it."""
+    loggers = [logging.getLogger(name) for name in ("deblur_cli", "tifffile", "py.warnings", "imagecodecs")]
+    before = [(logger, logger.level, logger.propagate, list(logger.handlers)) for logger in loggers]
+    yield made_up_ray.install(monkeypatch)
+    for logger, level, propagate, handlers in before:
+        logger.setLevel(level)
+        logger.propagate, logger.handlers[:] = propagate, handlers
 
 
 @pytest.fixture
