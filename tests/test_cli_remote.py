@@ -595,6 +595,11 @@ def test_another_user_of_a_server_replaces_no_original(album, sftp):
     words = ("-o", f"ssh://you:hush@{host}/mine/", "--suffix", "", "--overwrite")
     result = deblur("run", f"sftp://me:hush@{host}/mine/", *words)
     assert "is an original and is never written" in result.stderr
+    (folder / "link").symlink_to("mine")
+    for count in ("*", "a.jpg"):  # many are listed, one is asked for
+        words = ("-o", f"sftp://me:hush@{host}/link/", "--suffix", "", "--overwrite", "--include", count)
+        linked = deblur("run", f"sftp://me:hush@{host}/mine/", *words)
+        assert f"link/{'b.png' if count == '*' else count} is the photo itself" in linked.stderr
     assert local_content_of(folder / "mine").items() >= local_content_of(album).items()
 
 

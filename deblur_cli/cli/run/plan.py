@@ -424,7 +424,8 @@ def _obstacle(job: Job, existing: Existing) -> str | None:
     try:
         return next(_obstacles(job, existing), None)
     except OSError as error:  # a folder on the way may not be entered
-        return f"{job.main} cannot be written: {error.strerror}; choose another folder with -o"
+        done = "reached" if isinstance(job.main, Address) else "written"  # a store may refuse to list
+        return f"{job.main} cannot be {done}: {error.strerror}; choose another folder with -o"
 
 
 def _obstacles(job: Job, existing: Existing) -> Iterator[str]:
@@ -444,6 +445,8 @@ def _obstacles(job: Job, existing: Existing) -> Iterator[str]:
             yield f"{result} is a folder, so no result can have that name"
         elif refused and is_there(result):
             yield f"{result} {state}{USE_OVERWRITE}"
+        elif _is_seen_twice(result, job.source):
+            yield f"{result} is the photo itself or its exact copy, and is never written; use another -o"
         if isinstance(result, Address):
             continue
         folder = _nearest_existing(result.parent)
@@ -451,6 +454,13 @@ def _obstacles(job: Job, existing: Existing) -> Iterator[str]:
             yield f"{folder} is a file, so {result.name} cannot be written below it"
         elif not _may_write(folder):
             yield f"no permission to write into {folder}; choose another folder with -o"
+
+
+def _is_seen_twice(one: Location, other: Location) -> bool:
+    """Tell whether files on servers share name, size, and time: seen through a link or another host name."""
+    if not (isinstance(one, Address) and isinstance(other, Address) and one.name == other.name):
+        return False
+    return one.store.backend.has_folders and one.exists() and one.entry() == other.entry()
 
 
 def _is_too_long(path: Path) -> bool:
