@@ -378,6 +378,8 @@ def explain(address: Address, error: OSError) -> EncodeError:
     if error.errno == errno.EEXIST:
         how = "allow replacing it with --overwrite or choose another name"
         return EncodeError(f"{address}: already exists; {how}")
+    if error.errno == errno.ENOENT and not address.store.backend.has_folders:
+        return RefusedError(f"{address}: cannot be written: no such bucket")
     refused = RefusedError if error.errno in REFUSALS else EncodeError
     return refused(f"{address}: cannot be written: {error.strerror}")
 

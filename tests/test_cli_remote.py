@@ -198,7 +198,7 @@ def test_an_unfinished_run_is_resumed(album, tmp_path):
     assert "a.jpg" not in Deblurrer.looked_at
     deblur("run", album, "-r", "-o", tmp_path / "sharp")
     assert content_of("memory://sharp") == local_content_of(tmp_path / "sharp")
-    assert names_in(tmp_path / "state") == set()
+    assert not any((tmp_path / "state" / "deblur").iterdir())
 
 
 def test_a_dry_run_says_the_same_and_writes_nothing(album, memory):
@@ -240,6 +240,42 @@ def test_a_store_that_refuses_ends_the_run(album, monkeypatch):
     assert "hush" not in result.output
 
 
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            PermissionError("Forbidden"),
+            "listing it is refused; a key must allow listing, reading, and writing",
+        ),
+        (
+            OSError("Could not connect to the endpoint"),
+            "no results can go there: the server cannot be reached",
+        ),
+    ],
+)
+@pytest.mark.parametrize("out", ["memory://sharp/", "memory://sharp/day", "memory://sharp/day/"])
+def test_a_store_that_tells_nothing_is_named_once(out, error, line, album, monkeypatch):
+    def refusing(self, path, **how):
+        raise error
+
+    monkeypatch.setattr(MemoryFileSystem, "info", refusing)
+    monkeypatch.setattr(MemoryFileSystem, "ls", refusing)
+    result = deblur("run", album, "-o", out)
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+    assert line in result.stderr
+    assert not Deblurrer.looked_at
+
+
+def test_a_bucket_that_is_missing_ends_the_run(album, monkeypatch):
+    def missing(self, path, value, **how):
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", missing)
+    result = deblur("run", "memory://album/", "-o", "memory://sharp/", "-j", "1")
+    assert "cannot be written: no such bucket" in errors_in(result)[0]
+    assert "memory://sharp/ takes no results, so the run ends here" in result.stderr
+
+
 def test_a_failing_network_costs_one_photo(album, monkeypatch):
     get = MemoryFileSystem.get_file
 
@@ -250,9 +286,7 @@ def test_a_failing_network_costs_one_photo(album, monkeypatch):
 
     monkeypatch.setattr(MemoryFileSystem, "get_file", failing)
     result = deblur("run", "memory://album/a.jpg", "memory://album/b.png", "-o", "memory://out/", "--debug")
-    assert errors_in(result) == [
-        "error: memory://album/b.png: cannot be fetched: ConnectionError: reset by peer at ..."
-    ]
+    assert errors_in(result) == ["error: memory://album/b.png: cannot be fetched: reset by peer at ..."]
     assert content_of("memory://out").keys() == {"a_deblurred.jpg"}
     assert "hush" not in result.output
 
@@ -283,6 +317,11 @@ def test_a_photo_comes_from_an_address_and_goes_to_stdout(album, tmp_path):
             ("https://host/a.jpg?token=hush",),
             "https://host/a_deblurred.jpg cannot be written, as web addresses",
         ),
+        (
+            ("memory://album/", "--findings", "s3://b/x.npz"),
+            "s3://b/x.npz: only `deblur run` takes addresses",
+        ),
+        (("s3://b/a.jpg?X-Amz-Signature=hush",), "give a signed address as it is, with https://"),
         (("--mask=s3://me:hush@bucket/a.jpg",), "--mask takes no file; did you mean --mask-file ADDRESS?"),
     ],
 )
@@ -430,6 +469,10 @@ def test_a_bucket_puts_nothing_in_the_place_of_another_result(album, bucket, mon
     assert "s3://photos/out/a_deblurred.jpg: already exists" in errors_in(result)[0]
     assert bucket.cat_file("photos/out/a_deblurred.jpg") == b"mine"
     assert deblur("run", "s3://nobody/a.jpg", "-o", "s3://photos/out/").exit_code == 2
+    for out in ("s3://nobody/", "s3://nobody/out", "s3://nobody/out/"):
+        nowhere = deblur("run", album, "-o", out)
+        assert (nowhere.exit_code, nowhere.stderr.count("\n")) == (2, 1)
+        assert nowhere.stderr.endswith("no results can go there: no such bucket\n")
 
 
 def test_an_original_is_one_by_whatever_address(album, bucket):
@@ -552,6 +595,11 @@ def test_another_user_of_a_server_replaces_no_original(album, sftp):
     words = ("-o", f"ssh://you:hush@{host}/mine/", "--suffix", "", "--overwrite")
     result = deblur("run", f"sftp://me:hush@{host}/mine/", *words)
     assert "is an original and is never written" in result.stderr
+    (folder / "link").symlink_to("mine")
+    for count in ("*", "a.jpg"):  # many are listed, one is asked for
+        words = ("-o", f"sftp://me:hush@{host}/link/", "--suffix", "", "--overwrite", "--include", count)
+        linked = deblur("run", f"sftp://me:hush@{host}/mine/", *words)
+        assert f"link/{'b.png' if count == '*' else count} is the photo itself" in linked.stderr
     assert local_content_of(folder / "mine").items() >= local_content_of(album).items()
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from deblur_cli.backends import NO_BUCKET
 from deblur_cli.cli.run.options import DEFAULT_SUFFIX, ENDINGS, RunOptions
 from deblur_cli.cli.run.patterns import Pattern
 from deblur_cli.errors import UsageError, printable
@@ -227,7 +228,7 @@ def _photos_of(given: Location, options: RunOptions, collection: Collection) -> 
         exists = is_there(given)
         return [Problem(given, IRREGULAR if exists else _why_gone(given, options), is_nothing=not exists)]
     except OSError as error:  # a folder on the way may not be entered, or the name is too long
-        return [Problem(given, f"cannot be reached: {error.strerror}")]
+        return [Problem(given, f"cannot be reached: {error.strerror}", is_nothing=error.errno == NO_BUCKET)]
 
 
 def _unusable(folder: Location, names: Sequence[str]) -> Iterator[Problem]:
