@@ -13,7 +13,9 @@ from urllib.parse import unquote
 from deblur_cli.errors import UsageError, how_to_install
 
 SILENCE = 60  # seconds until a server counts as gone
-REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)  # of a store, not of a file
+NO_BUCKET = errno.ENXIO
+# Of a store, not of a file
+REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, NO_BUCKET)
 _OWN = (
     errno.EROFS,
     errno.ENOTSUP,
@@ -22,16 +24,25 @@ _OWN = (
     errno.EDQUOT,
 )  # ours and those of this machine
 _STATUS = {401: errno.EACCES, 403: errno.EACCES, 404: errno.ENOENT, 410: errno.ENOENT, 412: errno.EEXIST}
-_STATUS |= {507: errno.ENOSPC}  # of HTTP
+_STATUS |= {429: errno.EBUSY, 507: errno.ENOSPC}  # of HTTP
 _KINDS: tuple[tuple[type[Exception], int], ...] = (
     (FileNotFoundError, errno.ENOENT),
     (FileExistsError, errno.EEXIST),
     (PermissionError, errno.EACCES),
     (TimeoutError, errno.ETIMEDOUT),
+    (ConnectionRefusedError, errno.EHOSTUNREACH),
 )
+_NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|(bucket|container) does not exist")
 _PHRASES = (
     (re.compile(r"quota|storage.?full|insufficient.?storage|no space", re.IGNORECASE), errno.ENOSPC),
     (re.compile(r"Credential|Authentication"), errno.EACCES),
+    (re.compile(r"certificate", re.IGNORECASE), errno.EPROTO),
+    (re.compile(r"ConnectTimeout|ReadTimeout|timed out"), errno.ETIMEDOUT),
+    (
+        re.compile(r"(can|could) ?not connect|no route|unreachable|gaierror", re.IGNORECASE),
+        errno.EHOSTUNREACH,
+    ),
+    (re.compile(r"SlowDown|ServerBusy|TooManyRequests"), errno.EBUSY),
 )
 _WORDS = {
     errno.EACCES: "access is refused; check the credentials in the environment",
@@ -39,6 +50,10 @@ _WORDS = {
     errno.EEXIST: "already exists",
     errno.ENOSPC: "the store is full or its quota used up",
     errno.ETIMEDOUT: "the server does not answer",
+    errno.EHOSTUNREACH: "the server cannot be reached",
+    errno.EPROTO: "the certificate of the server is not trusted",
+    errno.EBUSY: "the server asks to slow down",
+    NO_BUCKET: "no such bucket",
 }
 _SECRET_NAME = re.compile(r"KEY|SECRET|TOKEN|PASSW|CREDENTIAL|CONNECTION_STRING")  # of environment variables
 _SHORTEST_SECRET = 6  # characters, of a variable; shorter ones are "true" and the like
@@ -62,9 +77,10 @@ class Backend:
 _S3, _GS, AZURE = Backend("s3fs", "remote"), Backend("gcsfs"), Backend("adlfs")
 _SFTP, _WEB = Backend("sshfs", has_folders=True), Backend("aiohttp", "remote", is_web=True)
 BACKENDS: Mapping[str, Backend] = {
-    **{"s3": _S3, "s3a": _S3, "gs": _GS, "gcs": _GS, "az": AZURE, "abfs": AZURE, "abfss": AZURE},
-    **{"sftp": _SFTP, "ssh": _SFTP, "http": _WEB, "https": _WEB, "memory": Backend("fsspec", "remote")},
+    **{"s3": _S3, "gs": _GS, "az": AZURE, "sftp": _SFTP, "http": _WEB, "https": _WEB},
+    "memory": Backend("fsspec", "remote"),
 }
+ALIASES = {"s3a": "s3", "gcs": "gs", "abfs": "az", "abfss": "az", "ssh": "sftp"}  # other names of schemes
 
 
 def _web_options() -> dict[str, Any]:
@@ -111,7 +127,10 @@ def told(error: Exception, url: str, query: str) -> tuple[int, str]:
     numbers += [number for kind, number in _KINDS if isinstance(error, kind)]
     numbers += [number for phrase, number in _PHRASES if phrase.search(text)]
     number = next(iter(numbers), getattr(error, "errno", None) or errno.EIO)
-    return number, _WORDS.get(number) or _without_secrets(text, url, query)
+    if _NO_BUCKET.search(text):  # s3fs says the same of a file
+        number = NO_BUCKET
+    plain = (error.strerror if isinstance(error, OSError) else None) or str(error) or "no reason is given"
+    return number, _WORDS.get(number) or _without_secrets(" ".join(plain.split()), url, query)
 
 
 def _without_secrets(text: str, url: str, query: str) -> str:

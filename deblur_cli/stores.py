@@ -13,13 +13,13 @@ import secrets
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
-from deblur_cli.backends import AZURE, BACKENDS, REFUSALS, Backend, reach, told
+from deblur_cli.backends import ALIASES, AZURE, BACKENDS, REFUSALS, Backend, reach, told
 from deblur_cli.errors import DeblurError, EncodeError, RefusedError, UsageError
 from deblur_cli.files import PARTIAL
 
@@ -28,6 +28,10 @@ _FEW = 8  # files of a folder that are asked for one by one; where there are mor
 _AT_ONCE = 8  # threads that ask
 _PIECE = 64  # heads that one of them asks for together
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+)://(.*)", re.IGNORECASE | re.DOTALL)  # C:\ is a disk
+# What signed addresses have behind their `?`, and what s3fs would take for a version
+_SIGNED = re.compile(
+    r"\?(.*&)?(X-(Amz|Goog)-|(AWSAccessKey|GoogleAccess|version)Id=|(Signature|sig)=)", re.IGNORECASE
+)
 # What tells versions of a file apart, the best first: hashes, then times
 _MARKS = ("ETag", "etag", "LastModified", "last_modified", "Last-Modified", "updated", "mtime", "created")
 T = TypeVar("T")
@@ -70,6 +74,20 @@ class Store:
         """What reaches it."""
         return BACKENDS[self.scheme]
 
+    @property
+    def place(self) -> str:
+        """Its address without what only says how to get there, so that each way there gives the same.
+
+        That may be the same for two stores, too: to one user a server may show other files than to another,
+        and an account may be named in the environment.
+        """
+        host = self.shown.partition("://")[2]
+        if self.backend is AZURE:
+            host = host.partition("@")[0].lower()
+        elif self.backend.has_folders:
+            host = re.sub(r"\.?(:0*22)?$", "", host.rpartition("@")[2].lower())
+        return f"{self.scheme}://{host}"
+
     @contextmanager
     def reached(self, address: "Address") -> Iterator[tuple[Any, str]]:
         """Give fsspec's file system, and what its paths begin with; what it raises becomes a plain OSError.
@@ -101,6 +119,11 @@ class Address:
 
     def __str__(self) -> str:
         return f"{self.store.shown}/{self.path}" if self.path.parts else f"{self.store.shown}/"
+
+    @property
+    def anyhow(self) -> "Address":
+        """One for all ways to name a file, only for comparing; others may have it, too: see `Store.place`."""
+        return replace(self, store=Store(self.store.scheme, self.store.place, ""))
 
     def __truediv__(self, below: str | Path) -> "Address":
         return Address(self.store, self.path / PurePosixPath(*Path(below).parts))
@@ -195,7 +218,8 @@ class Address:
             if self.store.backend.is_web:
                 raise OSError(errno.ENOTSUP, "web servers list no folders; give the address of each photo")
             with self._reached() as (system, path):
-                found = {_below(path, info["name"]): _entry(info) for info in system.ls(path, detail=True)}
+                infos = sorted(system.ls(path, detail=True), key=lambda info: info["type"] != "directory")
+                found = {_below(path, info["name"]): _entry(info) for info in infos}  # a file hides a folder
             folders[self.path] = {name: entry for name, entry in found.items() if name not in ("", ".", "..")}
         return [self / name for name in folders[self.path]]
 
@@ -208,14 +232,18 @@ class Address:
             return []
         with self._reached() as (system, path):
             found = system.find(path, detail=True)
+        files = {
+            _below(path, name): info
+            for name, info in found.items()
+            if info["type"] != "directory" and not name.endswith("/")
+        }
         strange = []
         folders: dict[PurePosixPath, dict[str, Entry]] = {self.path: {}}
-        for name, info in found.items():
-            if info["type"] == "directory" or name.endswith("/"):
-                continue
-            parts = _below(path, name).split("/")
-            if not {"", ".", ".."}.isdisjoint(parts):
-                strange.append(f"{self}/{'/'.join(parts)}")
+        for name, info in files.items():
+            parts = name.split("/")
+            is_below_a_file = any("/".join(parts[:count]) in files for count in range(1, len(parts)))
+            if is_below_a_file or not {"", ".", ".."}.isdisjoint(parts):
+                strange.append(f"{self}/{name}")
                 continue
             place = self.path.joinpath(*parts)
             folders.setdefault(place.parent, {})[place.name] = _entry(info)
@@ -350,6 +378,8 @@ def explain(address: Address, error: OSError) -> EncodeError:
     if error.errno == errno.EEXIST:
         how = "allow replacing it with --overwrite or choose another name"
         return EncodeError(f"{address}: already exists; {how}")
+    if error.errno == errno.ENOENT and not address.store.backend.has_folders:
+        return RefusedError(f"{address}: cannot be written: no such bucket")
     refused = RefusedError if error.errno in REFUSALS else EncodeError
     return refused(f"{address}: cannot be written: {error.strerror}")
 
@@ -366,10 +396,11 @@ def parse(text: str) -> Location:
     if found is None:
         return Path(text)
     scheme, rest = found[1].lower(), found[2]
+    scheme = ALIASES.get(scheme, scheme)
     if scheme == "file":
         return _local(rest)
     if scheme not in BACKENDS:
-        *names, last = sorted(BACKENDS.keys() - {"memory"})
+        *names, last = sorted({*BACKENDS, *ALIASES} - {"memory"})
         raise UsageError(f"{scheme}:// is unknown; addresses begin with {', '.join(names)} or {last}")
     backend, query = BACKENDS[scheme], ""
     if backend.is_web:
@@ -377,10 +408,17 @@ def parse(text: str) -> Location:
         query = mark + query
     host, _, path = rest.partition("/")
     login, at, bare = host.rpartition("@")
+    if backend.is_web:  # over SFTP, ~/.ssh/config may tell such hosts and ports apart
+        bare = re.sub({"http": ":0*80$", "https": ":0*443$"}[scheme], "", bare.lower())
+        host = f"{login}{at}{bare}"
     if not (backend.is_web or backend.has_folders):
         bare = host
         if ":" in host or (at and backend is not AZURE):
             raise UsageError(f"{scheme}:// takes a bucket, and no keys; put those into the environment")
+        if _SIGNED.search(rest):
+            raise UsageError(
+                f"{scheme}:// takes nothing behind a ?; give a signed address as it is, with https://"
+            )
     if not re.fullmatch(r"[^:]+(:[0-9]{1,5})?", bare):
         raise UsageError(f"{scheme}://: needs the name of a bucket or server behind it, and perhaps a port")
     is_folder = path.endswith("/") or not path

@@ -1,9 +1,12 @@
 """`deblur run --cluster`: what it says and leaves behind, with workers in this process."""
 
 import json
+import logging
 import os
 import re
+import socket
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import fsspec
@@ -29,7 +32,13 @@ def network(monkeypatch):
 
 @pytest.fixture
 def ray(monkeypatch):
-    return made_up_ray.install(monkeypatch)
+    """Its workers share this process, and each changes loggers as if it were alone in it."""
+    loggers = [logging.getLogger(name) for name in ("deblur_cli", "tifffile", "py.warnings", "imagecodecs")]
+    before = [(logger, logger.level, logger.propagate, list(logger.handlers)) for logger in loggers]
+    yield made_up_ray.install(monkeypatch)
+    for logger, level, propagate, handlers in before:
+        logger.setLevel(level)
+        logger.propagate, logger.handlers[:] = propagate, handlers
 
 
 @pytest.fixture
@@ -225,12 +234,56 @@ def test_a_machine_that_does_not_see_the_photos_is_told_in_one_line(ray, photos,
     assert not (tmp_path / "out").exists()
 
 
+def test_a_cluster_that_is_gone_ends_the_run_with_a_line(ray, photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "PATROL", 0)
+    greet = ray.greeting
+
+    def go(told, number):
+        ray.is_up = False
+        return greet(told, number)
+
+    monkeypatch.setattr(ray, "greeting", go)
+    result = run(photos, "-o", tmp_path / "out")
+    assert result.exit_code == 1
+    assert errors_in(result) == [
+        "error: the cluster is gone; finished results are kept, and --resume continues"
+    ]
+
+
+def test_ray_that_cannot_start_here_is_no_bug_of_deblur(ray, photos, tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError("AF_UNIX path length cannot exceed 107 bytes")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    result = run(photos, "-o", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "Ray cannot start here (AF_UNIX path length" in result.stderr and "RAY_TMPDIR" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_ray"),
+    [(b"\0\0\0\x04\0\0\0\0\0", True), (b"HTTP/1.1 400 Bad Request\r\n", False), (b"", False)],
+)
+def test_only_what_answers_like_ray_counts_as_a_cluster(answer, is_ray):
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
+
+        def serve():
+            visitor, _ = server.accept()
+            with visitor:
+                assert visitor.recv(99).startswith(b"PRI * HTTP/2.0")
+                visitor.sendall(answer)
+
+        served = pool.submit(serve)
+        assert cluster.speaks_grpc(f"127.0.0.1:{server.getsockname()[1]}") is is_ray
+        served.result()
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
         (["--cluster", "somewhere"], "--cluster must be auto, local, or an address"),
         (["--cluster", "ray://head:10001"], "give the command on a machine of the cluster"),
-        (["--cluster", "127.0.0.1:1"], "no cluster answers at 127.0.0.1:1"),
+        (["--cluster", "127.0.0.1:1"], "no Ray cluster answers at 127.0.0.1:1"),
         (["--cluster", "local", "--actor-cpus", "0"], "--actor-cpus must be auto or a number from 1 to 256"),
         (["--cluster", "local", "--actor-cpus", "64"], "no machine of the cluster has the 64 processors"),
         (["--cluster", "local", "--actor-gpus", "1"], "1 processor and 1 GPU and 1 GB of memory"),

@@ -198,7 +198,7 @@ def test_an_unfinished_run_is_resumed(album, tmp_path):
     assert "a.jpg" not in Deblurrer.looked_at
     deblur("run", album, "-r", "-o", tmp_path / "sharp")
     assert content_of("memory://sharp") == local_content_of(tmp_path / "sharp")
-    assert names_in(tmp_path / "state") == set()
+    assert not any((tmp_path / "state" / "deblur").iterdir())
 
 
 def test_a_dry_run_says_the_same_and_writes_nothing(album, memory):
@@ -240,6 +240,42 @@ def test_a_store_that_refuses_ends_the_run(album, monkeypatch):
     assert "hush" not in result.output
 
 
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            PermissionError("Forbidden"),
+            "listing it is refused; a key must allow listing, reading, and writing",
+        ),
+        (
+            OSError("Could not connect to the endpoint"),
+            "no results can go there: the server cannot be reached",
+        ),
+    ],
+)
+@pytest.mark.parametrize("out", ["memory://sharp/", "memory://sharp/day", "memory://sharp/day/"])
+def test_a_store_that_tells_nothing_is_named_once(out, error, line, album, monkeypatch):
+    def refusing(self, path, **how):
+        raise error
+
+    monkeypatch.setattr(MemoryFileSystem, "info", refusing)
+    monkeypatch.setattr(MemoryFileSystem, "ls", refusing)
+    result = deblur("run", album, "-o", out)
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+    assert line in result.stderr
+    assert not Deblurrer.looked_at
+
+
+def test_a_bucket_that_is_missing_ends_the_run(album, monkeypatch):
+    def missing(self, path, value, **how):
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", missing)
+    result = deblur("run", "memory://album/", "-o", "memory://sharp/", "-j", "1")
+    assert "cannot be written: no such bucket" in errors_in(result)[0]
+    assert "memory://sharp/ takes no results, so the run ends here" in result.stderr
+
+
 def test_a_failing_network_costs_one_photo(album, monkeypatch):
     get = MemoryFileSystem.get_file
 
@@ -250,9 +286,7 @@ def test_a_failing_network_costs_one_photo(album, monkeypatch):
 
     monkeypatch.setattr(MemoryFileSystem, "get_file", failing)
     result = deblur("run", "memory://album/a.jpg", "memory://album/b.png", "-o", "memory://out/", "--debug")
-    assert errors_in(result) == [
-        "error: memory://album/b.png: cannot be fetched: ConnectionError: reset by peer at ..."
-    ]
+    assert errors_in(result) == ["error: memory://album/b.png: cannot be fetched: reset by peer at ..."]
     assert content_of("memory://out").keys() == {"a_deblurred.jpg"}
     assert "hush" not in result.output
 
@@ -283,6 +317,11 @@ def test_a_photo_comes_from_an_address_and_goes_to_stdout(album, tmp_path):
             ("https://host/a.jpg?token=hush",),
             "https://host/a_deblurred.jpg cannot be written, as web addresses",
         ),
+        (
+            ("memory://album/", "--findings", "s3://b/x.npz"),
+            "s3://b/x.npz: only `deblur run` takes addresses",
+        ),
+        (("s3://b/a.jpg?X-Amz-Signature=hush",), "give a signed address as it is, with https://"),
         (("--mask=s3://me:hush@bucket/a.jpg",), "--mask takes no file; did you mean --mask-file ADDRESS?"),
     ],
 )
@@ -396,13 +435,13 @@ def bucket(s3):
 
 def test_a_bucket_gives_the_results_of_a_folder(album, bucket, tmp_path):
     upload(album, "s3://photos/album")
-    for key in ("x//odd.jpg", "x/../odd.jpg", "x//notes.txt"):
+    for key in ("x//odd.jpg", "x/../odd.jpg", "x//notes.txt", "a.jpg/hidden.jpg"):
         bucket.pipe_file(f"photos/album/{key}", b"1")
     bucket.pipe_file("photos/album/", b"")  # what consoles make for a folder
     words = ("-r", "--data", "npz", "--report")
     assert deblur("run", album, "-o", tmp_path / "sharp", *words).exit_code == 1
     result = deblur("run", "s3://photos/album/", "-o", "s3://photos/sharp", *words)
-    assert "no folder can hold a file named s3://photos/album/x/../odd.jpg and 1 more" in result.stderr
+    assert "no folder can hold a file named s3://photos/album/a.jpg/hidden.jpg and 2 more" in result.stderr
     pictures = {
         name: content for name, content in content_of("s3://photos/sharp").items() if "report" not in name
     }
@@ -430,6 +469,23 @@ def test_a_bucket_puts_nothing_in_the_place_of_another_result(album, bucket, mon
     assert "s3://photos/out/a_deblurred.jpg: already exists" in errors_in(result)[0]
     assert bucket.cat_file("photos/out/a_deblurred.jpg") == b"mine"
     assert deblur("run", "s3://nobody/a.jpg", "-o", "s3://photos/out/").exit_code == 2
+    for out in ("s3://nobody/", "s3://nobody/out", "s3://nobody/out/"):
+        nowhere = deblur("run", album, "-o", out)
+        assert (nowhere.exit_code, nowhere.stderr.count("\n")) == (2, 1)
+        assert nowhere.stderr.endswith("no results can go there: no such bucket\n")
+
+
+def test_an_original_is_one_by_whatever_address(album, bucket):
+    upload(album, "s3://photos/album")
+    before = content_of("s3://photos/album")
+    words = ("run", "s3://photos/album/", "--overwrite")
+    result = deblur(*words, "-o", "s3a://photos/album", "--suffix", "")
+    assert "is an original and is never written" in result.stderr
+    words = ("run", album / "a.jpg", "--overwrite", "--mask-file", "s3://photos/album/b.png")
+    assert "is the mask to read" in deblur(*words, "-o", "s3a://photos/album/b.png").stderr
+    assert content_of("s3://photos/album").items() >= before.items()
+    once = deblur("run", "s3://photos/album/a.jpg", "s3a://photos/album/a.jpg", "--dry-run")
+    assert once.stdout.count("a_deblurred.jpg") == 1
 
 
 def test_a_run_over_a_bucket_is_interrupted_and_resumed(album, bucket, tmp_path):
@@ -531,6 +587,20 @@ def test_on_a_server_with_folders_a_result_gets_its_name_last(album, sftp, tmp_p
     refused = deblur("run", f"sftp://me:wrong-hush@{host}/album/", "-o", tmp_path / "none")
     assert "access is refused" in refused.output
     assert "hush" not in refused.output
+
+
+def test_another_user_of_a_server_replaces_no_original(album, sftp):
+    host, folder, _ = sftp
+    shutil.copytree(album, folder / "mine")
+    words = ("-o", f"ssh://you:hush@{host}/mine/", "--suffix", "", "--overwrite")
+    result = deblur("run", f"sftp://me:hush@{host}/mine/", *words)
+    assert "is an original and is never written" in result.stderr
+    (folder / "link").symlink_to("mine")
+    for count in ("*", "a.jpg"):  # many are listed, one is asked for
+        words = ("-o", f"sftp://me:hush@{host}/link/", "--suffix", "", "--overwrite", "--include", count)
+        linked = deblur("run", f"sftp://me:hush@{host}/mine/", *words)
+        assert f"link/{'b.png' if count == '*' else count} is the photo itself" in linked.stderr
+    assert local_content_of(folder / "mine").items() >= local_content_of(album).items()
 
 
 def test_nothing_is_imported_for_photos_of_this_machine(tmp_path):

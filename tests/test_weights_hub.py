@@ -348,6 +348,11 @@ def test_addresses_of_another_form_tell_how_to_write_them(server, address):
         weights.source_of(address)
 
 
+def test_weights_are_on_this_machine_or_on_the_hub():
+    with pytest.raises(WeightsError, match=r"^s3://bucket/net\.pth: only `deblur run` takes addresses"):
+        weights.source_of("s3://bucket/net.pth")
+
+
 def test_what_cannot_be_loaded_is_not_published(server, tmp_path):
     file = tmp_path / "mine.safetensors"
     file.write_bytes(b"no weights")

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from deblur_cli import stores
 from deblur_cli.errors import UnknownWeightsError, WeightsError
 from deblur_cli.weights import files, hub
 from deblur_cli.weights.hub import HubFile
@@ -134,6 +135,9 @@ def source_of(name: str, *, detector: bool = False) -> Source:
         raise UnknownWeightsError(
             f"{name} is not an address of weights: write hf://owner/repo/file or ...@revision"
         )
+    if stores.is_address(name):
+        only = "only `deblur run` takes addresses, for photos, masks, and results"
+        raise UnknownWeightsError(f"{stores.parse(name)}: {only}")
     what, choices = "detector" if detector else "weights", _choices(detector=detector)
     if looks_like_path:
         raise UnknownWeightsError(f"no {what} file {name}: give {kinds} or one of {choices}")

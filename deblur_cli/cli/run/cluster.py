@@ -38,9 +38,15 @@ GREETING = 60.0  # seconds that the first photo waits for workers beside the fir
 PATROL = 5.0  # seconds between two looks at which machines there are
 MOST_FAILED_STARTS = 3  # in a row
 UNREACHABLE = 5.0  # seconds until an address counts as such
+_SETTINGS = b"\x04"  # the type of the first frame of either side (RFC 9113, 3.4 and 6.5)
+_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + _SETTINGS + b"\0\0\0\0\0"
 _OUT_OF_MEMORY = "NODE_OUT_OF_MEMORY"  # in the words of Ray
 
 logger = logging.getLogger(__name__)
+
+
+class ClusterGoneError(DeblurError):
+    """The head of the cluster does not answer any more."""
 
 
 class _Logged(io.TextIOBase):
@@ -72,23 +78,24 @@ def connected(cluster: str) -> Iterator[Any]:
             for number, handler in handlers.items():  # Ray sets its own
                 signal.signal(number, handler)
             yield ray
-        finally:
+        except ClusterGoneError:
+            raise  # and leave Ray as it is: it would wait for the cluster, and then end this process
+        except BaseException:
             ray.shutdown()
+            raise
+        ray.shutdown()
 
 
 def _connect(ray: Any, cluster: str) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     if cluster == "local":
-        ray.init("local", include_dashboard=False, object_store_memory=STORE, **quiet)
-        return
-    if cluster != "auto":
-        host, _, port = cluster.rpartition(":")
         try:
-            socket.create_connection((host.strip("[]"), int(port)), UNREACHABLE).close()
-        except (OSError, OverflowError) as error:
-            raise UsageError(
-                f"no cluster answers at {cluster} ({error}); is `ray start --head` running there?"
-            ) from error
+            ray.init("local", include_dashboard=False, object_store_memory=STORE, **quiet)
+        except OSError as error:  # its sockets lie in TMPDIR, and their paths must be short
+            raise UsageError(f"Ray cannot start here ({_line(error)}); try RAY_TMPDIR=/tmp") from error
+        return
+    if cluster != "auto" and not speaks_grpc(cluster):
+        raise UsageError(f"no Ray cluster answers at {cluster}; is `ray start --head` running there?")
     try:
         ray.init(cluster, **quiet)
     except ConnectionError as error:
@@ -102,6 +109,17 @@ def _connect(ray: Any, cluster: str) -> None:
         ) from error
     except (RuntimeError, ValueError) as error:
         raise UsageError(f"cannot join the cluster at {cluster}: {_line(error)}") from error
+
+
+def speaks_grpc(address: str) -> bool:
+    """Tell whether a server as Ray's answers at HOST:PORT: one that greets in HTTP/2, as gRPC does."""
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), UNREACHABLE) as server:
+            server.sendall(_GREETING)
+            return server.recv(9)[3:4] == _SETTINGS
+    except (OSError, OverflowError):
+        return False
 
 
 def _line(error: BaseException) -> str:
@@ -222,6 +240,9 @@ class RayPool:
         if self._ending or time.monotonic() < self._patrolled + PATROL:
             return
         self._patrolled = time.monotonic()
+        if not speaks_grpc(self._ray.get_runtime_context().gcs_address):  # Ray would end this process, mute
+            self._hands.clear()  # nobody is left to be ended
+            raise ClusterGoneError("the cluster is gone; finished results are kept, and --resume continues")
         self._rooms = rooms(self._ray, self._cpus, self._gpus)
         for _ in range(min(sum(self._rooms.values()), left) - len(self._hands)):
             actor = self._actor.remote()

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from deblur_cli.backends import NO_BUCKET
 from deblur_cli.cli.run.options import DEFAULT_SUFFIX, ENDINGS, RunOptions
 from deblur_cli.cli.run.patterns import Pattern
 from deblur_cli.errors import UsageError, printable
@@ -227,7 +228,7 @@ def _photos_of(given: Location, options: RunOptions, collection: Collection) -> 
         exists = is_there(given)
         return [Problem(given, IRREGULAR if exists else _why_gone(given, options), is_nothing=not exists)]
     except OSError as error:  # a folder on the way may not be entered, or the name is too long
-        return [Problem(given, f"cannot be reached: {error.strerror}")]
+        return [Problem(given, f"cannot be reached: {error.strerror}", is_nothing=error.errno == NO_BUCKET)]
 
 
 def _unusable(folder: Location, names: Sequence[str]) -> Iterator[Problem]:
@@ -375,8 +376,11 @@ def is_system_folder(name: str) -> bool:
 
 
 def real_path(path: Location) -> Location:
-    """Return the path without links; unlike Path.resolve this works for links that lead round in a circle."""
-    return path if isinstance(path, Address) else Path(os.path.realpath(path))
+    """Return the path without links; unlike Path.resolve this works for links that lead round in a circle.
+
+    Of an address it is one that other ways to name the file have, too: only for comparing.
+    """
+    return path.anyhow if isinstance(path, Address) else Path(os.path.realpath(path))
 
 
 def identity(path: Location) -> Location:

@@ -3,7 +3,7 @@
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from io import BufferedReader
 from pathlib import Path
@@ -79,6 +79,8 @@ def _keep_others_out(options: RunOptions, stack: ExitStack) -> None:
         return  # then there is neither
     folder = result_folder(options)
     home = home_of(folder)
+    if home != folder:
+        stack.callback(_remove_empty, home)
     try:
         stack.enter_context(held(home, folder))
     except InUseError:
@@ -91,6 +93,11 @@ def _keep_others_out(options: RunOptions, stack: ExitStack) -> None:
         if options.output is not None or options.report:
             raise UsageError(f"cannot write to {folder}: {error.strerror}; choose another folder") from error
         # else it is one of several, perhaps, and its photos fail alone
+
+
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):  # a journal is left in it
+        folder.rmdir()
 
 
 def deblur(

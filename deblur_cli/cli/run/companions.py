@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deblur_cli.cli.run.collect import Found, identity, ordered
+from deblur_cli.cli.run.collect import Found, identity, ordered, real_path
 from deblur_cli.cli.run.options import Kind, RunOptions
 from deblur_cli.errors import DecodeError, UsageError
 from deblur_cli.photo.header import HEIC_SUFFIXES, RAW_SUFFIXES, is_picture_name
@@ -149,7 +149,7 @@ def _mask_of(
 def _is_same(mask: Location, photo: Location) -> bool:
     if isinstance(mask, Path) and isinstance(photo, Path):
         return mask.samefile(photo)
-    return mask == photo
+    return real_path(mask) == real_path(photo)
 
 
 def _pictures_in(folder: Location) -> dict[str, Location]:

@@ -251,7 +251,7 @@ class RunOptions(shared.DeblurOptions):
         typer.Option(
             metavar="FILE",
             help="Restore what a file from --data says, edited or not, instead of detecting blur.",
-            readable=False,
+            parser=shared.parse_path,
             rich_help_panel=shared.RESTORE,
         ),
     ] = None

@@ -326,7 +326,12 @@ def names_a_file(options: RunOptions) -> bool:
 
 
 def _is_folder(path: Location) -> bool:
-    return path.is_dir() if isinstance(path, Address) else os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises
+    if isinstance(path, Path):
+        return os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises
+    try:
+        return path.is_dir()
+    except OSError:  # `_check_store` tells why
+        return False
 
 
 def result_folder(options: RunOptions) -> Location:
@@ -345,6 +350,8 @@ def check_output(options: RunOptions, folders: int) -> None:
     out = options.output
     if out is None:
         return
+    if isinstance(out, Address):
+        _check_store(out)
     if names_a_file(options):
         if len(options.inputs) > 1 or folders:
             raise UsageError(f"{out} names one file, but there may be several photos; give -o a folder")
@@ -352,8 +359,21 @@ def check_output(options: RunOptions, folders: int) -> None:
         out = out.parent
     if isinstance(out, Path):
         check_folder(out, "the folder for the results")
-    elif out.store.backend.is_web:
+
+
+def _check_store(out: Address) -> None:
+    """Refuse, before any work, a store that takes no results, as far as looking there tells."""
+    if out.store.backend.is_web:
         raise UsageError(f"{out} can only be read; choose another folder with -o")
+    try:
+        out.entry() if out.path.parts else out.iterdir()  # what lists, too, as planning needs that
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        why = f"{out}: no results can go there: {error.strerror}"
+        if error.errno in (errno.EACCES, errno.EPERM):
+            why = f"{out}: listing it is refused; a key must allow listing, reading, and writing"
+        raise UsageError(why) from error
 
 
 def _check_format(out: Location, wanted: str | None) -> None:
@@ -376,13 +396,18 @@ def find_clashes(jobs: Sequence[Job], *, again: bool) -> dict[Job, str]:
                 by_again = again and real_path(result) != real_path(job.source)
                 clashes[job] = _why_original(result, again=by_again)
                 break
-            first = owner.get(identity(result), job.source)
+            first = owner.get(_claimed(result), job.source)
             if first != job.source:
                 clashes[job] = f"{first} has the same result {result}; run this photo alone, with another -o"
                 break
         else:
-            owner |= {identity(result): job.source for result in job.results.values()}
+            owner |= {_claimed(result): job.source for result in job.results.values()}
     return clashes
+
+
+def _claimed(result: Location) -> Location:
+    """Return what a result takes: where it is put elsewhere, or its name here, even if that is a link."""
+    return real_path(result) if isinstance(result, Address) else identity(result)
 
 
 def _why_original(result: Location, *, again: bool) -> str:
@@ -399,7 +424,8 @@ def _obstacle(job: Job, existing: Existing) -> str | None:
     try:
         return next(_obstacles(job, existing), None)
     except OSError as error:  # a folder on the way may not be entered
-        return f"{job.main} cannot be written: {error.strerror}; choose another folder with -o"
+        done = "reached" if isinstance(job.main, Address) else "written"  # a store may refuse to list
+        return f"{job.main} cannot be {done}: {error.strerror}; choose another folder with -o"
 
 
 def _obstacles(job: Job, existing: Existing) -> Iterator[str]:
@@ -407,7 +433,7 @@ def _obstacles(job: Job, existing: Existing) -> Iterator[str]:
     refused = altered or (existing is Existing.refuse and job.state is not State.again)
     state = "was changed since it was finished" if altered else EXISTS
     for kind, result in job.missing.items():
-        if job.mask is not None and identity(result) == identity(job.mask):
+        if job.mask is not None and real_path(result) == real_path(job.mask):
             yield f"{result} is the mask to read, so it is not written; use another -o or mask"
         if isinstance(result, Address) and result.store.backend.is_web:
             yield f"{result} cannot be written, as web addresses can only be read; choose a folder with -o"
@@ -419,6 +445,8 @@ def _obstacles(job: Job, existing: Existing) -> Iterator[str]:
             yield f"{result} is a folder, so no result can have that name"
         elif refused and is_there(result):
             yield f"{result} {state}{USE_OVERWRITE}"
+        elif _is_seen_twice(result, job.source):
+            yield f"{result} is the photo itself or its exact copy, and is never written; use another -o"
         if isinstance(result, Address):
             continue
         folder = _nearest_existing(result.parent)
@@ -426,6 +454,13 @@ def _obstacles(job: Job, existing: Existing) -> Iterator[str]:
             yield f"{folder} is a file, so {result.name} cannot be written below it"
         elif not _may_write(folder):
             yield f"no permission to write into {folder}; choose another folder with -o"
+
+
+def _is_seen_twice(one: Location, other: Location) -> bool:
+    """Tell whether files on servers share name, size, and time: seen through a link or another host name."""
+    if not (isinstance(one, Address) and isinstance(other, Address) and one.name == other.name):
+        return False
+    return one.store.backend.has_folders and one.exists() and one.entry() == other.entry()
 
 
 def _is_too_long(path: Path) -> bool:
