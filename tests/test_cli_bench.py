@@ -176,7 +176,7 @@ def test_the_profile_names_operators_and_parts(weights_file):
 
 def test_the_pieces_of_the_tool_add_up_to_its_time():
     weights = guided_by(lively_detector(), lively(pooling=64, **TOLD))
-    found = profiling.profile_run(setting_of(weights), (640, 256), 0.3, 10)
+    found = profiling.profile_run(setting_of(weights), (256, 256), 0.3, 10)
     names = [piece.name for piece in found.pieces]
     for name in ("motion cues, full size", "motion cues, 1/2", "detector's layers, 1/4", "masked blocks"):
         assert name in names
