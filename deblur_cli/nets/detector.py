@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from deblur_cli.nets.blocks import NAFBlock
 from deblur_cli.nets.motion import from_double_angle
-from deblur_cli.nets.network import CELL, Detection, Network, Restoration
+from deblur_cli.nets.network import CELL, Detection, Network, Restoration, pad_to
 
 BYTES_PER_CHANNEL = 5  # at the peak, for each photo pixel and each channel of the width, in float32
 DIRECTIONS = 12  # 15 degrees apart
@@ -288,8 +288,7 @@ class Detector(Network):
 
     def pad(self, x: Tensor) -> Tensor:
         """A picture continued below and to the right up to whole multiples of what the network halves."""
-        right, below = (-side % self.multiple for side in (x.shape[-1], x.shape[-2]))
-        return F.pad(x, (0, right, 0, below), mode="replicate") if right or below else x
+        return pad_to(x, self.multiple)
 
     def restore(self, *_: Any, **__: Any) -> Restoration:
         """Raises RuntimeError: a detector restores nothing."""

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deblur_cli.nets.blocks import MaskPredictor, threshold_mask
-from deblur_cli.nets.network import CELL, Detection, Network, Restoration
+from deblur_cli.nets.network import CELL, Detection, Network, Restoration, pad_to
 
 LEAST_GATE = 0.1  # the output gate is never closed further
 BYTES_PER_CHANNEL = 96  # at the peak, for each pixel and each channel of the embedding, in float32
@@ -372,7 +372,7 @@ class LMDViT(Network):
     def detect(self, x: Tensor, epsilon: float = 0.5) -> WindowDetection:
         """Detect which windows are blurred: x B 3 H W in 0-1, padded with zeros below and to the right."""
         size = (x.shape[-2], x.shape[-1])
-        image = F.pad(x, (0, -size[1] % self.multiple, 0, -size[0] % self.multiple))
+        image = pad_to(x, self.multiple, "constant")
         cells = (image.shape[-2] // CELL, image.shape[-1] // CELL)
         features, skips, chosen = self.input_proj(image).permute(0, 2, 3, 1), [], []
         for step, name in enumerate(self.names[: self.config.halvings + 1]):

@@ -19,7 +19,7 @@ from deblur_cli.nets.blocks import (
     threshold_mask,
 )
 from deblur_cli.nets.motion import SamplingPlan, plan_sampling
-from deblur_cli.nets.network import CELL, Detection, Network, Restoration
+from deblur_cli.nets.network import CELL, Detection, Network, Restoration, pad_to
 
 BYTES_PER_CHANNEL = 64  # at the peak, for each pixel of the first stage and channel of the width, in float32
 SWITCHES = {"mask": True, "motion": True, "mask_conv3": False, "mask_conv4": False}  # stored if they differ
@@ -151,7 +151,7 @@ class M2AENet(Network):
 
     def pad(self, x: Tensor) -> Tensor:
         """Zeros below and to the right of a picture, up to whole multiples of what the network halves."""
-        return F.pad(x, (0, -x.shape[-1] % self.multiple, 0, -x.shape[-2] % self.multiple))
+        return pad_to(x, self.multiple, "constant")
 
     def encode(self, image: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The stages before the last: features that enter it, B C H/8 W/8, and the outputs of the others."""

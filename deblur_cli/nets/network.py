@@ -17,6 +17,12 @@ def cells_of(size: tuple[int, int]) -> tuple[int, int]:
     return -(-size[0] // CELL), -(-size[1] // CELL)
 
 
+def pad_to(x: Tensor, multiple: int, mode: str = "replicate") -> Tensor:
+    """A picture B C H W continued below and to the right, up to sides that are whole multiples."""
+    right, below = (-side % multiple for side in (x.shape[-1], x.shape[-2]))
+    return F.pad(x, (0, right, 0, below), mode) if right or below else x
+
+
 @dataclass(frozen=True)
 class Detection:
     """First half of a network. Tensors are padded to whole multiples of what the network halves.

@@ -16,7 +16,7 @@ from torch import Tensor
 from deblur_cli.errors import OutOfMemoryError
 from deblur_cli.nets import Detection, Network, accelerate, place
 from deblur_cli.nets.motion import TURNS, turn_back, turn_field, turn_picture
-from deblur_cli.nets.network import CELL, cells_of, fit
+from deblur_cli.nets.network import CELL, cells_of, fit, pad_to
 from deblur_cli.nets.pieces import piece
 from deblur_cli.restoration import ALIGNMENT, Tiling
 from deblur_cli.restoration.device import (
@@ -201,7 +201,7 @@ class Engine:
         resolution" (2016). None where one of them failed.
         """
         height, width = image.shape[-2:]
-        whole = F.pad(image, (0, -width % CELL, 0, -height % CELL), mode="replicate")  # cells turn as wholes
+        whole = pad_to(image, CELL)  # cells turn as wholes
         total = torch.zeros_like(whole)
         for turn in range(TURNS):
             motion = [turn_field(part, turn) for part in (maps[:, 2:4], maps[:, 4:])]
@@ -242,10 +242,7 @@ class Engine:
 
         Its last row and column are repeated up to whole multiples of what the network halves.
         """
-        right, below = (-side % network.multiple for side in (image.shape[-1], image.shape[-2]))
-        uploaded = to_device(image, self.device)
-        if right or below:
-            uploaded = F.pad(uploaded, (0, right, 0, below), mode="replicate")
+        uploaded = pad_to(to_device(image, self.device), network.multiple)
         return uploaded.contiguous(memory_format=torch.channels_last)
 
 

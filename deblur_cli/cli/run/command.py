@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from deblur_cli.cli.output import Output
     from deblur_cli.cli.run.copies import Copies
     from deblur_cli.cli.run.journal import Journal
-    from deblur_cli.cli.run.plan import LocalJob, Plan
+    from deblur_cli.cli.run.plan import Job, LocalJob, Plan
     from deblur_cli.photo.photo import Photo
     from deblur_cli.restoration.deblurrer import Deblurrer, Request
     from deblur_cli.restoration.findings import Findings
@@ -200,7 +200,7 @@ def _dry_run(
     for job in plan.jobs:
         try:
             with copies.brought(job) as here:
-                size, lost, is_certain = _opened(here, options, findings)
+                size, lost, is_certain = _opened(job, here, options, findings)
         except FormerResultError as error:
             lines.append(f"{job.source}: {error}")
             skipped.append(job)
@@ -238,28 +238,23 @@ def _dry_run(
 
 
 def _opened(
-    job: "LocalJob", options: RunOptions, findings: "Findings | None"
+    job: "Job", here: "LocalJob", options: RunOptions, findings: "Findings | None"
 ) -> "tuple[tuple[int, int], tuple[str, ...], bool]":
     """Return width and height of a photo, what its result would lack, and whether it surely would.
 
     Raises PhotoError where the run would: the photo is read as it would be then.
     """
-    from deblur_cli.cli.run.plan import check_is_new
-    from deblur_cli.photo import encode
+    from deblur_cli.cli.run.plan import check_photo
     from deblur_cli.photo.decode import RawOptions, decode
 
     raw = RawOptions(options.raw_white_balance, options.raw_exposure, options.raw_color_space)
-    photo = decode(job.source, options.max_megapixels, raw, develop=False)
-    check_is_new(photo, job, options)
-    if findings is not None:
-        findings.check_fits(photo.height, photo.width)
-    if job.restores:
-        encode.check_fits(photo, job.results[Kind.photo], job.results[Kind.photo].name, options.quality)
-    if job.mask is not None:
+    photo = decode(here.source, options.max_megapixels, raw, develop=False)
+    check_photo(photo, job, here, options, findings)
+    if here.mask is not None:
         from deblur_cli.restoration.painted import read_mask  # raises as the run would
 
-        read_mask(job.mask, photo.height, photo.width, options.max_megapixels)
-    return (photo.width, photo.height), *_losses(job, photo, options)
+        read_mask(here.mask, photo.height, photo.width, options.max_megapixels)
+    return (photo.width, photo.height), *_losses(here, photo, options)
 
 
 def _losses(job: "LocalJob", photo: "Photo", options: RunOptions) -> tuple[tuple[str, ...], bool]:

@@ -20,6 +20,7 @@ from deblur_cli.stores import Address, Location, heads, survey
 
 if TYPE_CHECKING:
     from deblur_cli.photo.photo import Photo
+    from deblur_cli.restoration.findings import Findings
 
 EXISTS = "already exists"
 USE_OVERWRITE = "; use --overwrite or --skip-existing"
@@ -483,6 +484,22 @@ def _may_write(folder: Path) -> bool:
 
 class FormerResultError(PhotoError):
     """A photo of several is what an earlier run made, so it is skipped."""
+
+
+def check_photo(
+    photo: "Photo", job: Job, here: LocalJob, options: RunOptions, findings: "Findings | None"
+) -> None:
+    """Check what can be known of a photo before it is deblurred. Raises PhotoError.
+
+    here: what the job is on this machine; findings: those that the user gives
+    """
+    check_is_new(photo, job, options)
+    if findings is not None:
+        findings.check_fits(photo.height, photo.width)
+    if job.restores:
+        out = here.results[Kind.photo]
+        check_kind(photo, job, options)
+        encode.check_fits(photo, out, out.name, options.quality)
 
 
 def check_is_new(photo: "Photo", job: Job, options: RunOptions) -> None:

@@ -21,7 +21,7 @@ from deblur_cli.cli.run.copies import Copies
 from deblur_cli.cli.run.messages import Failure, Outcome, describe_result
 from deblur_cli.cli.run.options import Existing, Kind, RunOptions
 from deblur_cli.cli.run.pipeline import Budget, Pipeline, Threads
-from deblur_cli.cli.run.plan import Job, LocalJob, State, check_is_new, check_kind
+from deblur_cli.cli.run.plan import Job, LocalJob, State, check_photo
 from deblur_cli.files import check_target, write_file
 from deblur_cli.photo import encode
 from deblur_cli.photo.decode import decode
@@ -175,13 +175,7 @@ class Steps:
         here = self._copies.of(job)
         with self._timed(job), self._copies.named(job):
             photo = decode(here.source, self._options.max_megapixels, self._raw)
-            check_is_new(photo, job, self._options)
-            if self._findings is not None:
-                self._findings.check_fits(photo.height, photo.width)
-            if job.restores:
-                out = here.results[Kind.photo]
-                check_kind(photo, job, self._options)
-                encode.check_fits(photo, out, out.name, self._options.quality)
+            check_photo(photo, job, here, self._options, self._findings)
             return photo
 
     def deblur(self, job: Job, photo: Photo) -> "Deblurred":
