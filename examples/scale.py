@@ -7,8 +7,8 @@ import sys
 
 PHOTOS = 1_000_000
 CORE_SECONDS = (
-    2 * 9.3
-)  # in the network, 4096 x 3072 with 10% blurred: 9.3 s on two cores (docs/benchmarks.md)
+    2 * 5.6
+)  # in the network, 4096 x 3072 with 10% blurred: 5.6 s on two cores (docs/benchmarks.md)
 IO_CORE_SECONDS = 0.18 + 0.28  # reading and writing a JPEG of that size (docs/benchmarks.md)
 MEGABYTES = 5  # of a photo, and of its result
 READS, WRITES = 6, 1  # requests per photo: one GET, four HEAD, and one LIST; one PUT
