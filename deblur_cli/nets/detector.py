@@ -47,6 +47,7 @@ class Scale:
 
 SCALES = (Scale(2, (2, 3, 4, 5, 6, 7, 8, 9, 10, 12)), Scale(1, (2, 3, 4, 5, 6, 7)))
 CHANNELS = sum(scale.channels for scale in SCALES)
+FULL_SIZE = SCALES[0].channels  # place among the cues of the energy at full size
 
 
 @torch.no_grad()
@@ -222,6 +223,8 @@ class DetectorConfig:
     """Everything that shapes the detector; travels with the weights.
 
     width: channels at 1/8; before, context, after: blocks at 1/8, at 1/16, and at 1/8 again
+    wide: blocks at 1/32, within those at 1/16; none without
+    edges: channels at 1/2 of the layers that look at the edges themselves; none without
     pooling: averaging window of the blocks in full-resolution pixels, None for the whole picture
     """
 
@@ -229,7 +232,60 @@ class DetectorConfig:
     before: int = 2
     context: int = 4
     after: int = 2
+    wide: int = 0
+    edges: int = 0
     pooling: int | None = None
+
+
+class Edges(nn.Sequential):
+    """What the profiles of edges say: derivatives at an energy of one, B 2 H W -> B width H/8 W/8.
+
+    Begins as nothing, so that a detector without can grow by it.
+    """
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__(
+            nn.Conv2d(2, channels, 3, stride=2, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(channels, 2 * channels, 3, stride=2, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(2 * channels, 2 * channels, 3, padding=1),
+            nn.ReLU(inplace=True),
+            as_nothing(nn.Conv2d(2 * channels, width, 3, stride=2, padding=1)),
+        )
+
+
+class Wide(nn.Module):
+    """Blocks that look at a picture at half its size, added to it: B C H W -> B C H W. Begins as nothing."""
+
+    def __init__(self, channels: int, count: int, pooling: int | None) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(channels, channels, 2, stride=2)
+        self.blocks = nn.Sequential(*[NAFBlock(channels, pooling) for _ in range(count)])
+        self.up = nn.Sequential(as_nothing(nn.Conv2d(channels, 4 * channels, 1)), nn.PixelShuffle(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.up(self.blocks(self.down(x)))
+
+
+def as_nothing(layer: nn.Conv2d) -> nn.Conv2d:
+    """The layer with weights and bias at zero."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
+
+
+@torch.no_grad()
+def slopes(image: Tensor, cues: Tensor) -> Tensor:
+    """Derivatives of the luma of B 3 H W across and down, at an energy of about one around: B 2 H W."""
+    luma = image.float().mean(1, keepdim=True)
+    right, down = luma.new_zeros(luma.shape), luma.new_zeros(luma.shape)
+    torch.sub(luma[..., 2:], luma[..., :-2], out=right[..., 1:-1])
+    torch.sub(luma[..., 2:, :], luma[..., :-2, :], out=down[..., 1:-1, :])
+    energy = cues[:, FULL_SIZE : FULL_SIZE + 1].mul(-5 / 2).exp()
+    return torch.cat([right, down], 1).mul_(F.interpolate(energy, scale_factor=CELL))
 
 
 class Detector(Network):
@@ -257,6 +313,11 @@ class Detector(Network):
         self.before = nn.Sequential(*[NAFBlock(width, near) for _ in range(config.before)])
         self.down = nn.Conv2d(width, 2 * width, 2, stride=2)
         self.context = nn.Sequential(*[NAFBlock(2 * width, far) for _ in range(config.context)])
+        if config.wide:
+            self.multiple = 4 * CELL
+            self.wide = Wide(2 * width, config.wide, pooling and pooling // self.multiple)
+        if config.edges:
+            self.edges = Edges(config.edges, width)
         self.up = nn.Sequential(nn.Conv2d(2 * width, 4 * width, 1), nn.PixelShuffle(2))
         self.after = nn.Sequential(*[NAFBlock(width, near) for _ in range(config.after)])
         self.head = nn.Conv2d(width, 5, 3, padding=1)
@@ -272,11 +333,20 @@ class Detector(Network):
         """The same from a picture B 3 H W and its motion cues B CHANNELS H/8 W/8."""
         dtype = self.read_image.weight.dtype
         image = cells_as_channels(x).to(dtype)
-        cues = cues.to(dtype).contiguous(memory_format=torch.channels_last)
-        features = self.before(self.read_cues(cues) + self.read_image(image))
-        features = self.after(features + self.up(self.context(self.down(features))))
+        given = cues.to(dtype).contiguous(memory_format=torch.channels_last)
+        features = self.read_cues(given) + self.read_image(image)
+        if self.config.edges:
+            features = features + self.edges(slopes(x, cues).to(dtype))
+        features = self.before(features)
+        features = self.after(features + self.up(self.around(self.down(features))))
         logit, field = self.head(features).float().split([1, 4], 1)
         return logit, field
+
+    def around(self, x: Tensor) -> Tensor:
+        """The blocks at 1/16, with those at 1/32 in their middle."""
+        middle = len(self.context) // 2
+        x = self.context[:middle](x)
+        return self.context[middle:](self.wide(x) if self.config.wide else x)
 
     def detect(self, x: Tensor, epsilon: float = 0.5) -> Detection:  # noqa: ARG002
         """Detect what moved, and how: x B 3 H W in 0-1. The same for every epsilon; no features are kept."""

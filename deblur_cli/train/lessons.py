@@ -92,13 +92,15 @@ def lesson_of(settings: TrainSettings, device: str) -> Lesson[Any]:
 def begin_from(name: str, network: Network) -> list[dict[str, Any]]:
     """Take over trained weights, and return the runs that made them, oldest first.
 
-    Raises TrainingError for weights of another network, WeightsError.
+    A detector may have layers that the trained one lacks; those begin as nothing. Raises TrainingError for weights of another network, WeightsError.
     """
     loaded = weights.load(name)
     trained, wanted = loaded.network.state_dict(), network.state_dict()
-    if [(key, value.shape) for key, value in trained.items()] != [(k, v.shape) for k, v in wanted.items()]:
+    grows = isinstance(network, Detector)
+    known = [(key, value.shape) for key, value in wanted.items() if key in trained or not grows]
+    if [(key, value.shape) for key, value in trained.items()] != known:
         raise TrainingError(f"{name} holds another network than the settings describe: adapt [network]")
-    network.load_state_dict(trained)
+    network.load_state_dict(trained, strict=not grows)
     try:
         return history_of(loaded.notes)
     except WeightsError as error:

@@ -147,6 +147,8 @@ class DetectorSizes(Section):
     before: Whole = 2
     context: Whole = 4
     after: Whole = 2
+    wide: Whole = 0
+    edges: Whole = 0
 
 
 class LossWeights(Section):
