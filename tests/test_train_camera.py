@@ -14,6 +14,7 @@ from train_helpers import picture, tensors
 from deblur_cli.nets.richardson_lucy import to_encoded, to_linear
 from deblur_cli.train import camera
 from deblur_cli.train.camera import (
+    Lens,
     apply_tone,
     as_soft_as_mosaic,
     brighten_highlights,
@@ -288,7 +289,7 @@ def test_a_gaussian_spreads_a_point_by_its_deviation(deviation):
 @given(radius=st.floats(0.75, 8, width=32))
 def test_out_of_focus_a_point_is_a_disc_or_as_soft_a_bell(radius):
     discs = torch.tensor([True, False])
-    disc, bell = out_of_focus(point(2), torch.full((2,), radius), discs, 8.0)[:, 0]
+    disc, bell = out_of_focus(point(2), torch.full((2,), radius), Lens.plain(discs), 8.0)[:, 0]
     assert disc.sum().item() == pytest.approx(1, abs=1e-4) and bell.sum().item() == pytest.approx(1, abs=1e-4)
     if radius > 2:
         assert 1 / disc.max().item() == pytest.approx(math.pi * radius**2, rel=0.1)  # its area
@@ -300,7 +301,9 @@ def test_out_of_focus_a_point_is_a_disc_or_as_soft_a_bell(radius):
 @pytest.mark.parametrize("value", [0.0, 0.3, 4.0])
 def test_an_even_picture_is_in_focus_everywhere_up_to_the_border(value):
     even = torch.full((1, 4, 16, 32), value)
-    assert torch.allclose(out_of_focus(even, torch.tensor([7.0]), torch.tensor([True]), 8.0), even, atol=1e-5)
+    assert torch.allclose(
+        out_of_focus(even, torch.tensor([7.0]), Lens.plain(torch.tensor([True])), 8.0), even, atol=1e-5
+    )
     assert torch.allclose(gaussian_blur(even, torch.ones(1, 1, 1, 1), 1.0), even, atol=1e-5)
 
 

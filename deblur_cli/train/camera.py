@@ -1,6 +1,7 @@
 """From light to file: highlights, lens, color mosaic, noise, tone, processing, and JPEG, as in cameras."""
 
 import math
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,9 @@ SMOOTHED = 0.03  # largest deviation of encoded values that denoising takes for 
 HALO = (0.7, 1.5)  # pixels, radius of the unsharp mask
 HIGHLIGHT = 0.7  # linear value from which a pixel of a finished photo may have been brighter
 WIDE = 3  # standard deviations that a Gaussian's kernel reaches to either side
+NARROWEST = 0.4  # of its height that the disc of a lens out of focus is narrower at most
+FEWEST_BLADES, BLADES = 5, 4  # of an aperture, and how many numbers of them there are
+BRIGHTEST_RIM = 1.5  # times the middle of the disc that its edge is brighter at most
 GAUSSIAN = 0.5  # standard deviation of the Gaussian that looks as soft as a disc of radius 1
 # Quantization tables of ITU-T T.81 (1992), Annex K, for quality 50
 LUMINANCE = (
@@ -58,21 +62,71 @@ def padded(image: Tensor, reach: int) -> tuple[int, int]:
     return image.shape[-2] + 2 * reach, image.shape[-1] + 2 * reach
 
 
-def out_of_focus(image: Tensor, radius: Tensor, round_lens: Tensor, largest: float) -> Tensor:
+@dataclass(frozen=True)
+class Lens:
+    """How the lens of each of B pictures spreads a point that is out of focus; all fields are B.
+
+    disc: true for a disc with an edge, false for a Gaussian as soft as it
+    narrowness: width over height of the disc, which off the axis is cut from two sides
+    angle: of that, in radians
+    blades: sides of the aperture, zero where it is round
+    rim: how much brighter than its middle the edge is
+    """
+
+    disc: Tensor
+    narrowness: Tensor
+    angle: Tensor
+    blades: Tensor
+    rim: Tensor
+
+    @classmethod
+    def drawn(cls, uniform: Tensor) -> "Lens":
+        """Lenses from numbers in 0-1, 5 B: half of them discs, half of those round and even."""
+        disc, narrow, angle, blades, rim = uniform
+        return cls(
+            disc < 0.5,
+            1 - NARROWEST * (2 * narrow - 1).clamp(min=0),
+            math.pi * angle,
+            (FEWEST_BLADES + ((2 * blades - 1) * BLADES).floor()) * (blades >= 0.5),
+            BRIGHTEST_RIM * (2 * rim - 1).clamp(min=0),
+        )
+
+    @classmethod
+    def plain(cls, disc: Tensor) -> "Lens":
+        """Round and even discs, or Gaussians."""
+        nothing = torch.zeros(disc.shape, device=disc.device)
+        return cls(disc, nothing + 1, nothing, nothing, nothing)
+
+    def chosen(self, rows: Tensor) -> "Lens":
+        """Those of some pictures."""
+        return Lens(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    def spread(self, down: Tensor, right: Tensor, radius: Tensor) -> Tensor:
+        """The light at distances down H 1 and right 1 W from a point, its sum one: B H W; radius: B 1 1."""
+        angle, narrowness, blades, rim, disc = (
+            field.view(-1, 1, 1) for field in (self.angle, self.narrowness, self.blades, self.rim, self.disc)
+        )
+        across = (right * angle.cos() + down * angle.sin()) / narrowness
+        along = down * angle.cos() - right * angle.sin()
+        distance, sector = torch.hypot(across, along), 2 * math.pi / blades.clamp(min=1)
+        off = (torch.atan2(along, across) % sector - sector / 2).cos() / (sector / 2).cos()
+        to_edge = torch.where(blades > 0, distance * off, distance)
+        edged = (radius + 0.5 - to_edge).clamp(0, 1)  # pixels on the edge count by how far they are inside
+        edged = edged * (1 + rim * (to_edge / radius).square())
+        bell = torch.exp(-(distance / (GAUSSIAN * radius)).square() / 2)
+        light = torch.where(disc, edged, bell)
+        return light / light.sum((1, 2), keepdim=True)
+
+
+def out_of_focus(image: Tensor, radius: Tensor, lens: Lens, largest: float) -> Tensor:
     """Each picture of B C H W as a lens out of focus shows it, the border mirrored.
 
-    radius: B in pixels, at most `largest`, which is below H and W; round_lens: B, true for an even disc,
-    false for a Gaussian as soft as it.
+    radius: B in pixels, at most `largest`, which is below H and W
     """
     reach = min(round(largest) + 2, *(side - 1 for side in image.shape[-2:]))
     height, width = padded(image, reach)
     down, across = (torch.fft.fftfreq(side, 1 / side, device=image.device) for side in (height, width))
-    distance = torch.hypot(down.view(-1, 1), across.view(1, -1))
-    radius = radius.view(-1, 1, 1)
-    disc = (radius + 0.5 - distance).clamp(0, 1)  # pixels on the edge count by how far they are inside
-    bell = torch.exp(-(distance / (GAUSSIAN * radius)).square() / 2)
-    kernel = torch.where(round_lens.view(-1, 1, 1), disc, bell)
-    kernel = kernel / kernel.sum((1, 2), keepdim=True)
+    kernel = lens.spread(down.view(-1, 1), across.view(1, -1), radius.view(-1, 1, 1))
     planes = F.pad(image, (reach,) * 4, mode="reflect")
     spectrum = torch.fft.rfft2(planes) * torch.fft.rfft2(kernel)[:, None]
     soft = torch.fft.irfft2(spectrum, s=(height, width))[..., reach:-reach, reach:-reach]

@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Sequence
+from itertools import permutations
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 LOCAL = 32  # pixels over which a pattern takes the color of what it lies on
+ORDERS = tuple(permutations(range(3)))  # of color channels
 KINDS = 5  # stripes, grid, lines, hatching, smooth
 SEGMENT_SCALE = 4  # pixels of a texture to one of the grid on which its segments are found
 
@@ -67,6 +69,15 @@ def cut_window(
         window.unsqueeze(0), size=(size, size), mode="bilinear", antialias=True, align_corners=False
     )
     return resized.squeeze(0).clamp(0, 1)
+
+
+def recolored(image: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """A share of the pictures B 3 H W in 0-1 with their color channels swapped and other brightness."""
+    lot, power, order = torch.rand(3, len(image), generator=generator, device=generator.device)
+    orders = torch.tensor(ORDERS, device=image.device)[(len(ORDERS) * order).long()]
+    swapped = image.gather(1, orders.view(-1, 3, 1, 1).expand_as(image))
+    changed = swapped ** (0.5 * 4**power).view(-1, 1, 1, 1)
+    return torch.where((lot < share).view(-1, 1, 1, 1), changed, image)
 
 
 def patterned(image: Tensor, share: float, generator: torch.Generator) -> Tensor:

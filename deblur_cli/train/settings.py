@@ -94,6 +94,8 @@ class BlurSettings(Section):
     defocus: Share = 0.4
     defocus_radius: Factor = 8.0  # pixels, largest; slight defocus is as frequent as strong
     patterns: Share = 0.1  # share of textures that look like motion: stripes, grids, lines, gradients
+    mixed: Share = 0.0  # share of textures into which another one is mixed, so that no two are alike
+    recolored: Share = 0.0  # share with swapped colors and other brightness
     gaps: Share = 0.1  # share in which the shutter is closed for a part of the exposure
     shrink: Factor = 2.0  # times that photos are shrunk at most
     enlarge: Annotated[float, Field(ge=1, le=8)] = 1.6  # times that they are enlarged, which makes them soft

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from deblur_cli.nets.richardson_lucy import to_linear
-from deblur_cli.train.camera import brighten_highlights, chosen, out_of_focus, record
-from deblur_cli.train.material import cut_patches, patterned, random_silhouette, segments
+from deblur_cli.train.camera import Lens, brighten_highlights, chosen, out_of_focus, record
+from deblur_cli.train.material import cut_patches, patterned, random_silhouette, recolored, segments
 from deblur_cli.train.samples import Sample
 from deblur_cli.train.settings import BlurSettings
 from deblur_cli.train.trajectory import (
@@ -32,6 +32,7 @@ HIDDEN = 0.5  # of the radius of defocus: shorter motion does not show in what i
 TRIES = 3  # textures drawn for an object, of which that with most detail is taken
 OPAQUE_COVERAGE = 0.95  # share from which a layer hides the motion behind it
 SLIGHTEST_DEFOCUS = 0.7  # pixels of radius
+FOCUS_STEPS = 3  # radii between which a picture goes out of focus by and by
 LAYER_DEFOCUS = 0.4  # layers are out of focus so many times as often as backgrounds
 
 
@@ -160,10 +161,16 @@ class Draw:
         return torch.rand(*shape, self.count, generator=self.generator, device=self.generator.device)
 
     def patches(self, tries: int = 1) -> Tensor:
-        """Patches of the photos, B 3 H W, resampled as the settings say, some with a pattern."""
-        shrink, enlarge = self.settings.shrink, self.settings.enlarge
-        cut = cut_patches(self.photos, self.count, self.size, self.generator, tries, shrink, enlarge)
-        return patterned(cut, self.settings.patterns, self.generator)
+        """Patches of the photos, B 3 H W, resampled, mixed, recolored, and patterned as the settings say."""
+        settings = self.settings
+        shape = self.count, self.size, self.generator, tries, settings.shrink, settings.enlarge
+        cut = cut_patches(self.photos, *shape)
+        if settings.mixed:
+            share = 0.8 * self.uniform() * (self.uniform() < settings.mixed)
+            cut = torch.lerp(cut, cut_patches(self.photos, *shape), share.view(-1, 1, 1, 1))
+        if settings.recolored:
+            cut = recolored(cut, settings.recolored, self.generator)
+        return patterned(cut, settings.patterns, self.generator)
 
     def lit(self, patches: Tensor) -> Tensor:
         """Encoded patches in linear light, lamps above one."""
@@ -213,25 +220,36 @@ class Draw:
         """
         size = self.size
         region, center = self.silhouette()
-        radius, soft = self.defocus(image, self.settings.defocus)
+        radius, lens = self.defocus(self.settings.defocus)
         kind = 3 * self.uniform().view(-1, 1, 1, 1)
         slope = (center / size - 0.5).view(-1, 2, 1, 1)
         offset = pixel_grid(size, size, image.device) - size / 2
         to_side = (0.5 + 4 * (slope * offset).sum(1, keepdim=True) / size).clamp(0, 1)
         region = torch.where(kind < 1, region, torch.where(kind < 2, to_side, torch.ones_like(region)))
-        return torch.lerp(image, soft, region), region * radius
+        seen, nearer = image, image
+        for step in range(1, FOCUS_STEPS + 1):  # from one radius to the next, so that no ghost shines through
+            farther = self.soften(image, radius * step / FOCUS_STEPS, lens)
+            share = (FOCUS_STEPS * region - step + 1).clamp(0, 1)
+            seen = torch.where(share > 0, torch.lerp(nearer, farther, share), seen)
+            nearer = farther
+        return seen, region * radius.view(-1, 1, 1, 1)
 
     def defocus_layer(self, layer: Tensor) -> tuple[Tensor, Tensor]:
         """Blur some layers B 4 H W, color and coverage, as a lens out of focus does. Radii: B 1 1 1."""
-        radius, soft = self.defocus(layer, LAYER_DEFOCUS * self.settings.defocus)
-        return soft, radius
+        radius, lens = self.defocus(LAYER_DEFOCUS * self.settings.defocus)
+        return self.soften(layer, radius, lens), radius.view(-1, 1, 1, 1)
 
-    def defocus(self, image: Tensor, share: float) -> tuple[Tensor, Tensor]:
-        """Radii B 1 1 1, above zero for a share of the pictures B C H W, and these out of focus by them."""
+    def defocus(self, share: float) -> tuple[Tensor, Lens]:
+        """Radii B, above zero for a share of the pictures, and the lenses."""
         largest = self.settings.defocus_radius
-        lot, radius, lens = self.uniform(3)
-        radius = log_uniform(radius, (min(SLIGHTEST_DEFOCUS, largest), largest)) * (lot < share)
+        lot, radius = self.uniform(2)
+        lens = Lens.drawn(self.uniform(5))
+        return log_uniform(radius, (min(SLIGHTEST_DEFOCUS, largest), largest)) * (lot < share), lens
+
+    def soften(self, image: Tensor, radius: Tensor, lens: Lens) -> Tensor:
+        """Pictures B C H W out of focus by radii B."""
         if (rows := chosen(radius)).numel():
-            soft = out_of_focus(image[rows], radius[rows], lens[rows] < 0.5, largest)
+            largest = self.settings.defocus_radius
+            soft = out_of_focus(image[rows], radius[rows], lens.chosen(rows), largest)
             image = image.index_copy(0, rows, soft)
-        return radius.view(-1, 1, 1, 1), image
+        return image
