@@ -8,10 +8,12 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import lively_detector
+from torch import nn
 
 from deblur_cli import weights
-from deblur_cli.nets import detector
+from deblur_cli.nets import create_detector, detector
 from deblur_cli.nets.network import CELL
+from deblur_cli.train.lessons import begin_from
 
 BORDER = 6  # cells at which blur meets the border of the picture
 
@@ -109,3 +111,28 @@ def test_weights_of_a_detector_come_back_as_they_were(tmp_path):
     assert torch.equal(loaded.network.detect(picture).probability, network.detect(picture).probability)
     with pytest.raises(RuntimeError, match="restores nothing"):
         network.restore(network.detect(picture))
+
+
+@torch.no_grad()
+def test_a_detector_grows_by_layers_that_begin_as_nothing(tmp_path):
+    known = lively_detector(context=2, pooling=48)
+    weights.save(tmp_path / "d.safetensors", known, {}, half=False)
+    grown = create_detector(width=8, before=1, context=4, after=1, wide=1, edges=4, pooling=48).eval()
+    begin_from(str(tmp_path / "d.safetensors"), grown)
+    picture = noise(64, 96)
+    assert torch.equal(grown.detect(picture).probability, known.detect(picture).probability)
+    for begun in (grown.edges[-1], grown.wide.up[0], grown.context[2].conv5):
+        nn.init.normal_(begun.weight, std=0.3)
+        nn.init.ones_(grown.context[2].gamma)
+        assert not torch.equal(grown.detect(picture).probability, known.detect(picture).probability)
+        nn.init.zeros_(begun.weight)
+        nn.init.zeros_(grown.context[2].gamma)
+
+
+def test_edges_are_seen_alike_in_faint_and_strong_pictures():
+    picture = noise(64, 64)
+    strong, faint = (
+        detector.slopes(seen, detector.motion_cues(seen)) for seen in (picture, 0.5 + picture / 8)
+    )
+    assert torch.allclose(strong, faint, rtol=0.05, atol=0.05)
+    assert strong.square().sum(1).mean().item() == pytest.approx(1, rel=0.1)

@@ -306,7 +306,7 @@ def test_what_is_out_of_focus_stays_so_in_the_truth_and_is_not_marked():
     focused = made(changed(MOVING, objects=1), 16, 64)
     defocused = made(changed(MOVING, objects=1, defocus=1.0), 16, 64)
     assert defocused.mask.mean() < 1.5 * focused.mask.mean()
-    assert roughness(defocused.sharp) < 0.9 * roughness(focused.sharp)
+    assert roughness(defocused.sharp) < 0.95 * roughness(focused.sharp)
     still = made(changed(MOVING, still=1.0, defocus=1.0), 8, size=64, gray=True)
     assert not still.mask.any() and roughness(still.sharp) < 0.9 * roughness(
         made(MOVING, 8, 64, gray=True).sharp
