@@ -17,11 +17,11 @@ from deblur_cli.cli.run.messages import (
 from deblur_cli.cli.run.options import RunOptions
 from deblur_cli.cli.run.plan import Job, Plan
 from deblur_cli.errors import EncodeError
-from deblur_cli.report import Report
 from deblur_cli.stores import Address
 
 if TYPE_CHECKING:
     from deblur_cli.cli.run.steps import Listener
+    from deblur_cli.report import Report
     from deblur_cli.weights import LoadedWeights
 
 
@@ -52,7 +52,9 @@ class Batch:
     _bars: Bars  # these are set before any photo is read
     _executor: Executor
 
-    def __init__(self, options: RunOptions, streams: Output, journal: Journal, report: Report | None) -> None:
+    def __init__(
+        self, options: RunOptions, streams: Output, journal: Journal, report: "Report | None"
+    ) -> None:
         self._options = options
         self._streams = streams
         self._journal = journal
@@ -175,7 +177,7 @@ class Batch:
         if self._tally.photos != 1 or self._tally.stopped is not None or str(self._tally.left_out):
             self._streams.say(str(self._tally))
 
-    def _finish_page(self, report: Report) -> None:
+    def _finish_page(self, report: "Report") -> None:
         try:
             path = report.finish(str(self._tally))
         except EncodeError as error:  # what became of the photos is told all the same

@@ -30,7 +30,6 @@ from deblur_cli.photo.photo import Photo, rgb_profile, to_eight_bits, white
 from deblur_cli.photo.raw import RawOptions
 from deblur_cli.pictures import flow_overlay, mask_overlay, trajectory_overlay
 from deblur_cli.pictures.drawing import bands
-from deblur_cli.report import Report
 from deblur_cli.restoration.advice import advice
 from deblur_cli.restoration.deblurrer import untouched
 from deblur_cli.restoration.findings import to_npz
@@ -40,6 +39,7 @@ from deblur_cli.stores import Location
 
 if TYPE_CHECKING:
     from deblur_cli.cli.run.pipeline import Deblurred
+    from deblur_cli.report import Report
     from deblur_cli.restoration.deblurrer import Deblurrer, Request, Result
     from deblur_cli.restoration.findings import Findings
     from deblur_cli.weights import LoadedWeights
@@ -108,7 +108,7 @@ class Steps:
         ledger: Ledger,
         network: "Deblurrer",
         request: "Request",
-        page: Report | None = None,
+        page: "Report | None" = None,
         findings: "Findings | None" = None,
         place: Place | None = None,
     ) -> None:
