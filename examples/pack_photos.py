@@ -12,7 +12,7 @@ from pathlib import Path
 from deblur_cli.errors import PhotoError, TrainingError
 from deblur_cli.train.datasets import find_photos, packed, read_rgb
 
-SIDES = (3072, 2560, 2048, 1792, 1536, 1280, 1152, 1024, 896, 768, 640, 512)  # pixels
+SIDES = range(512, 3072 + 1, 64)  # pixels
 
 
 def largest_fit(paths: list[Path], limit: int) -> dict[str, bytes]:
@@ -20,10 +20,16 @@ def largest_fit(paths: list[Path], limit: int) -> dict[str, bytes]:
 
     Raises PhotoError for a photo that cannot be read, TrainingError where they do not fit.
     """
-    for side in SIDES:
-        contents = {f"{path.stem}.jpg": packed(read_rgb(path), side) for path in paths}
+    low, high, best = 0, len(SIDES), dict[str, bytes]()
+    while low < high:
+        middle = (low + high) // 2
+        contents = {f"{path.stem}.jpg": packed(read_rgb(path), SIDES[middle]) for path in paths}
         if sum(map(len, contents.values())) <= limit:
-            return contents
+            low, best = middle + 1, contents
+        else:
+            high = middle
+    if best:
+        return best
     raise TrainingError(
         f"{len(paths)} photos do not fit into {limit:,} bytes; raise --megabytes or use fewer photos"
     )

@@ -12,11 +12,13 @@ with the standard library alone.
 import argparse
 import importlib.util
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import textwrap
 import threading
 import time
 import zipfile
@@ -56,7 +58,7 @@ def pack(photos: Path, bundle: Path, pythons: list[str], megabytes: float) -> No
 
     if bundle.exists():
         raise UnusableError(f"{bundle} exists: name a new folder")
-    bundle.parent.mkdir(parents=True, exist_ok=True)
+    check_writable(bundle.parent)
     with tempfile.TemporaryDirectory(prefix=".bundle-", dir=bundle.parent) as parent:
         folder = Path(parent) / bundle.name
         try:
@@ -65,7 +67,8 @@ def pack(photos: Path, bundle: Path, pythons: list[str], megabytes: float) -> No
             for python in pythons:
                 download(python, folder / "wheels")
             # a folder of the same name, as the new weights tell what they learned from
-            copy_photos(paths, folder / "photos" / photos.resolve().name, int(megabytes * 1e6) - size(folder))
+            room = int(megabytes * 1e6) - size(folder)
+            copy_photos(paths, folder / "photos" / photos.resolve().name, room)
         except DeblurError as error:
             raise UnusableError(error) from error
         folder.rename(bundle)
@@ -101,6 +104,8 @@ def copy_photos(paths: list[Path], folder: Path, limit: int) -> None:
     """The photos, shrunk so that all of them fit into so many bytes."""
     from pack_photos import largest_fit
 
+    if limit <= 0:
+        raise UnusableError(f"no room for photos: raise --megabytes by at least {1 - limit / 1e6:.0f}")
     folder.mkdir(parents=True)
     for name, content in largest_fit(paths, limit).items():
         (folder / name).write_bytes(content)
@@ -115,7 +120,8 @@ def download(python: str, folder: Path) -> None:
     done = subprocess.run([*command, *NEEDED], check=False, capture_output=True, text=True)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["pip failed"]
-        raise UnusableError(f"no packages for Python {python}: {lines[-1].removeprefix('ERROR: ')}")
+        reason = textwrap.shorten(lines[0].removeprefix("ERROR: "), 150)
+        raise UnusableError(f"pip finds no packages for Python {python}: {reason}")
 
 
 def size(folder: Path) -> int:
@@ -246,6 +252,13 @@ def unpack(wheels: Path, packages: Path) -> Path:
 # ---------------------------------------------------------------- both
 
 
+def version(text: str) -> str:
+    """A version of Python that deblur runs on, as pip takes it."""
+    if not re.fullmatch(r"3\.1[1-9]", text):
+        raise argparse.ArgumentTypeError(f"must be such as 3.12, from 3.11 on, not {text}")
+    return text
+
+
 def main() -> int:
     """Run one half; what keeps it from its work becomes one line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -254,7 +267,9 @@ def main() -> int:
     here.add_argument("photos", type=Path, help="folder of sharp photos")
     here.add_argument("bundle", type=Path, help="folder to write")
     running = f"3.{sys.version_info.minor}"
-    here.add_argument("--python", nargs="+", default=[running], help=f"versions there [{running}]")
+    here.add_argument(
+        "--python", nargs="+", type=version, default=[running], help=f"versions there [{running}]"
+    )
     here.add_argument("--megabytes", type=float, default=45.0, help="size of the bundle [%(default)s]")
     there = halves.add_parser("train", help="there: train what the bundle holds")
     there.add_argument("out", type=Path, help="folder for the weights")
