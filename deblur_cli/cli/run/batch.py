@@ -60,7 +60,8 @@ class Batch:
         self._journal = journal
         self._page = report
         self._tally = Tally()
-        self._current: Job | None = None  # the photo in the network
+        self._entered: dict[Job, None] = {}  # photos that entered the network and are not reported, in order
+        self._shown: Job | None = None  # the last one of them
 
     def run(self, plan: Plan, executor: Executor | None) -> int:
         """Do what is planned and return the exit code; what goes wrong with a photo is reported.
@@ -104,8 +105,8 @@ class Batch:
             if not self._tally.counts["not_done"]:
                 self._streams.say("interrupted when every photo was already finished")
                 return
-            where = f" at {self._current.source}" if self._current else ""
-            self._streams.say(f"stopped{where}; {self._what_stays()}")
+            where = " and ".join(str(job.source) for job in self._entered)
+            self._streams.say(f"stopped{where and f' at {where}'}; {self._what_stays()}")
 
     def _what_stays(self) -> str:
         how_to_go_on = "; --resume continues from there" if self._journal.is_kept else ""
@@ -113,16 +114,19 @@ class Batch:
 
     def enters(self, job: Job) -> None:
         """Show the photo as the one in the network."""
-        self._current = job
+        self._entered[job] = None
+        self._shown = job
         self._bars.begin(job.source.name)
 
-    def progress(self, done: int, total: int, phase: str) -> None:
-        """Show how many of its tiles are done."""
-        self._bars.report(done, total, phase)
+    def progress(self, job: Job, done: int, total: int, phase: str) -> None:
+        """Show how many tiles are done of the photo that entered last."""
+        if job is self._shown:
+            self._bars.report(done, total, phase)
 
     def report(self, job: Job, outcome: Outcome | Failure) -> None:
         """Tell what came of a photo and count it; end the run where no other can be written."""
         self._tally.counts["not_done"] -= 1
+        self._entered.pop(job, None)
         if isinstance(outcome, Failure):
             self._give_up(job, outcome)
         else:
