@@ -12,6 +12,7 @@ with the standard library alone.
 import argparse
 import importlib.util
 import os
+import platform
 import re
 import shutil
 import signal
@@ -135,7 +136,7 @@ def size(folder: Path) -> int:
 def train(out: Path, what: str, minutes: float, device: str, changes: list[str]) -> int:
     """Train further and keep OUT up to date; the same command goes on after a kill. Returns the exit code."""
     bundle = Path(__file__).resolve().parent
-    check_python()
+    check_machine()
     run = bundle / "runs" / what
     if not (run / "state.pt").exists() and any(out.glob(f"{WEIGHTS}*")):
         raise UnusableError(f"{out} holds the weights of another run: name another folder")
@@ -175,7 +176,7 @@ class Keeper(threading.Thread):
         self.done = threading.Event()
 
     def run(self) -> None:
-        handed_over = saved_at(self.run_folder)
+        handed_over = 0  # so that a run that goes on hands over at once what it has
         while not self.done.wait(1):
             if not self.time_is_up and time.monotonic() > self.deadline:
                 self.time_is_up = True
@@ -211,8 +212,10 @@ def hand_over(run: Path, out: Path) -> None:
             part.replace(out / (name if len(pieces) == 1 else f"{name}.part{number}"))
 
 
-def check_python() -> None:
-    """Raise UnusableError where Python is too old, or lacks what has to be there."""
+def check_machine() -> None:
+    """Raise UnusableError where the wheels do not run, Python is too old, or lacks what has to be there."""
+    if (sys.platform, platform.machine()) != ("linux", "x86_64"):
+        raise UnusableError(f"the bundle is for Linux on x86-64, and this is {platform.platform()}")
     if sys.version_info < (3, 11):  # noqa: UP036 - nothing has looked at that there
         raise UnusableError(f"deblur needs Python 3.11 or newer, and {sys.executable} is older")
     missing = [package for module, package in THERE.items() if importlib.util.find_spec(module) is None]

@@ -13,6 +13,8 @@ import pytest
 from packaging.requirements import Requirement
 from train_helpers import tensors, write_photos
 
+from deblur_cli import weights
+from deblur_cli.nets import create_detector
 from deblur_cli.train.samples import prepare_folder, write_sample
 from deblur_cli.train.settings import BlurSettings
 from deblur_cli.train.synthetic import fixed_sample
@@ -22,7 +24,15 @@ from deblur_cli.weights.model_card import history_of
 EXAMPLES = Path(__file__).parents[1] / "examples"
 THIS = f"cp3{sys.version_info.minor}"
 OTHER = "cp399"
-TINY = ("patch=32", "batch=1", "steps=1", "precision=fp32", "blur.longest=8.0", "blur.defocus_radius=8.0")
+NETWORK = {"width": 8, "before": 1, "context": 1, "after": 1}
+TINY = {
+    "patch": 32,
+    "batch": 1,
+    "steps": 1,
+    "precision": "fp32",
+    "blur.longest": 8.0,
+    "blur.defocus_radius": 8.0,
+}
 BARE = """
 import runpy, sys
 sys.argv, absent = sys.argv[2:], sys.argv[1].split(",")
@@ -79,6 +89,10 @@ def test_bundle_trains_where_nothing_else_is_installed(script, tmp_path, monkeyp
     bundle, out = tmp_path / "bundle", tmp_path / "out"
     script.pack(write_photos(tmp_path / "mine", count=9), bundle, ["3.12"], megabytes=12)
     assert script.size(bundle) <= 12e6
+    brought = {path.stem: path for path in (bundle / "deblur_cli/_weights").glob("*.safetensors")}
+    assert {name: weights.sha256(path) for name, path in brought.items()} == {
+        name: weights.entry_named(name).sha256 for name in script.STARTS.values()
+    }
 
     validation = tmp_path / "validation"
     prepare_folder(validation, tensors(), BlurSettings(), 32, 0)
@@ -86,8 +100,11 @@ def test_bundle_trains_where_nothing_else_is_installed(script, tmp_path, monkeyp
     absent = modules_beside(*script.THERE.values(), *(Requirement(one).name for one in script.NEEDED))
     command = [sys.executable, "-P", "-c", BARE, ",".join(absent)]
     command += [bundle / "train_on_gpu.py", "train", out, "detector", "1", "--device", "cpu"]
-    for setting in (*TINY, f"validation={validation}"):
-        command += ["--set", setting]
+    weights.save(tmp_path / "start.safetensors", create_detector(**NETWORK), {})
+    settings = TINY | {f"detector.{name}": value for name, value in NETWORK.items()}
+    settings |= {"start": tmp_path / "start.safetensors", "validation": validation}
+    for name, value in settings.items():
+        command += ["--set", f"{name}={value}"]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(command, check=False, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
