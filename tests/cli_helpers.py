@@ -148,9 +148,12 @@ def started(
     stderr: int = subprocess.PIPE,
     **environment: str,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `deblur` with the stand-in network in a process of its own, which ends with the block."""
+    """Run `deblur` with the stand-in network in a process of its own, which ends with the block.
+
+    On one core, so that photos pass the network one by one, and it is certain which are done.
+    """
     command = [sys.executable, __file__, *(str(word) for word in words)]
-    env = process_environment() | environment
+    env = process_environment() | {"OMP_NUM_THREADS": "1"} | environment
     with subprocess.Popen(command, stdin=stdin, stdout=stdout, stderr=stderr, env=env) as process:
         try:
             yield process

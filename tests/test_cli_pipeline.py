@@ -34,6 +34,9 @@ class Trace:
     def about(self, job):
         return nullcontext()
 
+    def enter_lane(self, lanes):
+        pass
+
     def begin(self, job):
         pass
 
@@ -49,9 +52,9 @@ class Trace:
     def report(self, job, outcome):
         self.reports.append((str(job.source), outcome))
 
-    def run(self, *, width=1, room=100.0):
+    def run(self, *, width=1, room=100.0, lanes=1):
         threads = Threads(width)
-        self.pipeline = Pipeline(self, threads, Budget(room))
+        self.pipeline = Pipeline(self, threads, Budget(room), lanes)
         try:
             self.pipeline.run(JOBS)
         finally:
@@ -79,6 +82,26 @@ def test_the_next_photo_is_read_and_the_last_one_written_while_one_is_in_the_net
     assert reports == [(name, "write") for name in "abcdef"]
 
 
+def test_two_photos_are_in_the_network_side_by_side_and_given_up_together():
+    inside = threading.Barrier(2, timeout=60)
+
+    def deblurring(job):
+        if job.source.name in "ab":
+            inside.wait()
+        elif job.source.name == "d":
+            inside.wait()
+            raise KeyboardInterrupt
+        elif job.source.name == "c":
+            inside.wait()
+            while True:
+                trace.pipeline.check()
+
+    trace = Trace(deblur=deblurring)
+    with pytest.raises(KeyboardInterrupt):
+        trace.run(lanes=2)
+    assert trace.reports == [("a", "write"), ("b", "write")]
+
+
 def test_reports_come_in_order_even_if_writing_ends_in_another():
     last = threading.Event()
 
@@ -91,8 +114,8 @@ def test_reports_come_in_order_even_if_writing_ends_in_another():
     assert [name for name, _ in Trace(write=writing).run(width=4)] == list("abcdef")
 
 
-@pytest.mark.parametrize("width", [1, 3])
-def test_photos_share_a_bounded_number_of_megapixels(width):
+@pytest.mark.parametrize(("width", "lanes"), [(1, 1), (3, 1), (1, 2)])
+def test_photos_share_a_bounded_number_of_megapixels(width, lanes):
     sizes = {"a": 4, "b": 40, "c": 6, "d": 5, "e": 200, "f": 1}
     held: dict[Job, int] = {}
     seen = []
@@ -108,18 +131,19 @@ def test_photos_share_a_bounded_number_of_megapixels(width):
             del held[job]
 
     trace = Trace(lambda job: sizes[job.source.name], read=reading, write=writing)
-    reports = trace.run(width=width, room=12)
+    reports = trace.run(width=width, room=12, lanes=lanes)
     assert len(reports) == 6
     assert all(sum(sizes) <= 12 or len(sizes) == 1 for sizes in seen)
 
 
+@pytest.mark.parametrize("lanes", [1, 2])
 @pytest.mark.parametrize("step", ["read", "deblur", "write"])
-def test_what_goes_wrong_with_a_photo_is_reported_of_that_photo(step):
+def test_what_goes_wrong_with_a_photo_is_reported_of_that_photo(step, lanes):
     def fail(job):
         if job.source.name in "bd":
             raise ValueError(job.source.name)
 
-    reports = Trace(**{step: fail}).run(room=1)
+    reports = Trace(**{step: fail}).run(room=1, lanes=lanes)
     assert [(name, str(outcome)) for name, outcome in reports if isinstance(outcome, ValueError)] == [
         ("b", "b"),
         ("d", "d"),
@@ -146,13 +170,25 @@ def test_interruption_writes_what_came_out_of_the_network_and_reads_nothing_more
     assert "read f" not in trace.events
 
 
-def test_an_end_leaves_out_what_is_not_yet_being_written():
-    def writing(job):
-        if job.source.name == "b":
-            trace.pipeline.end()
+def test_an_end_leaves_out_what_is_not_yet_being_written_and_waits_for_nothing():
+    entered, ended = threading.Event(), threading.Event()
 
-    trace = Trace(write=writing)
-    assert trace.run() == [("a", "write"), ("b", "write")]
+    def begin(job):
+        if job.source.name == "c":  # which there is room for without b alone
+            entered.set()
+
+    def deblurring(job):
+        if job.source.name == "b":
+            assert ended.wait(60)
+
+    def writing(job):
+        assert entered.wait(60)
+        trace.pipeline.end()
+        ended.set()
+
+    trace = Trace(lambda job: 2 if job.source.name == "c" else 1, deblur=deblurring, write=writing)
+    trace.begin = begin
+    assert trace.run(room=2, lanes=2) == [("a", "write")]
 
 
 def test_log_lines_name_the_photo_of_the_thread_that_they_come_from(tmp_path, monkeypatch):

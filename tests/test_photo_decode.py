@@ -28,9 +28,9 @@ from photo_files import (
 from PIL import ExifTags, Image
 
 from deblur_cli.errors import DecodeError, PhotoTooLargeError
-from deblur_cli.photo.decode import decode, is_picture_name
+from deblur_cli.photo.decode import decode
 from deblur_cli.photo.encode import encode
-from deblur_cli.photo.header import is_unread_name
+from deblur_cli.photo.names import is_picture_name, is_unread_name
 
 in_one_folder = settings(
     deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -9,7 +9,17 @@ from PIL import Image
 from train_helpers import picture, write_photos
 
 from deblur_cli.errors import DecodeError, TrainingError
-from deblur_cli.train.datasets import Pair, cut_pair, find_pairs, load_photos, read_pair
+from deblur_cli.photo.decode import decode
+from deblur_cli.train.datasets import (
+    Pair,
+    cut_pair,
+    find_pairs,
+    is_packed,
+    load_photos,
+    packed,
+    read_pair,
+    read_rgb,
+)
 
 SIZE = (48, 64)
 
@@ -167,3 +177,15 @@ def test_missing_empty_and_damaged_photos_are_named(tmp_path):
     (write_photos(tmp_path / "photos") / "3.png").write_bytes(b"\x89PNG broken")
     with pytest.raises(DecodeError, match=r"3\.png"):
         load_photos(tmp_path / "photos")
+
+
+def test_packed_photos_are_read_as_any_reader_reads_them(tmp_path):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(packed(torch.from_numpy(picture((90, 120))).permute(2, 0, 1), side=60))
+    assert is_packed(path)
+    found = read_rgb(path)
+    assert found.shape == (3, 45, 60)
+    assert np.array_equal(found.permute(1, 2, 0).numpy(), decode(path).pixels)
+    path.write_bytes(path.read_bytes()[:900])
+    with pytest.raises(DecodeError, match=r"a\.jpg: is damaged .*pack the photos again"):
+        read_rgb(path)

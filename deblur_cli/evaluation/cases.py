@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deblur_cli.errors import EvaluationError, TrainingError, UnreadableError
-from deblur_cli.photo.header import is_picture_name
+from deblur_cli.photo.names import is_picture_name
 from deblur_cli.train.datasets import Pair, gopro_pairs, read_pair, reloblur_pairs
 from deblur_cli.train.samples import FILES, holds_samples, read_sample, sample_file
 

@@ -21,6 +21,7 @@ STEPS = 5  # more of them sharpen noise and errors of the motion
 MOST_STEPS = 9.0  # of the restorer, in a picture without noise
 HALVING_NOISE = 6 / 255  # standard deviation at which half as many are best
 INSTANTS = 9  # N_2 of the paper
+MOST_AT_ONCE = 4  # instants; each takes 20 bytes for a pixel
 REST = INSTANTS // 2  # the instant of mid-exposure, at which nothing has moved
 ONSET, FULL = 0.1, 0.5  # confidence from which the result is laid in, and from which it is there in full
 FLOOR = 1e-3  # linear light; black stays black, whatever it is multiplied by
@@ -171,23 +172,28 @@ def cut_box(image: Tensor, blurred: Tensor, reach: Tensor) -> tuple[Tensor, Tens
 
 def sampling_grids(
     places: Tensor, start: Tensor, end: Tensor, shape: tuple[int, int]
-) -> tuple[list[Tensor], list[Tensor]]:
+) -> tuple[Tensor, Tensor]:
     """Where P pixels of a picture of that shape came from, and where they went to, at each instant but REST.
 
-    places, start, end: P 2, (y, x). Gives positions of `grid_sample`, 1 1 P 2 each, kept within the picture.
+    places, start, end: P 2, (y, x). Gives positions of `grid_sample`, n 1 P 2 each, kept within the picture.
     """
     size, center = torch.tensor(shape, device=places.device).flip(0), to_grid(places, shape)
     paths = trajectory(2 * start.flip(1) / size, 2 * end.flip(1) / size, INSTANTS)
-    moving, limit = [path[None, None] for path in (*paths[:REST], *paths[REST + 1 :])], 1 - 1 / size
-    before = [(center - path).clamp(-limit, limit) for path in moving]
-    return before, [(center + path).clamp(-limit, limit) for path in moving]
+    moving, limit = torch.cat([paths[:REST], paths[REST + 1 :]])[:, None], 1 - 1 / size
+    return (center - moving).clamp(-limit, limit), (center + moving).clamp(-limit, limit)
 
 
-def mean_over_instants(x: Tensor, grids: list[Tensor], at_rest: Tensor) -> Tensor:
-    """Mean of what P pixels see of a picture 1 3 H W: 3 P; at_rest: 3 P, what they see at mid-exposure."""
-    total = at_rest.clone()
-    for grid in grids:
-        total += F.grid_sample(x, grid, align_corners=False)[0, :, 0]
+def mean_over_instants(x: Tensor, grids: Tensor, at_rest: Tensor) -> Tensor:
+    """Mean of what P pixels see of a picture 1 3 H W: 3 P; at_rest: 3 P, what they see at mid-exposure.
+
+    grids: positions of `grid_sample` at the other instants, n 1 P 2.
+    On a CPU, `grid_sample` gives a picture of a batch one thread, so there are as many of them.
+    """
+    total, count = at_rest.clone(), min(MOST_AT_ONCE, torch.get_num_threads()) if x.is_cpu else 1
+    for first in range(0, len(grids), count):
+        grid = grids[first : first + count]
+        for seen in F.grid_sample(x.expand(len(grid), -1, -1, -1), grid, align_corners=False):
+            total += seen[:, 0]
     return total / INSTANTS
 
 
@@ -253,9 +259,8 @@ def noise_of(image: Tensor, mask: Tensor) -> float:
     Immerkær, "Fast Noise Variance Estimation" (1996): a difference of two Laplacians sees noise and hardly
     any structure. The median over cells leaves out those with fine texture.
     """
-    kernel = image.new_tensor([[1, -2, 1], [-2, 4, -2], [1, -2, 1]]).view(1, 1, 3, 3) / 6
-    padded = F.pad(image.transpose(0, 1), (1, 1, 1, 1), mode="replicate")  # 3 1 H W
-    amount = F.conv2d(padded, kernel).abs().mean(0, keepdim=True)
+    padded = F.pad(image, (1, 1, 1, 1), mode="replicate")
+    amount = padded.diff(n=2, dim=2).diff(n=2, dim=3).abs().mean(1, keepdim=True) / 6  # 1 1 H W
     cells = F.avg_pool2d(amount, CELL, ceil_mode=True, count_include_pad=False)
     chosen = cells[mask > 0]
     return float(chosen.median()) * math.sqrt(math.pi / 2) if len(chosen) else 0.0

@@ -25,7 +25,6 @@ from deblur_cli.photo.guards import (
 from deblur_cli.photo.header import (
     damaged,
     identify,
-    is_picture_name,
     png_bits,
     read_as_raw,
     read_header,
@@ -35,7 +34,7 @@ from deblur_cli.photo.raw import RawOptions, read_raw
 from deblur_cli.photo.samples import Channels, turn_upright
 from deblur_cli.photo.tiff import TiffPages, open_tiff
 
-__all__ = ["DEFAULT_MAX_MEGAPIXELS", "RawOptions", "decode", "is_picture_name"]
+__all__ = ["DEFAULT_MAX_MEGAPIXELS", "RawOptions", "decode"]
 
 DEFAULT_MAX_MEGAPIXELS = 250.0
 

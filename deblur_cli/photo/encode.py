@@ -13,8 +13,8 @@ from deblur_cli.errors import EncodeError
 from deblur_cli.files import Content, check_target, write_file
 from deblur_cli.photo import exif
 from deblur_cli.photo.guards import is_unchanged
-from deblur_cli.photo.header import HEIC_SUFFIXES, RAW_SUFFIXES
 from deblur_cli.photo.metadata import BROKEN_EXIF, without_extension_mark
+from deblur_cli.photo.names import HEIC_SUFFIXES, RAW_SUFFIXES
 from deblur_cli.photo.photo import Metadata, Photo, white
 from deblur_cli.photo.tiff import TooLargeForTiffError
 from deblur_cli.photo.writers import FAILURES, WRITERS, is_long_exif, lost_in

@@ -1,6 +1,7 @@
 """What a file is, told by its bytes, and the size of its picture without its pixels.
 
-To read a new format: name its signature here in `_kind`, its suffixes above, and its reader in `decode.py`.
+To read a new format: name its signature here in `_kind`, its suffixes in `names.py`, and its reader in
+`decode.py`.
 """
 
 import io
@@ -9,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Protocol, TypeVar
+from typing import BinaryIO, NamedTuple, TypeVar
 
 from PIL import Image, UnidentifiedImageError
 
@@ -19,6 +20,7 @@ from deblur_cli.photo.bmff import HeicFile, brands, read_primary
 from deblur_cli.photo.exif import ORIENTATION, BrokenExifError, orientation_of
 from deblur_cli.photo.guards import DAMAGE, UnreadKindError, reason_of, unread
 from deblur_cli.photo.metadata import known_orientation
+from deblur_cli.photo.names import RAW_SUFFIXES
 from deblur_cli.photo.raw import UnsupportedRawError, raw_size
 from deblur_cli.photo.tiff import open_tiff
 
@@ -31,23 +33,6 @@ T = TypeVar("T")
 # What people call the formats, by what `Photo.format` calls them
 NAMES = {"JPEG": "JPEG", "PNG": "PNG", "WEBP": "WebP", "TIFF": "TIFF", "BMP": "BMP", "GIF": "GIF"}
 NAMES |= {"HEIF": "HEIC", "AVIF": "AVIF", "JXL": "JPEG XL", "JP2": "JPEG 2000", "RAW": "camera RAW"}
-RAW_SUFFIXES = frozenset(
-    {
-        *(".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".fff", ".iiq", ".kdc", ".mef"),
-        *(".mos", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf"),
-        *(".srw", ".x3f"),
-    }
-)
-HEIC_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
-_PICTURE_SUFFIXES = frozenset(
-    {
-        *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".tif", ".tiff", ".bmp", ".avif"),
-        *(".jxl", ".jp2", ".j2k", ".jpf", ".jpx"),
-    }
-)
-_UNREAD_SUFFIXES = frozenset(  # GIF is read where a file is named; in folders it is nearly always animated
-    {".gif", ".psd", ".psb", ".exr", ".hdr", ".heics", ".avifs", ".jxr", ".jls"}
-)
 _SIGNATURES = {
     b"\xff\xd8\xff": "JPEG",
     b"\x89PNG\r\n\x1a\n": "PNG",
@@ -88,32 +73,6 @@ _UNREAD = {  # what people give to such a tool, too
     b"\xff\xd8": "a broken JPEG",
     **{b"P%d%b" % (digit, space): "a PNM picture" for digit in range(1, 8) for space in (b"\n", b" ")},
 }
-
-
-class Named(Protocol):
-    """A path, or what has a name as paths do."""
-
-    @property
-    def name(self) -> str:
-        """The last part."""
-
-    @property
-    def suffix(self) -> str:
-        """The end of the name, with its dot."""
-
-
-def is_picture_name(path: Named) -> bool:
-    """Whether a folder walk should take the file: by suffix, in any case, hidden files left out.
-
-    Hidden files go since the `._IMG.JPG` that macOS strews over memory cards are no pictures.
-    """
-    suffixes = _PICTURE_SUFFIXES | RAW_SUFFIXES | HEIC_SUFFIXES
-    return path.suffix.lower() in suffixes and not path.name.startswith(".")
-
-
-def is_unread_name(path: Named) -> bool:
-    """Whether a file's suffix is that of a picture that no folder is searched for: PSD, GIF, EXR ..."""
-    return path.suffix.lower() in _UNREAD_SUFFIXES
 
 
 def identify(path: Path) -> str:

@@ -15,6 +15,7 @@ from deblur_cli.restoration import ALIGNMENT
 from deblur_cli.restoration.mask import FEATHER_REACH, feather_weights
 
 CONTEXT = 32  # pixels around what changes; a tile's own border comes as near as half its overlap
+STRIP = 64  # rows of a picture that is being put together, in one array
 
 Floats = NDArray[np.float32]
 
@@ -135,31 +136,35 @@ class Mosaic:
     """Sums weighted tiles into a picture, from top to bottom, holding one row of tiles at a time.
 
     `add` takes tiles in the order of their grid; `finish` hands over what is complete. Tiles that are
-    left out count as zeros.
+    left out count as zeros. Rows are held in strips of one size, which leave no gaps in the memory.
     """
 
     def __init__(self, height: int, width: int, channels: int) -> None:
         self.shape = (height, width, channels)
         self.top = 0
-        self.band: Floats = np.zeros((0, width, channels), np.float32)
+        self.strips: dict[int, Floats] = {}  # STRIP w C each, by their first row
 
     def add(self, tile: Tile, values: Floats) -> None:
         """Add a tile's values h w C, scaled by its blend weights."""
-        missing = tile.rows.stop - self.top - len(self.band)
-        if missing > 0:
-            self.band = np.concatenate([self.band, np.zeros((missing, *self.shape[1:]), np.float32)])
-        rows = slice(tile.rows.start - self.top, tile.rows.stop - self.top)
-        self.band[rows, tile.columns.slice] += values * tile.weights[..., None]
+        weighted, start = values * tile.weights[..., None], tile.rows.start
+        for first in range(start // STRIP * STRIP, tile.rows.stop, STRIP):
+            if first not in self.strips:
+                self.strips[first] = np.zeros((STRIP, *self.shape[1:]), np.float32)
+            rows = slice(max(first, start), min(first + STRIP, tile.rows.stop))
+            strip = self.strips[first][rows.start - first : rows.stop - first]
+            strip[:, tile.columns.slice] += weighted[rows.start - start : rows.stop - start]
 
     def finish(self, until: int) -> tuple[slice, Floats]:
         """Rows from the last call to `until`, which no further tile may touch, and their values."""
-        count = until - self.top
-        if len(self.band) < count:
-            padding = np.zeros((count - len(self.band), *self.shape[1:]), np.float32)
-            self.band = np.concatenate([self.band, padding])
-        rows, done = slice(self.top, until), self.band[:count]
-        self.top, self.band = until, self.band[count:].copy()
-        return rows, done
+        top, self.top = self.top, until
+        done = np.zeros((until - top, *self.shape[1:]), np.float32)
+        for first in range(top // STRIP * STRIP, until, STRIP):
+            rows = slice(max(first, top), min(first + STRIP, until))
+            if (strip := self.strips.get(first)) is not None:
+                done[rows.start - top : rows.stop - top] = strip[rows.start - first : rows.stop - first]
+            if rows.stop == first + STRIP:
+                self.strips.pop(first, None)
+        return slice(top, until), done
 
 
 def changed_part(tile: Tile, mask: Floats, least: int | None) -> Tile | None:

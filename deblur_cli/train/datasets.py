@@ -5,6 +5,7 @@ GoPro (Nah et al. 2017): SCENE/blur/NAME.png and SCENE/sharp/NAME.png. A mask/NA
 ReLoBlur (Li et al. 2023): dataset/.../NN_blur.png and NN_sharp.png, masks at masks/.../NN.png or .npy.
 """
 
+import io
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,15 +13,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
-from deblur_cli.errors import TrainingError
-from deblur_cli.photo.decode import decode, is_picture_name
-from deblur_cli.photo.photo import to_eight_bits
+from deblur_cli.errors import DecodeError, TrainingError
+from deblur_cli.photo.names import is_picture_name
+from deblur_cli.photo.photo import Photo, to_eight_bits
 from deblur_cli.train.samples import Sample
 
 MASK_SUFFIXES = (".png", ".npy")
 PNG = b"\x89PNG\r\n\x1a\n"  # what such a file begins with; a chunk's length and name, width, height follow
+PACKED = b"packed by deblur for training"  # the comment of such a JPEG, which stands in its first bytes
+HEAD = 64  # bytes
+QUALITY = 92  # of packed photos; lower ones leave blocks that a network would learn as detail
 MULTIPLE = 16  # pixels; the network halves its input four times
 
 
@@ -48,9 +54,43 @@ def count_small(photos: Sequence[Tensor], size: int) -> int:
 
 def read_rgb(path: Path) -> Tensor:
     """A picture file as uint8 3 H W, gray ones with three equal channels. Raises DecodeError."""
-    pixels = to_eight_bits(decode(path).pixels)
+    pixels = packed_pixels(path) if is_packed(path) else to_eight_bits(decode(path).pixels)
     rgb = np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
     return torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1)))
+
+
+def decode(path: Path) -> Photo:
+    """A picture file of any kind. What reads it is imported here, as packed photos do without."""
+    from deblur_cli.photo.decode import decode as decode_any
+
+    return decode_any(path)
+
+
+def packed(photo: Tensor, side: int) -> bytes:
+    """A photo uint8 3 H W as a JPEG of at most `side` pixels each way, to be sent to a training machine."""
+    image = Image.fromarray(photo.permute(1, 2, 0).numpy())
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    content = io.BytesIO()
+    image.save(content, "JPEG", quality=QUALITY, optimize=True, comment=PACKED)
+    return content.getvalue()
+
+
+def is_packed(path: Path) -> bool:
+    """Whether a file is such a JPEG, which Pillow alone reads as it should be: upright, without a profile."""
+    try:
+        with path.open("rb") as file:
+            return PACKED in file.read(HEAD)
+    except OSError:
+        return False  # decode says what is wrong
+
+
+def packed_pixels(path: Path) -> NDArray[np.uint8]:
+    """The pixels H W 3 of such a JPEG, as `decode` has them. Raises DecodeError."""
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image)
+    except OSError as error:
+        raise DecodeError(f"{path}: is damaged ({error}); pack the photos again") from error
 
 
 def find_photos(folder: Path) -> list[Path]:

@@ -277,6 +277,8 @@ class Trainer:
 
     def report_scores(self, report: Report) -> None:
         """Score the averaged weights on what is not trained on; remember, log, draw and report."""
+        self.scores = self.calibration = None  # those at hand are of earlier weights
+        self.export()  # scores take a while, in which the process may be killed
         self.scores = self.lesson.score(self.average, self.validation(), self.sharp)
         row = asdict(self.scores)
         if self.lesson.masks and self.sharp:

@@ -17,11 +17,11 @@ from deblur_cli.cli.run.messages import (
 from deblur_cli.cli.run.options import RunOptions
 from deblur_cli.cli.run.plan import Job, Plan
 from deblur_cli.errors import EncodeError
-from deblur_cli.report import Report
 from deblur_cli.stores import Address
 
 if TYPE_CHECKING:
     from deblur_cli.cli.run.steps import Listener
+    from deblur_cli.report import Report
     from deblur_cli.weights import LoadedWeights
 
 
@@ -52,13 +52,16 @@ class Batch:
     _bars: Bars  # these are set before any photo is read
     _executor: Executor
 
-    def __init__(self, options: RunOptions, streams: Output, journal: Journal, report: Report | None) -> None:
+    def __init__(
+        self, options: RunOptions, streams: Output, journal: Journal, report: "Report | None"
+    ) -> None:
         self._options = options
         self._streams = streams
         self._journal = journal
         self._page = report
         self._tally = Tally()
-        self._current: Job | None = None  # the photo in the network
+        self._entered: dict[Job, None] = {}  # photos that entered the network and are not reported, in order
+        self._shown: Job | None = None  # the last one of them
 
     def run(self, plan: Plan, executor: Executor | None) -> int:
         """Do what is planned and return the exit code; what goes wrong with a photo is reported.
@@ -102,8 +105,8 @@ class Batch:
             if not self._tally.counts["not_done"]:
                 self._streams.say("interrupted when every photo was already finished")
                 return
-            where = f" at {self._current.source}" if self._current else ""
-            self._streams.say(f"stopped{where}; {self._what_stays()}")
+            where = " and ".join(str(job.source) for job in self._entered)
+            self._streams.say(f"stopped{where and f' at {where}'}; {self._what_stays()}")
 
     def _what_stays(self) -> str:
         how_to_go_on = "; --resume continues from there" if self._journal.is_kept else ""
@@ -111,16 +114,19 @@ class Batch:
 
     def enters(self, job: Job) -> None:
         """Show the photo as the one in the network."""
-        self._current = job
+        self._entered[job] = None
+        self._shown = job
         self._bars.begin(job.source.name)
 
-    def progress(self, done: int, total: int, phase: str) -> None:
-        """Show how many of its tiles are done."""
-        self._bars.report(done, total, phase)
+    def progress(self, job: Job, done: int, total: int, phase: str) -> None:
+        """Show how many tiles are done of the photo that entered last."""
+        if job is self._shown:
+            self._bars.report(done, total, phase)
 
     def report(self, job: Job, outcome: Outcome | Failure) -> None:
         """Tell what came of a photo and count it; end the run where no other can be written."""
         self._tally.counts["not_done"] -= 1
+        self._entered.pop(job, None)
         if isinstance(outcome, Failure):
             self._give_up(job, outcome)
         else:
@@ -175,7 +181,7 @@ class Batch:
         if self._tally.photos != 1 or self._tally.stopped is not None or str(self._tally.left_out):
             self._streams.say(str(self._tally))
 
-    def _finish_page(self, report: Report) -> None:
+    def _finish_page(self, report: "Report") -> None:
         try:
             path = report.finish(str(self._tally))
         except EncodeError as error:  # what became of the photos is told all the same

@@ -10,7 +10,7 @@ from deblur_cli.backends import NO_BUCKET
 from deblur_cli.cli.run.options import DEFAULT_SUFFIX, ENDINGS, RunOptions
 from deblur_cli.cli.run.patterns import Pattern
 from deblur_cli.errors import UsageError, printable
-from deblur_cli.photo.header import is_picture_name, is_unread_name
+from deblur_cli.photo.names import is_picture_name, is_unread_name
 from deblur_cli.stores import Address, Location, survey
 
 SHEET_ENDING = "_epsilon.png"

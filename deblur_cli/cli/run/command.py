@@ -108,10 +108,12 @@ def deblur(
         from deblur_cli.cli.run.batch import Batch
     from deblur_cli.cli.run.collect import REPORT_FOLDER
     from deblur_cli.cli.run.plan import result_folder
-    from deblur_cli.report import Report
 
-    report = Report(result_folder(options) / REPORT_FOLDER) if options.report else None
-    if report is not None:
+    report = None
+    if options.report:
+        with interrupts_held():
+            from deblur_cli.report import Report
+        report = Report(result_folder(options) / REPORT_FOLDER)
         report.prepare()
     batch = Batch(options, streams, journal, report)  # here its time begins
     if not plan.jobs:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from deblur_cli.cli.run.collect import Found, identity, ordered, real_path
 from deblur_cli.cli.run.options import Kind, RunOptions
 from deblur_cli.errors import DecodeError, UsageError
-from deblur_cli.photo.header import HEIC_SUFFIXES, RAW_SUFFIXES, is_picture_name
+from deblur_cli.photo.names import HEIC_SUFFIXES, RAW_SUFFIXES, is_picture_name
 from deblur_cli.photo.places import turn_places
 from deblur_cli.photo.xmp import BrokenXmpError, upright_xmp
 from deblur_cli.stores import Location

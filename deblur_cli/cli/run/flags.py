@@ -8,6 +8,7 @@ from pathlib import Path
 from typer.core import TyperOption
 
 from deblur_cli.errors import UsageError
+from deblur_cli.photo.names import is_picture_name
 from deblur_cli.stores import is_address
 
 MASK = "--mask"
@@ -70,6 +71,4 @@ def _in_turn(args: Sequence[str], valued: set[str]) -> Iterator[tuple[str, str, 
 
 
 def _is_picture(word: str) -> bool:
-    from deblur_cli.photo.header import is_picture_name  # here, as the help needs no Pillow
-
     return is_picture_name(Path(word))

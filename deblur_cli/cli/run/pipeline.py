@@ -1,7 +1,9 @@
 """Photos are read ahead and written behind while another one is in the network.
 
-Reading and writing run in threads, the network in the calling thread, one photo at a time. Reports
-come in the order of the jobs, one at a time, and from a thread, where no signal can break them in two.
+Reading and writing run in threads, the network in the calling thread and, where it has several lanes, in
+others: some of what a photo needs runs on one core whatever it is given, so that two photos side by side take
+less time than one after the other. Reports come in the order of the jobs, one at a time, and from a thread,
+where no signal can break them in two.
 """
 
 import threading
@@ -88,16 +90,22 @@ class Threads:
 class Pipeline:
     """Takes photos through their steps, as many side by side as there are threads.
 
+    lanes: how many photos are in the network at once, at most
     What `read`, `deblur` or `write` raises is what came of the photo; what `report` raises ends the run.
     """
 
-    def __init__(self, steps: "Steps", threads: Threads, budget: Budget) -> None:
+    def __init__(self, steps: "Steps", threads: Threads, budget: Budget, lanes: int = 1) -> None:
         self._steps = steps
         self._threads = threads
         self._budget = budget
+        self._lanes = lanes
+        self._jobs: Sequence[Job] = ()
+        self._next = 0  # turn of the photo that is to enter the network; this and the two below are shared
+        self._shared = threading.Lock()
         self._reading: deque[Future[Photo]] = deque()
         self._writing: set[Future[None]] = set()
         self._ending = threading.Event()
+        self._over = threading.Event()  # photos in the network are given up
         self._turnstile = threading.Lock()
         self._waiting: dict[int, tuple[Job, Outcome | Exception]] = {}
         self._reported = 0
@@ -106,38 +114,72 @@ class Pipeline:
         """Begin nothing more, no writing either. What is being written is finished and reported."""
         self._ending.set()
 
+    def check(self) -> None:
+        """Raise DiscardedError where the run is over, for a photo in the network to be given up."""
+        if self._over.is_set():
+            raise DiscardedError
+
     def run(self, jobs: Sequence["Job"]) -> None:
         """Take all jobs through. When it returns or raises, what came out of the network is written."""
+        self._jobs = jobs
+        lanes = max(1, min(self._lanes, len(jobs)))
+        others = ThreadPoolExecutor(lanes)
+        running = [others.submit(self._pass_through, lanes) for _ in range(lanes - 1)]
         try:
-            self._pass_through(jobs)
+            self._pass_through(lanes)
+            for lane in running:
+                lane.result()
+            self._await(at_most=0)
         finally:
+            self._over.set()
             self._budget.close()
             for reading in self._reading:
                 reading.cancel()
+            others.shutdown()
             wait(self._reading)
             wait(self._writing)
+            self._report_the_rest()
 
-    def _pass_through(self, jobs: Sequence["Job"]) -> None:
-        width, reading = self._threads.width, self._reading
-        for turn, job in enumerate(jobs):
+    def _pass_through(self, lanes: int) -> None:
+        """Take photos through the network, one of so many lanes, until none is left."""
+        self._steps.enter_lane(lanes)
+        try:
+            while (taken := self._take()) is not None:
+                write = self._deblur(*taken)
+                if self._over.is_set():
+                    return
+                with self._shared:
+                    self._writing.add(self._threads.writers.submit(write))
+        except BaseException:
+            self._over.set()
+            raise
+
+    def _take(self) -> "tuple[int, Job, Future[Photo]] | None":
+        """Return what is the next in the network, once not too many are being written; None for none."""
+        width, jobs, reading = self._threads.width, self._jobs, self._reading
+        self._await(at_most=width)
+        with self._shared:
+            turn = self._next
+            if self._ending.is_set() or self._over.is_set() or turn == len(jobs):
+                return None
             for ahead in range(turn + len(reading), min(turn + width + 1, len(jobs))):
                 reading.append(self._threads.readers.submit(self._read, ahead, jobs[ahead]))
-            self._await(at_most=width)
-            if self._ending.is_set():
-                break
-            self._steps.begin(job)
-            self._writing.add(self._threads.writers.submit(self._deblur(turn, job, reading.popleft())))
-        self._await(at_most=0)
+            self._next += 1
+            self._steps.begin(jobs[turn])
+            return turn, jobs[turn], reading.popleft()
 
     def _await(self, at_most: int) -> None:
         """Wait until no more than so many are being written. Raises what reporting raised."""
         while True:
-            timeout = None if len(self._writing) > at_most else 0
-            done, self._writing = wait(self._writing, timeout, FIRST_COMPLETED)
+            with self._shared:
+                done = {future for future in self._writing if future.done()}
+                self._writing -= done
+                waiting = set(self._writing)
             for future in done:
                 future.result()
-            if timeout == 0:
+            if len(waiting) <= at_most:
                 return
+            wait(waiting, return_when=FIRST_COMPLETED)
 
     def _read(self, turn: int, job: "Job") -> "Photo":
         with self._steps.about(job):
@@ -160,7 +202,9 @@ class Pipeline:
         return partial(self._write, turn, job, photo, deblurred)
 
     def _write(self, turn: int, job: "Job", photo: "Photo", deblurred: "Deblurred") -> None:
-        if not self._ending.is_set():
+        if self._ending.is_set():
+            self._budget.give_back(turn)  # another lane may be waiting for a photo that needs it
+        else:
             self._conclude(turn, job, self._written(job, photo, deblurred))
 
     def _written(self, job: "Job", photo: "Photo", deblurred: "Deblurred") -> "Outcome | Exception":
@@ -178,3 +222,8 @@ class Pipeline:
             while self._reported in self._waiting:
                 self._reported += 1
                 self._steps.report(*self._waiting.pop(self._reported - 1))
+
+    def _report_the_rest(self) -> None:
+        """Report what was done after a photo that was given up."""
+        for turn in sorted(self._waiting):
+            self._steps.report(*self._waiting.pop(turn))

@@ -15,7 +15,8 @@ from deblur_cli.cli.run.companions import choose, copies_of, masks_of, sidecars_
 from deblur_cli.cli.run.options import ENDINGS, Existing, Kind, RunOptions
 from deblur_cli.errors import DecodeError, EncodeError, PhotoError, UsageError
 from deblur_cli.photo import encode
-from deblur_cli.photo.header import identify, identify_head, is_picture_name, is_unread_name
+from deblur_cli.photo.header import identify, identify_head
+from deblur_cli.photo.names import is_picture_name, is_unread_name
 from deblur_cli.stores import Address, Location, heads, survey
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import psutil
+import torch
 from numpy.typing import NDArray
 
 from deblur_cli.cli.output import Output
@@ -30,7 +31,6 @@ from deblur_cli.photo.photo import Photo, rgb_profile, to_eight_bits, white
 from deblur_cli.photo.raw import RawOptions
 from deblur_cli.pictures import flow_overlay, mask_overlay, trajectory_overlay
 from deblur_cli.pictures.drawing import bands
-from deblur_cli.report import Report
 from deblur_cli.restoration.advice import advice
 from deblur_cli.restoration.deblurrer import untouched
 from deblur_cli.restoration.findings import to_npz
@@ -40,6 +40,7 @@ from deblur_cli.stores import Location
 
 if TYPE_CHECKING:
     from deblur_cli.cli.run.pipeline import Deblurred
+    from deblur_cli.report import Report
     from deblur_cli.restoration.deblurrer import Deblurrer, Request, Result
     from deblur_cli.restoration.findings import Findings
     from deblur_cli.weights import LoadedWeights
@@ -48,6 +49,8 @@ logger = logging.getLogger(__name__)
 
 BYTES_PER_PIXEL = 24  # what a photo takes at most beside the network: 16 bits, its result, and its file
 MEMORY_SHARE = 0.25  # of the free memory, for photos; the tiles in the network need the rest
+MOST_LANES = 2  # photos in the network at once, each of which takes memory for tiles of its own
+ROOMY = 6e9  # bytes that are free where tiles are as large in two lanes as in one
 MOST_AUTOMATIC_JOBS = 8  # more of them than that wait for the disk anyway
 
 
@@ -57,8 +60,8 @@ class Listener(Protocol):
     def enters(self, job: Job) -> None:
         """A photo is the one in the network now."""
 
-    def progress(self, done: int, total: int, phase: str) -> None:
-        """So many tiles of it are done in a phase."""
+    def progress(self, job: Job, done: int, total: int, phase: str) -> None:
+        """So many tiles of a photo are done in a phase."""
 
     def report(self, job: Job, outcome: Outcome | Failure) -> None:
         """What came of a photo."""
@@ -108,7 +111,7 @@ class Steps:
         ledger: Ledger,
         network: "Deblurrer",
         request: "Request",
-        page: Report | None = None,
+        page: "Report | None" = None,
         findings: "Findings | None" = None,
         place: Place | None = None,
     ) -> None:
@@ -123,11 +126,15 @@ class Steps:
         self._seconds: defaultdict[Job, float] = defaultdict(float)  # spent on each photo under way
         self._read_mask = lru_cache(1)(read_mask)  # one mask may be for all photos
         self._raw = RawOptions(options.raw_white_balance, options.raw_exposure, options.raw_color_space)
-        memory = psutil.virtual_memory().available * MEMORY_SHARE / self._place.sharers
-        self._room = memory / BYTES_PER_PIXEL / 1e6  # megapixels that fit
+        free = psutil.virtual_memory().available
+        self._room = free * MEMORY_SHARE / self._place.sharers / BYTES_PER_PIXEL / 1e6  # megapixels that fit
         self._threads = self._place.threads or Threads(options.jobs or automatic_jobs(network.device))
         self._budget = Budget(self._room)
-        self._pipeline = Pipeline(self, self._threads, self._budget)
+        self._cores = torch.get_num_threads()
+        is_wide = place is None and network.device == "cpu" and free > ROOMY
+        self._pipeline = Pipeline(
+            self, self._threads, self._budget, min(MOST_LANES, self._cores) if is_wide else 1
+        )
 
     @property
     def weights(self) -> "LoadedWeights":
@@ -146,6 +153,7 @@ class Steps:
             with Copies(self._streams, lambda: self._budget.is_closed) as self._copies:
                 self._pipeline.run(jobs)
         finally:
+            torch.set_num_threads(self._cores)
             if self._place.threads is None:
                 self._threads.close()
 
@@ -166,6 +174,11 @@ class Steps:
         """Let the log lines of this thread name a photo."""
         return self._streams.about(job.source)
 
+    def enter_lane(self, lanes: int) -> None:
+        """Let this thread use its share of the cores."""
+        if lanes > 1:
+            torch.set_num_threads(self._cores // lanes)
+
     def begin(self, job: Job) -> None:
         """Note that a photo is the one in the network."""
         self._listener.enters(job)
@@ -181,11 +194,16 @@ class Steps:
     def deblur(self, job: Job, photo: Photo) -> "Deblurred":
         """Detect blur and restore it, as far as that is wanted."""
         network = self._network
+
+        def progress(done: int, total: int, phase: str) -> None:
+            self._pipeline.check()
+            self._listener.progress(job, done, total, phase)
+
         with self._place.turn, self._timed(job), self._copies.named(job):
             request = self._request_for(self._copies.of(job), photo)
-            findings = self._findings or network.detect(photo, self._listener.progress)
+            findings = self._findings or network.detect(photo, progress)
             if job.restores:
-                result = network.restore(photo, findings, request, self._listener.progress)
+                result = network.restore(photo, findings, request, progress)
                 return findings, replace(result, notes=(*result.notes, *advice(photo, result)))
             scales = network.scales_for(photo.height, photo.width)
             return findings, untouched(photo, findings, request, scales)

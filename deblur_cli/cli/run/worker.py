@@ -149,7 +149,7 @@ class Rows:
     def enters(self, job: Job) -> None:
         """Nothing is told of a photo before it is done."""
 
-    def progress(self, _done: int, _total: int, _phase: str) -> None:
+    def progress(self, _job: Job, _done: int, _total: int, _phase: str) -> None:
         """Give up the photo in the network where the run ends. Raises CanceledError."""
         if self._ending.is_set():
             raise CanceledError("the run ends")
