@@ -298,6 +298,18 @@ def test_out_of_focus_a_point_is_a_disc_or_as_soft_a_bell(radius):
         assert disc.max() < bell.max()
 
 
+@pytest.mark.parametrize("blades", [5, 6, 8])
+def test_an_aperture_has_as_many_sides_a_width_and_a_rim_as_its_lens_says(blades):
+    sided, narrow, rimmed = torch.eye(3)
+    across = torch.full((3,), math.pi / 2)  # from above
+    lens = Lens(torch.ones(3) > 0, 1 - 0.5 * narrow, across, blades * sided, rimmed)
+    polygon, slit, ring = out_of_focus(point(3), torch.full((3,), 8.0), lens, 8.0)[:, 0]
+    area = blades / 2 * 8**2 * math.sin(2 * math.pi / blades)
+    assert 1 / polygon.max().item() == pytest.approx(area, rel=0.15)
+    assert width(slit) == pytest.approx([2, 4], rel=0.15)
+    assert ring[SIZE // 2, SIZE // 2 + 7] > 1.5 * ring[SIZE // 2, SIZE // 2] > 0
+
+
 @pytest.mark.parametrize("value", [0.0, 0.3, 4.0])
 def test_an_even_picture_is_in_focus_everywhere_up_to_the_border(value):
     even = torch.full((1, 4, 16, 32), value)

@@ -13,6 +13,7 @@ from deblur_cli.train.material import (
     lines,
     patterned,
     random_silhouette,
+    recolored,
     segments,
     stripes,
 )
@@ -87,6 +88,16 @@ def test_patterns_come_in_their_share_of_the_pictures_and_leave_the_others():
     changed = (patterned(image, 0.3, seeded()) != image).flatten(1).any(1)
     assert 0.2 < changed.float().mean() < 0.4
     assert patterned(image, 0.0, seeded()) is image
+
+
+def test_a_share_of_the_pictures_is_recolored_and_what_was_brighter_stays_so():
+    image = pictures(200, 16)
+    changed = (recolored(image, 0.3, seeded()) != image).flatten(1).any(1)
+    assert 0.2 < changed.float().mean() < 0.4
+    gray = torch.linspace(0, 1, 64).expand(20, 3, 1, 64)
+    ramps = recolored(gray, 1.0, seeded())
+    assert (ramps.diff(dim=3) >= 0).all() and (ramps[..., 0] == 0).all() and (ramps[..., -1] == 1).all()
+    assert ramps[..., 32].min() < 0.4 and ramps[..., 32].max() > 0.6
 
 
 def test_patterned_pictures_are_pictures_and_the_same_ones_again():

@@ -293,6 +293,16 @@ def test_defocus_softens_its_share_of_the_pictures_by_up_to_its_radius():
     assert 4 <= int((kept < 0.01).sum()) <= 16 and 4 <= int((kept > 0.2).sum()) <= 20  # wholly, or in part
 
 
+def test_mixed_textures_are_between_those_of_two_photos():
+    photos = [torch.full((3, 48, 48), level, dtype=torch.uint8) for level in (0, 255)]
+    plain, mixed = (
+        Draw(photos, 60, 16, changed(CLEAN, mixed=share), seeded()).patches().mean((1, 2, 3))
+        for share in (0.0, 0.5)
+    )
+    assert set(plain.tolist()) == {0, 1}
+    assert 0.1 < ((mixed > 0.01) & (mixed < 0.99)).float().mean() < 0.4  # half of what is mixed is alike
+
+
 def test_layers_out_of_focus_have_soft_outlines_and_keep_their_light():
     layer = rectangle(slice(10, 22), slice(10, 22)).expand(20, 4, 32, 32)
     soft, _ = draw(20, 32, changed(CLEAN, defocus=1.0, defocus_radius=4.0)).defocus_layer(layer)
