@@ -138,12 +138,17 @@ def parts_of(network: Network) -> Parts:
 def parts_of_detector(network: Detector) -> Parts:
     """The same of a detector."""
     around = [network.read_cues, network.read_image, network.before, network.after]
-    return {
+    parts: Parts = {
         "detector, cues": ("motion cues", [network.cues]),
         "detector, blocks at 1/8": (LAYERS, around),
-        "detector, context at 1/16": (LAYERS, [network.down, network.context, network.up]),
+        "detector, context at 1/16": (LAYERS, [network.down, *network.context, network.up]),
         "detector, head": (LAYERS, [network.head]),
     }
+    if network.config.wide:
+        parts["detector, context at 1/32"] = (LAYERS, [network.wide])
+    if network.config.edges:
+        parts["detector, edges"] = ("detector's edges", [network.edges])
+    return parts
 
 
 @contextmanager

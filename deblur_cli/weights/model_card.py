@@ -92,10 +92,12 @@ def describe(network: Network) -> str:
         )
     window = f"a window of {config.pooling} pixels" if config.pooling else "the whole image"
     if isinstance(network, Detector):
+        blocks = [f"{config.before} at 1/8", f"{config.context} at 1/16"]
+        blocks += [f"{config.wide} at 1/32"] * (config.wide > 0) + [f"{config.after} at 1/8 again"]
+        edges = f"; {config.edges} channels for edges" if config.edges else ""
         return (
-            f"Detector of width {config.width} (blocks: {config.before} at 1/8, {config.context} at 1/16, "
-            f"{config.after} at 1/8 again), {parameters}. It finds what moved and along which path, for a "
-            f"restorer to follow. Attention averages over {window}."
+            f"Detector of width {config.width} (blocks: {', '.join(blocks)}{edges}), {parameters}. It finds what "
+            f"moved and along which path, for a restorer to follow. Attention averages over {window}."
         )
     used = ""
     if network.depth < config.encoder[-1]:
