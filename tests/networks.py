@@ -93,12 +93,11 @@ def lively_lmd_vit(embed=4, depths=(1, 3, 2, 3, 2), heads=(1, 2, 2, 2, 1), windo
     return network
 
 
-def lively_detector(width=8, before=1, context=1, after=1, pooling=None, seed=2):
+def lively_detector(pooling=None, seed=2, **sizes):
     """A small detector with random parameters that marks about half of a picture of noise."""
     generator = torch.Generator().manual_seed(seed)
-    network = create_detector(
-        width=width, before=before, context=context, after=after, pooling=pooling
-    ).eval()
+    small = {"width": 8, "before": 1, "context": 1, "after": 1, "wide": 1, "edges": 2}
+    network = create_detector(**(small | sizes), pooling=pooling).eval()
     with torch.no_grad():
         randomize(network, generator)
         network.head.weight[0] *= 3

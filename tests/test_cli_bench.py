@@ -122,7 +122,7 @@ def test_a_restorer_that_is_told_is_run_densely_without_its_detector():
 def test_the_profile_tells_the_detectors_parts(weights_file, detector_file):
     done = bench(weights_file, "--detector", detector_file, "--profile", "--json")
     parts = {part["name"]: part["seconds"] for part in json.loads(done.stdout)["parts"]}
-    for name in ("cues", "blocks at 1/8", "context at 1/16", "head"):
+    for name in ("cues", "edges", "blocks at 1/8", "context at 1/16", "context at 1/32", "head"):
         assert parts[f"detector, {name}"] > 0
     assert {"encoder stage 1", "encoder stage 4", "decoder stage 1"} < set(parts)
 

@@ -96,7 +96,7 @@ def test_no_gradient_runs_through_the_cues_and_half_precision_sees_the_same():
 def test_findings_of_any_size_cover_the_picture_and_move_to_the_right():
     found = lively_detector().detect(noise(40, 52))
     assert found.size == (40, 52)
-    assert found.probability.shape == (1, 1, 6, 8)  # up to whole multiples of 16 pixels
+    assert found.probability.shape == (1, 1, 8, 8)  # up to whole multiples of 32 pixels
     assert 0 <= found.probability.min() < found.probability.max() <= 1
     torch.testing.assert_close(found.logits.softmax(1)[:, :1], found.probability)
     assert (found.end - found.start)[:, 1].min() >= 0  # of the two senses always the same
@@ -115,7 +115,7 @@ def test_weights_of_a_detector_come_back_as_they_were(tmp_path):
 
 @torch.no_grad()
 def test_a_detector_grows_by_layers_that_begin_as_nothing(tmp_path):
-    known = lively_detector(context=2, pooling=48)
+    known = lively_detector(context=2, wide=0, edges=0, pooling=48)
     weights.save(tmp_path / "d.safetensors", known, {}, half=False)
     grown = create_detector(width=8, before=1, context=4, after=1, wide=1, edges=4, pooling=48).eval()
     begin_from(str(tmp_path / "d.safetensors"), grown)

@@ -96,8 +96,8 @@ def describe(network: Network) -> str:
         blocks += [f"{config.wide} at 1/32"] * (config.wide > 0) + [f"{config.after} at 1/8 again"]
         edges = f"; {config.edges} channels for edges" if config.edges else ""
         return (
-            f"Detector of width {config.width} (blocks: {', '.join(blocks)}{edges}), {parameters}. It finds what "
-            f"moved and along which path, for a restorer to follow. Attention averages over {window}."
+            f"Detector of width {config.width} (blocks: {', '.join(blocks)}{edges}), {parameters}. It finds "
+            f"what moved and along which path, for a restorer to follow. Attention averages over {window}."
         )
     used = ""
     if network.depth < config.encoder[-1]:
