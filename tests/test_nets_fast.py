@@ -167,7 +167,7 @@ def test_means_of_cells_are_close_to_those_of_pixels_up_to_the_border(window, he
 
 
 def test_a_detector_pools_in_cells():
-    network = fast(lively_detector(pooling=288), exact=False)
+    network = fast(lively_detector(wide=0, pooling=288), exact=False)
     averages = [block.sca[0] for block in network.modules() if isinstance(block, NAFBlock)]
     assert {(average.window, average.cell) for average in averages} == {(36, 4), (18, 2)}
 
