@@ -210,7 +210,7 @@ def test_a_detectors_run_becomes_a_file_that_finds_the_same_and_a_card(tmp_path)
             assert torch.equal(found, expected)
     text = (tmp_path / "out" / "detector-mine.md").read_text()
     for words in (
-        "Detector of width 8 (blocks: 1 at 1/8, 1 at 1/16, 1 at 1/8 again)",
+        "Detector of width 8 (blocks: 1 at 1/8, 1 at 1/16, 1 at 1/32, 1 at 1/8 again; 2 channels for edges)",
         "a window of 48 pixels",
         "Recommended epsilon: 0.35.",
         "What it finds, epsilon 0.5, 16 pictures",
