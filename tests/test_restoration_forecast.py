@@ -53,7 +53,9 @@ def clock(monkeypatch):
 
 
 def deblurrer(network=None, scales=(1, 2, 4, 8), tile=128):
-    loaded = guided_by(lively_detector(wide=0), lively(pooling=64)) if network is None else weights_of(network)
+    loaded = (
+        guided_by(lively_detector(wide=0), lively(pooling=64)) if network is None else weights_of(network)
+    )
     return Deblurrer(loaded, "cpu", "fp32", Tiling(tile), scales)
 
 
