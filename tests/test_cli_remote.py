@@ -232,7 +232,8 @@ def test_a_store_that_refuses_ends_the_run(album, monkeypatch):
     monkeypatch.setattr(MemoryFileSystem, "pipe_file", refusing)
     result = deblur("run", "memory://album/", "-r", "-o", "memory://sharp/", "--mask", "-j", "1")
     assert result.exit_code == 1
-    assert content_of("memory://sharp").keys() == {"a_mask.png", "a_deblurred.jpg"}
+    done = content_of("memory://sharp").keys()  # of the photo that was restored first
+    assert done in ({"a_mask.png", "a_deblurred.jpg"}, {"b_mask.png", "b_deblurred.png"})
     assert "cannot be written: access is refused; check the credentials" in errors_in(result)[0]
     assert (
         "memory://sharp/ takes no results, so the run ends here; finished results are kept" in result.stderr

@@ -255,7 +255,7 @@ def test_settings_on_the_command_line_are_read_as_toml():
         (("--set", "patch=40"), 2, "multiple of 16"),
         (("--set", "batch=0"), 2, "'batch' must be at least 1"),
         (("--set", "colour=1"), 2, "unknown setting 'colour'"),
-        (("--set", "x=1"), 2, "did you mean detector.context?"),
+        (("--set", "contexts=1"), 2, "did you mean detector.context?"),
         (("--set", "blur.longest=far"), 2, "'blur.longest' must be a number"),
         (("--device", "gpu"), 2, "not 'gpu'"),
         (("--precision", "fp16"), 2, "bf16 or fp32"),

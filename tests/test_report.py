@@ -241,6 +241,7 @@ def test_thumbnails_out_of_sight_are_not_loaded(browser, page_path, tmp_path):
     page_file.write_text(text.replace(card, "".join(cards), 1))
     with opened(browser, page_file) as page:
         page.wait_for_load_state("load")
+        page.wait_for_function("document.querySelector('.card img').naturalWidth > 0")
         loaded = page.evaluate(
             "[...document.querySelectorAll('.card img')].filter(i => i.naturalWidth).length"
         )

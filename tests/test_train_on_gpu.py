@@ -87,8 +87,8 @@ def modules_beside(*packages):
 def test_bundle_trains_where_nothing_else_is_installed(script, tmp_path, monkeypatch):
     monkeypatch.setattr(script, "download", lambda python, folder: empty_wheel(folder))
     bundle, out = tmp_path / "bundle", tmp_path / "out"
-    script.pack(write_photos(tmp_path / "mine", count=9), bundle, ["3.12"], megabytes=12)
-    assert script.size(bundle) <= 12e6
+    script.pack(write_photos(tmp_path / "mine", count=9), bundle, ["3.12"], megabytes=14)
+    assert script.size(bundle) <= 14e6
     brought = {path.stem: path for path in (bundle / "deblur_cli/_weights").glob("*.safetensors")}
     assert {name: weights.sha256(path) for name, path in brought.items()} == {
         name: weights.entry_named(name).sha256 for name in script.STARTS.values()
