@@ -289,7 +289,7 @@ def slopes(image: Tensor, cues: Tensor) -> Tensor:
 
 
 class Detector(Network):
-    """Motion cues and the picture itself, read by a few blocks at 1/8 and 1/16.
+    """Motion cues, edges, and the picture itself, read by a few blocks at 1/8, 1/16, and 1/32.
 
     It gives the confidence that a cell of 8 x 8 pixels is blurred by motion, and the displacements at the
     start and end of the exposure. As blur looks the same forwards and backwards in time, the displacements
@@ -325,7 +325,7 @@ class Detector(Network):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         """Logit of blur B 1 H/8 W/8 and motion B 4 H/8 W/8 as a double-angle field in cells, both float32.
 
-        x: B 3 H W in 0-1, sides whole multiples of 16, best in float32 whatever the layers run in.
+        x: B 3 H W in 0-1, sides whole multiples of `multiple`, best in float32 whatever the layers run in.
         """
         return self.read(x, self.cues(x))
 
