@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -125,6 +126,7 @@ class Steps:
         self._place = place or Place()
         self._seconds: defaultdict[Job, float] = defaultdict(float)  # spent on each photo under way
         self._read_mask = lru_cache(1)(read_mask)  # one mask may be for all photos
+        self._reading_mask = Lock()  # two photos in the network would both read it
         self._raw = RawOptions(options.raw_white_balance, options.raw_exposure, options.raw_color_space)
         free = psutil.virtual_memory().available
         self._room = free * MEMORY_SHARE / self._place.sharers / BYTES_PER_PIXEL / 1e6  # megapixels that fit
@@ -214,7 +216,8 @@ class Steps:
             return self._request
         mode = MaskMode(self._options.mask_mode or MaskMode.only)
         size = (photo.height, photo.width)
-        painted = self._read_mask(job.mask, *size, self._options.max_megapixels, mode)
+        with self._reading_mask:
+            painted = self._read_mask(job.mask, *size, self._options.max_megapixels, mode)
         return replace(self._request, painted=painted)
 
     def write(self, job: Job, photo: Photo, deblurred: "Deblurred") -> Outcome:
