@@ -265,3 +265,10 @@ def kernel_of(convolution: nn.Conv2d) -> tuple[Tensor, Tensor]:
     """Weight and bias of a convolution that has both."""
     assert convolution.bias is not None
     return convolution.weight, convolution.bias
+
+
+def as_nothing(layer: nn.Conv2d) -> nn.Conv2d:
+    """The layer with weights and bias at zero."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer

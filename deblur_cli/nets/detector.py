@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deblur_cli.nets.blocks import NAFBlock
+from deblur_cli.nets.blocks import NAFBlock, as_nothing
 from deblur_cli.nets.motion import from_double_angle
 from deblur_cli.nets.network import CELL, Detection, Network, Restoration, pad_to
 
@@ -25,6 +25,7 @@ BYTES_PER_CHANNEL = 5  # at the peak, for each photo pixel and each channel of t
 DIRECTIONS = 12  # 15 degrees apart
 SMOOTHING = 5  # cells over whose square the statistics are averaged
 NOISE = 1e-5  # added to each energy; what quantization to 8 bits leaves of a flat area
+LOGARITHMS = 5.0  # what those of energies are divided by, to be as large as other cues
 LARGEST = 4.0  # cues are clamped to this
 STRIP = 1 << 17  # pixels that a CPU works on at once, so that they stay in its cache
 
@@ -86,7 +87,7 @@ def write_cues(cues: Tensor, sums: Tensor, scale: Scale) -> None:
     for top in range(0, rows, high):
         bottom = min(rows, top + high)
         energy = smoothed(sums[:, :1], top, bottom).div_(scale.cell**2).add_(NOISE)
-        cues[:, top:bottom, :, 0] = (energy.log() / 5).clamp_(-LARGEST, LARGEST)[:, 0]
+        cues[:, top:bottom, :, 0] = (energy.log() / LOGARITHMS).clamp_(-LARGEST, LARGEST)[:, 0]
         for first in range(1, scale.channels, each):
             found = smoothed(sums[:, first : first + each], top, bottom).div_(scale.cell**2)
             along = found[:, :1].add_(NOISE).clone()
@@ -191,7 +192,7 @@ def cues_reference(image: Tensor) -> Tensor:
         right = F.pad(seen[..., 2:] - seen[..., :-2], (1, 1))
         down = F.pad(seen[..., 2:, :] - seen[..., :-2, :], (0, 0, 1, 1))
         energy = mean_reference(right * right + down * down, scale) + NOISE
-        result.append(energy.log() / 5)
+        result.append(energy.log() / LOGARITHMS)
         for number in range(DIRECTIONS):
             angle = math.pi * number / DIRECTIONS
             slope = right * math.cos(angle) + down * math.sin(angle)
@@ -270,13 +271,6 @@ class Wide(nn.Module):
         return x + self.up(self.blocks(self.down(x)))
 
 
-def as_nothing(layer: nn.Conv2d) -> nn.Conv2d:
-    """The layer with weights and bias at zero."""
-    for parameter in layer.parameters():
-        nn.init.zeros_(parameter)
-    return layer
-
-
 @torch.no_grad()
 def slopes(image: Tensor, cues: Tensor) -> Tensor:
     """Derivatives of the luma of B 3 H W across and down, at an energy of about one around: B 2 H W."""
@@ -284,8 +278,8 @@ def slopes(image: Tensor, cues: Tensor) -> Tensor:
     right, down = luma.new_zeros(luma.shape), luma.new_zeros(luma.shape)
     torch.sub(luma[..., 2:], luma[..., :-2], out=right[..., 1:-1])
     torch.sub(luma[..., 2:, :], luma[..., :-2, :], out=down[..., 1:-1, :])
-    energy = cues[:, FULL_SIZE : FULL_SIZE + 1].mul(-5 / 2).exp()
-    return torch.cat([right, down], 1).mul_(F.interpolate(energy, scale_factor=CELL))
+    gain = cues[:, FULL_SIZE : FULL_SIZE + 1].mul(-LOGARITHMS / 2).exp()  # one over the root of the energy
+    return torch.cat([right, down], 1).mul_(F.interpolate(gain, scale_factor=CELL))
 
 
 class Detector(Network):

@@ -226,12 +226,10 @@ class Draw:
         offset = pixel_grid(size, size, image.device) - size / 2
         to_side = (0.5 + 4 * (slope * offset).sum(1, keepdim=True) / size).clamp(0, 1)
         region = torch.where(kind < 1, region, torch.where(kind < 2, to_side, torch.ones_like(region)))
-        seen, nearer = image, image
+        seen = image
         for step in range(1, FOCUS_STEPS + 1):  # from one radius to the next, so that no ghost shines through
-            farther = self.soften(image, radius * step / FOCUS_STEPS, lens)
-            share = (FOCUS_STEPS * region - step + 1).clamp(0, 1)
-            seen = torch.where(share > 0, torch.lerp(nearer, farther, share), seen)
-            nearer = farther
+            softer = self.soften(image, radius * step / FOCUS_STEPS, lens)
+            seen = torch.lerp(seen, softer, (FOCUS_STEPS * region - step + 1).clamp(0, 1))
         return seen, region * radius.view(-1, 1, 1, 1)
 
     def defocus_layer(self, layer: Tensor) -> tuple[Tensor, Tensor]:
