@@ -267,7 +267,7 @@ def kernel_of(convolution: nn.Conv2d) -> tuple[Tensor, Tensor]:
     return convolution.weight, convolution.bias
 
 
-def as_nothing(layer: nn.Conv2d) -> nn.Conv2d:
+def zero_initialized(layer: nn.Conv2d) -> nn.Conv2d:
     """The layer with weights and bias at zero."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deblur_cli.nets.blocks import NAFBlock, as_nothing
+from deblur_cli.nets.blocks import NAFBlock, zero_initialized
 from deblur_cli.nets.motion import from_double_angle
 from deblur_cli.nets.network import CELL, Detection, Network, Restoration, pad_to
 
@@ -241,7 +241,7 @@ class DetectorConfig:
 class Edges(nn.Sequential):
     """What the profiles of edges say: derivatives at an energy of one, B 2 H W -> B width H/8 W/8.
 
-    Begins as nothing, so that a detector without can grow by it.
+    Its output starts at zero, so that a detector trained without it can go on with it.
     """
 
     def __init__(self, channels: int, width: int) -> None:
@@ -254,18 +254,18 @@ class Edges(nn.Sequential):
             nn.ReLU(inplace=True),
             nn.Conv2d(2 * channels, 2 * channels, 3, padding=1),
             nn.ReLU(inplace=True),
-            as_nothing(nn.Conv2d(2 * channels, width, 3, stride=2, padding=1)),
+            zero_initialized(nn.Conv2d(2 * channels, width, 3, stride=2, padding=1)),
         )
 
 
 class Wide(nn.Module):
-    """Blocks that look at a picture at half its size, added to it: B C H W -> B C H W. Begins as nothing."""
+    """Blocks that look at a picture at half its size, added to it: B C H W -> B C H W. They start at zero."""
 
     def __init__(self, channels: int, count: int, pooling: int | None) -> None:
         super().__init__()
         self.down = nn.Conv2d(channels, channels, 2, stride=2)
         self.blocks = nn.Sequential(*[NAFBlock(channels, pooling) for _ in range(count)])
-        self.up = nn.Sequential(as_nothing(nn.Conv2d(channels, 4 * channels, 1)), nn.PixelShuffle(2))
+        self.up = nn.Sequential(zero_initialized(nn.Conv2d(channels, 4 * channels, 1)), nn.PixelShuffle(2))
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.up(self.blocks(self.down(x)))

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from deblur_cli.nets.blocks import as_nothing, threshold_mask
+from deblur_cli.nets.blocks import threshold_mask, zero_initialized
 from deblur_cli.nets.detector import Detector
 from deblur_cli.nets.m2aenet import Config, M2AENet
 from deblur_cli.nets.motion import SamplingPlan, from_double_angle, plan_sampling, to_double_angle
@@ -39,7 +39,7 @@ class GuidedM2AENet(M2AENet):
         """The layer that is told mask and motion."""
         self.told = nn.Conv2d(TOLD, channels, 1)
         self.trust = nn.Parameter(torch.zeros(1))
-        as_nothing(self.ending)
+        zero_initialized(self.ending)
 
     def detect(self, x: Tensor, epsilon: float = 0.5) -> Detection:  # noqa: ARG002
         """Raises RuntimeError: only a detector knows what is blurred."""

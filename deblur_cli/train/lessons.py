@@ -92,7 +92,7 @@ def lesson_of(settings: TrainSettings, device: str) -> Lesson[Any]:
 def begin_from(name: str, network: Network) -> list[dict[str, Any]]:
     """Take over trained weights, and return the runs that made them, oldest first.
 
-    A detector may have layers that the trained one lacks; those begin as nothing. Raises TrainingError for
+    A detector may have layers that the trained one lacks; those start at zero. Raises TrainingError for
     weights of another network, WeightsError.
     """
     loaded = weights.load(name)

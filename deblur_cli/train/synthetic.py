@@ -32,7 +32,7 @@ HIDDEN = 0.5  # of the radius of defocus: shorter motion does not show in what i
 TRIES = 3  # textures drawn for an object, of which that with most detail is taken
 OPAQUE_COVERAGE = 0.95  # share from which a layer hides the motion behind it
 SLIGHTEST_DEFOCUS = 0.7  # pixels of radius
-FOCUS_STEPS = 3  # radii between which a picture goes out of focus by and by
+FOCUS_STEPS = 3  # radii between which a picture gradually goes out of focus
 LAYER_DEFOCUS = 0.4  # layers are out of focus so many times as often as backgrounds
 
 
