@@ -108,6 +108,16 @@ def test_the_estimate_lies_around_what_runs_take(sizes, scale):
         assert estimate.most - estimate.least == pytest.approx(at_full_size)
 
 
+def test_photos_side_by_side_each_have_their_share_of_the_cores(clock, monkeypatch):
+    counts, given = [], torch.get_num_threads()
+    monkeypatch.setattr(forecast, "_time_sample", lambda *_: counts.append(torch.get_num_threads()) or (2, 3))
+    one, many = (forecast.estimate(deblurrer(), Request(), [(200, 300)] * 4, count) for count in (1, 2))
+    assert many.most == pytest.approx(one.most / 2)
+    assert counts == [given, given, max(1, given // 2), max(1, given // 2)]
+    single = forecast.estimate(deblurrer(), Request(), [(200, 300)], at_once=2)
+    assert single.most == pytest.approx(one.most / 4) and torch.get_num_threads() == given
+
+
 def test_a_network_that_marks_nothing_restores_all_in_any_case(clock):
     estimate = forecast.estimate(deblurrer(lively("nafnet", pooling=64)), Request(), [(200, 300)])
     assert estimate.least == estimate.most > 0

@@ -83,6 +83,14 @@ def test_a_set_is_seen_again_while_the_next_is_not_ready(pool):
     assert pool.batch_at(50, 0) is not None and pool.state == [1, 0]
 
 
+def test_patches_that_are_seen_too_often_are_said_once(pool, caplog):
+    write_set(pool.recipe, 1, pool.path(1))
+    for step in range(5 * pool.views * pool.steps):
+        pool.batch_at(step, 0)
+    (record,) = caplog.records
+    assert "seen 4 times instead of 2" in record.getMessage()
+
+
 def test_a_half_made_set_is_never_taken(pool):
     write_set(pool.recipe, 1, pool.path(1), wanted=lambda: False)
     assert pool.batch_at(0, 0) is None

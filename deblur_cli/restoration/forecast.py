@@ -5,7 +5,8 @@ Times are measured on samples and grow with the pixels of all tiles. Macs are co
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
@@ -111,15 +112,20 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def estimate(deblurrer: Deblurrer, request: Request, sizes: Iterable[tuple[int, int]]) -> Estimate:
+def estimate(
+    deblurrer: Deblurrer, request: Request, sizes: Collection[tuple[int, int]], at_once: int = 1
+) -> Estimate:
     """Time detection and restoration of a sample tile, and multiply by the pixels of all tiles of photos.
 
-    sizes: width and height of each photo. A network that detects nothing restores all of every photo.
+    sizes: width and height of each photo; at_once: photos that are in the network side by side, each with
+    its share of the cores. A network that detects nothing restores all of every photo.
     """
-    _time_sample(deblurrer, FIRST_SIDE, request)
     tile = deblurrer.restorer.grid(*LARGE).rows[0]
     side = min(tile.stop - tile.start, LONGEST_SIDE)
-    detecting, restoring = _time_sample(deblurrer, side, request)
+    at_once = min(at_once, len(sizes))
+    with share_of_cores(at_once):
+        _time_sample(deblurrer, FIRST_SIDE, request)
+        detecting, restoring = (taken / at_once for taken in _time_sample(deblurrer, side, request))
     # The sample is restored at its finest scale alone, and photos at worst at all of theirs.
     detected, restored = _pixels(deblurrer, side, side)
     pixels = [_pixels(deblurrer, height, width) for width, height in sizes]
@@ -127,6 +133,17 @@ def estimate(deblurrer: Deblurrer, request: Request, sizes: Iterable[tuple[int, 
     restoring *= sum(sum(each) for _, each in pixels) / restored[0]
     least = detecting if deblurrer.detector.reference.detects else detecting + restoring
     return Estimate(least, detecting + restoring, deblurrer.device)
+
+
+@contextmanager
+def share_of_cores(count: int) -> Iterator[None]:
+    """Compute with one of so many shares of the cores."""
+    cores = torch.get_num_threads()
+    torch.set_num_threads(max(1, cores // count))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(cores)
 
 
 def _time_sample(deblurrer: Deblurrer, side: int, request: Request) -> tuple[float, float]:

@@ -4,6 +4,7 @@ A second process at low priority makes the next set while the present one is lea
 a few times, turned and mirrored differently each time.
 """
 
+import logging
 import multiprocessing
 import os
 import shutil
@@ -25,10 +26,13 @@ from deblur_cli.train.samples import Sample
 from deblur_cli.train.settings import BlurSettings
 from deblur_cli.train.synthetic import synthesize
 
-NICENESS = 15  # of the process that makes patches
+NICENESS = 5  # of the process that makes patches; beside other programs, a higher one would hardly run
+WORN = 2  # times `views` after which it is said that patches are seen too often
 AT_ONCE = 4  # patches made in one go; small batches stay in the processor's cache
 DTYPES = {"blurred": np.uint8, "sharp": np.uint8, "mask": np.uint8, "start": np.float16, "end": np.float16}
 CHANNELS = {"blurred": 3, "sharp": 3, "mask": 1, "start": 2, "end": 2}
+
+logger = logging.getLogger(__name__)
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -147,13 +151,20 @@ class PatchPool:
         return read_batch(self.arrays, rows, turn)
 
     def renew(self, step: int) -> None:
-        """Take the next set where the present one was seen often enough and the next one is ready."""
+        """Take the next set where the present one was seen often enough; warn where it is seen too often."""
         seen = (step - self.since) // self.steps
         following = self.path(self.number + 1)
         if (self.arrays is None or seen >= self.views) and following.is_dir():
             self.arrays = self.open(self.number + 1)
             shutil.rmtree(self.path(self.number), ignore_errors=True)
             self.number, self.since = self.number + 1, step
+        if self.arrays is not None and step - self.since == WORN * self.views * self.steps:
+            logger.warning(
+                "patches were seen %d times instead of %d, as the next are not ready: training knows them by "
+                "heart if this goes on, so leave more of the processor to it",
+                WORN * self.views,
+                self.views,
+            )
         if self.maker is None or not self.maker.is_alive():
             self.begin(self.number + 1)
 

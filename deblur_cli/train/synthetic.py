@@ -29,6 +29,7 @@ from deblur_cli.train.trajectory import (
 MASK_COVERAGE = 0.1  # share of the exposure from which a pixel touched by a moving object counts as blurred
 VISIBLE = 0.75  # pixels to start and end together from which motion is blur
 HIDDEN = 0.5  # of the radius of defocus: shorter motion does not show in what is out of focus
+MOST_MIXED = 0.8  # of a texture that may be another one
 TRIES = 3  # textures drawn for an object, of which that with most detail is taken
 OPAQUE_COVERAGE = 0.95  # share from which a layer hides the motion behind it
 SLIGHTEST_DEFOCUS = 0.7  # pixels of radius
@@ -163,11 +164,12 @@ class Draw:
     def patches(self, tries: int = 1) -> Tensor:
         """Patches of the photos, B 3 H W, resampled, mixed, recolored, and patterned as the settings say."""
         settings = self.settings
-        shape = self.count, self.size, self.generator, tries, settings.shrink, settings.enlarge
-        cut = cut_patches(self.photos, *shape)
-        if settings.mixed:
-            share = 0.8 * self.uniform() * (self.uniform() < settings.mixed)
-            cut = torch.lerp(cut, cut_patches(self.photos, *shape), share.view(-1, 1, 1, 1))
+        shape = self.size, self.generator, tries, settings.shrink, settings.enlarge
+        cut = cut_patches(self.photos, self.count, *shape)
+        if settings.mixed and (rows := chosen(self.uniform() < settings.mixed)).numel():
+            share = MOST_MIXED * self.uniform()[rows].view(-1, 1, 1, 1)
+            others = cut_patches(self.photos, len(rows), *shape)
+            cut = cut.index_copy(0, rows, torch.lerp(cut[rows], others, share))
         if settings.recolored:
             cut = recolored(cut, settings.recolored, self.generator)
         return patterned(cut, settings.patterns, self.generator)

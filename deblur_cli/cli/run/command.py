@@ -229,10 +229,11 @@ def _dry_run(
     if planned and missing:
         streams.say(f"would first download {missing}; only then can the time be estimated")
     elif planned and loaded:
-        from deblur_cli.restoration.forecast import estimate  # here, as it takes torch
+        from deblur_cli.cli.run.steps import lanes_on  # here, as these take torch
+        from deblur_cli.restoration.forecast import estimate
 
         network, request = loaded
-        forecast.estimate = estimate(network, request, planned)
+        forecast.estimate = estimate(network, request, planned, lanes_on(network.device))
         forecast.epsilon, forecast.weights = request.epsilon, network.weights
     streams.tell(forecast.record())
     streams.say(str(forecast))

@@ -133,10 +133,8 @@ class Steps:
         self._threads = self._place.threads or Threads(options.jobs or automatic_jobs(network.device))
         self._budget = Budget(self._room)
         self._cores = torch.get_num_threads()
-        is_wide = place is None and network.device == "cpu" and free > ROOMY
-        self._pipeline = Pipeline(
-            self, self._threads, self._budget, min(MOST_LANES, self._cores) if is_wide else 1
-        )
+        lanes = lanes_on(network.device) if place is None else 1
+        self._pipeline = Pipeline(self, self._threads, self._budget, lanes)
 
     @property
     def weights(self) -> "LoadedWeights":
@@ -325,6 +323,12 @@ def _remove(place: Location) -> None:
         place.unlink(missing_ok=True)
     except OSError as error:
         logger.warning("%s: is left, as it cannot be removed (%s)", place, error.strerror)
+
+
+def lanes_on(device: str) -> int:
+    """Return how many photos are in the network at once: on a processor with enough memory, more than one."""
+    is_wide = device == "cpu" and psutil.virtual_memory().available > ROOMY
+    return min(MOST_LANES, torch.get_num_threads()) if is_wide else 1
 
 
 def automatic_jobs(device: str, cores: int | None = None) -> int:
