@@ -12,7 +12,7 @@ from deblur_cli.benchmark import self_check
 from deblur_cli.benchmark.fast_paths import fast_paths
 from deblur_cli.benchmark.scene import Setting
 from deblur_cli.benchmark.self_check import Check, SelfCheck, Tiles, check_path
-from deblur_cli.nets import detector, fast, motion, richardson_lucy
+from deblur_cli.nets import fast, motion, motion_cues, richardson_lucy
 from deblur_cli.restoration import Tiling, tiles
 
 TOOL = ("tool, mask", "tool, picture, mean", "tool, picture, largest")
@@ -57,7 +57,7 @@ BREAKS = {
     "idle blocks left out": (fast.FoldedBlock, "weigh"),
     "deformable rows": (motion, "gather_taps"),
     "windows kept": (fast.KeptWindowBlock, "attend"),
-    "motion cues": (detector, "smoothed"),
+    "motion cues": (motion_cues, "smoothed"),
     "Richardson-Lucy": (richardson_lucy, "mean_over_instants"),
     "restorer": (fast.PrunedBlock, "extract"),
 }

@@ -18,7 +18,7 @@ from restoration_helpers import (
 )
 
 from deblur_cli.errors import OutOfMemoryError, UsageError
-from deblur_cli.nets import detector
+from deblur_cli.nets import motion_cues
 from deblur_cli.nets.blocks import NAFBlock
 from deblur_cli.restoration import Tiling, engine
 from deblur_cli.restoration.deblurrer import Request
@@ -258,8 +258,8 @@ def test_low_precision_rounds_what_changes_but_not_the_photo(kind, precision):
 
 def test_half_precision_leaves_the_cues_whole(monkeypatch):
     deblurrer = deblurrer_of(guided("told", finds(lively_detector(), 0.9)), "bf16", scales=(1,))
-    photo, seen, plain = photo_of(picture(96, 96)), [], detector.motion_cues
-    monkeypatch.setattr(detector, "motion_cues", lambda image: seen.append(image) or plain(image))
+    photo, seen, plain = photo_of(picture(96, 96)), [], motion_cues.motion_cues
+    monkeypatch.setattr(motion_cues, "motion_cues", lambda image: seen.append(image) or plain(image))
     assert next(deblurrer.detector.network.parameters()).dtype == torch.bfloat16
     result = run(deblurrer, photo)
     (image,) = seen

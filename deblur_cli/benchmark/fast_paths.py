@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from deblur_cli.benchmark.scene import disc, test_picture
 from deblur_cli.nets import Detection, Guided, Network, accelerate, create, create_lmd_vit, place, restorer_of
 from deblur_cli.nets.blocks import Guidance
-from deblur_cli.nets.detector import cues_reference, motion_cues
 from deblur_cli.nets.lmd_vit import KeptWindows, WindowBlock, WindowGrid
 from deblur_cli.nets.m2aenet import M2AENet
 from deblur_cli.nets.motion import deformable_reference, deformable_rows, plan_sampling, tap_positions
+from deblur_cli.nets.motion_cues import cues_reference, motion_cues
 from deblur_cli.nets.network import CELL, N
 from deblur_cli.nets.richardson_lucy import richardson_lucy, richardson_lucy_reference
 from deblur_cli.weights import LoadedWeights

@@ -23,10 +23,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from deblur_cli.nets.blocks import dilate
-from deblur_cli.nets.detector import CHANNELS, Detector
+from deblur_cli.nets.detector import Detector
 from deblur_cli.nets.guided import GuidedM2AENet
 from deblur_cli.nets.lmd_vit import PREDICTING, LMDViT, WindowBlock
 from deblur_cli.nets.m2aenet import M2AENet
+from deblur_cli.nets.motion_cues import CHANNELS
 from deblur_cli.nets.network import CELL, Detection, N, Network
 from deblur_cli.nets.richardson_lucy import RichardsonLucy
 
