@@ -9,13 +9,14 @@ from train_helpers import tensors
 
 from deblur_cli.train.material import (
     cut_patches,
-    cut_window,
     lines,
     patterned,
     random_silhouette,
     recolored,
+    resampled,
     segments,
     stripes,
+    window,
 )
 
 
@@ -42,9 +43,9 @@ def test_photos_smaller_than_a_patch_are_enlarged():
 
 def test_a_window_without_shrinking_is_a_piece_of_the_photo_itself():
     photo = tensors(1)[0]
-    window = (cut_window([photo], 16, [0.0, 1.0, 0.3, 0.7], (12.8, 16)) * 255).round()
+    cut = (resampled(window([photo], [0.0, 1.0, 0.3, 0.7], (12.8, 16)), 16) * 255).round()
     places = photo.unfold(1, 16, 1).unfold(2, 16, 1).permute(1, 2, 0, 3, 4)
-    assert (places == window).all((2, 3, 4)).any()
+    assert (places == cut).all((2, 3, 4)).any()
 
 
 @given(st.floats(1, 4), st.floats(1, 4), st.integers(0, 9))

@@ -1,6 +1,7 @@
 """From light to file: highlights, lens, color mosaic, noise, tone, processing, and JPEG, as in cameras."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import torch
@@ -223,20 +224,25 @@ def process(
 ) -> tuple[Tensor, Tensor]:
     """Denoise the one and sharpen both, in the shares that the settings say."""
     denoised, noise, sharpened, radius, amount = draws(5, stored, generator)
-    if (rows := chosen(denoised < settings.denoising)).numel():
-        stored = stored.index_copy(0, rows, denoise(stored[rows], SMOOTHED * noise[rows]))
-    if (rows := chosen(sharpened < settings.sharpening)).numel():
-        radius = HALO[0] + (HALO[1] - HALO[0]) * radius[rows]
-        amount = settings.crispness * amount[rows]
-        stored, truth = (
-            image.index_copy(0, rows, sharpen(image[rows], radius, amount)) for image in (stored, truth)
+    radius, amount = HALO[0] + (HALO[1] - HALO[0]) * radius, settings.crispness * amount
+    stored = where_chosen(
+        stored, denoised < settings.denoising, lambda image, rows: denoise(image, SMOOTHED * noise[rows])
+    )
+    stored, truth = (
+        where_chosen(
+            image,
+            sharpened < settings.sharpening,
+            lambda image, rows: sharpen(image, radius[rows], amount[rows]),
         )
+        for image in (stored, truth)
+    )
     return stored, truth
 
 
-def chosen(which: Tensor) -> Tensor:
-    """Numbers of the pictures chosen by B 1 1 1."""
-    return which.flatten().nonzero().flatten()
+def where_chosen(values: Tensor, which: Tensor, change: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Values B ..., those chosen by B or B 1 1 1 changed. `change` takes these and their numbers."""
+    rows = which.flatten().nonzero().flatten()
+    return values.index_copy(0, rows, change(values[rows], rows)) if rows.numel() else values
 
 
 def compress(image: Tensor, quality: Tensor) -> Tensor:

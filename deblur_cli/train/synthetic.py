@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from deblur_cli.nets.richardson_lucy import to_linear
-from deblur_cli.train.camera import Lens, brighten_highlights, chosen, out_of_focus, record
+from deblur_cli.train.camera import Lens, brighten_highlights, out_of_focus, record, where_chosen
 from deblur_cli.train.material import cut_patches, patterned, random_silhouette, recolored, segments
 from deblur_cli.train.samples import Sample
 from deblur_cli.train.settings import BlurSettings
@@ -166,10 +166,14 @@ class Draw:
         settings = self.settings
         shape = self.size, self.generator, tries, settings.shrink, settings.enlarge
         cut = cut_patches(self.photos, self.count, *shape)
-        if settings.mixed and (rows := chosen(self.uniform() < settings.mixed)).numel():
-            share = MOST_MIXED * self.uniform()[rows].view(-1, 1, 1, 1)
-            others = cut_patches(self.photos, len(rows), *shape)
-            cut = cut.index_copy(0, rows, torch.lerp(cut[rows], others, share))
+        if settings.mixed:
+            lot, share = self.uniform(2)
+
+            def mix(some: Tensor, rows: Tensor) -> Tensor:
+                others = cut_patches(self.photos, len(rows), *shape)
+                return torch.lerp(some, others, MOST_MIXED * share[rows].view(-1, 1, 1, 1))
+
+            cut = where_chosen(cut, lot < settings.mixed, mix)
         if settings.recolored:
             cut = recolored(cut, settings.recolored, self.generator)
         return patterned(cut, settings.patterns, self.generator)
@@ -199,20 +203,24 @@ class Draw:
         """When the shutter is open while this moves: B instants, as `expose` takes them."""
         return shutter(motion.instants(self.size), self.settings.gaps, self.generator)
 
-    def silhouette(self) -> tuple[Tensor, Tensor]:
-        """Silhouettes B 1 H W and their centers B 2."""
-        return random_silhouette(self.count, self.size, self.generator, self.settings.spread)
+    def silhouette(self, count: int) -> tuple[Tensor, Tensor]:
+        """Silhouettes, count 1 H W, and their centers, count 2."""
+        return random_silhouette(count, self.size, self.generator, self.settings.spread)
 
     def object(self) -> tuple[Tensor, Tensor, Tensor]:
         """Silhouettes B 1 H W, centers B 2 and textures B 3 H W in linear light."""
-        silhouette, center = self.silhouette()
-        second, _ = self.silhouette()
-        patches = self.patches(TRIES)
-        kind = self.uniform().view(-1, 1, 1, 1)
-        joined, segmented = kind > 1 - self.settings.joined, kind < self.settings.segmented
-        silhouette = torch.where(joined, torch.maximum(silhouette, second), silhouette)
-        if segmented.any():
-            silhouette = torch.where(segmented, segments(patches, center, self.generator), silhouette)
+        silhouette, center = self.silhouette(self.count)
+        patches, kind = self.patches(TRIES), self.uniform()
+        silhouette = where_chosen(
+            silhouette,
+            kind > 1 - self.settings.joined,
+            lambda some, rows: torch.maximum(some, self.silhouette(len(rows))[0]),
+        )
+        silhouette = where_chosen(
+            silhouette,
+            kind < self.settings.segmented,
+            lambda _, rows: segments(patches[rows], center[rows], self.generator),
+        )
         return silhouette, center, self.lit(patches)
 
     def defocus_region(self, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -221,16 +229,17 @@ class Draw:
         A third of them is out of focus as a whole, a third in a region, a third more and more to one side.
         """
         size = self.size
-        region, center = self.silhouette()
+        region, center = self.silhouette(self.count)
         radius, lens = self.defocus(self.settings.defocus)
         kind = 3 * self.uniform().view(-1, 1, 1, 1)
         slope = (center / size - 0.5).view(-1, 2, 1, 1)
         offset = pixel_grid(size, size, image.device) - size / 2
         to_side = (0.5 + 4 * (slope * offset).sum(1, keepdim=True) / size).clamp(0, 1)
         region = torch.where(kind < 1, region, torch.where(kind < 2, to_side, torch.ones_like(region)))
-        seen = image
+        seen, partly = image, radius * (kind < 2).flatten()
         for step in range(1, FOCUS_STEPS + 1):  # from one radius to the next, so that no ghost shines through
-            softer = self.soften(image, radius * step / FOCUS_STEPS, lens)
+            reached = partly * step / FOCUS_STEPS if step < FOCUS_STEPS else radius
+            softer = self.soften(image, reached, lens)
             seen = torch.lerp(seen, softer, (FOCUS_STEPS * region - step + 1).clamp(0, 1))
         return seen, region * radius.view(-1, 1, 1, 1)
 
@@ -248,8 +257,7 @@ class Draw:
 
     def soften(self, image: Tensor, radius: Tensor, lens: Lens) -> Tensor:
         """Pictures B C H W out of focus by radii B."""
-        if (rows := chosen(radius)).numel():
-            largest = self.settings.defocus_radius
-            soft = out_of_focus(image[rows], radius[rows], lens.chosen(rows), largest)
-            image = image.index_copy(0, rows, soft)
-        return image
+        largest = self.settings.defocus_radius
+        return where_chosen(
+            image, radius > 0, lambda some, rows: out_of_focus(some, radius[rows], lens.chosen(rows), largest)
+        )
