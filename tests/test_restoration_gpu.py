@@ -7,7 +7,7 @@ from networks import guided_by, lively, lively_detector
 from restoration_helpers import RESTORERS, deblurrer_of, guided, photo_of, picture, run
 from torch.profiler import ProfilerActivity, profile
 
-from deblur_cli.nets import RichardsonLucy, RichardsonLucyConfig, detector, motion
+from deblur_cli.nets import RichardsonLucy, RichardsonLucyConfig, motion, motion_cues
 
 WAITS = {"aten::_local_scalar_dense", "aten::nonzero"}  # a number, or a size, that Python needs of the device
 
@@ -46,17 +46,17 @@ def test_a_tensor_without_a_device_would_be_noticed(monkeypatch):
 
 def test_a_gpu_works_out_the_cues_of_a_tile_at_once(monkeypatch):
     """A device other than the CPU; "meta" is one that computes nothing."""
-    strips, plain = [], detector.strip_sums
+    strips, plain = [], motion_cues.strip_sums
 
     def strip_sums(*words):
         strips.append(words)
         return plain(*words)
 
-    monkeypatch.setattr(detector, "strip_sums", strip_sums)
-    for scale in detector.SCALES:
-        sums = detector.sums_of(torch.empty(1, 1024, 1024, device="meta"), scale)
-        detector.write_cues(torch.empty(1, 128, 128, scale.channels, device="meta"), sums, scale)
-    assert len(strips) == len(detector.SCALES)
+    monkeypatch.setattr(motion_cues, "strip_sums", strip_sums)
+    for scale in motion_cues.SCALES:
+        sums = motion_cues.sums_of(torch.empty(1, 1024, 1024, device="meta"), scale)
+        motion_cues.write_cues(torch.empty(1, 128, 128, scale.channels, device="meta"), sums, scale)
+    assert len(strips) == len(motion_cues.SCALES)
 
 
 def waits(action):
