@@ -304,7 +304,7 @@ def test_no_arguments_show_help_and_count_as_wrong_usage():
         (["run", "--help"], {"torch", "numpy", "PIL", "rich"}),
         (["run", "photo.png", "--dry-run", "--skip-existing"], {"torch"}),
     ],
-    ids=str,
+    ids=["help", "help of run", "dry run"],
 )
 def test_what_only_tells_something_loads_nothing_heavy(photo, words, heavy):
     make_photo(photo.with_name("photo_deblurred.png"))
