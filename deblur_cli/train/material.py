@@ -43,7 +43,7 @@ def cut_one(photos: Sequence[Tensor], size: int, numbers: list[float], sides: tu
 
 
 def window(photos: Sequence[Tensor], numbers: list[float], sides: tuple[float, float]) -> Tensor:
-    """A square of one of the photos, of a side between two or all that there is: uint8 3 side side."""
+    """A square of one of the photos, its side between two or as long as there is room: uint8 3 side side."""
     which, scale, down, right = numbers
     photo = photos[int(which * len(photos))]
     height, width = photo.shape[1:]
@@ -54,7 +54,7 @@ def window(photos: Sequence[Tensor], numbers: list[float], sides: tuple[float, f
 
 
 def detail(cut: Tensor, size: int) -> float:
-    """Mean difference of vertical neighbors that a window would have as a patch of that size, about."""
+    """About the mean difference of vertical neighbors once a window is resampled to that size."""
     step = max(1, cut.shape[1] // size)
     thinned = cut[1, ::step, ::step].float()  # green stands for all
     return float((thinned[1:] - thinned[:-1]).abs().mean())
