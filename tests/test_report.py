@@ -194,7 +194,9 @@ def test_fingers_move_the_line_and_pinch(browser, page_path):
 @needs_browser
 def test_markup_in_names_is_shown_and_does_nothing(browser, page_path):
     with opened(browser, page_path) as page:
-        assert page.locator(".card .name").nth(1).inner_text() == f"b{EVIL}.png"
+        from playwright.sync_api import expect  # waits, as a card is laid out once it is in sight
+
+        expect(page.locator(".card .name").nth(1)).to_have_text(f"b{EVIL}.png", use_inner_text=True)
         assert f"d{EVIL}.jpg" in page.locator(".failures li").inner_text()
         look_at(page, 1)
         assert page.locator("#name").inner_text() == f"b{EVIL}.png"
