@@ -222,7 +222,7 @@ def table(found: "Benchmark") -> list[str]:
         if (ratio := found.ratio(name)) is not None:
             lines.append(f"{ratio:.1f} times as fast as dense float32{words} {photo}")
     if (ratio := found.detection_ratio) is not None:
-        lines.append(f"{ratio:.2f} times as long for detection at all scales as at full size alone")
+        lines.append(f"{ratio:.2f} times as fast for detection as in full size everywhere")
     lines += [timing_line(name, timing, found.ratio(name)) for name, timing in found.timings.items()]
     if {"deblur", "detect"} <= set(found.timings):
         seconds = found.timings["deblur"].median - found.timings["detect"].median
@@ -241,6 +241,7 @@ def table(found: "Benchmark") -> list[str]:
         *lines,
         f"tiles          {found.tiles} detected, {found.tiles_restored} restored, {found.tile_size} pixels",
         f"scales         {scales} restored",
+        f"full size      looked at in {min(1, found.full_size_share):.1%} of the photo",
         f"weights        {found.weights}, {found.device}, {found.precision}",
         f"machine        {found.machine}",
     ]
