@@ -33,8 +33,7 @@ from deblur_cli.restoration import SCALES, Tiling, deblurrer
 from deblur_cli.restoration.deblurrer import Request, untouched
 from deblur_cli.restoration.deblurrer import Result as Restored
 from deblur_cli.restoration.engine import Progress
-from deblur_cli.restoration.findings import Findings, uniform
-from deblur_cli.restoration.tiles import Grid
+from deblur_cli.restoration.findings import Findings, everywhere
 from deblur_cli.weights import CatalogEntry, LoadedWeights
 
 INSTALLED = [
@@ -61,7 +60,7 @@ class Deblurrer(deblurrer.Deblurrer):
         super().__init__(weights, device, "fp32" if precision == "auto" else precision, tiling, scales)
         Deblurrer.made.append(self)
 
-    def detect(self, photo: Photo, progress: Progress | None = None, *, everywhere: bool = False) -> Findings:
+    def detect(self, photo: Photo, progress: Progress | None = None) -> Findings:
         name = photo.source.name
         Deblurrer.looked_at.append(name)
         if "crash" in name:
@@ -95,12 +94,10 @@ class Deblurrer(deblurrer.Deblurrer):
 
 def found_in(photo: Photo, notes: tuple[str, ...] = ()) -> Findings:
     """The upper half of any photo but a calm one is blurred by a motion of 6 pixels down and to the right."""
-    findings = uniform(photo.height, photo.width, 0.0)
+    findings = everywhere(photo.height, photo.width, 0.0)
     rows = len(findings.probability)
     findings.probability[: max(2, rows // 2)] = float("calm" not in photo.source.name)
-    (tile,) = Grid(8, 8, 128, 32)
-    looked_at = tuple((scale, tile) for scale in SCALES)
-    return replace(findings, start=findings.start - 3, end=findings.end + 3, looked_at=looked_at, notes=notes)
+    return replace(findings, start=findings.start - 3, end=findings.end + 3, tiles=4, notes=notes)
 
 
 def load(name: str) -> LoadedWeights:

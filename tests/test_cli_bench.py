@@ -48,9 +48,8 @@ def test_bench_prints_the_ratio_first_and_as_json(weights_file):
     assert plain.exit_code == 0, plain.stderr
     first, _, looking, *lines = plain.stdout.splitlines()
     assert "times as fast as dense float32 (640x128, 10% blurred by 10 pixels)" in first
-    seconds = {line[:26].rstrip(): float(line[26:].split()[0]) for line in lines[:-5]}
-    ratio = seconds["detect everywhere"] / seconds["detect"]
-    assert float(looking.split()[0]) == pytest.approx(ratio, rel=0.3)
+    seconds = {line[:26].rstrip(): float(line[26:].split()[0]) for line in lines[:-4]}
+    assert float(looking.split()[0]) == pytest.approx(seconds["detect"] / seconds["detect, scale 1"], rel=0.3)
     parts = seconds["decode"] + seconds["deblur"] + seconds["encode"]
     assert seconds["decode, deblur and encode"] == pytest.approx(parts, abs=0.02)
     assert seconds["restore: deblur - detect"] == pytest.approx(
@@ -60,7 +59,7 @@ def test_bench_prints_the_ratio_first_and_as_json(weights_file):
     seconds = {name: timing["seconds"][0] for name, timing in facts["timings"].items()}
     assert {"deblur", "detect", "dense auto", "nafnet float32", "decode", "encode"} < set(seconds)
     assert facts["ratios"]["deblur"] == pytest.approx(seconds["dense float32"] / seconds["deblur"])
-    assert facts["detection_ratio"] == pytest.approx(seconds["detect everywhere"] / seconds["detect"])
+    assert facts["detection_ratio"] == pytest.approx(seconds["detect"] / seconds["detect, scale 1"])
     assert 0 < facts["tiles_restored"] < facts["tiles"]
     assert facts["blur_length"] == 10
     assert sum(facts["scale_shares"].values()) == pytest.approx(0.1, abs=0.01)
@@ -133,7 +132,7 @@ def test_single_variants_can_be_chosen(weights_file):
     assert list(json.loads(done.stdout)["timings"]) == ["detect"]
     wrong = bench(weights_file, "--only", "everything")
     assert wrong.exit_code == 2
-    assert "'detect', 'detect everywhere', " in wrong.stderr
+    assert "'detect', 'detect, scale 1', " in wrong.stderr
     ignored = bench(weights_file, "--only", "detect", "--sweep", "blurred")
     assert ignored.exit_code == 2
     assert "can't be used together" in ignored.stderr
@@ -296,7 +295,7 @@ def test_lmd_vit_is_timed_alone_and_behind_a_detector(guided):
     weights = guided_by(lively_detector(), network) if guided else weights_of(network)
     found = run.run_benchmark(setting_of(weights), (128, 128), 0.3, 10, 1)
     assert found.tiles_restored == 1
-    assert {"deblur", "detect", "detect everywhere", "dense float32", "dense auto"} < set(found.timings)
+    assert {"deblur", "detect", "detect, scale 1", "dense float32", "dense auto"} < set(found.timings)
     assert "nafnet float32" not in found.timings
     assert found.timings["dense float32"].macs == count_restoration(network, 128, 128)
     assert found.timings["deblur"].macs is None
@@ -306,7 +305,7 @@ def test_lmd_vit_is_timed_alone_and_behind_a_detector(guided):
 
 def test_a_network_that_marks_nothing_is_timed_without_detection():
     found = run.run_benchmark(setting_of(weights_of(lively("nafnet"))), (128, 128), 0.3, 10, 1)
-    assert not {"detect", "detect everywhere", "cues"} & set(found.timings)
+    assert not {"detect", "detect, scale 1", "cues"} & set(found.timings)
     assert found.detection_ratio is None
     assert found.tiles_restored == 1
 

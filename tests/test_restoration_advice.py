@@ -8,14 +8,14 @@ from restoration_helpers import photo_of
 
 from deblur_cli.restoration.advice import advice, densest
 from deblur_cli.restoration.deblurrer import Request, untouched
-from deblur_cli.restoration.findings import uniform
+from deblur_cli.restoration.findings import everywhere
 
 SIZE = (203, 306)
 
 
 def restored(pixels, change, length=20.0, **request):
     """A photo whose lower right part moved by so many pixels, and what became of it: `change` more there."""
-    findings = uniform(*pixels.shape[:2], 0.0)
+    findings = everywhere(*pixels.shape[:2], 0.0)
     findings.probability[10:, 16:] = 1
     findings.end[0] = length
     photo = photo_of(pixels)
@@ -56,13 +56,13 @@ def test_a_low_strength_is_the_user_s_own_choice():
 def test_noise_that_hides_the_blur_itself_is_told():
     noise = np.random.default_rng(0).normal(0, 40, (*SIZE, 3))
     photo = photo_of((smooth() + 60 + noise).clip(0, 255).astype(np.uint8))
-    (line,) = advice(photo, untouched(photo, uniform(*SIZE, 0.0), Request()))
+    (line,) = advice(photo, untouched(photo, everywhere(*SIZE, 0.0), Request()))
     assert "whether anything moved is hard to tell: noise (about " in line
 
 
 def test_a_photo_that_came_out_as_it_was_needs_no_advice():
     photo = photo_of(smooth())
-    assert advice(photo, untouched(photo, uniform(*SIZE, 0.0), Request())) == ()
+    assert advice(photo, untouched(photo, everywhere(*SIZE, 0.0), Request())) == ()
 
 
 @pytest.mark.parametrize("place", [(0, 0), (70, 3), (99, 149), (40, 100)])

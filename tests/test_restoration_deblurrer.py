@@ -2,7 +2,6 @@
 
 import copy
 import tracemalloc
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +31,7 @@ from deblur_cli.photo.color import with_network_view
 from deblur_cli.photo.photo import Metadata, Photo
 from deblur_cli.restoration.deblurrer import Request, untouched
 from deblur_cli.restoration.engine import Engine
-from deblur_cli.restoration.findings import uniform
+from deblur_cli.restoration.findings import everywhere
 from deblur_cli.restoration.mask import feather_weights, region_confidence
 from deblur_cli.restoration.scales import halved
 from deblur_cli.restoration.tiles import Grid
@@ -102,7 +101,7 @@ def test_photos_of_any_shape_are_restored(size, scales):
     result = run(deblurrer, photo, epsilon=0.1)
     assert result.photo.pixels.shape == (*size, 3)
     assert result.findings.size == size
-    everything = deblurrer.restore(photo, uniform(*size), Request())
+    everything = deblurrer.restore(photo, everywhere(*size), Request())
     assert everything.blurred_share == pytest.approx(1)
     assert everything.changed or everything.tiles_kept  # what drifts in a line of pixels is kept
 
@@ -206,7 +205,7 @@ def test_between_two_scales_both_count_by_their_shares():
     changes = {}
     for scale in (1.0, 2.0, 2**0.25):
         result = deblurrer_of(network).restore(
-            photo, uniform(256, 256, scale=scale), Request(keep_sharp=False)
+            photo, everywhere(256, 256, scale=scale), Request(keep_sharp=False)
         )
         changes[scale] = result.photo.pixels.astype(int) - photo.pixels
     inner = (photo.pixels > 60) & (photo.pixels < 195)  # not clipped
@@ -220,68 +219,20 @@ def test_networks_that_find_nothing_restore_everything():
     result = run(deblurrer, photo_of(picture(100, 90)))
     assert result.blurred_share == pytest.approx(1)
     assert result.changed
-    assert (result.tiles, result.tiles_restored) == (0, 1)
+    assert result.tiles == 1
 
 
 @pytest.mark.parametrize("kind", RESTORERS)
 def test_a_mask_that_covers_everything_restores_everything(kind):
     photo = photo_of(picture(200, 136))
-    result = deblurrer_of(guided(kind)).restore(photo, uniform(200, 136), Request())
+    result = deblurrer_of(guided(kind)).restore(photo, everywhere(200, 136), Request())
     assert result.blurred_share == result.scale_shares[1] == pytest.approx(1)
     assert (result.photo.pixels != photo.pixels).any(axis=2).mean() > 0.9
 
 
 def test_findings_of_another_photo_are_refused():
     with pytest.raises(DecodeError, match="of 80 x 120 pixels, but this one has 120 x 80"):
-        deblurrer_of(lively("nafnet")).restore(photo_of(picture(80, 120)), uniform(120, 80), Request())
-
-
-def sees(detector, judge):
-    """Let an engine's detector be as sure of blur as a function of its picture, 1 3 h w, says."""
-    plain = detector.network.detect
-
-    def detect(image, *rest):
-        found = plain(image, *rest)
-        return replace(found, probability=judge(image, found.probability))
-
-    detector.network.detect = detect
-
-
-def test_full_size_is_left_out_where_half_size_sees_nothing():
-    photo, seen = photo_of(picture(1100, 1300)), []
-    deblurrer = deblurrer_of(guided("nafnet"), scales=(1, 2))
-
-    def judge(image, probability):
-        seen.append(tuple(image.shape[-2:]))
-        probability = torch.full_like(probability, 0.05)
-        if image.shape[-1] == 672:  # half size: sure of a corner
-            probability[..., :4, :4] = 1
-        return probability
-
-    sees(deblurrer.detector, judge)
-    findings, everywhere = deblurrer.detect(photo), deblurrer.detect(photo, everywhere=True)
-    assert seen == [(576, 672), (256, 256), (576, 672), (1120, 1312)]
-    assert [scale for scale, _ in findings.looked_at] == [2, 1]
-    assert findings.probability[:8, :8].min() > 0.5 and findings.probability[32:, 32:].max() < 0.06
-    np.testing.assert_array_equal(findings.probability[:30, :30], everywhere.probability[:30, :30])
-
-
-def test_nothing_at_half_size_leaves_out_full_size_altogether():
-    deblurrer = deblurrer_of(guided_by(finds(lively_detector(), 0.09), lively("nafnet")), scales=(1, 2))
-    findings = deblurrer.detect(photo_of(picture(200, 300)))
-    assert [scale for scale, _ in findings.looked_at] == [2]
-    alone = deblurrer_of(deblurrer.weights, scales=(1, 4)).detect(photo_of(picture(600, 300)))
-    assert [scale for scale, _ in alone.looked_at] == [4, 1]  # nobody has looked at half size
-
-
-@given(st.integers(0, 99))
-@settings(max_examples=10)
-def test_where_it_is_looked_at_full_size_says_the_same_as_everywhere(seed):
-    photo = photo_of(picture(300, 420, seed=seed))
-    deblurrer = deblurrer_of(guided("nafnet", lively_detector(pooling=48, seed=seed)), scales=(1, 2))
-    found, everywhere = (deblurrer.detect(photo, everywhere=all_over) for all_over in (False, True))
-    assert [scale for scale, _ in found.looked_at] == [2, 1]
-    np.testing.assert_allclose(found.probability, everywhere.probability, atol=1e-6)
+        deblurrer_of(lively("nafnet")).restore(photo_of(picture(80, 120)), everywhere(120, 80), Request())
 
 
 def test_a_higher_epsilon_marks_less():
@@ -337,7 +288,7 @@ def test_progress_ends_at_the_total_where_memory_runs_out(monkeypatch):
         return plain(self, network, image, *rest)
 
     monkeypatch.setattr(Engine, "restore_part", restore_part)
-    findings = uniform(400, 400, scale=1.5)
+    findings = everywhere(400, 400, scale=1.5)
     result = deblurrer.restore(photo, findings, Request(), lambda *step: seen.append(step))
     assert result.notes
     assert seen[-1][0] == seen[-1][1] == result.tiles_restored
@@ -389,7 +340,7 @@ def test_inks_beyond_the_feathered_mask_stay_bit_identical(scale, dtype):
 def test_memory_is_bounded_by_the_tile(size, marked):
     """Beside the photo there are its copy, smaller versions and what changes in them, and a row of tiles."""
     photo = photo_of(np.zeros((*size, 3), np.uint8))
-    findings = uniform(*size, scale=1.5)
+    findings = everywhere(*size, scale=1.5)
     for axis, cells in enumerate(findings.probability.shape):
         if marked < 1 and cells > 40:
             findings.probability.swapaxes(0, axis)[int(cells * marked) + 20 :] = 0

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from restoration_helpers import cells_of, findings_of
 
 from deblur_cli.errors import DecodeError
-from deblur_cli.restoration.findings import Findings, read_npz, to_npz, uniform
+from deblur_cli.restoration.findings import Findings, everywhere, read_npz, to_npz
 
 MAPS = ("probability", "start", "end", "scale")
 
@@ -143,7 +143,7 @@ def test_a_map_of_another_type_is_read(tmp_path):
 
 
 def test_findings_of_the_whole_photo_know_no_motion():
-    findings = uniform(90, 50, 0.7, scale=2)
+    findings = everywhere(90, 50, 0.7, scale=2)
     assert (findings.probability == np.float32(0.7)).all() and (findings.scale == 2).all()
     assert not findings.length.any()
 

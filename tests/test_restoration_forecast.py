@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from deblur_cli.nets.macs import count_restoration, count_spared
 from deblur_cli.restoration import Tiling, engine, forecast
 from deblur_cli.restoration.deblurrer import Deblurrer, Request
-from deblur_cli.restoration.findings import Findings, uniform
+from deblur_cli.restoration.findings import Findings, everywhere
 from deblur_cli.restoration.forecast import detection_macs, parts_macs, restored_parts
 
 DETECTING, RESTORING = 1e-6, 7e-6  # seconds for each pixel
@@ -96,26 +96,16 @@ def test_the_estimate_lies_around_what_runs_take(sizes, scale):
         ticking = clock.__wrapped__(monkeypatch)
         both = deblurrer()
         estimate = forecast.estimate(both, Request(), sizes)
-        detecting = all_over = restoring = 0.0
+        detecting = restoring = 0.0
         for width, height in sizes:
             photo = noise(height, width)
             detecting += ticking.since(lambda: both.detect(photo))[1]  # noqa: B023
-            all_over += ticking.since(lambda: both.detect(photo, everywhere=True))[1]  # noqa: B023
-            blurred = uniform(height, width, scale=scale)
+            blurred = everywhere(height, width, scale=scale)
             restoring += ticking.since(lambda: both.restore(photo, blurred, Request()))[1]  # noqa: B023
-        assert estimate.least <= detecting * 1.001 <= (detecting + restoring) * 1.001 <= estimate.most * 1.002
-        restoring_all = RESTORING / DETECTING * all_over  # detection sees the same tiles at the same scales
-        assert estimate.most == pytest.approx(all_over + restoring_all)
-
-
-def test_at_least_full_size_is_left_out(clock):
-    photo = noise(300, 400)
-    for scales, left_out in (((1, 2, 4), (1,)), ((1, 4), ()), ((2, 4), ())):
-        both = deblurrer(scales=scales)
-        parts = both.detect(photo, everywhere=True).looked_at
-        pixels = [tile.size[0] * tile.size[1] for scale, tile in parts if scale not in left_out]
-        estimate = forecast.estimate(both, Request(), [(400, 300)])
-        assert estimate.least == pytest.approx(DETECTING * sum(pixels))
+        assert estimate.least == pytest.approx(detecting)
+        assert estimate.least <= detecting + restoring <= estimate.most * 1.001
+        at_full_size = RESTORING / DETECTING * detecting  # detection sees the same tiles at the same scales
+        assert estimate.most - estimate.least == pytest.approx(at_full_size)
 
 
 def test_photos_side_by_side_each_have_their_share_of_the_cores(clock, monkeypatch):
@@ -159,9 +149,7 @@ def test_a_run_is_counted_as_torch_counts_it_over_all_scales(scales, keep_sharp)
     # NAFNet, as torch counts neither deformable convolution nor what is gathered
     weights = guided_by(lively_detector(pooling=48), lively("nafnet", pooling=48))
     deblurrer, photo = Deblurrer(weights, "cpu", "fp32", Tiling(128), scales), noise(260, 330)
-    detected = []
-    looking = counted(lambda: detected.append(deblurrer.detect(photo)))
-    assert looking == detection_macs(deblurrer, *detected) > 0
+    assert counted(lambda: deblurrer.detect(photo)) == detection_macs(deblurrer, 260, 330)
     findings, request = half_moved(260, 330, 1.5), Request(0.5, keep_sharp)
     results = []
     found = counted(lambda: results.append(deblurrer.restore(photo, findings, request)))
@@ -183,6 +171,6 @@ def test_a_run_with_pruning_is_cheaper_than_without():
 
 def test_windows_of_a_run_are_not_counted():
     deblurrer = Deblurrer(weights_of(lively_lmd_vit()), "cpu", "fp32", Tiling(128), (1,))
-    assert detection_macs(deblurrer, deblurrer.detect(noise(128, 128))) is None
+    assert detection_macs(deblurrer, 128, 128) is None
     parts = restored_parts(deblurrer, noise(128, 128), half_moved(128, 128, 1.0), Request())
     assert parts_macs(deblurrer, parts) is None

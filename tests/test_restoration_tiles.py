@@ -8,15 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deblur_cli.restoration.mask import feather_weights
-from deblur_cli.restoration.tiles import (
-    ALIGNMENT,
-    CONTEXT,
-    Grid,
-    Mosaic,
-    cell_weights,
-    changed_part,
-    wanted_parts,
-)
+from deblur_cli.restoration.tiles import ALIGNMENT, CONTEXT, Grid, Mosaic, cell_weights, changed_part
 
 sides = st.integers(1, 700)
 overlaps = st.integers(0, 4).map(lambda number: number * ALIGNMENT)
@@ -97,40 +89,6 @@ def test_a_part_holds_whatever_changes_with_its_surroundings(height, width, size
             np.testing.assert_array_equal(
                 span.weights, whole.weights[offset : offset + span.stop - span.start]
             )
-
-
-@given(
-    st.integers(20, 1500),
-    st.integers(20, 1500),
-    st.sampled_from([128, 512, 1024]),
-    st.sampled_from([16, 256]),
-    st.sampled_from([0.0003, 0.01, 1]),
-    st.integers(0, 10**6),
-)
-@settings(max_examples=60)
-def test_wanted_cells_lie_whole_in_as_few_pixels_as_tiles_allow(height, width, size, least, share, seed):
-    cells, grid = (-(-height // 8), -(-width // 8)), Grid(height, width, size, 32)
-    wanted = np.random.default_rng(seed).random(cells) < share
-    parts, total = wanted_parts(grid, wanted, least), np.zeros(cells)
-    shortest = min(min(tile.size) for side in (size, 512) for tile in Grid(height, width, side, 32))
-    assert bool(parts) == wanted.any()
-    for part in parts:
-        assert min(least, shortest) <= min(part.size) <= max(part.size) <= size
-        total[part.cells] += cell_weights(part)
-    np.testing.assert_allclose(total[wanted], 1, atol=1e-5)
-    assert total.max(initial=0) < 1 + 1e-5
-    assert sum(map(pixels_of, parts)) <= sum(pixels_of(tile) for tile in grid if wanted[tile.cells].any())
-
-
-def test_smaller_tiles_leave_out_more_of_a_large_one():
-    wanted = np.zeros((192, 256), bool)
-    wanted[[10, 180], [250, 5]] = True  # in two corners of a tile of 1536 x 2048 pixels
-    (one, other) = wanted_parts(Grid(1536, 2048, 2048, 32), wanted, 256)
-    assert pixels_of(one) + pixels_of(other) == 2 * 256**2
-
-
-def pixels_of(tile):
-    return tile.size[0] * tile.size[1]
 
 
 @given(sides, sides, st.sampled_from([128, 256]), steps)

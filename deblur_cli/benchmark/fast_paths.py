@@ -11,9 +11,10 @@ from typing import TypeVar, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from deblur_cli.benchmark.scene import disc, moved_picture
+from deblur_cli.benchmark.scene import disc, test_picture
 from deblur_cli.nets import Detection, Guided, Network, accelerate, create, create_lmd_vit, place, restorer_of
 from deblur_cli.nets.blocks import Guidance
 from deblur_cli.nets.lmd_vit import KeptWindows, WindowBlock, WindowGrid
@@ -29,7 +30,8 @@ REACH = 0.7  # cells, standard deviation of the motion that networks are told
 SEED = 2026
 SUMMATION = 1e-3  # more than another order of summation costs a network in float32, and less than TF32
 ROUNDINGS = 32  # of the number format, one upon the other, through the layers of a network
-MOVED = 0.15, 13  # share of the picture that moved, and by how many pixels
+BLUR = 13  # pixels that a disc in the picture moved, which covers this share of it:
+BLURRED = 0.15
 
 exactly = partial(accelerate, exact=True)
 
@@ -219,8 +221,15 @@ def paths_in_float32() -> Iterator[FastPath]:
 
 def picture() -> Tensor:
     """The picture that all see: 1 3 H W in 0-1."""
-    pixels = moved_picture(CELL * CELLS[1], CELL * CELLS[0], *MOVED).astype(np.float32) / 255
+    pixels = moved_picture(CELL * CELLS[1], CELL * CELLS[0]).astype(np.float32) / 255
     return torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous()  # H W 3 -> 1 3 H W
+
+
+def moved_picture(width: int, height: int) -> NDArray[np.uint8]:
+    """A picture H W 3 with detail at every scale, of which a disc moved sideways while it was taken."""
+    sharp = test_picture(width, height)
+    moved = np.mean([np.roll(sharp, shift, 1) for shift in range(-(BLUR // 2), BLUR // 2 + 1)], 0)
+    return np.where(disc(height, width, BLURRED)[..., None] > 0, moved, sharp).astype(np.uint8)
 
 
 def cells_in(share: float) -> Tensor:

@@ -12,9 +12,9 @@ from deblur_cli.benchmark.run import warm_up
 from deblur_cli.benchmark.scene import Setting, stage
 from deblur_cli.nets import Detector, M2AENet, Network
 from deblur_cli.nets.pieces import PIECE
-from deblur_cli.restoration.deblurrer import Bools, Counter, Deblurrer, Floats
+from deblur_cli.restoration.deblurrer import Counter, Deblurrer
+from deblur_cli.restoration.findings import Floats
 from deblur_cli.restoration.scales import ScaledPhoto
-from deblur_cli.restoration.tiles import Tile
 
 MARK, WHOLE = "part: ", "whole run"  # names of records, as PIECE
 LAYERS, STEM, MASKED, DECODER = "detector's layers", "stem and first stages", "masked blocks", "decoder"
@@ -52,13 +52,11 @@ class Watched(Deblurrer):
 
     scale = ""
 
-    def detect_scale(
-        self, photo: ScaledPhoto, counter: Counter, notes: list[str], wanted: Bools | None = None
-    ) -> tuple[Floats, list[Tile]]:
+    def detect_scale(self, photo: ScaledPhoto, counter: Counter, notes: list[str]) -> Floats:
         self.scale = ", full size" if photo.scale == 1 else f", 1/{photo.scale}"
-        found = super().detect_scale(photo, counter, notes, wanted)
+        maps = super().detect_scale(photo, counter, notes)
         self.scale = ""
-        return found
+        return maps
 
 
 def profile_run(setting: Setting, size: tuple[int, int], share: float, length: float) -> Profile:

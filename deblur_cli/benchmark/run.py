@@ -7,7 +7,6 @@ import statistics
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,7 @@ from deblur_cli.photo.encode import encode
 from deblur_cli.pictures.plots import Curve, Diagram
 from deblur_cli.restoration.deblurrer import Deblurrer, untouched
 from deblur_cli.restoration.device import clock, memory_errors, return_freed_memory, whole_float32
-from deblur_cli.restoration.findings import uniform
+from deblur_cli.restoration.findings import everywhere
 from deblur_cli.restoration.forecast import Part, dense_macs, detection_macs, parts_macs, restored_parts
 from deblur_cli.restoration.scales import ScaledPhoto, pyramid
 from deblur_cli.restoration.tiles import Tile
@@ -32,7 +31,7 @@ from deblur_cli.restoration.tiles import Tile
 Action = Callable[[], object]
 Step = Callable[[str], None]
 MEGAPIXELS, SHARE = "megapixels", "blurred share"  # what a sweep is over
-BASELINE, DETECT, DETECT_ALL = "dense float32", "detect", "detect everywhere"
+BASELINE, DETECT, DETECT_FINEST = "dense float32", "detect", "detect, scale 1"
 
 logger = logging.getLogger(__name__)
 
@@ -61,12 +60,11 @@ class Benchmark:
     """All timings of one run and how they compare.
 
     blur_length: pixels; scale_shares: share of the photo that is restored at each scale because of it
-    full_size_share: of the photo that the detector looked at in full size; over 1 where tiles overlap
     tiles, tiles_restored: of detection and restored, over all scales; tile_size: at full size
     timings, by name:
       deblur: detection at all scales, then restoration of what is taken for blurred: the tool
       detect, decode, encode: parts of a run; the file is a JPEG
-      detect everywhere: the same in full size also where half size sees nothing
+      detect, scale 1: detection at full size alone
       cues: the detector's motion cues alone, at all scales; part of detect
       dense float32: default memory layout, every block on every pixel of every tile at full size
       dense auto: the same of the tool's network (its precision and layout, blocks that do nothing left out)
@@ -79,7 +77,6 @@ class Benchmark:
     blurred_share: float
     blur_length: float
     scale_shares: dict[int, float]
-    full_size_share: float
     tile_size: int
     tiles: int
     tiles_restored: int
@@ -95,8 +92,8 @@ class Benchmark:
 
     @property
     def detection_ratio(self) -> float | None:
-        """How many times faster detection is than in full size everywhere."""
-        return self.quotient(DETECT_ALL, DETECT)
+        """How many times as long detection takes at all scales as at full size alone."""
+        return self.quotient(DETECT, DETECT_FINEST)
 
     def quotient(self, above: str, below: str) -> float | None:
         """The medians of two variants, divided; None where one of them was not timed."""
@@ -122,11 +119,9 @@ def run_benchmark(
         raise UsageError("repeats must be at least 1")
     deblurrer = setting.deblurrer()
     scene = stage(deblurrer, size, share, length)
-    looked_at = deblurrer.detect(scene.photo).looked_at
-    scene = replace(scene, findings=replace(scene.findings, looked_at=looked_at))
     with tempfile.TemporaryDirectory() as folder, memory_errors():
         networks = dense_networks(deblurrer)
-        actions = variants(deblurrer, networks, scene, Path(folder))
+        actions = variants(setting, deblurrer, networks, scene, Path(folder))
         if unknown := sorted(set(only) - set(actions)):
             raise UsageError(
                 f"there is no variant {unknown[0]!r}; choose one of {', '.join(map(repr, actions))}"
@@ -141,9 +136,8 @@ def run_benchmark(
     return Benchmark(
         *(*size, share, length),
         {scale: part for scale, part in shares.items() if part},
-        sum(prod(tile.size) for scale, tile in looked_at if scale == 1) / prod(size),
         deblurrer.restorer.grid(*scene.size).size,
-        len(looked_at),
+        sum(len(looked_at) for looked_at, _ in deblurrer.grids(*scene.size).values()),
         len(parts),
         *(deblurrer.device, deblurrer.precision, describe_machine(deblurrer.device)),
         *(setting.weights.title, timings),
@@ -160,7 +154,7 @@ def dense_networks(deblurrer: Deblurrer) -> dict[str, Network]:
 
 
 def variants(
-    deblurrer: Deblurrer, networks: Mapping[str, Network], scene: Scene, folder: Path
+    setting: Setting, deblurrer: Deblurrer, networks: Mapping[str, Network], scene: Scene, folder: Path
 ) -> dict[str, Action]:
     """What is timed, by name."""
     source = folder / "photo.jpg"
@@ -169,8 +163,9 @@ def variants(
     actions: dict[str, Action] = {"deblur": lambda: scene.run(deblurrer)}
     detector = deblurrer.detector.network
     if detector.detects:
+        finest = setting.deblurrer((1,))
         actions[DETECT] = lambda: deblurrer.detect(scene.photo)
-        actions[DETECT_ALL] = lambda: deblurrer.detect(scene.photo, everywhere=True)
+        actions[DETECT_FINEST] = lambda: finest.detect(scene.photo)
     if isinstance(detector, Detector):
         actions["cues"] = lambda: run_cues(deblurrer, detector, scene)
     for name, network in networks.items():
@@ -214,10 +209,10 @@ def densely(network: Network, image: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def run_cues(deblurrer: Deblurrer, detector: Detector, scene: Scene) -> None:
-    """The cues of a detector wherever it looks, at all scales."""
-    looked_at = scene.findings.looked_at
-    for level in pyramid(scene.photo.pixels, tuple(scale for scale, _ in looked_at)):
-        for tile in (tile for scale, tile in looked_at if scale == level.scale):
+    """The cues of a detector over all tiles at all scales."""
+    grids = deblurrer.grids(*scene.size)
+    for level in pyramid(scene.photo.pixels, tuple(grids)):
+        for tile in grids[level.scale][0]:
             detector.cues(detector.pad(level.cut(tile).to(deblurrer.device)))
 
 
@@ -226,7 +221,7 @@ def warm_up(deblurrer: Deblurrer, scene: Scene, networks: Iterable[Network] = ()
     tile = next(iter(deblurrer.restorer.grid(*scene.size)))
     piece = replace(scene.photo, pixels=scene.photo.pixels[tile.index])
     scale = float(scene.findings.scale[0, 0])
-    Scene(piece, uniform(piece.height, piece.width, scale=scale)).run(deblurrer)
+    Scene(piece, everywhere(piece.height, piece.width, scale=scale)).run(deblurrer)
     for network in networks:
         run_dense(network, scene.level, [tile])
 
@@ -237,7 +232,7 @@ def count_macs(
     """Multiply-accumulates of the variants that have any; None where they cannot be counted."""
     tiles = list(deblurrer.restorer.grid(*scene.size))
     totals: dict[str, int | None] = {name: dense_macs(network, tiles) for name, network in networks.items()}
-    looking = detection_macs(deblurrer, scene.findings)
+    looking = detection_macs(deblurrer, *scene.size)
     restoring = parts_macs(deblurrer, parts)
     totals[DETECT] = looking
     totals["deblur"] = None if looking is None or restoring is None else looking + restoring
@@ -369,4 +364,6 @@ def describe_machine(device: str) -> str:
     if path.is_file():
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
-    return f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    count = torch.get_num_threads()
+    threads = "1 thread" if count == 1 else f"{count} threads"
+    return f"{name}, {threads}, torch {torch.__version__}"

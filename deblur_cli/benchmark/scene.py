@@ -1,4 +1,4 @@
-"""A made-up photo, of which a given share is blurred by a motion of a given length."""
+"""A made-up photo, of which a given share counts as blurred by a motion of a given length."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter
 
 from deblur_cli.errors import UsageError
 from deblur_cli.nets.network import CELL, cells_of
@@ -38,8 +37,7 @@ class Setting:
 class Scene:
     """A photo, and what is taken for found in it.
 
-    What detection finds in a made-up picture depends on the weights; what is restored should not. So it
-    only tells where the detector has to look.
+    What detection finds in a made-up picture depends on the weights; what is restored should not.
     """
 
     photo: Photo
@@ -72,7 +70,7 @@ def stage(deblurrer: Deblurrer, size: tuple[int, int], share: float, length: flo
     """
     if not 0 <= share <= 1 or not length > 0 or min(size) < CELL:
         raise UsageError("the share must be 0-1, the length above 0, and the photo at least 8x8 pixels")
-    photo = Photo(pixels=moved_picture(*size, share, length), source=Path("test picture"), format="PNG")
+    photo = Photo(pixels=test_picture(*size), source=Path("test picture"), format="PNG")
     scales = deblurrer.scales_for(photo.height, photo.width)
     return Scene(photo, forced(photo.height, photo.width, share, length, scales))
 
@@ -106,15 +104,6 @@ def disc(height: int, width: int, share: float) -> Floats:
     probability = np.zeros(height * width, np.float32)
     probability[covered] = 1
     return probability.reshape(height, width)
-
-
-def moved_picture(width: int, height: int, share: float, length: float) -> NDArray[np.uint8]:
-    """The test picture H W 3, in which a disc of a share moved sideways while it was taken."""
-    sharp = Image.fromarray(test_picture(width, height))
-    moved = sharp.filter(ImageFilter.BoxBlur((max(0, (length - 1) / 2), 0)))
-    cells = Image.fromarray(np.uint8(255 * disc(*cells_of((height, width)), share)))
-    mask = cells.resize((cells.width * CELL, cells.height * CELL), Image.Resampling.NEAREST)
-    return np.asarray(Image.composite(moved, sharp, mask.crop((0, 0, width, height))))
 
 
 def test_picture(width: int, height: int) -> NDArray[np.uint8]:

@@ -12,22 +12,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deblur_cli.benchmark.fast_paths import (
-    MOVED,
     SEED,
     FastPath,
     Limit,
     fast_paths,
+    moved_picture,
     randomize,
 )
 from deblur_cli.benchmark.run import describe_machine
-from deblur_cli.benchmark.scene import REQUEST, Setting, moved_picture
+from deblur_cli.benchmark.scene import REQUEST, Setting
 from deblur_cli.errors import DeblurError, DeviceError
 from deblur_cli.nets import create
 from deblur_cli.photo.photo import Photo, white
 from deblur_cli.restoration import Tiling
 from deblur_cli.restoration.deblurrer import Deblurrer, Result
 from deblur_cli.restoration.device import DTYPES, choose_device, memory_errors, whole_float32
-from deblur_cli.restoration.findings import Findings, uniform
+from deblur_cli.restoration.findings import Findings, everywhere
 from deblur_cli.weights import LoadedWeights
 
 SIZE = (384, 256)  # pixels of the photo that the tool runs on, wide and high
@@ -134,7 +134,7 @@ class Tool:
 
     def __init__(self, weights: LoadedWeights, device: str) -> None:
         self.weights, self.device = weights, device
-        self.photo = photo_of(moved_picture(*SIZE, *MOVED))
+        self.photo = photo_of(moved_picture(*SIZE))
         self.found: dict[str, Findings] = {}  # by precision
 
     def deblurrer(self, device: str, precision: str) -> Deblurrer:
@@ -147,7 +147,7 @@ class Tool:
         plain = self.deblurrer("cpu", "fp32")
         for engine in (plain.detector, plain.restorer):
             engine.network = engine.exact = engine.reference
-        findings = plain.detect(self.photo, everywhere=True)
+        findings = plain.detect(self.photo)
         return findings, plain.restore(self.photo, findings, REQUEST)
 
     def detected(self, precision: str) -> Findings:
@@ -195,12 +195,12 @@ class Tiles:
         with torch.no_grad():
             network.ending.weight.mul_(0.03)  # what changes a picture more than a little counts as failed
         self.weights, self.device = LoadedWeights("random", "nafnet", "0" * 64, network), device
-        self.photo = photo_of(moved_picture(*WIDE, *MOVED))
+        self.photo = photo_of(moved_picture(*WIDE))
 
     def restored(self, precision: str, size: int) -> Photo:
         """The photo restored in tiles of that size."""
         deblurrer = Deblurrer(self.weights, self.device, precision, Tiling(size, OVERLAP), (1,))
-        return deblurrer.restore(self.photo, uniform(self.photo.height, self.photo.width), REQUEST).photo
+        return deblurrer.restore(self.photo, everywhere(self.photo.height, self.photo.width), REQUEST).photo
 
     def check(self, precision: str) -> Check:
         """Tiles give what the whole gives."""

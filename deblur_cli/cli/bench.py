@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 SWEPT = {"megapixels": "0.75,1.5,3,6,12", "blurred": "0,0.1,0.25,0.5,0.75,1"}
 SHOWN_PIECES, SHOWN_OPERATORS = 5, 15
+FILES = ("decode", "encode")  # variants of a benchmark that are no way through a network
 SIDES = range(8, 65501)  # pixels; the photo is a JPEG, and libjpeg writes no more
 LARGEST_MEGAPIXELS = 1000
 LONGEST_BLUR = 1000  # pixels
@@ -222,8 +223,9 @@ def table(found: "Benchmark") -> list[str]:
         if (ratio := found.ratio(name)) is not None:
             lines.append(f"{ratio:.1f} times as fast as dense float32{words} {photo}")
     if (ratio := found.detection_ratio) is not None:
-        lines.append(f"{ratio:.2f} times as fast for detection as in full size everywhere")
-    lines += [timing_line(name, timing, found.ratio(name)) for name, timing in found.timings.items()]
+        lines.append(f"{ratio:.2f} times as long for detection at all scales as at full size alone")
+    for name, timing in found.timings.items():  # a file is not read by the network, densely or not
+        lines.append(timing_line(name, timing, None if name in FILES else found.ratio(name)))
     if {"deblur", "detect"} <= set(found.timings):
         seconds = found.timings["deblur"].median - found.timings["detect"].median
         lines.append(f"{'restore: deblur - detect':<26}{seconds:9.2f} s")
@@ -241,7 +243,6 @@ def table(found: "Benchmark") -> list[str]:
         *lines,
         f"tiles          {found.tiles} detected, {found.tiles_restored} restored, {found.tile_size} pixels",
         f"scales         {scales} restored",
-        f"full size      looked at in {min(1, found.full_size_share):.1%} of the photo",
         f"weights        {found.weights}, {found.device}, {found.precision}",
         f"machine        {found.machine}",
     ]
@@ -297,8 +298,10 @@ def profile_lines(found: "Profile") -> list[str]:
         *map(share_line, shown),
         f"{rest:6.1%} {rest * found.seconds:8.3f} s            all else",
     ]
-    lines += ["operators, without what they call:", *map(share_line, found.operators[:SHOWN_OPERATORS])]
-    return [*lines, "parts of the network:", *map(share_line, found.parts)]
+    computing = sum(operator.seconds for operator in found.operators)
+    lines += [f"of {computing:.2f} s in operators, each without what it calls:"]
+    lines += map(share_line, found.operators[:SHOWN_OPERATORS])
+    return [*lines, "of the same, by part of the network:", *map(share_line, found.parts)]
 
 
 def share_line(found: "Share") -> str:

@@ -175,7 +175,7 @@ def tiled_macs(
 
     None where windows are pruned, and where tiles were made smaller or run again because they had to be.
     """
-    looking = detection_macs(deblurrer, findings)
+    looking = detection_macs(deblurrer, photo.height, photo.width)
     parts = list(restored_parts(deblurrer, photo, findings, request))
     restoring = parts_macs(deblurrer, parts)
     if looking is None or restoring is None or findings.notes or result.tiles_restored != len(parts):

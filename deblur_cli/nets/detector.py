@@ -95,7 +95,7 @@ class Detector(Network):
     config: DetectorConfig
     architecture = "detector"
     multiple = 2 * CELL
-    detects = traces = coarse_to_fine = True
+    detects = traces = True
     input_dtype = torch.float32  # half precision would round away the faint derivatives of the cues
 
     def __init__(self, config: DetectorConfig) -> None:

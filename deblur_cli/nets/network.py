@@ -82,7 +82,6 @@ class Network(nn.Module):
     guided: whether it detects nothing itself and has to be told, by `follow`
     masks: whether it restores within a mask, its own or a detector's
     bytes_per_pixel: memory at the peak for each pixel of a picture, in float32
-    coarse_to_fine: whether it may leave out full size where it detects nothing at half size
     smallest_part: side in pixels from which a part of a tile is restored much as in the tile; None if never
     """
 
@@ -93,7 +92,6 @@ class Network(nn.Module):
     traces: bool
     guided = False
     masks = True
-    coarse_to_fine = False
     bytes_per_pixel: int
     smallest_part: int | None = None
 

@@ -1,6 +1,6 @@
 """Two steps for every command: detect what moved in a photo, and restore that."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +15,7 @@ from deblur_cli.photo.photo import Photo, white
 from deblur_cli.restoration import SCALES, Tiling
 from deblur_cli.restoration.device import choose_device, choose_precision, keep_freed_memory
 from deblur_cli.restoration.engine import Engine, Progress
-from deblur_cli.restoration.findings import Findings, uniform
+from deblur_cli.restoration.findings import Findings, everywhere
 from deblur_cli.restoration.mask import (
     FEATHER_REACH,
     covered_share,
@@ -26,7 +26,6 @@ from deblur_cli.restoration.mask import (
 from deblur_cli.restoration.painted import MaskMode, PaintedMask
 from deblur_cli.restoration.scales import (
     ScaledPhoto,
-    doubtful_cells,
     enlarge_change,
     merge_scales,
     pyramid,
@@ -35,12 +34,10 @@ from deblur_cli.restoration.scales import (
     scale_shares,
     usable_scales,
 )
-from deblur_cli.restoration.tiles import Grid, Mosaic, Tile, changed_part, wanted_parts
+from deblur_cli.restoration.tiles import Grid, Mosaic, Tile, changed_part
 from deblur_cli.weights import LoadedWeights
 
 Floats = NDArray[np.float32]
-Bools = NDArray[np.bool_]
-LEAST_LOOK = 256  # pixels; in less, the detector sees too little around
 STRONGEST = 1.5  # times the change that the network makes
 BAND = (256, 2048)  # rows and columns of the photo that are changed at once, at most
 
@@ -194,54 +191,37 @@ class Deblurrer:
         detects = self.detector.reference.detects
         return usable_scales(self.scales, height, width) if detects else self.scales[:1]
 
-    def spares(self, scales: Collection[int]) -> bool:
-        """Whether full size is looked at only where half size has some doubt, among these scales."""
-        return self.detector.reference.coarse_to_fine and {1, 2} <= set(scales)
-
     def grids(self, height: int, width: int) -> dict[int, tuple[Grid, Grid]]:
         """Tiles of detection and of restoration at each scale, with the memory that is free now."""
         sizes = {s: (-(-height // s), -(-width // s)) for s in self.scales_for(height, width)}
         return {s: (self.detector.grid(*size), self.restorer.grid(*size)) for s, size in sizes.items()}
 
-    def detect(self, photo: Photo, progress: Progress | None = None, *, everywhere: bool = False) -> Findings:
+    def detect(self, photo: Photo, progress: Progress | None = None) -> Findings:
         """Detect blur at every scale. A network that detects none takes the whole photo as blurred.
 
-        everywhere: whether to look at full size even where half size sees nothing: slower, for much the same
         `progress` receives tiles done, tiles in all, and "detect".
         Raises OutOfMemoryError where even the smallest tile does not fit.
         """
         size = (photo.height, photo.width)
-        scales = self.scales_for(*size)
-        photos, spares = pyramid(photo.pixels, scales), self.spares(scales) and not everywhere
+        photos = pyramid(photo.pixels, self.scales_for(*size))
         tiles = {scaled.scale: len(self.detector.grid(*scaled.size)) for scaled in photos}
         if not self.detector.reference.detects:
-            return uniform(*size, scale=photos[0].scale)
+            return replace(everywhere(*size, scale=photos[0].scale), tiles=tiles[photos[0].scale])
         notes: list[str] = []
         counter = Counter("detect", progress, tiles)
-        maps: dict[int, Floats] = {}
-        looked_at: list[tuple[int, Tile]] = []
-        for scaled in reversed(photos):
-            wanted = doubtful_cells(maps[2][0], size) if spares and scaled.scale == 1 else None
-            maps[scaled.scale], tiles_of_it = self.detect_scale(scaled, counter, notes, wanted)
-            looked_at += ((scaled.scale, tile) for tile in tiles_of_it)
-        return replace(merge_scales(maps, size), looked_at=tuple(looked_at), notes=tuple(notes))
+        maps = {scaled.scale: self.detect_scale(scaled, counter, notes) for scaled in photos}
+        return replace(merge_scales(maps, size), tiles=counter.total, notes=tuple(notes))
 
-    def detect_scale(
-        self, photo: ScaledPhoto, counter: "Counter", notes: list[str], wanted: Bools | None = None
-    ) -> tuple[Floats, list[Tile]]:
-        """Probability, start and end at one scale, 5 h w, displacements in its pixels; and the tiles of it.
-
-        wanted: cells to look at, h w, all others count as sharp; None for all
-        """
-
-        def detect(grid: Grid) -> tuple[Floats, list[tuple[int, int]], list[Tile]]:
-            tiles = list(grid) if wanted is None else wanted_parts(grid, wanted, LEAST_LOOK)
-            return *self.detector.detect(photo, tiles, counter.begin(photo.scale, len(tiles))), tiles
-
-        maps, failed, tiles = self.detector.with_fitting_tiles(photo.size, notes, detect)
+    def detect_scale(self, photo: ScaledPhoto, counter: "Counter", notes: list[str]) -> Floats:
+        """Probability, start and end at one scale, 5 h w, displacements in its pixels."""
+        maps, failed = self.detector.with_fitting_tiles(
+            photo.size,
+            notes,
+            lambda grid: self.detector.detect(photo, grid, counter.begin(photo.scale, len(grid))),
+        )
         places = (place_of(corner, photo.scale) for corner in failed)
         notes.extend(f"detection failed in the tile at {place}, which counts as sharp" for place in places)
-        return maps if wanted is None else maps * wanted, tiles
+        return maps
 
     def restore(
         self, photo: Photo, findings: Findings, request: Request, progress: Progress | None = None

@@ -125,15 +125,15 @@ class Engine:
         return smaller
 
     def detect(
-        self, picture: Picture, tiles: Iterable[Tile], step: Callable[[], None]
+        self, picture: Picture, grid: Grid, step: Callable[[], None]
     ) -> tuple[Floats, list[tuple[int, int]]]:
         """Probability, start and end of a picture, 5 h/8 w/8, displacements in its pixels.
 
-        `step` is called after each tile. Maps are 0 where there is no tile, where the network has none, and
-        in tiles that failed in float32 too; the corners of those come second.
+        `step` is called after each tile. Maps that the network does not have are 0, and so are tiles that
+        failed in float32 too; the corners of those come second.
         """
         maps, failed = np.zeros((5, *cells_of(picture.size)), np.float32), []
-        for tile in tiles:
+        for tile in grid:
             image = picture.cut(tile)
             detected = self.retried(lambda network: self.detect_tile(network, image))  # noqa: B023
             if detected is None:

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from deblur_cli.errors import DecodeError
 from deblur_cli.nets.network import CELL, cells_of
 from deblur_cli.restoration import SCALES
-from deblur_cli.restoration.tiles import Tile
 
 Floats = NDArray[np.float32]
 
@@ -37,8 +36,7 @@ class Findings:
     start, end: 2 h w, displacement (dy, dx) from mid-exposure to its start and end, in photo pixels
     scale: h w, 1-8, how many times smaller the photo is when a cell is restored; between two scales both
         results are mixed
-    looked_at: scale and place of each tile, or part of one, that the detector went through
-    notes: what the user should know
+    tiles: how many tiles the detector went through; notes: what the user should know
     """
 
     size: tuple[int, int]
@@ -46,7 +44,7 @@ class Findings:
     start: Floats
     end: Floats
     scale: Floats
-    looked_at: tuple[tuple[int, Tile], ...] = ()
+    tiles: int = 0
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -73,17 +71,12 @@ class Findings:
             raise DecodeError(f"the findings belong to a photo of {own} pixels, but this one has {other}")
 
     @property
-    def tiles(self) -> int:
-        """How many tiles, or parts of them, the detector went through."""
-        return len(self.looked_at)
-
-    @property
     def length(self) -> Floats:
         """How far each cell moved from start to end of the exposure, h w, in photo pixels."""
         return np.asarray(np.hypot(*(self.end - self.start)), np.float32)
 
 
-def uniform(height: int, width: int, probability: float = 1.0, scale: float = 1.0) -> Findings:
+def everywhere(height: int, width: int, probability: float = 1.0, scale: float = 1.0) -> Findings:
     """Findings of one confidence, 0-1, in the whole photo, where the motion is unknown."""
     cells = cells_of((height, width))
     still = np.zeros((2, *cells), np.float32)

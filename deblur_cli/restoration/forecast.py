@@ -20,7 +20,7 @@ from deblur_cli.nets.macs import count_detection, count_restoration, count_spare
 from deblur_cli.photo.photo import Photo
 from deblur_cli.restoration.deblurrer import Deblurrer, Request, Restoration, Result
 from deblur_cli.restoration.engine import Progress
-from deblur_cli.restoration.findings import Findings, Floats, uniform
+from deblur_cli.restoration.findings import Findings, Floats, everywhere
 from deblur_cli.restoration.scales import pyramid
 from deblur_cli.restoration.tiles import Tile
 
@@ -129,13 +129,10 @@ def estimate(
     # The sample is restored at its finest scale alone, and photos at worst at all of theirs.
     detected, restored = _pixels(deblurrer, side, side)
     pixels = [_pixels(deblurrer, height, width) for width, height in sizes]
-    detecting /= sum(detected.values())
-    restoring *= sum(sum(each.values()) for _, each in pixels) / next(iter(restored.values()))
-    all_over = detecting * sum(sum(each.values()) for each, _ in pixels)
-    spared = detecting * sum(each[1] for each, _ in pixels if deblurrer.spares(each))
-    most = all_over + restoring
-    least = all_over - spared if deblurrer.detector.reference.detects else most
-    return Estimate(least, most, deblurrer.device)
+    detecting *= sum(sum(each) for each, _ in pixels) / sum(detected)
+    restoring *= sum(sum(each) for _, each in pixels) / restored[0]
+    least = detecting if deblurrer.detector.reference.detects else detecting + restoring
+    return Estimate(least, detecting + restoring, deblurrer.device)
 
 
 @contextmanager
@@ -153,22 +150,19 @@ def _time_sample(deblurrer: Deblurrer, side: int, request: Request) -> tuple[flo
     """Seconds to detect blur in a square of noise, and to restore all of it at the finest scale."""
     pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
     photo = Photo(pixels=pixels, source=Path("sample"), format="PNG")
-    blurred = uniform(side, side, scale=min(deblurrer.scales))
-    _, detecting = timed(lambda: deblurrer.detect(photo, everywhere=True))
+    blurred = everywhere(side, side, scale=min(deblurrer.scales))
+    _, detecting = timed(lambda: deblurrer.detect(photo))
     _, restoring = timed(lambda: deblurrer.restore(photo, blurred, replace(request, epsilon=0.0)))
     return detecting, restoring
 
 
-def _pixels(deblurrer: Deblurrer, height: int, width: int) -> tuple[dict[int, int], dict[int, int]]:
-    """Pixels of all tiles of detection and of restoration by scale of a photo, the finest first.
+def _pixels(deblurrer: Deblurrer, height: int, width: int) -> tuple[list[int], list[int]]:
+    """Pixels of all tiles of detection and of restoration at each scale of a photo, the finest first.
 
     Pixels that tiles share are counted in each.
     """
-    counted = {
-        scale: [sum(prod(tile.size) for tile in grid) for grid in each]
-        for scale, each in deblurrer.grids(height, width).items()
-    }
-    detecting, restoring = ({scale: each[step] for scale, each in counted.items()} for step in (0, 1))
+    grids = zip(*deblurrer.grids(height, width).values(), strict=True)
+    detecting, restoring = ([sum(prod(tile.size) for tile in grid) for grid in each] for each in grids)
     return detecting, restoring
 
 
@@ -191,11 +185,14 @@ def parts_macs(deblurrer: Deblurrer, parts: Iterable[Part]) -> int | None:
     )
 
 
-def detection_macs(deblurrer: Deblurrer, findings: Findings) -> int | None:
-    """Macs of detecting these, at all scales."""
-    counts = [count_detection(deblurrer.detector.network, *tile.size) for _, tile in findings.looked_at]
-    known = [count for count in counts if count is not None]
-    return sum(known) if len(known) == len(counts) else None
+def detection_macs(deblurrer: Deblurrer, height: int, width: int) -> int | None:
+    """Macs of detection in a photo of that size, at all of its scales."""
+    network = deblurrer.detector.network
+    if not network.detects:
+        return 0
+    tiles = [tile for detection, _ in deblurrer.grids(height, width).values() for tile in detection]
+    counts = [macs for tile in tiles if (macs := count_detection(network, *tile.size)) is not None]
+    return sum(counts) if len(counts) == len(tiles) else None
 
 
 def dense_macs(network: Network, tiles: Iterable[Tile]) -> int:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from deblur_cli.nets.motion import from_double_angle, to_double_angle
-from deblur_cli.nets.network import CELL, cells_of
+from deblur_cli.nets.network import cells_of
 from deblur_cli.nets.pieces import piece
 from deblur_cli.photo.photo import white
 from deblur_cli.restoration.findings import Findings
@@ -36,12 +36,9 @@ BLURRED = 0.5  # confidence from which a cell counts towards a shake of the phot
 BLOCKS, WIDELY = 4, 0.75  # a shake shows in that share of 4 x 4 blocks of the photo
 OUTSTANDING = 2.0  # times as far from the shake as it is long; what is no farther than once is part of it
 NOTABLE = 0.01  # share of the photo that has to stand out
-DOUBT = 0.1  # confidence at half size from which full size is looked at
-DOUBT_REACH = 192  # pixels of the photo around it
 REACH = 2  # pixels that an enlarged one sees around it (bicubic)
 
 Floats = NDArray[np.float32]
-Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,18 +115,6 @@ def merge_scales(detected: Mapping[int, Floats], size: tuple[int, int]) -> Findi
     start, end = from_double_angle(field)
     maps = [part[0].numpy() for part in (sure.clamp(0, 1), start, end, scale)]
     return Findings(size, maps[0][0], maps[1], maps[2], maps[3][0])
-
-
-def doubtful_cells(half: Floats, size: tuple[int, int]) -> Bools:
-    """The cells of a photo of that size in which full size may tell more than half size: h w.
-
-    half: probability at half size, h/2 w/2. Where that sees nothing at all, full size sees noise.
-    """
-    doubt = torch.from_numpy(half > DOUBT).float()[None, None]
-    reach = DOUBT_REACH // (2 * CELL)
-    near = F.max_pool2d(doubt, 2 * reach + 1, stride=1, padding=reach)
-    rows, columns = cells_of(size)
-    return np.asarray(F.interpolate(near, scale_factor=2)[0, 0, :rows, :columns].numpy() > 0)
 
 
 def layer_weights(probability: Tensor) -> Tensor:

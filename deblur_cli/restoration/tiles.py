@@ -4,9 +4,8 @@ Pictures are arrays H W C.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +15,9 @@ from deblur_cli.restoration import ALIGNMENT
 from deblur_cli.restoration.mask import FEATHER_REACH, feather_weights
 
 CONTEXT = 32  # pixels around what changes; a tile's own border comes as near as half its overlap
-SMALL_TILE = 512  # pixels; smaller ones fit scattered cells better, but share more of their area
 STRIP = 64  # rows of a picture that is being put together, in one array
 
 Floats = NDArray[np.float32]
-Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -186,30 +183,7 @@ def changed_part(tile: Tile, mask: Floats, least: int | None) -> Tile | None:
     if least is None:
         return tile
     rows, columns = (
-        around(span, np.flatnonzero(changes.any(axis)), least, CONTEXT)
-        for span, axis in ((tile.rows, 1), (tile.columns, 0))
-    )
-    return Tile(rows, columns)
-
-
-def wanted_parts(grid: Grid, wanted: Bools, least: int) -> list[Tile]:
-    """The parts of tiles that hold the wanted cells, h w of the whole picture: as few pixels as possible.
-
-    Of the grid or of one of smaller tiles. Parts are at least `least` pixels wide and high where tiles are.
-    """
-    smaller = max(SMALL_TILE, 2 * grid.overlap + ALIGNMENT)
-    grids = (grid, replace(grid, size=min(grid.size, smaller)))
-    choices = ([part for tile in each if (part := wanted_part(tile, wanted, least))] for each in grids)
-    return min(choices, key=lambda parts: sum(prod(part.size) for part in parts))
-
-
-def wanted_part(tile: Tile, wanted: Bools, least: int) -> Tile | None:
-    """The part of a tile that holds the wanted cells; None where it has none of them."""
-    inside = wanted[tile.cells]
-    if not inside.any():
-        return None
-    rows, columns = (
-        around(span, np.flatnonzero(inside.any(axis).repeat(CELL)), least)
+        around(span, np.flatnonzero(changes.any(axis)), least)
         for span, axis in ((tile.rows, 1), (tile.columns, 0))
     )
     return Tile(rows, columns)
@@ -225,10 +199,10 @@ def cell_weights(tile: Tile) -> Floats:
     return np.asarray(rows[:, None] * columns[None, :], np.float32)
 
 
-def around(span: Span, pixels: NDArray[np.intp], least: int, context: int = 0) -> Span:
-    """The part of a span that holds pixels, counted from its start, and `context` more around them."""
+def around(span: Span, changing: NDArray[np.intp], least: int) -> Span:
+    """The part of a span to restore; `changing` counts the pixels that change from its start."""
     length = span.stop - span.start
-    start, stop = max(0, int(pixels[0]) - context), min(length, int(pixels[-1]) + 1 + context)
+    start, stop = max(0, int(changing[0]) - CONTEXT), min(length, int(changing[-1]) + 1 + CONTEXT)
     missing = max(0, least - (stop - start))
     stop = min(length, stop + missing // 2)
     start = max(0, min(start, stop - least)) // ALIGNMENT * ALIGNMENT
