@@ -224,7 +224,7 @@ def table(found: "Benchmark") -> list[str]:
             lines.append(f"{ratio:.1f} times as fast as dense float32{words} {photo}")
     if (ratio := found.detection_ratio) is not None:
         lines.append(f"{ratio:.2f} times as long for detection at all scales as at full size alone")
-    for name, timing in found.timings.items():  # a file is not read by the network, densely or not
+    for name, timing in found.timings.items():
         lines.append(timing_line(name, timing, None if name in FILES else found.ratio(name)))
     if {"deblur", "detect"} <= set(found.timings):
         seconds = found.timings["deblur"].median - found.timings["detect"].median
