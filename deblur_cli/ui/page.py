@@ -160,6 +160,7 @@ class Page:
         self.status = ui.label().classes("w-full").style("white-space: pre-line; overflow-wrap: anywhere")
         self.status.props("role=status aria-live=polite")
         self.label_settings()
+        self.show_progress()
         self.allow(True)
 
     def say(self, line: str) -> None:
