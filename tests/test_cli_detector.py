@@ -23,7 +23,7 @@ CPU = ("--device", "cpu", "--precision", "fp32")
 def files(tmp_path_factory):
     """A restorer that finds blur nowhere, one that has to be told, detectors that are more or less sure.
 
-    A region is blurred if its confidence is above the cube root of epsilon: 0.8 up to 0.51, 0.65 up to 0.27.
+    A region is blurred if its confidence is above the fifth root of epsilon: 0.9 up to 0.59, 0.8 up to 0.32.
     """
     folder = tmp_path_factory.mktemp("files")
 
@@ -35,8 +35,8 @@ def files(tmp_path_factory):
     return {
         "blind": save("blind", finds_nothing(lively(pooling=64)), epsilon="0.25"),
         "told": save("told", lively(pooling=64, **TOLD)),
-        "sure": save("sure", finds(lively_detector(), 0.8), epsilon="0.4"),
-        "unsure": save("unsure", finds(lively_detector(), 0.65)),
+        "sure": save("sure", finds(lively_detector(), 0.9), epsilon="0.4"),
+        "unsure": save("unsure", finds(lively_detector(), 0.8)),
         "broken": save("broken", lively_detector(), epsilon="many"),
         "folder": folder,
     }

@@ -39,7 +39,7 @@ SUMMARY = "Restore what moved in photos, and leave every other pixel as it was."
 EXAMPLES = (
     ("deblur dog.jpg", "write dog_deblurred.jpg next to it"),
     ("deblur holiday/ -r -o sharper/", "a folder and the folders inside it"),
-    ("deblur dog.jpg --epsilon 0.3", "restore more than by default"),
+    ("deblur dog.jpg --epsilon 0.2", "restore more than by default"),
 )
 
 

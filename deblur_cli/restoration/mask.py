@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from deblur_cli.nets.network import CELL
 
 SMOOTHING = 3  # cells; smaller than anything that could be seen to move
-SEED_POWER = 1 / 3  # of epsilon: how sure deblur must be somewhere in a region
+SEED_POWER = 1 / 5  # of epsilon: how sure deblur must be somewhere in a region
 FEATHER = 1  # cells by which the mask grows before its edge is softened: the one knob, any whole number
 FEATHER_REACH = FEATHER + 1  # cells around the mask in which feathered weights are not zero, as follows
 
@@ -25,7 +25,7 @@ def region_confidence(probability: Floats, epsilon: float) -> Floats:
 
     probability: h w in 0-1, one value for each cell; cells over epsilon in the result, h w, are blurred.
     Some cells of any sharp photo come out a little above epsilon. A region over epsilon therefore counts only
-    if it is somewhere over the cube root of epsilon as well: the two thresholds of
+    if it is somewhere over the fifth root of epsilon as well: the two thresholds of
     Canny, "A Computational Approach to Edge Detection" (1986).
     """
     cells = torch.from_numpy(probability)[None, None]
