@@ -74,12 +74,12 @@ def evaluated(
 @pytest.mark.parametrize("make", [lambda: lively(pooling=64), lively_lmd_vit], ids=["m2aenet", "lmd_vit"])
 def test_tiled_is_what_the_tool_makes_of_the_photo(tmp_path, make):
     network = make()
-    found = evaluated(dataset(tmp_path, 1), epsilons=(0.3, 0.6), network=network)
+    found = evaluated(dataset(tmp_path, 1), epsilons=(0.05, 0.1), network=network)
     photo = Photo(pixels=picture(0), source=tmp_path, format="PNG")
     sharp = torch.from_numpy(picture(50)).permute(2, 0, 1)[None] / 255
     mask = torch.zeros(1, 1, *SIZE)
     mask[..., 16:56, 24:80] = 1
-    for epsilon in (0.3, 0.6):
+    for epsilon in (0.05, 0.1):
         tool = Deblurrer(weights_of(network), "cpu", "fp32", Tiling(128, 32))
         expected = tool.restore(photo, tool.detect(photo), Request(epsilon))
         image = torch.from_numpy(expected.photo.pixels).permute(2, 0, 1)[None] / 255
