@@ -168,11 +168,11 @@ def process_environment() -> dict[str, str]:
 
 
 def stop_at(name: str, *words: object) -> None:
-    """Run `deblur run` until a result of that name is to be written, and stop there as on a full disk."""
+    """Run `deblur run` until a result of that name or a later one is to be written: the disk is full."""
     write = encode.encode
 
     def refuse(photo: Photo, path: Path, **options: object) -> None:
-        if path.name == name:
+        if path.name >= name:  # two photos are under way at once
             raise EncodeError(f"{path}: cannot be written") from OSError(errno.ENOSPC, "full")
         write(photo, path, **options)
 
