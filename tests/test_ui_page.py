@@ -76,6 +76,17 @@ def window(browser, address, **context):
     assert title == "deblur"
 
 
+STILL = """new Promise(done => {
+    let place = -1, frames = 0;
+    const look = () => {
+        frames = scrollY === place ? frames + 1 : 0;
+        place = scrollY;
+        frames < 12 ? requestAnimationFrame(look) : done();
+    };
+    look();
+})"""  # is there once the page has not scrolled for some frames
+
+
 def settled(page):
     """Wait until the photo is looked at."""
     expect(page.get_by_text(re.compile("% blurred|Nothing is marked"))).to_be_visible(timeout=SLOW)
@@ -238,6 +249,7 @@ def test_a_finger_paints_drags_and_scrolls(browser, address):
 
         def swipe(*places):
             """Through places in shares of the photo's width and height."""
+            page.evaluate(STILL)  # the browser may yet scroll on from what came before
             page.evaluate("scrollTo(0, 0)")
             box = page.locator(".stage").bounding_box()
             for number, (x, y) in enumerate(places):
