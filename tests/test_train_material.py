@@ -80,6 +80,13 @@ def test_silhouettes_are_soft_shapes_of_sensible_size_around_their_centers():
     assert inside.float().mean() > 0.95
 
 
+def test_silhouettes_of_smaller_pictures_are_smaller_and_lie_anywhere():
+    small, large = (random_silhouette(200, 64, seeded(), smallest=smallest)[0] for smallest in (0.25, 1.0))
+    assert small.mean() < 0.6 * large.mean()
+    shown = small.amax(0)[0]
+    assert shown[:16].max() > 0.5 and shown[-16:].max() > 0.5 and shown[:, :16].max() > 0.5
+
+
 def pictures(count=4, size=64):
     return torch.rand(count, 3, size, size, generator=seeded(9))
 

@@ -1,5 +1,6 @@
 """Synthetic motion blur: repeatable, true to its own account of what moved where."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,7 +9,9 @@ from hypothesis import strategies as st
 from train_helpers import changed, tensors
 
 from deblur_cli.nets.richardson_lucy import to_linear
+from deblur_cli.restoration.scales import pyramid
 from deblur_cli.train.camera import compress
+from deblur_cli.train.samples import to_pixels
 from deblur_cli.train.settings import BlurSettings, CameraSettings
 from deblur_cli.train.synthetic import (
     MASK_COVERAGE,
@@ -16,6 +19,7 @@ from deblur_cli.train.synthetic import (
     Draw,
     Scene,
     synthesize,
+    twice_as_large,
 )
 from deblur_cli.train.trajectory import Motion
 
@@ -86,10 +90,13 @@ def same(first, second):
     objects=st.integers(1, 3),
     drawn=st.tuples(*[shares] * 9),
     spread=st.floats(1, 4),
+    halved=shares,
     longest=st.floats(4, 30),
     seed=st.integers(0, 999),
 )
-def test_samples_keep_their_shapes_and_ranges(sixteenths, count, objects, drawn, spread, longest, seed):
+def test_samples_keep_their_shapes_and_ranges(
+    sixteenths, count, objects, drawn, spread, halved, longest, seed
+):
     size = 16 * sixteenths
     names = ("segmented", "joined", "sharp", "shake", "defocus", "gaps", "still", "panning", "patterns")
     blur = changed(
@@ -97,6 +104,7 @@ def test_samples_keep_their_shapes_and_ranges(sixteenths, count, objects, drawn,
         longest=longest,
         objects=objects,
         spread=spread,
+        halved=halved,
         **dict(zip(names, drawn, strict=True)),
     )
     sample = made(blur, count, size, seed)
@@ -119,10 +127,11 @@ def test_the_same_seed_gives_the_same_bits_and_another_one_others():
     assert not torch.equal(first.blurred, made(BlurSettings(), seed=6).blurred)
 
 
-def test_sharp_pixels_are_those_of_the_sharp_picture():
+@pytest.mark.parametrize("halved", [0.0, 1.0])
+def test_sharp_pixels_are_those_of_the_sharp_picture(halved):
     # Grey photos, as halved chroma would mix pixels across the border of the mask. A pixel may be
     # touched for up to a tenth of the exposure, and by two layers, without counting as blurred.
-    sample = made(CLEAN, 16, 64, gray=True)
+    sample = made(changed(CLEAN, halved=halved), 16, 64, gray=True)
     difference = (to_linear(sample.blurred) - to_linear(sample.sharp)).abs().amax(1, keepdim=True)
     sharp, blurred = difference[sample.mask == 0], difference[sample.mask == 1]
     assert 0.1 < sample.mask.mean() < 0.9
@@ -226,12 +235,26 @@ def test_lamps_in_photos_leave_white_streaks():
     assert white[1.0] > 2 * white[0.0] + 0.01
 
 
-def test_displacements_of_the_marked_area_are_as_long_as_asked():
-    sample = made(changed(MOVING, shortest=10.0, longest=12.0, objects=1), 8, 64)
+@pytest.mark.parametrize("halved", [0.0, 1.0])
+def test_displacements_of_the_marked_area_are_as_long_as_asked(halved):
+    sample = made(changed(MOVING, shortest=10.0, longest=12.0, objects=1, halved=halved), 8, 64)
     assert sample.mask.flatten(1).any(1).all()
     for start, end, mask in zip(sample.start, sample.end, sample.mask, strict=True):
         length = (end - start).norm(dim=0)[mask[0] > 0]
         assert 5 < length.median() < 18  # turning and growing add or take up to a half at the edge
+
+
+def test_halved_pictures_are_what_coarser_scales_see_of_those_twice_as_large():
+    blur, generator = changed(BlurSettings(), halved=1.0), seeded(4)
+    torch.rand((), generator=generator)  # what decides for halving
+    large = synthesize(tensors(), 1, 64, changed(twice_as_large(blur), halved=0.0), generator)
+    small = made(blur, 1, 32, 4)
+    for part in ("blurred", "sharp"):
+        seen = pyramid(to_pixels(getattr(large, part)), (2,))[0].pixels
+        assert np.abs(seen - 255.0 * getattr(small, part)[0].permute(1, 2, 0).numpy()).max() <= 1
+    both = (F.avg_pool2d(large.mask, 2) == 1) & (small.mask == 1)
+    assert both.any()
+    assert torch.equal(F.avg_pool2d(large.end, 2) / 2 * both, small.end * both)
 
 
 def test_blur_is_the_mean_of_pictures_taken_at_each_instant():

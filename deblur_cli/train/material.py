@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from deblur_cli.train.trajectory import log_uniform
+
 LOCAL = 32  # pixels over which a pattern takes the color of what it lies on
 ORDERS = tuple(permutations(range(3)))  # of color channels
 KINDS = 5  # stripes, grid, lines, hatching, smooth
@@ -158,20 +160,20 @@ def lines(image: Tensor, hard: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def random_silhouette(
-    count: int, size: int, generator: torch.Generator, spread: float = 1.0
+    count: int, size: int, generator: torch.Generator, spread: float = 1.0, smallest: float = 1.0
 ) -> tuple[Tensor, Tensor]:
     """Soft silhouettes and their centers: count 1 size size in 0-1, and count 2 as (y, x) in pixels.
 
     Each is a smooth blob or a polygon with rounded outline, of a tenth to almost a half of the side in
-    radius; the center may lie near the border. With a spread above one they are those of a picture up to so
-    many times as large, of which this is the middle: larger, cut off, or out of sight.
+    radius; the center may lie near the border. They are those of a picture `smallest` to `spread` times as
+    large: smaller, or, as this is the middle of a larger one, larger, cut off, or out of sight.
     """
     device = generator.device
     uniform = torch.rand(6, count, generator=generator, device=device)
     scale = torch.ones(count, device=device)
-    if spread > 1:
-        scale = spread ** torch.rand(count, generator=generator, device=device)
-    center = (0.5 + scale.view(-1, 1) * (0.7 * uniform[:2].t() - 0.35)) * size
+    if spread > smallest:
+        scale = log_uniform(torch.rand(count, generator=generator, device=device), (smallest, spread))
+    center = (0.5 + scale.clamp(min=1).view(-1, 1) * (0.7 * uniform[:2].t() - 0.35)) * size
     radius = scale * (0.13 * (0.45 / 0.13) ** uniform[2]) * size
     softness = 0.4 + 1.6 * uniform[3]  # pixels over which the outline fades
     y, x = torch.meshgrid(*[torch.arange(size, device=device, dtype=torch.float32)] * 2, indexing="ij")

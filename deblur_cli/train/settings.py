@@ -82,7 +82,9 @@ class BlurSettings(Section):
     absent: Share = 0.25  # share of layers that are not there
     segmented: Share = 0.25  # share of layers cut along the outlines of their texture
     joined: Share = 0.2  # share of layers made of two shapes
-    spread: Factor = 2.0  # objects are those of pictures up to so many times as large as the patch
+    smallest: Annotated[float, Field(gt=0, le=1)] = 1.0  # objects are those of pictures at least so many
+    spread: Factor = 2.0  # and up to so many times as large as the patch
+    halved: Share = 0.0  # share of batches made twice as large and halved, as coarser scales see a photo
     sharp: Share = 0.05  # share of pictures in which nothing moves
     shake: Share = 0.06  # share of the others in which the whole frame shifts, rolls, or zooms
     # What is in front moves up to 1 + parallax times as far as the background; the nearest stays within the

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from deblur_cli.nets.richardson_lucy import to_linear
@@ -106,7 +107,29 @@ def synthesize(
 
     All randomness comes from the generator, so the same state gives the same pictures.
     """
-    draw = Draw(photos, count, size, settings, generator)
+    if settings.halved and torch.rand((), generator=generator, device=generator.device) < settings.halved:
+        return halved(expose_scene(Draw(photos, count, 2 * size, twice_as_large(settings), generator)))
+    return expose_scene(Draw(photos, count, size, settings, generator))
+
+
+def twice_as_large(settings: BlurSettings) -> BlurSettings:
+    """Settings for pictures that will be halved: blur is as long afterwards, and objects may be smaller."""
+    lengths = {"shortest": 2 * settings.shortest, "longest": 2 * settings.longest}
+    return settings.model_copy(update=lengths | {"smallest": 1 / settings.spread})
+
+
+def halved(sample: Sample) -> Sample:
+    """The same pictures at half their size, as `restoration.scales.halved` makes them of photos."""
+    mask = F.avg_pool2d(sample.mask, 2)
+    moved = [F.avg_pool2d(part, 2) / (2 * mask).clamp(min=0.5) for part in (sample.start, sample.end)]
+    pictures = [F.avg_pool2d(part, 2) for part in (sample.blurred, sample.sharp)]
+    mask = (mask >= 0.5).float()
+    return Sample(*pictures, mask, *[part * mask for part in moved])
+
+
+def expose_scene(draw: "Draw") -> Sample:
+    """What a camera makes of a scene while it moves."""
+    settings = draw.settings
     frame = draw.frame()
     background, radius = draw.defocus_region(draw.lit(draw.patches()))
     scene = Scene.still(background)
@@ -121,7 +144,7 @@ def synthesize(
         layer = torch.cat([texture * silhouette, silhouette], 1) * present.view(-1, 1, 1, 1)
         layer, radius = draw.defocus_layer(layer)
         scene.lay_over(layer, motion, draw.shutter(motion.scaled(present.float())), radius)
-    blurred, sharp = record(scene.blurred, scene.sharp, settings.camera, generator)
+    blurred, sharp = record(scene.blurred, scene.sharp, settings.camera, draw.generator)
     return Sample(blurred, sharp, scene.mask, scene.start, scene.end)
 
 
@@ -205,7 +228,9 @@ class Draw:
 
     def silhouette(self, count: int) -> tuple[Tensor, Tensor]:
         """Silhouettes, count 1 H W, and their centers, count 2."""
-        return random_silhouette(count, self.size, self.generator, self.settings.spread)
+        return random_silhouette(
+            count, self.size, self.generator, self.settings.spread, self.settings.smallest
+        )
 
     def object(self) -> tuple[Tensor, Tensor, Tensor]:
         """Silhouettes B 1 H W, centers B 2 and textures B 3 H W in linear light."""
