@@ -235,12 +235,15 @@ def test_other_times_are_refused(text):
 
 
 def test_settings_on_the_command_line_are_read_as_toml():
-    found = parse_settings(["blur.longest=24", "photos=a b", "guidance_gradient=false", "betas=[0.9, 0.95]"])
+    found = parse_settings(
+        ["blur.longest=24", "photos=a b", "guidance_gradient=false", "betas=[0.9, 0.95]", "ema=.5"]
+    )
     assert found == {
         "blur.longest": 24,
         "photos": "a b",
         "guidance_gradient": False,
         "betas": [0.9, 0.95],
+        "ema": 0.5,
     }
 
 

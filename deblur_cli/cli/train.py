@@ -143,8 +143,9 @@ def parse_settings(assignments: list[str], example: str = "blur.longest=24") -> 
         name, equals, text = assignment.partition("=")
         if not equals or not re.fullmatch(r"\w+(\.\w+)*", name.strip()):
             raise UsageError(f"--set takes NAME=VALUE such as {example}, not {assignment!r}")
+        number = re.sub(r"^([+-]?)\.(?=\d)", r"\g<1>0.", text.strip())  # TOML knows no .5
         try:
-            values[name.strip()] = tomllib.loads(f"value = {text}")["value"]
+            values[name.strip()] = tomllib.loads(f"value = {number}")["value"]
         except tomllib.TOMLDecodeError:
             values[name.strip()] = text
     return values
