@@ -120,11 +120,11 @@ def twice_as_large(settings: BlurSettings) -> BlurSettings:
 
 def halved(sample: Sample) -> Sample:
     """The same pictures at half their size, as `restoration.scales.halved` makes them of photos."""
-    mask = F.avg_pool2d(sample.mask, 2)
-    moved = [F.avg_pool2d(part, 2) / (2 * mask).clamp(min=0.5) for part in (sample.start, sample.end)]
-    pictures = [F.avg_pool2d(part, 2) for part in (sample.blurred, sample.sharp)]
-    mask = (mask >= 0.5).float()
-    return Sample(*pictures, mask, *[part * mask for part in moved])
+    share = F.avg_pool2d(sample.mask, 2)
+    mask = (share >= 0.5).float()
+    start, end = (F.avg_pool2d(part, 2) / (2 * share.clamp(min=0.5)) for part in (sample.start, sample.end))
+    blurred, sharp = (F.avg_pool2d(part, 2) for part in (sample.blurred, sample.sharp))
+    return Sample(blurred, sharp, mask, start * mask, end * mask)
 
 
 def expose_scene(draw: "Draw") -> Sample:
