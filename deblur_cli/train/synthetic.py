@@ -115,7 +115,7 @@ def synthesize(
 def twice_as_large(settings: BlurSettings) -> BlurSettings:
     """Settings for pictures that will be halved: blur is as long afterwards, and objects may be smaller."""
     lengths = {"shortest": 2 * settings.shortest, "longest": 2 * settings.longest}
-    return settings.model_copy(update=lengths | {"smallest": 1 / settings.spread})
+    return settings.model_copy(update=lengths | {"smallest": settings.smallest / settings.spread})
 
 
 def halved(sample: Sample) -> Sample:
